@@ -1,0 +1,26 @@
+/*
+ * clock - the time, behind one seam, so that a test can move it.
+ */
+#ifndef MQFS_CLOCK_H
+#define MQFS_CLOCK_H
+
+#include <stdint.h>
+
+struct clock_ops {
+	int64_t (*wall_ms)(void);                /* Unix time in milliseconds */
+	int64_t (*mono_ms)(void);                /* CLOCK_BOOTTIME: for deadlines; goes on through suspend, never back */
+};
+extern const struct clock_ops clock_system;
+extern const struct clock_ops *clock_now;    /* the one in force */
+
+static inline int64_t clock_wall_ms(void)
+{
+	return clock_now->wall_ms();
+}
+
+static inline int64_t clock_mono_ms(void)
+{
+	return clock_now->mono_ms();
+}
+
+#endif

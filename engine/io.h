@@ -1,0 +1,43 @@
+/*
+ * io - the one seam through which the engine changes files.
+ *
+ * Every call that creates, writes, syncs, cuts, renames or removes a file of the store goes through this table, so that
+ * a test can count, fail or shorten the n-th one (tests/lib/fault.h) and a recorder can replay what a power cut leaves.
+ * Reading is not here: it changes nothing. (LMDB writes its own file itself.)
+ *
+ * All return 0 or a count, or a negative errno; EINTR is retried inside, and io_pwrite_all writes everything or fails.
+ */
+#ifndef MQFS_IO_H
+#define MQFS_IO_H
+
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct io_ops {
+	int (*open)(int dirfd, const char *name, int flags, mode_t mode);
+	int (*mkdir)(int dirfd, const char *name, mode_t mode);
+	ssize_t (*pwritev)(int fd, const struct iovec *iov, int count, off_t pos);
+	int (*fdatasync)(int fd);
+	int (*fsync)(int fd);                    /* of a directory: after create, rename, unlink */
+	int (*ftruncate)(int fd, off_t size);
+	int (*fallocate)(int fd, int mode, off_t pos, off_t size);
+	int (*rename)(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name);
+	int (*unlink)(int dirfd, const char *name, int flags);
+};
+
+/* The real ones, and those in force (a test points it elsewhere before it opens an engine). */
+extern const struct io_ops io_posix;
+extern const struct io_ops *io;
+
+/* Writes all of the bytes at pos. A short write is continued; 0 or negative errno. */
+int io_pwrite_all(int fd, const void *buf, size_t size, off_t pos);
+int io_pwritev_all(int fd, struct iovec *iov, int count, off_t pos); /* iov is used up */
+
+/* Reads exactly size bytes: 0; -ENODATA if the file ends before; negative errno. */
+int io_pread_all(int fd, void *buf, size_t size, off_t pos);
+
+/* Writes a small file so that it is there whole or not at all, and durable: name.tmp, sync, rename, sync of the directory. */
+int io_write_file(int dirfd, const char *name, const void *buf, size_t size);
+
+#endif

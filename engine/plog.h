@@ -1,0 +1,90 @@
+/*
+ * plog - a partition log: the list of segments that holds the messages of one partition.
+ *
+ * It is the only place where messages are stored. A directory of its own, logs/<id, 16 hex digits>/, holds for each
+ * segment BASE.data (payloads, each followed by '\n'), BASE.index (64-byte batch entries, see index.h) and, once a batch
+ * needs it, BASE.meta (lengths and properties, see meta.h); BASE is the offset of its first message, 20 digits. The file
+ * `start` says where the log begins when that is not at a segment's start. Everything a reader or a recovery needs is
+ * in the directory: no other part of the store has to agree with it.
+ *
+ * Offsets are dense and never reused. pos is a byte position in the whole life of the log (the first byte ever is 0):
+ * it goes on rising over segments, and deleting from the front does not change it.
+ *
+ * Threads: any call from any thread. Appends are serialised by the log's mutex; reads of data run outside of it (a segment
+ * in use is kept by a reference). A plog opened for a store holds no descriptors until it is used, and
+ * plog_release_files() closes those it has.
+ */
+#ifndef MQFS_PLOG_H
+#define MQFS_PLOG_H
+
+#include "engine/engine.h"
+
+struct plog;
+
+struct plog_options {
+	int logs_dirfd;                          /* the store's logs/ directory; borrowed, must outlive the plog */
+	uint64_t id;
+	uint8_t store_uuid[16];
+	bool read_only;
+	struct engine_notify notify;             /* damage found, what recovery cut */
+};
+
+/* Makes the directory and an empty first segment that starts at offset 0; durable on return. */
+int plog_create(const struct plog_options *options);
+
+/*
+ * Opens the log and recovers its tail: what lies beyond the synced mark of the last segment is checked entry by
+ * entry, and cut back to the last entry that is whole. EUCLEAN: not a log of this store or of a newer format.
+ */
+int plog_open(const struct plog_options *options, struct plog **ret_plog);
+
+/* Syncs (unless read-only or failed), marks all as synced, and frees. Returns the error of the sync. NULL allowed. */
+int plog_close(struct plog *plog);
+
+/* Removes the directory of a log that is not open, with all that is in it. ENOENT is no error. */
+int plog_destroy(int logs_dirfd, uint64_t id);
+
+/* Closes descriptors that are not in use; they are opened again when needed. */
+void plog_release_files(struct plog *plog);
+
+/*
+ * Appends a batch (its ts_ms resolved by the caller, >= 0), all of it or nothing, and returns the offset of its first
+ * message. The bytes are in the page cache on return. Large batches become several entries. segment_bytes: the segment
+ * is rolled when the batch would take it past that size. first_id: id of the first message in the store's sequence of
+ * ids, 0 if the log has none.
+ * ENOSPC, EIO (nothing was appended), EROFS (read-only, or failed by an earlier sync).
+ */
+int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes, uint64_t *ret_offset);
+
+/* As partition_read, partition_pread, partition_find_time and partition_stat of engine.h. view->partition is not set. */
+int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch, struct engine_view *ret_view);
+ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size);
+int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset);
+void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat);
+
+/* Byte position of the message at offset (earliest <= offset <= end). ESTALE, ERANGE. */
+int plog_pos_of(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
+
+/*
+ * Makes the log begin at offset `before` (earliest <= before <= end), removes the segments that are wholly below it, and
+ * is durable on return. If before is the end, the active segment is replaced by an empty one.
+ */
+int plog_trim(struct plog *plog, uint64_t before);
+
+/*
+ * Retention: removes whole segments from the front while their last message is older than retention_ms (-1: no limit), or
+ * while without them retention_bytes (-1: no limit) are still held. An active segment that is wholly too old is rolled and
+ * removed too. ret_next_ms: Unix time at which time retention may have more to do, INT64_MAX if never.
+ */
+int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes, int64_t now_ms, int64_t *ret_next_ms);
+
+/*
+ * Syncs all that was appended before the call (data first, then what points at it) and advances the synced mark. One
+ * at a time: the caller sees to it. A failure is final: -EIO now and ever after, and appends answer -EROFS.
+ */
+int plog_sync(struct plog *plog);
+
+/* Offset below which all is synced; messages and bytes appended since. */
+uint64_t plog_synced(struct plog *plog);
+
+#endif
