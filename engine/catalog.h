@@ -1,14 +1,18 @@
 /*
  * catalog - names, owners, settings and checkpoints: the LMDB database of a store.
  *
- * The only file that includes lmdb.h is catalog.c, and LMDB's codes are translated there. Every change is one
- * transaction, committed with LMDB's default, safe durability before the call returns (about 0.4 ms); none is on the path
- * of a message. No read transaction outlives a call. A map that is full is grown and the call tried again.
+ * Only catalog*.c see LMDB, and its codes are translated in catalog.c. Every change is one transaction, committed with
+ * LMDB's default, safe durability before the call returns (about 0.4 ms); none is on the path of a message. No read
+ * transaction outlives a call. A map that is full is grown and the call tried again. Some room on the disk is reserved,
+ * into which only removals and checkpoints may grow, so that they work when the disk is full.
  *
- * Keys are at most 8 + 1 + 200 bytes, big-endian numbers so that they sort; names never become paths. The tables are
- * described in catalog.c, and in mqfs-format(5).
+ * Every row carries a CRC-32C. One that is damaged is reported and left out where rows are listed, and is EIO where it is
+ * asked for by itself. Rows are described in catalog_internal.h and mqfs-format(5).
  *
- * Threads: any call from any thread.
+ * Errors common to all: EIO (also when the database is damaged), ENOSPC, ENOMEM; EROFS for changes if it is open
+ * read-only. A change that fails has changed nothing.
+ *
+ * Threads: any call from any thread. The catalog belongs to one process: it is opened after the last fork.
  */
 #ifndef MQFS_CATALOG_H
 #define MQFS_CATALOG_H
@@ -32,44 +36,73 @@ struct catalog_cursor {
 	uint64_t committed, given, lost;
 };
 
-/* Opens (or makes, whole or not at all) the database `catalog` in the store directory. */
+#define CATALOG_NODE_MAX 300u   /* bytes in the name of a node that has an owner: keys/KEY and the like */
+#define CATALOG_VALUE_MAX 1024u /* bytes in the value of a setting */
+
+/* Makes the database `catalog` in the store directory, whole or not at all, with the root object in it. EEXIST. */
 int catalog_create(int store_dirfd, const struct engine_owner *root_owner);
+
+/* ENOENT: there is none. EUCLEAN: not a catalog, cut short, or of a newer format; engine_reason() says which. */
 int catalog_open(int store_dirfd, bool read_only, struct catalog **ret_catalog);
 void catalog_close(struct catalog *catalog); /* NULL allowed */
 
-/* A number never given before, not even over restarts: for objects and logs. Durable with the change that uses it. */
+/* Who is told of damaged rows; to be set before other threads use the catalog. */
+void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
+
+/* A number never given before, whether or not it was used, not even over restarts: for objects and logs. */
 int catalog_next_id(struct catalog *catalog, uint64_t *ret_id);
 
-int catalog_put_object(struct catalog *catalog, const struct catalog_object *object); /* new; EEXIST if parent, kind and name are taken */
-int catalog_set_owner(struct catalog *catalog, uint64_t id, const struct engine_owner *owner, int64_t mtime_ms); /* of its directory */
-int catalog_rename(struct catalog *catalog, uint64_t id, const char *name, int64_t mtime_ms); /* EEXIST, ENOENT */
+/* A new object. EEXIST if the id, or parent, kind and name, are taken; ENOENT if there is no such parent. */
+int catalog_put_object(struct catalog *catalog, const struct catalog_object *object);
+int catalog_set_owner(struct catalog *catalog, uint64_t id, const struct engine_owner *owner,
+    int64_t mtime_ms); /* of its directory; ENOENT */
+int catalog_rename(
+    struct catalog *catalog, uint64_t id, const char *name, int64_t mtime_ms); /* EEXIST, ENOENT; 0 if it is its own */
 
-/* Removes the object and, with it, its children, owners, settings, partitions and cursors, in one transaction. */
+/*
+ * Removes the object and, with it, its children, owners, settings, partitions and cursors, in one transaction. ENOENT;
+ * EPERM for the root. The logs its partition rows named are the caller's to destroy.
+ */
 int catalog_remove(struct catalog *catalog, uint64_t id);
 
-/* Calls each for every object in ascending order of id (parents come before their children). Nonzero ends it and is returned. */
-int catalog_each_object(struct catalog *catalog, int (*each)(void *ctx, const struct catalog_object *object), void *ctx);
+/*
+ * The catalog_each_* take a snapshot first and then call each with no lock held, for as long as it likes; nonzero from it
+ * ends the walk and is returned. Objects come in ascending order of id, so parents before their children.
+ */
+int catalog_each_object(
+    struct catalog *catalog, int (*each)(void *ctx, const struct catalog_object *object), void *ctx);
 
-/* Owner of a file below the object, "" excepted. ENODATA. */
+/*
+ * Owner of a file below the object ("" is EINVAL: that is set_owner's). get, drop: ENODATA if there is none; set: ENOENT
+ * if there is no such object, ENAMETOOLONG.
+ */
 int catalog_get_node_owner(struct catalog *catalog, uint64_t id, const char *node, struct engine_owner *ret_owner);
 int catalog_set_node_owner(struct catalog *catalog, uint64_t id, const char *node, const struct engine_owner *owner);
+int catalog_drop_node_owner(struct catalog *catalog, uint64_t id, const char *node);
 
 /*
  * Settings that were set: id is an object's, or 0 for the defaults of `kind` (kind is ignored otherwise). each gets name and
- * value. put_settings writes all rows or none.
+ * value, by name. put_settings writes all rows or none; a value of NULL removes its row. ENOENT, ENAMETOOLONG, E2BIG.
  */
 struct catalog_setting {
 	const char *name, *value;
 };
-int catalog_each_setting(struct catalog *catalog, uint64_t id, enum engine_kind kind, int (*each)(void *ctx, const char *name, const char *value), void *ctx);
-int catalog_put_settings(struct catalog *catalog, uint64_t id, enum engine_kind kind, const struct catalog_setting *settings, size_t count);
+int catalog_each_setting(struct catalog *catalog, uint64_t id, enum engine_kind kind,
+    int (*each)(void *ctx, const char *name, const char *value), void *ctx);
+int catalog_put_settings(
+    struct catalog *catalog, uint64_t id, enum engine_kind kind, const struct catalog_setting *settings, size_t count);
 
-/* The logs of a topic, by partition. add_partition: partition is the next one; log_id from catalog_next_id. */
+/*
+ * The logs of a topic, by partition. add_partition: partition is the next one (else EINVAL, or EEXIST if it is there);
+ * log_id from catalog_next_id. ENOENT.
+ */
 int catalog_add_partition(struct catalog *catalog, uint64_t topic_id, uint32_t partition, uint64_t log_id);
-int catalog_each_partition(struct catalog *catalog, uint64_t topic_id, int (*each)(void *ctx, uint32_t partition, uint64_t log_id), void *ctx);
+int catalog_each_partition(
+    struct catalog *catalog, uint64_t topic_id, int (*each)(void *ctx, uint32_t partition, uint64_t log_id), void *ctx);
 
-/* Checkpoints of cursors; put writes all rows or none. */
-int catalog_each_cursor(struct catalog *catalog, uint64_t group_id, int (*each)(void *ctx, const struct catalog_cursor *cursor), void *ctx);
+/* Checkpoints of cursors; put writes all rows or none, except those of groups that are gone: these it passes over. */
+int catalog_each_cursor(
+    struct catalog *catalog, uint64_t group_id, int (*each)(void *ctx, const struct catalog_cursor *cursor), void *ctx);
 int catalog_put_cursors(struct catalog *catalog, const struct catalog_cursor *cursors, size_t count);
 
 #endif

@@ -1,12 +1,16 @@
 /*
  * journal - what changes often and must survive the daemon: acks, seeks, what was given.
  *
- * An append-only list of small records in journal/SEQ files; each has its length, type and CRC-32C. A record that was
- * appended survives kill -9 (it is in the page cache), and the machine's death after journal_sync. The owner brings what
- * the records say into the catalog from time to time (a checkpoint) and the files before it go. At start what is left is
- * replayed in order up to the first record that is not whole, which is where a crash cut it off.
+ * An append-only list of small records in files journal/NUMBER (16 hex digits); each record has its length, type and
+ * CRC-32C. A record that was appended survives kill -9 (it is in the page cache), and the machine's death after
+ * journal_sync. The owner brings what the records say into the catalog from time to time (a checkpoint) and the files
+ * before it go. At start what is left is replayed in order. Where bytes are no whole record, either whole ones follow in
+ * the same file: then it is damage, which is reported and costs what it hit; or none does: then it is where a crash cut
+ * the file off. So a record must say all by itself, whether or not the one before it was read (a cursor is stored whole).
  *
- * Threads: any call from any thread.
+ * A position counts the bytes of records since the journal was opened; it only rises.
+ *
+ * Threads: any call from any thread. The journal belongs to one process: it is opened after the last fork.
  */
 #ifndef MQFS_JOURNAL_H
 #define MQFS_JOURNAL_H
@@ -20,7 +24,7 @@
 struct journal;
 
 enum journal_type {
-	JOURNAL_CURSOR = 1,                      /* struct journal_cursor */
+	JOURNAL_CURSOR = 1, /* struct journal_cursor */
 };
 
 /* The stored state of one group in one partition, whole: the last record of a group and partition is the one that counts. */
@@ -30,27 +34,39 @@ struct journal_cursor {
 	uint64_t committed, given, lost;
 };
 
-/*
- * Opens the journal in directory dirfd (borrowed) and calls replay for every record found, oldest first; a replay that
- * returns a negative errno ends the opening with it. EUCLEAN: a newer format. After opening, appends go to a new file.
- */
-int journal_open(int dirfd, bool read_only, struct engine_notify notify,
-    int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx, struct journal **ret_journal);
-int journal_close(struct journal *journal); /* syncs; NULL allowed */
+#define JOURNAL_RECORD_MAX 65535u /* bytes in a record: its size has 16 bits */
 
-/* Appends one record (size at most 64 KiB). EIO, ENOSPC, EROFS. The position returned is for journal_sync. */
+/*
+ * Opens the journal in directory dirfd (borrowed, as must outlive it) of the store with this uuid, and calls replay for
+ * every record found, oldest first (record is aligned to 8 bytes); a replay that returns a negative errno ends the
+ * opening with it. EUCLEAN: a newer format, or a file of another store. After opening, appends go to a new file. notify
+ * is called for what is damaged or was cut; no error comes of that.
+ */
+int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, struct engine_notify notify,
+    int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx,
+    struct journal **ret_journal);
+int journal_close(struct journal *journal); /* syncs, and returns the error of that; NULL allowed */
+
+/*
+ * Appends one record. EMSGSIZE: size is over JOURNAL_RECORD_MAX; EIO, ENOSPC (nothing was appended); EROFS (read-only, or
+ * failed by an earlier sync). ret_pos (may be NULL) is the position after the record: it is on disk once journal_synced
+ * is there.
+ */
 int journal_append(struct journal *journal, enum journal_type type, const void *record, size_t size, uint64_t *ret_pos);
 int journal_append_cursor(struct journal *journal, const struct journal_cursor *cursor, uint64_t *ret_pos);
 int journal_decode_cursor(const void *record, size_t size, struct journal_cursor *ret_cursor); /* EBADMSG */
 
-/* Syncs all appended so far. A failure is final: EIO now, EROFS for appends from then on. */
+/*
+ * Syncs all that was appended before the call; several callers at the same time share syncs, and appends go on meanwhile.
+ * A failure is final: EIO now and ever after, and EROFS for appends from then on.
+ */
 int journal_sync(struct journal *journal);
-uint64_t journal_end(struct journal *journal);    /* position after the last record, in the journal's life */
+uint64_t journal_end(struct journal *journal);    /* position after the last record */
 uint64_t journal_synced(struct journal *journal); /* position below which all is on disk */
 
 /*
- * Checkpoint: journal_rotate begins a new file and returns its number; once the catalog holds, durably, all that the
- * files before it said, journal_drop(number) removes them.
+ * Checkpoint: journal_rotate syncs, begins a new file and returns its number; once the catalog holds, durably, all that
+ * the files before it said, journal_drop(number) removes them. If rotate fails (EIO, ENOSPC, EROFS) the old file goes on.
  */
 int journal_rotate(struct journal *journal, uint64_t *ret_number);
 int journal_drop(struct journal *journal, uint64_t number);
