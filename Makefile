@@ -1,50 +1,92 @@
-# mqfs - make, make check, make mount, make install DESTDIR= PREFIX=, SAN=address,undefined
+# mqfs. Targets: all, mount, check, tests, install, uninstall, clean.
+# Variables: BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE=
 BUILD ?= build
-PREFIX ?= /usr/local
 CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+HELPERDIR ?= /sbin# the only place where mount(8) and umount(8) look for helpers
+MQ ?= /mq
+STORE ?= /var/lib/mqfs
 
-# libfuse: the one .ci/fuse3 built, or the system's
-PKGS = liblmdb jansson inih libxxhash
-export PKG_CONFIG_PATH := $(abspath build/fuse3/lib/pkgconfig):$(PKG_CONFIG_PATH)
-FUSE_CFLAGS = $(shell pkg-config --cflags fuse3)
-FUSE_LIBS = $(shell pkg-config --libs fuse3)
+# libfuse: what .ci/fuse3 built, if it did, or the system's; FUSE=system takes the system's in any case.
+own_fuse := $(if $(filter system,$(FUSE)),,$(wildcard $(CURDIR)/build/fuse3/lib/pkgconfig))
+pkg_config := PKG_CONFIG_PATH=$(own_fuse):$(PKG_CONFIG_PATH) pkg-config
+FUSE_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(pkg_config) --cflags fuse3 2>/dev/null))
+FUSE_LIBS := $(shell $(pkg_config) $(if $(own_fuse),--static) --libs fuse3 2>/dev/null)
 
-# What the code needs, whatever CFLAGS the user gives
+# What the code needs, whatever CFLAGS the user gives.
 required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -Wall -Wextra -Werror -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -fno-strict-aliasing \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+of_dir = $(if $(filter fs/% tests/fs/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
+	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"')
 libs = -llmdb -ljansson -pthread
+link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
-engine_obj = $(patsubst %.c,$(BUILD)/%.o,$(wildcard engine/*.c))
-fs_obj = $(patsubst %.c,$(BUILD)/%.o,$(filter-out fs/main.c,$(wildcard fs/*.c)))
-tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/engine/test_*.c tests/fs/test_*.c tests/mount/test_*.c))
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
+programs = $(BUILD)/mqfs $(if $(wildcard mount-helpers/main.c),$(BUILD)/mount.mqfs)
+tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c))
 
-all: $(BUILD)/mqfs
+all: $(programs)
 
 $(BUILD)/mqfs: $(BUILD)/fs/main.o $(BUILD)/libfs.a $(BUILD)/libengine.a
-	$(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(FUSE_LIBS) $(libs)
+	$(link) $(FUSE_LIBS) $(libs)
+$(BUILD)/mount.mqfs: $(BUILD)/mount-helpers/main.o $(BUILD)/libhelpers.a
+	$(link)
 
-$(BUILD)/libengine.a: $(engine_obj)
-	rm -f $@ && $(AR) rcs $@ $^
-$(BUILD)/libfs.a: $(fs_obj)
-	rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/libengine.a: $(call objects,engine)
+$(BUILD)/libfs.a: $(call objects,fs)
+$(BUILD)/libhelpers.a: $(call objects,mount-helpers)
+$(BUILD)/libtest.a: $(call objects,tests/lib)
+%.a: $(BUILD)/flags
+	rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(required) $(of_dir) $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(required) $(if $(filter fs/%,$<),$(FUSE_CFLAGS)) $(CFLAGS) -c -o $@ $<
+# Everything is compiled anew when the flags change (another SAN, another libfuse).
+flags = $(CC) $(required) $(CFLAGS) $(FUSE_CFLAGS) $(FUSE_LIBS)
+prefix = $(PREFIX)
+$(BUILD)/flags $(BUILD)/prefix: force
+	@mkdir -p $(@D); echo '$($(@F))' | cmp -s - $@ || echo '$($(@F))' >$@
+$(BUILD)/mount-helpers/mount.o: $(BUILD)/prefix
 
-$(BUILD)/tests/engine/%: tests/engine/%.c $(BUILD)/libengine.a
-	@mkdir -p $(@D)
-	$(CC) $(required) -Wno-missing-prototypes $(CFLAGS) -o $@ $^ -lcriterion $(libs)
-$(BUILD)/tests/fs/%: tests/fs/%.c $(BUILD)/libfs.a $(BUILD)/libengine.a
-	@mkdir -p $(@D)
-	$(CC) $(required) -Wno-missing-prototypes $(FUSE_CFLAGS) $(CFLAGS) -o $@ $^ -lcriterion $(FUSE_LIBS) $(libs)
-$(BUILD)/tests/mount/%: tests/mount/%.c
-	@mkdir -p $(@D)
-	$(CC) $(required) -Wno-missing-prototypes $(CFLAGS) -o $@ $< -lcriterion -pthread
-
+# Tests of the engine are linked without libfuse. Those in mount/ see the mount alone.
+$(BUILD)/tests/fs/%: $(BUILD)/tests/fs/%.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(FUSE_LIBS) $(libs)
+$(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a
+	$(link) -lcriterion
+$(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
+	$(link) $(libs)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(libs)
 tests: $(tests_bin)
+
+# As root in somebody's checkout: what is built belongs to them.
+jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+build_for_%:
+	.ci/packages $*
+	BUILD=$(BUILD) .ci/as-owner .ci/fuse3
+	BUILD=$(BUILD) .ci/as-owner $(MAKE) $(jobs) --no-print-directory all $(if $(filter check,$*),tests)
+mount: build_for_build
+	.ci/mount $(BUILD)/mqfs '$(STORE)' '$(MQ)'
+check: build_for_check
+	tests/run $(BUILD)
+
+install: all
+	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/mqfs
+	install -D $(BUILD)/mount.mqfs $(DESTDIR)$(HELPERDIR)/mount.mqfs
+	for name in mount.fuse.mqfs umount.mqfs umount.fuse.mqfs; do ln -sf mount.mqfs $(DESTDIR)$(HELPERDIR)/$$name; done
+	for page in man/*.[1-8]; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit; done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/mqfs README.md NEWS.md LICENSE mount-helpers/fstab.sample mount-helpers/mq.conf
+	sed 's,@PREFIX@,$(PREFIX),' mount-helpers/mqfs@.service | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/mqfs@.service
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/mqfs $(DESTDIR)$(PREFIX)/lib/systemd/system/mqfs@.service
+	rm -f $(addprefix $(DESTDIR)$(HELPERDIR)/,mount.mqfs mount.fuse.mqfs umount.mqfs umount.fuse.mqfs)
+	rm -f $(foreach page,$(notdir $(wildcard man/*.[1-8])),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(page))
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/mqfs
+
 clean:
-	rm -rf $(BUILD)
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all tests clean
+	[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name fuse3 -exec rm -rf {} +
+-include $(shell find $(BUILD) -name fuse3* -prune -o -name '*.d' -print 2>/dev/null)
+.PHONY: all tests mount check install uninstall clean force
+.SECONDARY:
