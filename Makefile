@@ -1,5 +1,5 @@
 # mqfs. Targets: all, mount, check, tests, install, uninstall, clean.
-# Variables: BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE=
+# Variables: BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
 BUILD ?= build
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
@@ -70,7 +70,7 @@ build_for_%:
 mount: build_for_build
 	.ci/mount $(BUILD)/mqfs '$(STORE)' '$(MQ)'
 check: build_for_check
-	tests/run $(BUILD)
+	tests/run $(RUN) $(BUILD)
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/mqfs
