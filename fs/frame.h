@@ -47,6 +47,7 @@ struct framer {
 	size_t part_cap, spare_cap;
 	uint32_t *lengths; /* of the last batch, where it needed them */
 	size_t lengths_cap;
+	uint32_t last_length; /* of the batch of framer_finish() */
 };
 
 /* What one write comes to. Points into the framer and into buf of framer_scan(). */
@@ -78,7 +79,8 @@ int framer_scan(struct framer *framer, const char *buf, size_t size, size_t limi
 void framer_commit(struct framer *framer, struct frame_scan *scan, uint32_t pid);
 
 /*
- * Says, before the commit, that message `index` of the scan (0 is the first) is refused with err (a negative errno).
+ * Says, before the commit, that message `index` of the scan (0 is the first; in a .json channel blank lines count as
+ * well) is refused with err, a negative errno.
  * Returns 0 if something comes before it: the scan is cut down to that (batch.count may be 0 then, if what came before is
  * only the end of a message that was too long), and is to be sent and committed. Else returns err: the write fails, and
  * the part that the refused message began with has been dropped. The message ends within this write, so the next write
@@ -87,10 +89,10 @@ void framer_commit(struct framer *framer, struct frame_scan *scan, uint32_t pid)
 int framer_refuse(struct framer *framer, struct frame_scan *scan, uint32_t index, int err);
 
 /*
- * At the last close: the part as a batch of one message. Returns 1 with *ret_batch set, valid until the framer is
- * next used; 0: nothing is kept. ENOMEM. The part is still kept: framer_drop() or framer_release() ends it.
+ * At the last close: the part as a batch of one message. True with *ret_batch set, valid until the framer is next used;
+ * false: nothing is kept. The part is still kept: framer_drop() or framer_release() ends it. Cannot fail.
  */
-int framer_finish(struct framer *framer, struct engine_batch *ret_batch);
+bool framer_finish(struct framer *framer, struct engine_batch *ret_batch);
 
 /* Forgets what is kept, and that a message is being skipped: its writer was killed. */
 void framer_drop(struct framer *framer);
