@@ -1,0 +1,257 @@
+/*
+ * memory_internal - the data of the memory engine, shared by its files and by nobody else.
+ *
+ * One mutex, memory_engine.lock, guards every field of every struct here, except what is said to be fixed. memory_enter()
+ * takes it (and clears the sentence of an older errno); memory_leave() releases it and then calls the waiters that were
+ * collected meanwhile, so that no caller is ever called back under the lock. All other functions need the lock held.
+ *
+ * Objects are counted by reference: one is the engine's own as long as the object is not removed, the others are handles,
+ * producers, consumers and children. A removed object lives on, answering EIDRM, until the last is put.
+ */
+#ifndef MQFS_MEMORY_INTERNAL_H
+#define MQFS_MEMORY_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+
+/* One stored message. block holds the headers, the payload, its '\n', and the bytes of the properties. */
+struct memory_message {
+	void *block;
+	const char *data; /* payload and '\n', within block */
+	uint32_t len;     /* of the payload */
+	bool has_props;   /* props has more than a time taken from the batch */
+	uint64_t batch;   /* those with the same number came in one batch, and may be given together */
+	uint64_t pos;     /* byte position of the payload */
+	int64_t batch_ts_ms;
+	struct engine_cred cred;
+	struct engine_props props; /* ts_ms resolved; points into block */
+};
+
+/* Messages earliest..end are messages[first..first + count - 1]; the room before them is taken back now and then. */
+struct memory_partition {
+	struct memory_message *messages;
+	size_t first, count, room;
+	uint64_t earliest;
+	uint64_t end_pos;
+	uint64_t next_batch;
+	int64_t mtime_ms;
+};
+
+/* Of a group in one partition. */
+struct memory_cursor {
+	uint64_t committed, given, lost;
+	uint32_t
+	    epoch; /* rises when what was given is taken back: whoever read before then starts at committed again */
+	struct memory_consumer *owner; /* the STREAM that has the partition, or NULL; not counted */
+};
+
+struct memory_node {
+	struct memory_node *next;
+	struct engine_owner owner;
+	char name[]; /* "in", "0/in" */
+};
+
+struct memory_object {
+	struct engine_object base;
+	struct memory_engine *memory; /* fixed */
+	struct memory_object *parent; /* fixed; a reference; NULL for the store and the defaults */
+	uint64_t id;                  /* fixed */
+	enum engine_kind kind;        /* fixed */
+	bool is_defaults;             /* fixed */
+	bool removed;
+	unsigned refs;
+	char name[ENGINE_NAME_MAX + 1];
+	struct engine_owner owner, birth;
+	int64_t ctime_ms, mtime_ms;
+	struct memory_node *nodes;
+	char (*values)[ENGINE_VALUE_MAX]; /* by row of engine_settings; only those of the kind are used */
+	uint64_t published, published_bytes;
+
+	/* A topic */
+	struct memory_partition *partitions;
+	uint32_t partition_count; /* a group has as many cursors as its topic has partitions */
+	uint32_t next_turn;       /* partition of the next turn of unkeyed messages */
+	uint32_t producers;
+
+	/* A group */
+	struct memory_cursor *cursors;
+	struct memory_consumer *consumers; /* in order of opening */
+	uint32_t readers, streams;
+	uint32_t turn; /* partition that ONE and SNAPSHOT begin with */
+	bool touched;  /* something was given, committed or sought: auto.offset.reset is over */
+	uint64_t delivered, acked;
+};
+
+struct memory_engine {
+	struct engine base;
+	pthread_mutex_t lock;
+	bool read_only;                 /* fixed */
+	struct memory_object **objects; /* in ascending order of id; the first is the store */
+	size_t object_count, object_room;
+	uint64_t next_id;
+	struct memory_object *defaults[ENGINE_KIND_COUNT];
+	struct engine_waiter *wakes; /* to be called by memory_leave(), linked by engine_next */
+};
+
+/* Where a consumer stands in one partition; stale when epoch is not that of the cursor. */
+struct memory_reader {
+	uint64_t start, pos, end; /* SNAPSHOT: of what it gives; STREAM: pos only */
+	uint32_t epoch;
+};
+
+struct memory_consumer {
+	struct memory_object *group; /* a reference */
+	struct memory_consumer *next;
+	enum engine_consume how;
+	uint32_t partition;    /* or ENGINE_ANY */
+	uint32_t begin;        /* SNAPSHOT: partition it begins with; STREAM: one to look at first */
+	uint32_t reader_count; /* partitions there were when it was opened, or as many as there are (STREAM) */
+	bool done;             /* ONE: its message was given */
+	struct memory_reader *readers;
+	struct engine_waiter *waiters; /* armed, linked by engine_next and engine_link */
+};
+
+/* ---- memory.c: life, locking, references, owners, settings ---- */
+
+/*
+ * Takes the lock for a call on object and checks that it may be called: EINVAL if it is a defaults object or not of kind
+ * (ENGINE_KIND_COUNT: any kind), EIDRM if it was removed. Only when it returns 0 is the lock held.
+ */
+int memory_enter(struct memory_object *object, enum engine_kind kind);
+void memory_lock(struct memory_engine *memory);
+void memory_leave(struct memory_engine *memory);
+
+void memory_unref(struct memory_object *object);
+int memory_new_object(struct memory_engine *memory, struct memory_object *parent, enum engine_kind kind,
+    const char *name, const struct engine_owner *owner, struct memory_object **ret_object);
+int64_t memory_setting_int(const struct memory_object *object, const char *name);
+const char *memory_setting(const struct memory_object *object, const char *name);
+
+int memory_get_owner(struct engine_object *object, const char *node, struct engine_owner *ret_owner);
+int memory_set_owner(struct engine_object *object, const char *node, const struct engine_owner *owner);
+int memory_get_setting(
+    struct engine_object *object, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX]);
+int memory_set_setting(struct engine_object *object, const struct engine_setting *setting, const char *value);
+
+static inline struct memory_object *memory_of(struct engine_object *object)
+{
+	return (struct memory_object *)object;
+}
+
+static inline struct memory_engine *memory_of_engine(struct engine *engine)
+{
+	return (struct memory_engine *)engine;
+}
+
+/* ---- memory_object.c: the tree of objects ---- */
+
+int memory_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    const struct engine_owner *owner, struct engine_object **ret_object);
+int memory_lookup(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    struct engine_object **ret_object);
+int memory_get(struct engine *engine, uint64_t id, struct engine_object **ret_object);
+int memory_remove(struct engine_object *object);
+int memory_rename(struct engine_object *object, const char *name);
+int memory_list(struct engine *engine, struct engine_object *parent, enum engine_kind kind, uint64_t after,
+    bool (*each)(void *ctx, const struct engine_dirent *entry), void *ctx);
+int memory_identity(struct engine_object *object, struct engine_identity *ret_identity);
+int memory_stat(struct engine_object *object, struct engine_stat *ret_stat);
+
+/* The groups of topic one after the other: the one after previous (NULL: the first), or NULL. */
+struct memory_object *memory_next_group(const struct memory_object *topic, const struct memory_object *previous);
+
+/* Makes partitions of topic, and cursors in its groups and open streams, up to count. ENOMEM: nothing changed. */
+int memory_grow(struct memory_object *topic, uint32_t count);
+
+/* ---- memory_partition.c: messages ---- */
+
+static inline uint64_t memory_end(const struct memory_partition *partition)
+{
+	return partition->earliest + partition->count;
+}
+
+/* The partition there is at this number, or -ENOENT with a sentence. */
+int memory_check_partition(const struct memory_object *topic, uint32_t partition);
+
+/* Applies retention to all partitions, and moves the cursors of groups that were overtaken. */
+void memory_expire(struct memory_object *topic);
+
+/*
+ * Makes a message of a payload and its properties (NULL: none), all copied. ts_ms is that of the batch. pos and batch are
+ * set when it is appended.
+ */
+int memory_make_message(const char *payload, uint32_t len, const struct engine_props *props, struct engine_span key,
+    const struct engine_batch *batch, struct memory_message *ret_message);
+
+/* Makes room for count more messages. */
+int memory_reserve(struct memory_partition *partition, size_t count);
+
+/* Appends one message, there being room, and takes over its block. All until memory_end_batch() are of one batch. */
+void memory_append(struct memory_partition *partition, const struct memory_message *message);
+void memory_end_batch(struct memory_partition *partition);
+void memory_clear_partition(struct memory_partition *partition);
+
+/* As many messages of one batch as the limits allow, at least one: offset must be one that is there. */
+int memory_view(struct memory_object *topic, uint32_t partition, uint64_t offset, uint64_t max_count, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+
+/* First offset at or after ts_ms, or the end. */
+uint64_t memory_find_time(const struct memory_partition *partition, int64_t ts_ms);
+
+int memory_partition_stat(struct engine_object *topic, uint32_t partition, struct engine_partition_stat *ret_stat);
+int memory_partition_read(struct engine_object *topic, uint32_t partition, uint64_t offset, uint32_t max_count,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+ssize_t memory_partition_pread(struct engine_object *topic, uint32_t partition, uint64_t pos, void *buf, size_t size);
+int memory_partition_find_time(struct engine_object *topic, uint32_t partition, int64_t ts_ms, uint64_t *ret_offset);
+int memory_partition_purge(struct engine_object *topic, uint32_t partition, uint64_t before);
+
+/* ---- memory_produce.c ---- */
+
+int memory_producer_open(
+    struct engine_object *topic, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
+int memory_producer_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
+int memory_producer_sync(struct engine_producer *producer, struct engine_done *done);
+void memory_producer_close(struct engine_producer *producer);
+
+/* ---- memory_consume.c ---- */
+
+/* Collects the waiters of the group's consumers that have something to fetch; all: of every consumer. */
+void memory_wake_group(struct memory_object *group);
+void memory_wake_group_all(struct memory_object *group);
+void memory_wake_topic(struct memory_object *topic);
+
+int memory_consumer_open(
+    struct engine_object *group, uint32_t partition, enum engine_consume how, struct engine_consumer **ret_consumer);
+int memory_consumer_fetch(struct engine_consumer *consumer, uint32_t max_count, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+int memory_consumer_rewind(struct engine_consumer *consumer);
+int memory_consumer_arm(struct engine_consumer *consumer, struct engine_waiter *waiter);
+bool memory_consumer_disarm(struct engine_consumer *consumer, struct engine_waiter *waiter);
+void memory_consumer_close(struct engine_consumer *consumer);
+
+/* Deals the partitions out to the open streams: see memory_consume.c. */
+void memory_rebalance(struct memory_object *group);
+
+/* ---- memory_cursor.c ---- */
+
+/* Moves every cursor to where a group of this auto.offset.reset begins. */
+void memory_reset_cursors(struct memory_object *group);
+
+/*
+ * Commits up to, not including, offset, which is at most given. Returns whether anything moved; who sees that it did calls
+ * memory_advance_turn() once: the next ONE and SNAPSHOT begin with the next partition, so that none waits behind a busy one.
+ */
+void memory_advance_turn(struct memory_object *group);
+bool memory_commit(struct memory_object *group, uint32_t partition, uint64_t offset);
+
+/* After messages went from the front: no cursor stays before the earliest. is_loss: lost counts what was not given. */
+void memory_clamp_cursors(struct memory_object *topic, bool is_loss);
+
+int memory_ack_all(struct engine_object *group, uint32_t partition);
+int memory_ack(struct engine_object *group, uint32_t partition, uint64_t offset);
+int memory_seek(struct engine_object *group, uint32_t partition, enum engine_seek how, int64_t value);
+int memory_cursor_stat(struct engine_object *group, uint32_t partition, struct engine_cursor_stat *ret_stat);
+int memory_group_sync(struct engine_object *group, struct engine_done *done);
+
+#endif
