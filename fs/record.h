@@ -30,9 +30,9 @@
 
 /*
  * The longest line that a record with a payload of at most limit bytes needs: every byte of it may be written as \u0001,
- * and there are the other fields.
+ * and there are the other fields. Not more than a gibibyte, since jansson counts in int; nobody spells 512 MiB in escapes.
  */
-#define RECORD_LINE_MAX(limit) (6 * (size_t)(limit) + (512u << 10))
+#define RECORD_LINE_MAX(limit) ((limit) > (170u << 20) ? (size_t)1 << 30 : 6 * (size_t)(limit) + (512u << 10))
 
 struct record_block;
 
