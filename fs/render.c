@@ -1,0 +1,199 @@
+#include "fs/render.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "fs/base64.h"
+#include "fs/utf8.h"
+
+/* ------------------------------------------------------------------------------------------- JSON */
+
+enum char_class { PLAIN, ESCAPED, MULTIBYTE };
+
+static enum char_class class_of(unsigned char byte)
+{
+	return byte >= 0x80 ? MULTIBYTE : byte < 0x20 || byte == 0x7f || byte == '"' || byte == '\\' ? ESCAPED : PLAIN;
+}
+
+static void add_escape(struct buffer *out, unsigned char byte)
+{
+	static const char hex[] = "0123456789abcdef";
+	static const char letters[0x20] = { ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r' };
+	char letter = byte == '"' || byte == '\\' ? (char)byte : byte < 0x20 ? letters[byte] : '\0';
+	if (letter)
+		buffer_add(out, (char[2]){ '\\', letter }, 2);
+	else
+		buffer_add(out, (char[6]){ '\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15] }, 6);
+}
+
+/*
+ * Appends text as a JSON string. Bytes that are not UTF-8 become U+FFFD if replace is set; else it stops at the first and
+ * returns false, with out as it was. Runs of characters that need nothing are copied at once.
+ */
+static bool add_string(struct buffer *out, const char *text, size_t len, bool replace)
+{
+	size_t before = out->len, run = 0;
+	uint32_t code;
+	buffer_add_char(out, '"');
+	for (size_t at = 0; at < len;) {
+		unsigned char byte = (unsigned char)text[at];
+		enum char_class class = class_of(byte);
+		size_t size = class == MULTIBYTE ? utf8_char(text + at, len - at, &code) : 1;
+		if (size > 0 && class != ESCAPED) {
+			at += size;
+			continue;
+		}
+		if (size == 0 && !replace) {
+			out->len = before;
+			return false;
+		}
+		buffer_add(out, text + run, at - run);
+		if (size == 0)
+			buffer_add_text(out, "\xef\xbf\xbd");
+		else
+			add_escape(out, byte);
+		run = ++at;
+	}
+	buffer_add(out, text + run, len - run);
+	buffer_add_char(out, '"');
+	return true;
+}
+
+void render_json_string(struct buffer *out, const char *text, size_t len)
+{
+	add_string(out, text, len, true);
+}
+
+/* ,"name":"text" or, if that is not UTF-8, ,"name_base64":"..." */
+static void add_bytes(struct buffer *out, const char *name, struct engine_span bytes)
+{
+	size_t before = out->len;
+	buffer_add_text(out, ",\"");
+	buffer_add_text(out, name);
+	buffer_add_text(out, "\":");
+	if (add_string(out, bytes.ptr, bytes.len, false))
+		return;
+	out->len = before;
+	buffer_add_text(out, ",\"");
+	buffer_add_text(out, name);
+	buffer_add_text(out, "_base64\":\"");
+	char *room = buffer_room(out, BASE64_ENCODED(bytes.len));
+	if (room) {
+		base64_encode(bytes.ptr, bytes.len, room);
+		out->len += BASE64_ENCODED(bytes.len);
+	}
+	buffer_add_char(out, '"');
+}
+
+static void add_text(struct buffer *out, const char *name, struct engine_span text)
+{
+	if (!text.ptr)
+		return;
+	buffer_add_text(out, name);
+	add_string(out, text.ptr, text.len, true);
+}
+
+/* name is the field as it is to be printed, with its comma; -1 is absent. */
+static void add_number(struct buffer *out, const char *name, int64_t number)
+{
+	if (number < 0)
+		return;
+	buffer_add_text(out, name);
+	buffer_add_i64(out, number);
+}
+
+static void add_props(struct buffer *out, const struct engine_props *props)
+{
+	if (props->key.ptr)
+		add_bytes(out, "key", props->key);
+	add_text(out, ",\"id\":", props->id);
+	add_text(out, ",\"routing_key\":", props->routing_key);
+	add_number(out, ",\"priority\":", props->priority);
+	add_number(out, ",\"ttl_ms\":", props->ttl_ms);
+	add_number(out, ",\"delay_ms\":", props->delay_ms);
+	buffer_add_text(out, ",\"headers\":{");
+	for (uint32_t i = 0; i < props->header_count; i++) {
+		if (i > 0)
+			buffer_add_char(out, ',');
+		add_string(out, props->headers[i].name.ptr, props->headers[i].name.len, true);
+		buffer_add_char(out, ':');
+		add_string(out, props->headers[i].value.ptr, props->headers[i].value.len, true);
+	}
+	buffer_add_char(out, '}');
+}
+
+static void add_json(
+    struct buffer *out, const struct engine_view *view, const char *topic, uint32_t index, struct engine_span payload)
+{
+	static const struct engine_props none = {
+		.partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1
+	};
+	const struct engine_batch *batch = &view->batch;
+	const struct engine_props *props = batch->props ? &batch->props[index] : &none;
+	buffer_add_text(out, "{\"topic\":");
+	render_json_string(out, topic, strlen(topic));
+	buffer_add_text(out, ",\"partition\":");
+	buffer_add_u64(out, view->partition);
+	buffer_add_text(out, ",\"offset\":");
+	buffer_add_u64(out, view->offset + index);
+	buffer_add_text(out, ",\"ts\":");
+	buffer_add_i64(out, props->ts_ms >= 0 ? props->ts_ms : batch->ts_ms);
+	add_props(out, props);
+	buffer_add_text(out, ",\"uid\":");
+	buffer_add_u64(out, batch->cred.uid);
+	buffer_add_text(out, ",\"gid\":");
+	buffer_add_u64(out, batch->cred.gid);
+	buffer_add_text(out, ",\"pid\":");
+	buffer_add_u64(out, batch->cred.pid);
+	add_bytes(out, "payload", payload);
+	buffer_add_text(out, "}\n");
+}
+
+/* ----------------------------------------------------------------------------------------- framings */
+
+static size_t span_of(const uint32_t *lengths, uint32_t count)
+{
+	size_t bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		bytes += (size_t)lengths[i] + 1;
+	return bytes;
+}
+
+/* Payloads that end in NULs where they end in newlines in the batch. */
+static void add_nul(struct buffer *out, const char *data, const uint32_t *lengths, uint32_t count)
+{
+	size_t len = span_of(lengths, count);
+	char *copy = buffer_room(out, len);
+	if (!copy)
+		return;
+	memcpy(copy, data, len);
+	for (uint32_t i = 0; i < count; i++) {
+		copy += lengths[i];
+		*copy++ = '\0';
+	}
+	out->len += len;
+}
+
+int render_view(enum framing framing, const struct engine_view *view, const char *topic, uint32_t first, uint32_t count,
+    struct buffer *out)
+{
+	const struct engine_batch *batch = &view->batch;
+	assert(batch->data && first <= batch->count && count <= batch->count - first);
+	assert(framing != FRAME_RAW || count == 1);
+	const uint32_t *lengths = batch->lengths + first;
+	const char *data = batch->data + span_of(batch->lengths, first);
+	size_t before = out->len;
+	switch (framing) {
+	case FRAME_LINE: buffer_add(out, data, span_of(lengths, count)); break;
+	case FRAME_NUL: add_nul(out, data, lengths, count); break;
+	case FRAME_RAW: buffer_add(out, data, lengths[0]); break;
+	default:
+		for (uint32_t i = 0; i < count; i++, data += lengths[i - 1] + 1)
+			add_json(out, view, topic, first + i, (struct engine_span){ data, lengths[i] });
+		break;
+	}
+	if (buffer_error(out))
+		out->len = before;
+	return buffer_error(out);
+}
