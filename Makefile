@@ -64,13 +64,13 @@ tests: $(tests_bin)
 # As root in somebody's checkout: what is built belongs to them.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 build_for_%:
-	.ci/packages $*
-	BUILD=$(BUILD) .ci/as-owner .ci/fuse3
-	BUILD=$(BUILD) .ci/as-owner $(MAKE) $(jobs) --no-print-directory all $(if $(filter check,$*),tests)
+	@.ci/packages $*
+	@BUILD=$(BUILD) .ci/as-owner .ci/fuse3
+	@BUILD=$(BUILD) .ci/as-owner $(MAKE) $(jobs) --no-print-directory all $(if $(filter check,$*),tests)
 mount: build_for_build
-	.ci/mount $(BUILD)/mqfs '$(STORE)' '$(MQ)'
+	@.ci/mount $(BUILD)/mqfs '$(STORE)' '$(MQ)'
 check: build_for_check
-	tests/run $(RUN) $(BUILD)
+	@tests/run $(RUN) $(BUILD)
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/mqfs

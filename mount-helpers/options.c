@@ -68,6 +68,8 @@ static const struct row {
 	{ "sync",          USE_PASS,    VALUE_NONE,     0, 0 },
 	{ "dirsync",       USE_PASS,    VALUE_NONE,     0, 0 },
 	{ "allow_other",   USE_PASS,    VALUE_NONE,     0, 0 },
+	{ "noallow_other", USE_PASS,    VALUE_NONE,     0, 0 },
+	{ "threads",       USE_PASS,    VALUE_NEEDED,   0, 0 },
 	{ "fsname",        USE_PASS,    VALUE_NEEDED,   0, 0 },
 
 	{ "remount",       USE_REMOUNT, VALUE_NONE,     0, 0 },
