@@ -19,7 +19,7 @@ required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 of_dir = $(if $(filter fs/% tests/fs/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
 	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"')
-libs = -llmdb -ljansson -pthread
+libs = -llmdb -ljansson -lm -pthread
 link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
