@@ -82,40 +82,51 @@ static int set_point(struct request *request, const char *dir)
 	return EXIT_MOUNT;
 }
 
-/* -s decides how -o is read, wherever it stands. */
-static bool has_sloppy(int argc, char **argv)
+#define FLAGS "sfnvrwo:t:N:"
+
+static int parse_flags(int argc, char **argv, struct request *request)
 {
-	for (int i = 1; i < argc; i++)
-		if (argv[i][0] == '-' && argv[i][1] != 'o' && strchr(argv[i], 's'))
-			return true;
-	return false;
+	for (int flag; (flag = getopt(argc, argv, FLAGS)) != -1;) {
+		switch (flag) {
+		case 's': request->sloppy = true; break;
+		case 'f': request->fake = true; break;
+		case 'v': request->verbose = true; break;
+		case 'N': say("-N: other mount namespaces are not supported: use nsenter(1)"); return EXIT_USAGE;
+		case '?': return usage();
+		default: break;
+		}
+	}
+	return argc - optind == 2 ? EXIT_DONE : usage();
+}
+
+/* After all flags are known: -s decides how -o is read, wherever it stands. */
+static int parse_options(int argc, char **argv, struct request *request)
+{
+	int status = EXIT_DONE;
+
+	optind = 0; /* from the start */
+	for (int flag; status == EXIT_DONE && (flag = getopt(argc, argv, FLAGS)) != -1;) {
+		switch (flag) {
+		case 'r': status = add_options(request, "ro"); break;
+		case 'w': status = add_options(request, "rw"); break;
+		case 'o': status = add_options(request, optarg); break;
+		default: break;
+		}
+	}
+	return status;
 }
 
 static int parse(int argc, char **argv, struct request *ret_request)
 {
-	int status = EXIT_DONE;
+	int status;
 
 	memset(ret_request, 0, sizeof(*ret_request));
 	options_init(&ret_request->options);
-	ret_request->sloppy = has_sloppy(argc, argv);
-	for (int option; status == EXIT_DONE && (option = getopt(argc, argv, "sfnvrwo:t:N:")) != -1;) {
-		switch (option) {
-		case 's':
-		case 'n':
-		case 't': break;
-		case 'f': ret_request->fake = true; break;
-		case 'v': ret_request->verbose = true; break;
-		case 'r': status = add_options(ret_request, "ro"); break;
-		case 'w': status = add_options(ret_request, "rw"); break;
-		case 'o': status = add_options(ret_request, optarg); break;
-		case 'N': say("-N: other mount namespaces are not supported: use nsenter(1)"); return EXIT_USAGE;
-		default: return usage();
-		}
-	}
+	status = parse_flags(argc, argv, ret_request);
+	if (status == EXIT_DONE)
+		status = parse_options(argc, argv, ret_request);
 	if (status != EXIT_DONE)
 		return status;
-	if (argc - optind != 2)
-		return usage();
 	say_steps(ret_request->verbose);
 	ret_request->deadline_ms = now_ms() + (int64_t)ret_request->options.timeout_s * 1000;
 	status = set_store(ret_request, argv[optind]);
