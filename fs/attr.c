@@ -1,0 +1,165 @@
+#include "fs/attr.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fs/class.h"
+#include "fs/spool.h"
+
+#define KEPT_SECONDS 60.0 /* names and attributes that change through this mount only, whose kernel then knows */
+
+static void set_ms(struct timespec *time, int64_t ms)
+{
+	time->tv_sec = ms / 1000;
+	time->tv_nsec = ms % 1000 * 1000000;
+}
+
+/* A directory that shares the owner of a file may be entered and listed by whoever may read or write that. */
+static uint32_t directory_mode(uint32_t mode)
+{
+	return mode | ((mode | mode << 1) >> 2 & 0111);
+}
+
+/* What the engine has, or else what follows from the object's birth. */
+static int owner_of(struct fs *fs, struct engine_object *object, const struct node *node,
+    const struct engine_stat *stat, struct engine_owner *ret_owner)
+{
+	char path[ENGINE_KEY_MAX + 64];
+	const struct tree_row *row = node->row;
+	if (!node_owner_path(node, path, sizeof path))
+		return -ENAMETOOLONG;
+	if (*path == '\0') { /* the object's own directory */
+		*ret_owner = stat->owner;
+		return 0;
+	}
+	int err = fs->engine->ops->get_owner(object, path, ret_owner);
+	bool shared_file = S_ISDIR(row->mode) && row->owner;
+	if (!err && shared_file)
+		ret_owner->mode = directory_mode(ret_owner->mode);
+	if (err != -ENODATA)
+		return err;
+	*ret_owner = stat->birth;
+	ret_owner->mode = row->mode & 07777;
+	if (!(row->flags & TREE_UNMASKED))
+		ret_owner->mode &= stat->birth.mode;
+	return 0;
+}
+
+/* The size and time of a directory: the messages in it, its last change. */
+static int directory_attr(struct fs *fs, struct engine_object *object, const struct node *node,
+    const struct engine_stat *stat, struct stat *st)
+{
+	struct engine_partition_stat part;
+	struct engine_cursor_stat cursor;
+	int err = 0;
+	set_ms(&st->st_mtim, stat->mtime_ms);
+	switch (node->row->what) {
+	case DIR_TOPIC:
+	case DIR_GROUP: st->st_size = (off_t)stat->messages; break;
+	case DIR_PARTITION:
+		err = fs->engine->ops->partition_stat(object, node->partition, &part);
+		if (!err) {
+			st->st_size = (off_t)(part.end - part.earliest);
+			set_ms(&st->st_mtim, part.mtime_ms);
+		}
+		break;
+	case DIR_GROUP_PARTITION:
+		err = fs->engine->ops->cursor_stat(object, node->partition, &cursor);
+		if (!err)
+			st->st_size = (off_t)(cursor.end - cursor.committed);
+		break;
+	default: break;
+	}
+	return err;
+}
+
+int attr_get(struct fs *fs, const struct node *node, struct stat *ret_st)
+{
+	struct engine_object *object;
+	struct engine_stat stat;
+	struct engine_owner owner = { 0 };
+	struct stat st = { .st_ino = node->ino, .st_nlink = 1, .st_blksize = 4096 };
+	int err = fs->engine->ops->get(fs->engine, node->object, &object);
+	if (err)
+		return err == -EIDRM ? -ENOENT : err;
+	err = fs->engine->ops->stat(object, &stat);
+	if (!err)
+		err = owner_of(fs, object, node, &stat, &owner);
+	if (err)
+		goto out;
+	st.st_mode = (node->row->mode & S_IFMT) | owner.mode;
+	st.st_uid = owner.uid;
+	st.st_gid = owner.gid;
+	set_ms(&st.st_ctim, stat.mtime_ms);
+	set_ms(&st.st_mtim, stat.mtime_ms);
+	if (S_ISDIR(st.st_mode))
+		err = directory_attr(fs, object, node, &stat, &st);
+	else if (S_ISLNK(st.st_mode))
+		st.st_size = (off_t)(1 + strlen(node->name) + strlen(name_suffix(node->framing)));
+	else if (node->row->class->attr)
+		err = node->row->class->attr(fs, node, &st);
+	st.st_atim = st.st_mtim;
+	if (!err)
+		*ret_st = st;
+out:
+	fs->engine->ops->put(object);
+	return err == -EIDRM ? -ENOENT : err;
+}
+
+static int set_owner(struct fs *fs, const struct node *node, const struct stat *attr, int to_set)
+{
+	char path[ENGINE_KEY_MAX + 64];
+	struct stat now;
+	struct engine_object *object;
+	int err = attr_get(fs, node, &now);
+	if (err)
+		return err;
+	struct engine_owner owner = { now.st_uid, now.st_gid, now.st_mode & 07777 };
+	if (to_set & FUSE_SET_ATTR_UID)
+		owner.uid = attr->st_uid;
+	if (to_set & FUSE_SET_ATTR_GID)
+		owner.gid = attr->st_gid;
+	if (to_set & FUSE_SET_ATTR_MODE)
+		owner.mode = attr->st_mode & 07777;
+	bool shared_file = S_ISDIR(node->row->mode) && node->row->owner && strcmp(node->row->owner, "/") != 0;
+	owner.mode &= shared_file ? 0666 : S_ISDIR(node->row->mode) ? 01777 : 0777;
+	if (!node_owner_path(node, path, sizeof path))
+		return -ENAMETOOLONG;
+	err = fs->engine->ops->get(fs->engine, node->object, &object);
+	if (err)
+		return err;
+	err = fs->engine->ops->set_owner(object, path, &owner);
+	fs->engine->ops->put(object);
+	return err;
+}
+
+int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, int to_set, const char **ret_why)
+{
+	*ret_why = NULL;
+	if (node->row->what == FILE_SPOOL)
+		return spool_setattr(fs, node->object, node->name, attr, to_set);
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		*ret_why = "it cannot be cut: messages go by retention and by `echo all > purge`";
+		return -EPERM;
+	}
+	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		return set_owner(fs, node, attr, to_set);
+	return 0; /* times are those of messages: touch is accepted and changes nothing */
+}
+
+double attr_timeout(const struct node *node)
+{
+	return node->row->flags & TREE_FIXED ? KEPT_SECONDS : 0;
+}
+
+double entry_timeout(const struct node *node)
+{
+	if (node->row->flags & TREE_FRESH)
+		return 0;
+	switch (node->row->match) {
+	case MATCH_OFFSET:
+	case MATCH_KEY:
+	case MATCH_SPOOL: return 0;
+	default: return node->row->class == &class_log ? 0 : KEPT_SECONDS;
+	}
+}

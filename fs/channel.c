@@ -1,0 +1,396 @@
+/*
+ * channel - an open file that produces: in, in.json, in.nul, keys/KEY.
+ *
+ * Each write is cut into messages (frame.h), and those that are complete go to the engine as one batch before the write is
+ * answered; so a write that returned has its messages in the log. What has no end yet stays in the framer, which belongs
+ * to the open file: a shell's children that share the descriptor write on into the same message. A file opened with
+ * O_SYNC or O_DSYNC answers when the messages are on disk, and all that wait then share one sync.
+ *
+ * The kernel sends one write at a time for an inode, and a channel's inode is its own; the lock is for the closing of
+ * descriptors (flush), which comes whenever it likes, and for a second open of the same inode through /dev/stdout.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/class.h"
+#include "fs/frame.h"
+#include "fs/process.h"
+#include "fs/record.h"
+#include "fs/reply.h"
+
+struct channel {
+	struct handle handle;
+	struct engine_object *topic;
+	struct engine_producer *producer;
+	size_t limit;                            /* max.message.bytes as last read; lock */
+	struct framer framer;                    /* lock */
+	struct record_batch records;             /* of in.json; lock */
+	pthread_mutex_t lock;
+};
+
+/* One write that the engine has not finished yet: its send, or the sync behind it. */
+struct pending_write {
+	struct engine_done done;
+	struct channel *channel;
+	fuse_req_t req;
+	struct frame_scan scan;
+	bool sending;                            /* else syncing */
+	size_t answer;
+};
+
+static size_t read_limit(struct channel *channel)
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	char value[ENGINE_VALUE_MAX];
+	const struct engine_setting *setting = engine_setting_find(ENGINE_TOPIC, "max.message.bytes");
+	if (setting && !ops->get_setting(channel->topic, setting, value))
+		channel->limit = (size_t)strtoull(value, NULL, 10);
+	return channel->limit;
+}
+
+static void free_channel(struct channel *channel)
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	ops->producer_close(channel->producer);
+	ops->put(channel->topic);
+	framer_release(&channel->framer);
+	record_batch_release(&channel->records);
+	pthread_mutex_destroy(&channel->lock);
+	free(channel);
+}
+
+static int open_producer(struct channel *channel, const struct node *node)
+{
+	struct fs *fs = channel->handle.fs;
+	int err = fs->engine->ops->get(fs->engine, node->object, &channel->topic);
+	if (err)
+		return err;
+	struct engine_span key = { NULL, 0 };
+	if (node->row->match == MATCH_KEY)
+		key = (struct engine_span){ node->name, strlen(node->name) };
+	return fs->engine->ops->producer_open(channel->topic, node->partition, key, &channel->producer);
+}
+
+static int channel_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
+    struct handle **ret_handle)
+{
+	struct channel *channel = calloc(1, sizeof *channel);
+	if (!channel)
+		return -ENOMEM;
+	pthread_mutex_init(&channel->lock, NULL);
+	channel->handle.fs = fs;
+	framer_init(&channel->framer, node->framing);
+	int err = 0;
+	if (!fs->read_only) /* also for who only reads: `sync FILE` opens it so, and syncs */
+		err = open_producer(channel, node);
+	if (err)
+		goto err_channel;
+	err = handle_init(&channel->handle, fs, node, flags, cred);
+	if (err)
+		goto err_channel;
+	*ret_handle = &channel->handle;
+	return 0;
+
+err_channel:
+	free_channel(channel);
+	return err;
+}
+
+/* ------------------------------------------------------------------------------------------------ writing */
+
+static bool wants_sync(const struct channel *channel)
+{
+	return (channel->handle.open_flags & (O_SYNC | O_DSYNC)) != 0;
+}
+
+static void write_done(struct engine_done *done, int result);
+
+static struct pending_write *new_pending(struct channel *channel, fuse_req_t req)
+{
+	struct pending_write *pending = calloc(1, sizeof *pending);
+	if (!pending)
+		return NULL;
+	*pending = (struct pending_write){ .done = { write_done }, .channel = channel, .req = req };
+	fs_pending_begin(channel->handle.fs);
+	return pending;
+}
+
+static void free_pending(struct pending_write *pending)
+{
+	struct fs *fs = pending->channel->handle.fs;
+	free(pending);
+	fs_pending_end(fs);
+}
+
+/* Makes the JSON lines of a scan records; at the first that is none the scan is cut, or the error is the answer. */
+static int parse_records(struct channel *channel, struct frame_scan *scan, char reason[RECORD_REASON_MAX])
+{
+	const char *line = scan->batch.data;
+	record_batch_clear(&channel->records);
+	for (uint32_t i = 0; i < scan->batch.count; i++) {
+		const char *end = scan->batch.lengths ? line + scan->batch.lengths[i]
+		                                      : memchr(line, '\n', (size_t)(scan->batch.data + scan->batch.len - line));
+		int err = record_batch_add_line(&channel->records, line, (size_t)(end - line), channel->limit, reason);
+		if (err < 0)
+			return framer_refuse(&channel->framer, scan, i, err);
+		line = end + 1;
+	}
+	return 0;
+}
+
+/* The scan of a write and, in *ret_batch, what is to be sent for it; count 0: nothing is. */
+static int scan_write(struct channel *channel, const char *buf, size_t size, struct frame_scan *scan,
+    struct engine_batch *ret_batch, char reason[RECORD_REASON_MAX])
+{
+	bool json = channel->framer.framing == FRAME_JSON;
+	if (channel->limit == 0)
+		read_limit(channel);
+	int err = framer_scan(&channel->framer, buf, size, json ? RECORD_LINE_MAX(channel->limit) : channel->limit, scan);
+	if (err)
+		return err;
+	*ret_batch = scan->batch;
+	if (json && scan->batch.count > 0) {
+		err = parse_records(channel, scan, reason);
+		if (err)
+			return err;
+		ret_batch->count = channel->records.count;
+		if (channel->records.count > 0)
+			record_batch_get(&channel->records, ret_batch);
+	}
+	ret_batch->cred = channel->handle.cred;
+	ret_batch->ts_ms = -1;
+	return 0;
+}
+
+/*
+ * The engine takes all of a batch or none. If one record of several is refused (a partition there is not), those
+ * before it are sent one by one, and the scan is cut at the one that is refused. Call with the lock held.
+ */
+static int send_one_by_one(struct channel *channel, struct frame_scan *scan, const struct engine_batch *batch)
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	const char *data = batch->data;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		struct engine_batch one = *batch;
+		one.data = data;
+		one.len = (size_t)batch->lengths[i] + 1;
+		one.count = 1;
+		one.lengths = &batch->lengths[i];
+		one.props = batch->props ? &batch->props[i] : NULL;
+		int err = ops->producer_send(channel->producer, &one, NULL);
+		if (err < 0)
+			return framer_refuse(&channel->framer, scan, i, err);
+		data += one.len;
+	}
+	return 0;
+}
+
+static void finish_write(struct channel *channel, fuse_req_t req, struct pending_write *pending, size_t answer)
+{
+	if (!wants_sync(channel)) {
+		free_pending(pending);
+		fuse_reply_write(req, answer);
+		return;
+	}
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	pending->sending = false;
+	pending->answer = answer;
+	int err = ops->producer_sync(channel->producer, &pending->done);
+	if (err == ENGINE_PENDING)
+		return;
+	if (err < 0)
+		reply_handle_error(&channel->handle, req, err, NULL);
+	else
+		fuse_reply_write(req, answer);
+	free_pending(pending);
+}
+
+static void write_done(struct engine_done *done, int result)
+{
+	struct pending_write *pending = (struct pending_write *)done; /* its first member */
+	struct channel *channel = pending->channel;
+	if (result < 0) {
+		reply_handle_error(&channel->handle, pending->req, result, NULL);
+		free_pending(pending);
+		return;
+	}
+	if (!pending->sending) {
+		fuse_reply_write(pending->req, pending->answer);
+		free_pending(pending);
+		return;
+	}
+	size_t answer = pending->scan.taken;
+	pthread_mutex_lock(&channel->lock);
+	framer_commit(&channel->framer, &pending->scan, request_cred(pending->req).pid);
+	pthread_mutex_unlock(&channel->lock);
+	finish_write(channel, pending->req, pending, answer);
+}
+
+/*
+ * Sends what is complete and makes the write's effect last. Returns 0 with *ret_answer, ENGINE_PENDING if the engine answers
+ * later (then pending has what is needed), or the error. Call with the lock held.
+ */
+static int take_write(struct channel *channel, const char *buf, size_t size, struct pending_write *pending, uint32_t pid,
+    size_t *ret_answer, char reason[RECORD_REASON_MAX])
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct frame_scan *scan = &pending->scan;
+	struct engine_batch batch;
+	int err = scan_write(channel, buf, size, scan, &batch, reason);
+	if (err == -EMSGSIZE) { /* the limit may have been raised since we read it */
+		size_t before = channel->limit;
+		if (read_limit(channel) > before)
+			err = scan_write(channel, buf, size, scan, &batch, reason);
+	}
+	if (err)
+		return err;
+	if (batch.count > 0) {
+		pending->sending = true;
+		err = ops->producer_send(channel->producer, &batch, &pending->done);
+		if (err < 0 && batch.count > 1 && batch.lengths)
+			err = send_one_by_one(channel, scan, &batch);
+		if (err)
+			return err;
+	}
+	*ret_answer = scan->taken;
+	framer_commit(&channel->framer, scan, pid);
+	return 0;
+}
+
+static void channel_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
+{
+	(void)offset; /* everything is appended */
+	struct channel *channel = (struct channel *)handle;
+	char reason[RECORD_REASON_MAX] = "";
+	size_t answer = 0;
+	struct pending_write *pending = new_pending(channel, req);
+	if (!pending) {
+		reply_handle_error(handle, req, -ENOMEM, NULL);
+		return;
+	}
+	pthread_mutex_lock(&channel->lock);
+	int err = take_write(channel, buf, size, pending, request_cred(req).pid, &answer, reason);
+	pthread_mutex_unlock(&channel->lock);
+	if (err == ENGINE_PENDING)
+		return;
+	if (err) {
+		reply_handle_error(handle, req, err, *reason ? reason : NULL);
+		free_pending(pending);
+		return;
+	}
+	finish_write(channel, req, pending, answer);
+}
+
+/* ------------------------------------------------------------------------------------- confirming, closing */
+
+struct pending_fsync {
+	struct engine_done done;
+	struct handle *handle;
+	fuse_req_t req;
+};
+
+static void fsync_done(struct engine_done *done, int result)
+{
+	struct pending_fsync *pending = (struct pending_fsync *)done;
+	if (result < 0)
+		reply_handle_error(pending->handle, pending->req, result, NULL);
+	else
+		fuse_reply_err(pending->req, 0);
+	struct fs *fs = pending->handle->fs;
+	free(pending);
+	fs_pending_end(fs);
+}
+
+static void channel_fsync(struct handle *handle, fuse_req_t req)
+{
+	struct channel *channel = (struct channel *)handle;
+	const struct engine_ops *ops = handle->fs->engine->ops;
+	struct pending_fsync *pending = malloc(sizeof *pending);
+	struct engine_producer *producer = channel->producer;
+	int err = 0;
+	if (!pending) {
+		reply_handle_error(handle, req, -ENOMEM, NULL);
+		return;
+	}
+	*pending = (struct pending_fsync){ { fsync_done }, handle, req };
+	fs_pending_begin(handle->fs);
+	if (producer)
+		err = ops->producer_sync(producer, &pending->done);
+	if (err == ENGINE_PENDING)
+		return;
+	fsync_done(&pending->done, err);
+}
+
+static void channel_flush(struct handle *handle, uint32_t pid)
+{
+	struct channel *channel = (struct channel *)handle;
+	pthread_mutex_lock(&channel->lock);
+	uint32_t writer = channel->framer.part_len > 0 || channel->framer.skipping ? channel->framer.part_pid : 0;
+	pthread_mutex_unlock(&channel->lock);
+	if (writer == 0 || !process_is_killed(pid) || !process_is_same(pid, writer))
+		return;
+	pthread_mutex_lock(&channel->lock);
+	framer_drop(&channel->framer);
+	pthread_mutex_unlock(&channel->lock);
+}
+
+/* The last message, which had no end: a JSON line is parsed first. */
+static int send_last(struct channel *channel, char reason[RECORD_REASON_MAX])
+{
+	struct engine_batch batch;
+	int err = framer_finish(&channel->framer, &batch);
+	if (err <= 0)
+		return err;
+	if (channel->framer.framing == FRAME_JSON) {
+		record_batch_clear(&channel->records);
+		err = record_batch_add_line(&channel->records, batch.data, batch.len - 1, channel->limit, reason);
+		if (err <= 0)
+			return err;
+		record_batch_get(&channel->records, &batch);
+	}
+	batch.cred = channel->handle.cred;
+	batch.ts_ms = -1;
+	return channel->handle.fs->engine->ops->producer_send(channel->producer, &batch, NULL);
+}
+
+static void channel_release(struct handle *handle)
+{
+	struct channel *channel = (struct channel *)handle;
+	char reason[RECORD_REASON_MAX] = "", path[1024];
+	int err = channel->producer && !handle->fs->ending ? send_last(channel, reason) : 0;
+	if (err < 0) {
+		if (!*reason)
+			snprintf(reason, sizeof reason, "%s", engine_reason());
+		reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+		report_error(handle->fs, err, &handle->cred, path, reason);
+	}
+	handle_release(handle);
+	free_channel(channel);
+}
+
+static int channel_attr(struct fs *fs, const struct node *node, struct stat *st)
+{
+	struct engine_object *topic;
+	struct engine_stat stat;
+	int err = fs->engine->ops->get(fs->engine, node->object, &topic);
+	if (err)
+		return err;
+	err = fs->engine->ops->stat(topic, &stat);
+	fs->engine->ops->put(topic);
+	if (!err)
+		st->st_mtim.tv_sec = stat.mtime_ms / 1000, st->st_mtim.tv_nsec = stat.mtime_ms % 1000 * 1000000;
+	return err;
+}
+
+const struct file_class class_channel = {
+	.open = channel_open,
+	.write = channel_write,
+	.flush = channel_flush,
+	.fsync = channel_fsync,
+	.release = channel_release,
+	.attr = channel_attr,
+};

@@ -1,0 +1,123 @@
+#include "fs/find.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/class.h"
+#include "fs/spool.h"
+
+/* Calls of the engine on the object a directory belongs to. */
+static int with_object(struct fs *fs, uint64_t id, int (*call)(struct engine_object *object, struct found *found,
+                                                       const struct node *parent), struct found *found, const struct node *parent)
+{
+	struct engine_object *object;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (err)
+		return err;
+	err = call(object, found, parent);
+	fs->engine->ops->put(object);
+	return err == -EIDRM ? -ENOENT : err;
+}
+
+static int find_object(struct engine_object *parent_object, struct found *found, const struct node *parent)
+{
+	(void)parent;
+	struct engine *engine = parent_object->engine;
+	struct engine_object *object;
+	struct engine_identity identity;
+	int err = engine->ops->lookup(engine, parent_object, (enum engine_kind)found->row->arg, found->stem, &object);
+	if (err)
+		return err;
+	err = engine->ops->identity(object, &identity);
+	engine->ops->put(object);
+	if (!err)
+		found->object = identity.id;
+	return err;
+}
+
+static int find_partition(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_stat stat;
+	(void)parent;
+	if (found->stem[0] == '0' && found->stem[1] != '\0')
+		return -ENOENT; /* 0 and 00 are not two names of one directory */
+	int err = object->engine->ops->stat(object, &stat);
+	if (err)
+		return err;
+	return strtoull(found->stem, NULL, 10) < stat.partitions ? 0 : -ENOENT;
+}
+
+static int find_offset(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_partition_stat stat;
+	errno = 0;
+	uint64_t offset = strtoull(found->stem, NULL, 10);
+	if (errno == ERANGE)
+		return -ENOENT;
+	int err = object->engine->ops->partition_stat(object, parent->partition, &stat);
+	if (err)
+		return err;
+	snprintf(found->stem, sizeof found->stem, "%" PRIu64, offset);
+	return offset >= stat.earliest && offset < stat.end ? 0 : -ENOENT;
+}
+
+static int find_log(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_partition_stat stat;
+	int err = object->engine->ops->partition_stat(object, parent->partition, &stat);
+	if (!err)
+		found->variant = stat.start_pos;
+	return err;
+}
+
+static int find_setting(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_identity identity;
+	enum engine_kind kind = (enum engine_kind)parent->row->arg;
+	int err = 0;
+	if (parent->row->what == DIR_CONFIG) {
+		err = object->engine->ops->identity(object, &identity);
+		if (err)
+			return err;
+		kind = identity.kind;
+	}
+	return engine_setting_find(kind, found->stem) ? 0 : -ENOENT;
+}
+
+int find_name(struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct found *ret_found)
+{
+	struct found found = { .object = parent->object };
+	if (strlen(name) > ENGINE_KEY_MAX)
+		return -ENAMETOOLONG;
+	found.row = tree_find(parent->row->what, name, &found.framing, found.stem);
+	if (!found.row)
+		return -ENOENT;
+	int err = 0;
+	switch (found.row->match) {
+	case MATCH_OBJECT: err = with_object(fs, parent->object, find_object, &found, parent); break;
+	case MATCH_PARTITION: err = with_object(fs, parent->object, find_partition, &found, parent); break;
+	case MATCH_OFFSET: err = with_object(fs, parent->object, find_offset, &found, parent); break;
+	case MATCH_SETTING: err = with_object(fs, parent->object, find_setting, &found, parent); break;
+	case MATCH_SPOOL: err = spool_exists(fs->spool, parent->object, found.stem, pid) ? 0 : -ENOENT; break;
+	case MATCH_KEY: err = -ENOENT; break; /* without compaction nothing keeps a key's value: it is there to be created */
+	case MATCH_LITERAL:
+		if (found.row->class == &class_log)
+			err = with_object(fs, parent->object, find_log, &found, parent);
+		break;
+	}
+	if (err)
+		return err;
+	*ret_found = found;
+	return 0;
+}
+
+const struct tree_row *find_creatable(const struct node *parent)
+{
+	for (const struct tree_row *row = tree_rows; row->name; row++)
+		if (row->where == parent->row->what && (row->match == MATCH_KEY || row->match == MATCH_SPOOL))
+			return row;
+	return NULL;
+}

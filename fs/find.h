@@ -1,0 +1,24 @@
+/*
+ * find - from a name in a directory to the node behind it: what lookup and listing share.
+ */
+#ifndef MQFS_FS_FIND_H
+#define MQFS_FS_FIND_H
+
+#include "fs/fs.h"
+#include "fs/node.h"
+
+/* What a name leads to, before it is a node. */
+struct found {
+	const struct tree_row *row;
+	enum framing framing;
+	char stem[ENGINE_KEY_MAX + 1];           /* offsets without leading zeros */
+	uint64_t object, variant;
+};
+
+/* Looks a name up as process pid sees it. ENOENT, ENAMETOOLONG. */
+int find_name(struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct found *ret_found);
+
+/* The row alone, and whether a file of that name could be created there (put/NAME, keys/KEY): for CREATE. */
+const struct tree_row *find_creatable(const struct node *parent);
+
+#endif

@@ -1,0 +1,134 @@
+#include "fs/handle.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/class.h"
+
+/* Chunks never move, so that handle_get needs no lock: 1,024 of 1,024 are a million open files. */
+#define CHUNK 1024u
+#define CHUNKS 1024u
+
+struct handle_table {
+	pthread_mutex_t lock;                    /* free list, used, count */
+	_Atomic(struct handle *) *chunks[CHUNKS]; /* set once each; read without the lock by who got an index from open */
+	uint32_t *free;                          /* stack of indexes given back */
+	uint32_t free_count, used;               /* used: indexes ever given */
+	uint64_t count;
+};
+
+struct handle_table *handle_table_new(void)
+{
+	struct handle_table *table = calloc(1, sizeof *table);
+	if (table)
+		pthread_mutex_init(&table->lock, NULL);
+	return table;
+}
+
+void handle_table_free(struct handle_table *table)
+{
+	if (!table)
+		return;
+	for (unsigned i = 0; i < CHUNKS; i++)
+		free((void *)table->chunks[i]);
+	free(table->free);
+	pthread_mutex_destroy(&table->lock);
+	free(table);
+}
+
+/* The free stack gets its room together with the chunk, so that giving an index back cannot fail. */
+static int add_chunk_locked(struct handle_table *table)
+{
+	uint32_t chunk = table->used / CHUNK;
+	if (chunk >= CHUNKS)
+		return -ENFILE;
+	uint32_t *stack = realloc(table->free, (size_t)(chunk + 1) * CHUNK * sizeof *stack);
+	if (!stack)
+		return -ENOMEM;
+	table->free = stack;
+	table->chunks[chunk] = calloc(CHUNK, sizeof *table->chunks[chunk]);
+	return table->chunks[chunk] ? 0 : -ENOMEM;
+}
+
+static int enter(struct handle_table *table, struct handle *handle)
+{
+	int err = 0;
+	pthread_mutex_lock(&table->lock);
+	uint32_t index = table->used;
+	if (table->free_count > 0)
+		index = table->free[--table->free_count];
+	else if (table->used % CHUNK == 0 && (err = add_chunk_locked(table)) != 0)
+		goto out;
+	else
+		table->used++;
+	handle->index = index;
+	atomic_store(&table->chunks[index / CHUNK][index % CHUNK], handle);
+	table->count++;
+out:
+	pthread_mutex_unlock(&table->lock);
+	return err;
+}
+
+int handle_init(struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags,
+    const struct engine_cred *cred)
+{
+	handle->fs = fs;
+	handle->class = node->row->class;
+	handle->object = node->object;
+	handle->partition = node->partition;
+	handle->offset = node->offset;
+	handle->variant = node->variant;
+	handle->framing = node->framing;
+	handle->arg = node->row->arg;
+	handle->open_flags = open_flags;
+	handle->cred = *cred;
+	handle->path = strdup(node->path);
+	if (!handle->path)
+		return -ENOMEM;
+	int err = enter(fs->handles, handle);
+	if (err) {
+		free(handle->path);
+		handle->path = NULL;
+	}
+	return err;
+}
+
+void handle_release(struct handle *handle)
+{
+	struct handle_table *table = handle->fs->handles;
+	uint32_t index = (uint32_t)handle->index;
+	pthread_mutex_lock(&table->lock);
+	atomic_store(&table->chunks[index / CHUNK][index % CHUNK], NULL);
+	table->free[table->free_count++] = index;
+	table->count--;
+	pthread_mutex_unlock(&table->lock);
+	free(handle->path);
+	handle->path = NULL;
+}
+
+struct handle *handle_get(struct handle_table *table, uint64_t index)
+{
+	if (index >= (uint64_t)CHUNK * CHUNKS || !table->chunks[index / CHUNK])
+		return NULL;
+	return atomic_load(&table->chunks[index / CHUNK][index % CHUNK]);
+}
+
+uint64_t handle_count(struct handle_table *table)
+{
+	pthread_mutex_lock(&table->lock);
+	uint64_t count = table->count;
+	pthread_mutex_unlock(&table->lock);
+	return count;
+}
+
+void handle_release_all(struct handle_table *table)
+{
+	for (uint64_t index = 0; index < table->used; index++) {
+		struct handle *handle = handle_get(table, index);
+		if (handle)
+			handle->class->release(handle);
+	}
+}

@@ -1,0 +1,51 @@
+/*
+ * handle - one open file: what open(2) made and dup and fork share.
+ *
+ * Each class of file has a handle struct of its own that begins with struct handle. The kernel is given an index into the
+ * mount's table, never a pointer. A handle copies from its node what it needs, because the node may be forgotten while
+ * the release of its last file is still under way.
+ */
+#ifndef MQFS_FS_HANDLE_H
+#define MQFS_FS_HANDLE_H
+
+#include <stdint.h>
+
+#include "fs/fs.h"
+#include "fs/node.h"
+
+struct file_class;
+
+struct handle {
+	struct fs *fs;
+	const struct file_class *class;
+	uint64_t index;                          /* in the table; what the kernel calls fh */
+	uint64_t object;                         /* engine id */
+	uint32_t partition;
+	uint64_t offset;
+	uint64_t variant;
+	enum framing framing;
+	int arg;                                 /* of the row */
+	unsigned open_flags;                     /* of open(2) */
+	struct engine_cred cred;                 /* of who opened it */
+	char *path;                              /* below the object, without suffix */
+};
+
+struct handle_table;
+
+struct handle_table *handle_table_new(void);
+void handle_table_free(struct handle_table *table); /* no handle is left in it */
+
+/* Fills in the common part from a node and enters it into the table. ENOMEM, ENFILE. */
+int handle_init(struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags,
+    const struct engine_cred *cred);
+/* Takes it out of the table and frees what handle_init made; the struct itself is its class's. */
+void handle_release(struct handle *handle);
+
+/* Without a lock: it is on the path of every write. NULL for an index that is not in use. */
+struct handle *handle_get(struct handle_table *table, uint64_t index);
+uint64_t handle_count(struct handle_table *table);
+
+/* Releases all that are open, when the mount is gone and no request runs any more. */
+void handle_release_all(struct handle_table *table);
+
+#endif

@@ -1,0 +1,305 @@
+/*
+ * main - mqfs [-f] [-o OPTIONS] STORE DIR: opens the engine, mounts, serves, and ends cleanly.
+ *
+ * In the background the program forks before it does anything. The child opens the store, mounts and, when the mount has
+ * answered, tells the parent through a pipe how it went; only then does the parent exit, with the child's code. So whoever
+ * started it knows that an exit of 0 is a mount that works, and reads the cause of anything else on stderr.
+ *
+ * The main thread is the one that waits for the end; a thread of its own waits for signals, and the session's threads serve.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/events.h"
+#include "fs/handle.h"
+#include "fs/node.h"
+#include "fs/options.h"
+#include "fs/reply.h"
+#include "fs/ring.h"
+#include "fs/session.h"
+#include "fs/spool.h"
+
+#define ERRORS_KEPT 256u
+#define EXIT_USAGE 1   /* as mount(8) has them */
+#define EXIT_SYSTEM 2
+#define EXIT_MOUNT 32
+
+/* What the child tells the parent. */
+struct report {
+	int code;
+	char text[512];
+};
+
+static void fill_report(struct report *report, int code, const char *what, int err)
+{
+	const char *reason = engine_reason();
+	report->code = code;
+	snprintf(report->text, sizeof report->text, "%s: %s", what, *reason ? reason : strerror(-err));
+}
+
+/* ------------------------------------------------------------------------------------------ what a mount needs */
+
+/* What the engine reports by itself goes where users look. */
+static void on_notify(void *ctx, int err, const char *text)
+{
+	struct fs *fs = ctx;
+	const struct engine_cred nobody = { 0, 0, (uint32_t)getpid() };
+	if (err)
+		report_error(fs, err, &nobody, fs->source, text);
+	if (fs->engine) /* not while it is being opened: then nobody can wait for it */
+		events_add(fs, ENGINE_ROOT_ID, "", "%s", text);
+}
+
+static int fs_init(struct fs *fs, const struct options *options)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	*fs = (struct fs){
+		.nodes = node_table_new(),
+		.handles = handle_table_new(),
+		.errors = calloc(1, sizeof *fs->errors),
+		.events = events_new(),
+		.spool = spool_new(options->source),
+		.source = options->source,
+		.mountpoint = options->mountpoint,
+		.owner = { geteuid(), getegid(), 0755 },
+		.started_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		.read_only = options->read_only,
+		.threads = options->threads,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.settled = PTHREAD_COND_INITIALIZER,
+	};
+	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool)
+		return -ENOMEM;
+	return ring_init(fs->errors, ERRORS_KEPT);
+}
+
+static void fs_release(struct fs *fs)
+{
+	if (fs->errors)
+		ring_release(fs->errors);
+	free(fs->errors);
+	events_free(fs->events);
+	spool_free(fs->spool);
+	handle_table_free(fs->handles);
+	node_table_free(fs->nodes);
+}
+
+static int open_engine(struct fs *fs, const struct options *options, struct engine **ret_engine)
+{
+	const struct engine_options engine_options = {
+		.create = !options->read_only,
+		.read_only = options->read_only,
+		.root_owner = fs->owner,
+		.notify = { on_notify, fs },
+	};
+	return engine_open(options->source, &engine_options, ret_engine);
+}
+
+/* --------------------------------------------------------------------------------------------------- signals */
+
+struct signals {
+	sigset_t set;
+	struct fs *fs;
+	_Atomic bool over;                       /* the mount has ended: the next signal is ours */
+	pthread_t thread;
+};
+
+static void *wait_for_signals(void *arg)
+{
+	struct signals *signals = arg;
+	int signal = 0;
+	while (sigwait(&signals->set, &signal) == 0 && !signals->over)
+		session_stop(signals->fs);
+	return NULL;
+}
+
+/* Blocked here and so in every thread made later: the engine's, the session's. */
+static void block_signals(struct signals *signals)
+{
+	sigemptyset(&signals->set);
+	sigaddset(&signals->set, SIGTERM);
+	sigaddset(&signals->set, SIGINT);
+	sigaddset(&signals->set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals->set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---------------------------------------------------------------------------------------------------- running */
+
+static void silence_stdio(void)
+{
+	int null = open("/dev/null", O_RDWR);
+	if (null < 0)
+		return;
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+/* Tells how it went: to the parent, or in the foreground to the user. */
+static void send_report(const struct report *report, int fd)
+{
+	if (fd >= 0) {
+		ssize_t sent = write(fd, report, sizeof *report); /* the parent that is gone needs no report */
+		(void)sent;
+		close(fd);
+	} else if (report->code) {
+		fprintf(stderr, "mqfs: %s\n", report->text);
+	}
+}
+
+/* The mount is gone: what is open goes, then the engine, which makes everything durable. */
+static int end(struct fs *fs)
+{
+	atomic_store(&fs->ending, true);
+	fs_pending_wait(fs);
+	handle_release_all(fs->handles);
+	struct engine *engine = fs->engine;
+	int err = engine->ops->close(engine);
+	session_free(fs);
+	return err;
+}
+
+static int serve(struct fs *fs, const struct options *options, struct signals *signals, int report_fd)
+{
+	struct report report = { 0 };
+	const struct session_options session_options = { options->read_only, options->allow_other, options->fsname,
+		options->threads, options->debug };
+	int err = session_start(fs, &session_options);
+	if (err) {
+		fill_report(&report, EXIT_MOUNT, options->mountpoint, err);
+		fs->engine->ops->close(fs->engine);
+		send_report(&report, report_fd);
+		return report.code;
+	}
+	pthread_create(&signals->thread, NULL, wait_for_signals, signals);
+	if (report_fd >= 0)
+		silence_stdio();
+	send_report(&report, report_fd);
+	session_wait(fs);
+	signals->over = true;
+	pthread_kill(signals->thread, SIGTERM);
+	pthread_join(signals->thread, NULL);
+	err = end(fs);
+	if (err && report_fd < 0)
+		fprintf(stderr, "mqfs: %s: %s\n", options->source, strerror(-err));
+	return err ? EXIT_SYSTEM : 0;
+}
+
+static int run(const struct options *options, int report_fd)
+{
+	struct report report = { 0 };
+	struct signals signals = { 0 };
+	struct fs fs;
+	int code;
+	block_signals(&signals);
+	signals.fs = &fs;
+	int err = fs_init(&fs, options);
+	if (!err)
+		err = open_engine(&fs, options, &fs.engine);
+	if (err) {
+		fill_report(&report, err == -EBUSY ? EXIT_MOUNT : EXIT_SYSTEM, options->source, err);
+		send_report(&report, report_fd);
+		code = report.code;
+	} else {
+		code = serve(&fs, options, &signals, report_fd);
+	}
+	fs_release(&fs);
+	return code;
+}
+
+/* The parent: waits for the child's report, and says what it says. */
+static int await_report(int fd)
+{
+	struct report report;
+	size_t got = 0;
+	while (got < sizeof report) {
+		ssize_t count = read(fd, (char *)&report + got, sizeof report - got);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count <= 0)
+			break;
+		got += (size_t)count;
+	}
+	if (got < sizeof report) {
+		fprintf(stderr, "mqfs: the daemon ended before it had mounted\n");
+		return EXIT_SYSTEM;
+	}
+	if (report.code)
+		fprintf(stderr, "mqfs: %s\n", report.text);
+	return report.code;
+}
+
+static int run_in_background(const struct options *options)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC)) {
+		perror("mqfs: pipe");
+		return EXIT_SYSTEM;
+	}
+	pid_t pid = fork();
+	if (pid < 0) {
+		perror("mqfs: fork");
+		return EXIT_SYSTEM;
+	}
+	if (pid > 0) {
+		close(ends[1]);
+		return await_report(ends[0]);
+	}
+	close(ends[0]);
+	setsid();
+	if (chdir("/"))
+		return EXIT_SYSTEM; /* cannot be */
+	return run(options, ends[1]);
+}
+
+/* Absolute, so that it holds after chdir and in mount's list; schemes stay as they are. */
+static char *absolute_source(const char *source)
+{
+	char *cwd, *path = NULL;
+	if (*source == '/' || strchr(source, ':'))
+		return strdup(source);
+	cwd = getcwd(NULL, 0);
+	if (cwd && asprintf(&path, "%s/%s", cwd, source) < 0)
+		path = NULL;
+	free(cwd);
+	return path;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct stat st;
+	options_parse(argc, argv, &options);
+	char *mountpoint = realpath(options.mountpoint, NULL);
+	if (!mountpoint || stat(mountpoint, &st)) {
+		fprintf(stderr, "mqfs: %s: %s\n", options.mountpoint, strerror(errno));
+		return EXIT_MOUNT;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		fprintf(stderr, "mqfs: %s: %s\n", options.mountpoint, strerror(ENOTDIR));
+		return EXIT_MOUNT;
+	}
+	char *source = absolute_source(options.source);
+	if (!source) {
+		perror("mqfs");
+		return EXIT_SYSTEM;
+	}
+	options.mountpoint = mountpoint;
+	options.source = source;
+	int code = options.foreground ? run(&options, -1) : run_in_background(&options);
+	free(source);
+	free(mountpoint);
+	return code;
+}

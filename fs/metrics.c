@@ -1,0 +1,201 @@
+/*
+ * metrics - status/metrics: the state and the totals of everything, as OpenMetrics text.
+ *
+ * Made at open, family by family; within a family every topic and group has a sample. Names of objects are labels, and are
+ * escaped; nothing of a message is in here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/openmetrics.h"
+#include "fs/text.h"
+#include "fs/version.h"
+
+struct row {
+	char topic[ENGINE_NAME_MAX + 1], group[ENGINE_NAME_MAX + 1];
+	struct engine_stat stat;
+};
+
+struct rows {
+	struct fs *fs;
+	struct row *items;
+	size_t count, cap;
+};
+
+struct id_list {
+	uint64_t *ids;
+	size_t count, cap;
+	bool failed;
+};
+
+static bool add_id(void *ctx, const struct engine_dirent *entry)
+{
+	struct id_list *list = ctx;
+	if (list->count == list->cap) {
+		size_t cap = list->cap ? list->cap * 2 : 64;
+		uint64_t *ids = realloc(list->ids, cap * sizeof *ids);
+		list->failed = !ids;
+		if (!ids)
+			return false;
+		list->ids = ids;
+		list->cap = cap;
+	}
+	list->ids[list->count++] = entry->id;
+	return true;
+}
+
+static int list_ids(struct fs *fs, struct engine_object *parent, enum engine_kind kind, struct id_list *ret_list)
+{
+	*ret_list = (struct id_list){ 0 };
+	int err = fs->engine->ops->list(fs->engine, parent, kind, 0, add_id, ret_list);
+	if (!err && ret_list->failed)
+		err = -ENOMEM;
+	if (err)
+		free(ret_list->ids);
+	return err;
+}
+
+static struct row *new_row(struct rows *rows)
+{
+	if (rows->count == rows->cap) {
+		size_t cap = rows->cap ? rows->cap * 2 : 64;
+		struct row *items = realloc(rows->items, cap * sizeof *items);
+		if (!items)
+			return NULL;
+		rows->items = items;
+		rows->cap = cap;
+	}
+	return &rows->items[rows->count];
+}
+
+/* Adds the row of one object, unless it was removed meanwhile; then its children of a kind, if it has some. */
+static int collect(struct rows *rows, uint64_t id, const char *topic, enum engine_kind children)
+{
+	const struct engine_ops *ops = rows->fs->engine->ops;
+	struct engine_object *object;
+	struct engine_identity identity;
+	if (ops->get(rows->fs->engine, id, &object))
+		return 0;
+	struct row *row = new_row(rows);
+	int err = row ? 0 : -ENOMEM;
+	if (!err && !ops->identity(object, &identity) && !ops->stat(object, &row->stat)) {
+		memcpy(row->topic, topic ? topic : identity.name, sizeof row->topic);
+		memcpy(row->group, topic ? identity.name : (char[sizeof row->group]){ "" }, sizeof row->group);
+		rows->count++;
+	}
+	struct id_list list = { 0 };
+	if (!err && children != ENGINE_STORE && list_ids(rows->fs, object, children, &list) == 0) {
+		for (size_t i = 0; !err && i < list.count; i++)
+			err = collect(rows, list.ids[i], identity.name, ENGINE_STORE);
+		free(list.ids);
+	}
+	ops->put(object);
+	return err;
+}
+
+static int collect_all(struct rows *rows)
+{
+	struct engine_object *store;
+	struct id_list list;
+	int err = rows->fs->engine->ops->get(rows->fs->engine, ENGINE_ROOT_ID, &store);
+	if (err)
+		return err;
+	err = list_ids(rows->fs, store, ENGINE_TOPIC, &list);
+	rows->fs->engine->ops->put(store);
+	if (err)
+		return err;
+	for (size_t i = 0; !err && i < list.count; i++)
+		err = collect(rows, list.ids[i], NULL, ENGINE_GROUP);
+	free(list.ids);
+	return err;
+}
+
+/* One family over topics or groups: which field of their stat. */
+struct family {
+	const char *name, *unit, *help;
+	enum openmetrics_type type;
+	bool group;
+	size_t field, width;                     /* offset and size of the field in struct engine_stat */
+};
+#define FIELD(name) offsetof(struct engine_stat, name), sizeof((struct engine_stat *)0)->name
+
+static const struct family families[] = {
+	{ "mqfs_topic_messages", "", "Messages retained.", OPENMETRICS_GAUGE, false, FIELD(messages) },
+	{ "mqfs_topic_bytes", "bytes", "Bytes of the retained messages.", OPENMETRICS_GAUGE, false, FIELD(bytes) },
+	{ "mqfs_topic_partitions", "", "Partitions.", OPENMETRICS_GAUGE, false, FIELD(partitions) },
+	{ "mqfs_topic_producers", "", "Channels open for producing.", OPENMETRICS_GAUGE, false, FIELD(producers) },
+	{ "mqfs_topic_published", "", "Messages produced.", OPENMETRICS_COUNTER, false, FIELD(published_total) },
+	{ "mqfs_topic_published_bytes", "bytes", "Bytes produced.", OPENMETRICS_COUNTER, false,
+	    FIELD(published_bytes_total) },
+	{ "mqfs_group_lag", "", "Messages not committed yet.", OPENMETRICS_GAUGE, true, FIELD(messages) },
+	{ "mqfs_group_readers", "", "Consuming files open.", OPENMETRICS_GAUGE, true, FIELD(readers) },
+	{ "mqfs_group_delivered", "", "Messages given to readers.", OPENMETRICS_COUNTER, true, FIELD(delivered_total) },
+	{ "mqfs_group_acked", "", "Messages committed.", OPENMETRICS_COUNTER, true, FIELD(acked_total) },
+	{ "mqfs_group_lost", "", "Messages that retention took before they were committed.", OPENMETRICS_COUNTER, true,
+	    FIELD(lost) },
+};
+
+static void print_family(struct openmetrics *metrics, const struct family *family, const struct rows *rows)
+{
+	openmetrics_family(metrics, family->name, family->type, family->unit, family->help);
+	for (size_t i = 0; i < rows->count; i++) {
+		const struct row *row = &rows->items[i];
+		bool group = *row->group != '\0';
+		uint64_t value = 0;
+		if (group != family->group)
+			continue;
+		const char *field = (const char *)&row->stat + family->field;
+		if (family->width == sizeof(uint32_t))
+			value = *(const uint32_t *)(const void *)field;
+		else
+			value = *(const uint64_t *)(const void *)field;
+		struct openmetrics_label labels[] = { { "topic", row->topic }, { "group", row->group } };
+		openmetrics_u64(metrics, labels, group ? 2 : 1, value);
+	}
+}
+
+static void print_mount(struct openmetrics *metrics, struct fs *fs)
+{
+	uint64_t total = 0, free_bytes = 0;
+	openmetrics_family(metrics, "mqfs_build", OPENMETRICS_INFO, "", "The program.");
+	openmetrics_u64(metrics, (struct openmetrics_label[]){ { "version", MQFS_VERSION }, { "engine", fs->engine->ops->name } }, 2, 1);
+	openmetrics_family(metrics, "mqfs_open_files", OPENMETRICS_GAUGE, "", "Files open in the mount.");
+	openmetrics_u64(metrics, NULL, 0, handle_count(fs->handles));
+	openmetrics_family(metrics, "mqfs_start_time_seconds", OPENMETRICS_GAUGE, "seconds", "When it was mounted.");
+	openmetrics_ms(metrics, NULL, 0, fs->started_ms);
+	if (fs->engine->ops->space(fs->engine, &total, &free_bytes) || total == 0)
+		return;
+	openmetrics_family(metrics, "mqfs_store_size_bytes", OPENMETRICS_GAUGE, "bytes", "Size of what the store is on.");
+	openmetrics_u64(metrics, NULL, 0, total);
+	openmetrics_family(metrics, "mqfs_store_free_bytes", OPENMETRICS_GAUGE, "bytes", "Room left there.");
+	openmetrics_u64(metrics, NULL, 0, free_bytes);
+}
+
+static int print_metrics(struct fs *fs, const struct node *node, struct buffer *out)
+{
+	(void)node;
+	struct rows rows = { .fs = fs };
+	struct openmetrics metrics;
+	int err = collect_all(&rows);
+	if (!err) {
+		openmetrics_begin(&metrics, out);
+		print_mount(&metrics, fs);
+		for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+			print_family(&metrics, &families[i], &rows);
+		err = openmetrics_end(&metrics);
+	}
+	free(rows.items);
+	return err;
+}
+
+static const struct text_calls metrics_calls = { .generate = print_metrics };
+
+static int metrics_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
+    struct handle **ret_handle)
+{
+	return text_open(fs, node, flags, cred, &metrics_calls, ret_handle);
+}
+
+const struct file_class class_metrics = { .open = metrics_open, TEXT_CLASS };

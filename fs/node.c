@@ -1,0 +1,205 @@
+#include "fs/node.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define ROOT_NODE 1u
+#define FRESH_BIT (1ull << 63)
+
+/* The public part comes first, so that a struct node leads to its entry. */
+struct entry {
+	struct node node;
+	uint64_t nlookup;                        /* table->lock */
+	UT_hash_handle hh;
+	char path[];
+};
+
+struct node_table {
+	pthread_rwlock_t lock;                   /* entries, next_fresh */
+	struct entry *entries;
+	uint64_t next_fresh;
+};
+
+struct node_table *node_table_new(void)
+{
+	struct node_table *table = calloc(1, sizeof *table);
+	struct entry *root = calloc(1, sizeof *root + 1);
+	if (!table || !root) {
+		free(table);
+		free(root);
+		return NULL;
+	}
+	pthread_rwlock_init(&table->lock, NULL);
+	root->node = (struct node){ .id = ROOT_NODE, .ino = ROOT_NODE, .row = &tree_root, .object = ENGINE_ROOT_ID,
+		.partition = ENGINE_ANY, .path = root->path, .name = root->path };
+	root->nlookup = 1;
+	HASH_ADD(hh, table->entries, node.id, sizeof root->node.id, root);
+	return table;
+}
+
+void node_table_free(struct node_table *table)
+{
+	if (!table)
+		return;
+	struct entry *entry, *next;
+	HASH_ITER (hh, table->entries, entry, next) {
+		HASH_DEL(table->entries, entry);
+		free(entry);
+	}
+	pthread_rwlock_destroy(&table->lock);
+	free(table);
+}
+
+static struct entry *find_locked(struct node_table *table, uint64_t id)
+{
+	struct entry *entry;
+	HASH_FIND(hh, table->entries, &id, sizeof id, entry);
+	return entry;
+}
+
+const struct node *node_find(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_rdlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	pthread_rwlock_unlock(&table->lock);
+	return entry ? &entry->node : NULL;
+}
+
+/* Path of an entry below its object: objects start anew. Returns its length; ret may be NULL to learn that. */
+static size_t child_path(const struct node *parent, const struct tree_row *row, const char *stem, char *ret, size_t size)
+{
+	if (row->match == MATCH_OBJECT)
+		return (size_t)snprintf(ret, size, "%s", "");
+	return (size_t)snprintf(ret, size, "%s%s%s", parent->path, *parent->path ? "/" : "", stem);
+}
+
+static uint64_t hash_identity(uint64_t object, const char *path, enum framing framing, uint64_t variant)
+{
+	uint64_t facts[3] = { object, (uint64_t)framing, variant };
+	uint64_t hash = XXH3_64bits_withSeed(path, strlen(path), XXH3_64bits(facts, sizeof facts));
+	hash &= ~FRESH_BIT;
+	return hash > ROOT_NODE ? hash : hash + 2;
+}
+
+uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum framing framing, const char *stem,
+    uint64_t object, uint64_t variant)
+{
+	char path[ENGINE_KEY_MAX + 64];
+	child_path(parent, row, stem, path, sizeof path);
+	return hash_identity(object, path, framing, variant);
+}
+
+static bool same(const struct node *node, const struct tree_row *row, uint64_t object, const char *path,
+    enum framing framing)
+{
+	return node->row == row && node->object == object && node->framing == framing && strcmp(node->path, path) == 0;
+}
+
+static uint64_t number_of(const char *stem)
+{
+	return strtoull(stem, NULL, 10);
+}
+
+static struct entry *new_entry(const struct node *parent, const struct tree_row *row, enum framing framing,
+    const char *stem, uint64_t object, uint64_t variant)
+{
+	size_t length = child_path(parent, row, stem, NULL, 0);
+	struct entry *entry = calloc(1, sizeof *entry + length + 1);
+	if (!entry)
+		return NULL;
+	child_path(parent, row, stem, entry->path, length + 1);
+	const char *slash = strrchr(entry->path, '/');
+	entry->node = (struct node){
+		.row = row,
+		.object = object,
+		.partition = row->match == MATCH_PARTITION ? (uint32_t)number_of(stem) : parent->partition,
+		.offset = row->match == MATCH_OFFSET ? number_of(stem) : 0,
+		.variant = variant,
+		.framing = framing,
+		.path = entry->path,
+		.name = slash ? slash + 1 : entry->path,
+	};
+	return entry;
+}
+
+/* Finds the id for a new entry, or the entry that is there already. Call with table->lock held for writing. */
+static struct entry *place_locked(struct node_table *table, const struct entry *fresh, uint64_t *ret_id)
+{
+	uint64_t id = fresh->node.ino;
+	if (fresh->node.row->flags & TREE_FRESH) {
+		*ret_id = FRESH_BIT | ++table->next_fresh;
+		return NULL;
+	}
+	for (;; id++) { /* two nodes with one hash: the second takes the next free id */
+		struct entry *there = find_locked(table, id);
+		if (!there)
+			break;
+		if (there->node.ino == fresh->node.ino &&
+		    same(&there->node, fresh->node.row, fresh->node.object, fresh->node.path, fresh->node.framing))
+			return there;
+	}
+	*ret_id = id;
+	return NULL;
+}
+
+const struct node *node_child(struct node_table *table, const struct node *parent, const struct tree_row *row,
+    enum framing framing, const char *stem, uint64_t object, uint64_t variant)
+{
+	struct entry *entry = new_entry(parent, row, framing, stem, object, variant);
+	if (!entry)
+		return NULL;
+	entry->node.ino = hash_identity(object, entry->path, framing, variant);
+	pthread_rwlock_wrlock(&table->lock);
+	uint64_t id = 0;
+	struct entry *there = place_locked(table, entry, &id);
+	if (there) {
+		free(entry);
+		entry = there;
+	} else {
+		entry->node.id = id;
+		HASH_ADD(hh, table->entries, node.id, sizeof entry->node.id, entry);
+	}
+	entry->nlookup++;
+	pthread_rwlock_unlock(&table->lock);
+	return &entry->node;
+}
+
+void node_forget(struct node_table *table, uint64_t id, uint64_t count)
+{
+	if (id == ROOT_NODE)
+		return;
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	if (entry && entry->nlookup > count) {
+		entry->nlookup -= count;
+		entry = NULL;
+	} else if (entry) {
+		HASH_DEL(table->entries, entry);
+	}
+	pthread_rwlock_unlock(&table->lock);
+	free(entry);
+}
+
+bool node_owner_path(const struct node *node, char *ret_path, size_t size)
+{
+	const char *rule = node->row->owner;
+	const char *path = node->path;
+	if (!rule) /* its own */
+		return (size_t)snprintf(ret_path, size, "%s", path) < size;
+	if (rule[0] == '/') /* a file at the top of the object */
+		return (size_t)snprintf(ret_path, size, "%s", rule + 1) < size;
+	int up = strncmp(rule, "../", 3) == 0;
+	size_t length = strlen(path);
+	for (int level = 0; level <= up; level++) { /* the directory it is in, or the one above */
+		while (length > 0 && path[length - 1] != '/')
+			length--;
+		if (level < up && length > 0)
+			length--;
+	}
+	return (size_t)snprintf(ret_path, size, "%.*s%s", (int)length, path, up ? rule + 3 : rule) < size;
+}

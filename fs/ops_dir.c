@@ -1,0 +1,530 @@
+/*
+ * ops_dir - the operations on names: lookup, listing, mkdir, rmdir, unlink, rename, create, and attributes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/attr.h"
+#include "fs/class.h"
+#include "fs/events.h"
+#include "fs/find.h"
+#include "fs/name.h"
+#include "fs/ops.h"
+#include "fs/reply.h"
+#include "fs/spool.h"
+
+static const struct node *request_node(fuse_req_t req, fuse_ino_t ino)
+{
+	return node_find(request_fs(req)->nodes, ino);
+}
+
+/* Makes the node of what was found, and the kernel's entry of it; the reference is the kernel's if the answer arrives. */
+static int make_entry(struct fs *fs, const struct node *parent, const struct found *found, struct fuse_entry_param *ret_entry)
+{
+	struct fuse_entry_param entry = { .generation = 1 };
+	const struct node *node =
+	    node_child(fs->nodes, parent, found->row, found->framing, found->stem, found->object, found->variant);
+	if (!node)
+		return -ENOMEM;
+	int err = attr_get(fs, node, &entry.attr);
+	if (err) {
+		node_forget(fs->nodes, node->id, 1);
+		return err;
+	}
+	entry.ino = node->id;
+	entry.attr_timeout = attr_timeout(node);
+	entry.entry_timeout = entry_timeout(node);
+	*ret_entry = entry;
+	return 0;
+}
+
+static void reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
+{
+	struct fs *fs = request_fs(req);
+	uint64_t id = entry->ino;
+	if (fuse_reply_entry(req, entry) == -ENOENT) /* interrupted: the kernel did not take the reference */
+		node_forget(fs->nodes, id, 1);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	struct found found;
+	struct fuse_entry_param entry;
+	int err = find_name(fs, parent, name, request_cred(req).pid, &found);
+	if (!err)
+		err = make_entry(fs, parent, &found, &entry);
+	if (err == -ENOENT || err == -ESTALE || err == -ENAMETOOLONG)
+		reply_quiet(req, err == -ESTALE ? ENOENT : err);
+	else if (err)
+		reply_node_error(req, err, parent, name, NULL);
+	else
+		reply_entry(req, &entry);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	node_forget(request_fs(req)->nodes, ino, nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	const struct node *node = request_node(req, ino);
+	(void)fi;
+	int err = attr_get(request_fs(req), node, &st);
+	if (err)
+		reply_quiet(req, err);
+	else
+		fuse_reply_attr(req, &st, attr_timeout(node));
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *node = request_node(req, ino);
+	struct stat st;
+	const char *why;
+	(void)fi;
+	int err = attr_set(fs, node, attr, to_set, &why);
+	if (!err)
+		err = attr_get(fs, node, &st);
+	if (err)
+		reply_node_error(req, err, node, NULL, why);
+	else
+		fuse_reply_attr(req, &st, attr_timeout(node));
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	const struct node *node = request_node(req, ino);
+	char target[ENGINE_KEY_MAX + 16];
+	snprintf(target, sizeof target, ".%s%s", node->name, name_suffix(node->framing));
+	fuse_reply_readlink(req, target);
+}
+
+/* ----------------------------------------------------------------------------------------- making, removing */
+
+static int make_object(struct fs *fs, const struct node *parent, enum engine_kind kind, const char *name, mode_t mode,
+    const struct engine_cred *cred)
+{
+	struct engine_object *parent_object, *object;
+	const struct engine_owner owner = { cred->uid, cred->gid, mode & 01777 };
+	int err = name_check(name, ENGINE_NAME_MAX);
+	if (err)
+		return engine_explain(err, err == -ENAMETOOLONG
+		                               ? "a name has at most %u bytes"
+		                               : "not a name: 1 to %u bytes of UTF-8, no control characters, no leading "
+		                                 "dot, not *~, *.swp or 4913",
+		    ENGINE_NAME_MAX);
+	err = fs->engine->ops->get(fs->engine, parent->object, &parent_object);
+	if (err)
+		return err;
+	err = fs->engine->ops->create(fs->engine, parent_object, kind, name, &owner, &object);
+	if (!err)
+		fs->engine->ops->put(object);
+	fs->engine->ops->put(parent_object);
+	return err;
+}
+
+/* mkdir topics/T/N: one partition more, whose number must be the next. */
+static int make_partition(struct fs *fs, const struct node *parent, const char *name)
+{
+	const struct engine_setting *setting = engine_setting_find(ENGINE_TOPIC, "partitions");
+	struct engine_object *topic;
+	struct engine_stat stat;
+	char value[ENGINE_VALUE_MAX];
+	int err = fs->engine->ops->get(fs->engine, parent->object, &topic);
+	if (err)
+		return err;
+	err = fs->engine->ops->stat(topic, &stat);
+	snprintf(value, sizeof value, "%" PRIu32, stat.partitions);
+	if (!err && strcmp(name, value) != 0)
+		err = engine_explain(-EINVAL, "partitions are numbered in turn: the next one is %s", value);
+	if (!err) {
+		snprintf(value, sizeof value, "%" PRIu32, stat.partitions + 1);
+		err = fs->engine->ops->set_setting(topic, setting, value);
+	}
+	fs->engine->ops->put(topic);
+	return err;
+}
+
+static int make_directory(struct fs *fs, const struct node *parent, const char *name, mode_t mode,
+    const struct engine_cred *cred)
+{
+	switch (parent->row->what) {
+	case DIR_TOPICS: return make_object(fs, parent, ENGINE_TOPIC, name, mode, cred);
+	case DIR_GROUPS: return make_object(fs, parent, ENGINE_GROUP, name, mode, cred);
+	case DIR_TOPIC:
+		if (*name && name[strspn(name, "0123456789")] == '\0')
+			return make_partition(fs, parent, name);
+		break;
+	default: break;
+	}
+	return engine_explain(-EPERM, "no directory can be made here: mkdir makes topics in topics/, groups in groups/ "
+	                              "and partitions in a topic");
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	const struct engine_cred cred = request_cred(req);
+	struct found found;
+	struct fuse_entry_param entry;
+	int err = strlen(name) > ENGINE_KEY_MAX ? -ENAMETOOLONG : make_directory(fs, parent, name, mode, &cred);
+	if (!err)
+		err = find_name(fs, parent, name, cred.pid, &found);
+	if (!err)
+		err = make_entry(fs, parent, &found, &entry);
+	if (err) {
+		reply_node_error(req, err, parent, name, NULL);
+		return;
+	}
+	char path[ENGINE_KEY_MAX + 64];
+	snprintf(path, sizeof path, "%s/%s", parent->path, name);
+	events_add(fs, parent->object, path, "created");
+	reply_entry(req, &entry);
+}
+
+/* Calls on an object found by name; removing and renaming share the way there. */
+static int find_entry_object(struct fs *fs, const struct node *parent, const char *name, uint32_t pid,
+    struct engine_object **ret_object)
+{
+	struct found found;
+	int err = find_name(fs, parent, name, pid, &found);
+	if (err)
+		return err;
+	if (found.row->match != MATCH_OBJECT)
+		return engine_explain(-EPERM, "it is part of its topic and cannot be removed or renamed");
+	return fs->engine->ops->get(fs->engine, found.object, ret_object);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	struct engine_object *object;
+	int err = find_entry_object(fs, parent, name, request_cred(req).pid, &object);
+	if (!err) {
+		err = fs->engine->ops->remove(object);
+		if (err == -ENOTEMPTY)
+			engine_explain(err, "it holds messages: `echo all > purge` empties it first");
+		char reason[256];
+		snprintf(reason, sizeof reason, "%s", engine_reason());
+		fs->engine->ops->put(object);
+		if (err)
+			engine_explain(err, "%s", reason);
+	}
+	if (err) {
+		reply_node_error(req, err, parent, name, NULL);
+		return;
+	}
+	char path[ENGINE_KEY_MAX + 64];
+	snprintf(path, sizeof path, "%s/%s", parent->path, name);
+	events_add(fs, parent->object, path, "removed");
+	reply_quiet(req, 0);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	int err = -EPERM;
+	if (parent->row->what == DIR_PUT)
+		err = spool_unlink(fs->spool, parent->object, name);
+	if (err)
+		reply_node_error(req, err, parent, name,
+		    err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
+	else
+		reply_quiet(req, 0);
+}
+
+static int rename_object(struct fs *fs, const struct node *parent, const char *name, const char *new_name, uint32_t pid)
+{
+	struct engine_object *object;
+	int err = find_entry_object(fs, parent, name, pid, &object);
+	if (err)
+		return err;
+	err = name_check(new_name, ENGINE_NAME_MAX);
+	if (err)
+		engine_explain(err, "not a name for an object");
+	else
+		err = fs->engine->ops->rename(object, new_name);
+	fs->engine->ops->put(object);
+	return err;
+}
+
+static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
+    const char *new_name, unsigned flags, uint32_t pid)
+{
+	if (flags & ~(unsigned)RENAME_NOREPLACE)
+		return engine_explain(-EINVAL, "names cannot be exchanged");
+	if (strlen(new_name) > ENGINE_KEY_MAX)
+		return -ENAMETOOLONG;
+	enum tree_kind what = parent->row->what;
+	if (what == DIR_PUT && new_parent->row->what == DIR_PUT) {
+		if (parent->object != new_parent->object)
+			return -EXDEV; /* mv then copies, which produces there */
+		int err = key_check(new_name);
+		return err ? err : spool_rename(fs, parent->object, name, new_name, flags & RENAME_NOREPLACE);
+	}
+	if (parent->id != new_parent->id || (what != DIR_TOPICS && what != DIR_GROUPS))
+		return engine_explain(-EPERM, "an object is renamed within its directory only");
+	return rename_object(fs, parent, name, new_name, pid);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t new_parent_ino,
+    const char *new_name, unsigned flags)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	const struct node *new_parent = request_node(req, new_parent_ino);
+	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, request_cred(req).pid);
+	if (err == -EXDEV) {
+		reply_quiet(req, err);
+		return;
+	}
+	if (err) {
+		reply_node_error(req, err, parent, name, NULL);
+		return;
+	}
+	char path[ENGINE_KEY_MAX + 64], shown[2 * ENGINE_KEY_MAX];
+	snprintf(path, sizeof path, "%s/%s", parent->path, new_name);
+	name_escape(name, strlen(name), shown, sizeof shown);
+	events_add(fs, parent->object, path, "renamed from %s", shown);
+	reply_quiet(req, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------ creating */
+
+/* Opens the node of an entry as a class would and answers both at once. */
+static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry, struct fuse_file_info *fi)
+{
+	struct fs *fs = request_fs(req);
+	const struct engine_cred cred = request_cred(req);
+	const struct node *node = node_find(fs->nodes, entry->ino);
+	const struct file_class *class = node->row->class;
+	struct handle *handle;
+	int err = class->open(fs, node, (unsigned)fi->flags, &cred, &handle);
+	if (err) {
+		reply_node_error(req, err, node, NULL, NULL);
+		node_forget(fs->nodes, entry->ino, 1);
+		return;
+	}
+	fi->fh = handle->index;
+	fi->direct_io = 1;
+	if (fuse_reply_create(req, entry, fi) == -ENOENT) {
+		class->release(handle);
+		node_forget(fs->nodes, entry->ino, 1);
+	}
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	const struct engine_cred cred = request_cred(req);
+	struct found found = { .row = find_creatable(parent), .framing = FRAME_LINE, .object = parent->object };
+	struct fuse_entry_param entry;
+	if (!found.row) {
+		reply_node_error(req, -EPERM, parent, name, "no file can be created here");
+		return;
+	}
+	int err = key_check(name);
+	if (err) {
+		reply_node_error(req, err, parent, name, "not a name: 1 to 255 bytes of UTF-8 without control characters");
+		return;
+	}
+	snprintf(found.stem, sizeof found.stem, "%s", name);
+	if (found.row->what == FILE_SPOOL)
+		err = spool_create(fs->spool, parent->object, name, mode, &cred);
+	if (err == -EEXIST && !(fi->flags & O_EXCL))
+		err = 0;
+	if (!err)
+		err = make_entry(fs, parent, &found, &entry);
+	if (err)
+		reply_node_error(req, err, parent, name, NULL);
+	else
+		reply_create(req, &entry, fi);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	(void)mode;
+	(void)rdev;
+	reply_node_error(req, -EPERM, request_node(req, parent), name, "no special file can be made here");
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	reply_node_error(req, -EPERM, request_node(req, parent), name, "no link can be made here");
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	(void)ino;
+	reply_node_error(req, -EPERM, request_node(req, parent), name, "no link can be made here");
+}
+
+/* ------------------------------------------------------------------------------------------------- listing */
+
+/*
+ * Where a listing goes on, as the kernel keeps it: (row + FIRST_ROW) in the upper bits, and how far in what the row
+ * matches in the lower: the id of the last object, the next partition. So a listing needs no state and no snapshot.
+ */
+#define ROW_SHIFT 48
+#define FIRST_ROW 3u
+#define ITEM_MASK ((1ull << ROW_SHIFT) - 1)
+
+struct listing {
+	fuse_req_t req;
+	struct fs *fs;
+	const struct node *node;
+	const struct tree_row *row;
+	char *buf;
+	size_t size, used;
+	bool full;
+};
+
+static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
+{
+	struct stat st = { .st_ino = ino, .st_mode = mode };
+	size_t need = fuse_add_direntry(listing->req, listing->buf + listing->used, listing->size - listing->used, name,
+	    &st, (off_t)next);
+	if (need > listing->size - listing->used) {
+		listing->full = true;
+		return false;
+	}
+	listing->used += need;
+	return true;
+}
+
+static bool list_item(struct listing *listing, const char *name, uint64_t object, uint64_t variant, uint64_t item)
+{
+	const struct tree_row *row = listing->row;
+	uint64_t ino = node_ino(listing->node, row, FRAME_LINE, name, object, variant);
+	return list_add(listing, name, row->mode, ino, ((uint64_t)(row - tree_rows) + FIRST_ROW) << ROW_SHIFT | item);
+}
+
+static bool list_object(void *ctx, const struct engine_dirent *entry)
+{
+	return list_item(ctx, entry->name, entry->id, 0, entry->id);
+}
+
+static bool list_spool(void *ctx, const char *name, uint64_t next)
+{
+	struct listing *listing = ctx;
+	return list_item(listing, name, listing->node->object, 0, next);
+}
+
+static void list_partitions(struct listing *listing, struct engine_object *object, uint64_t item)
+{
+	struct engine_stat stat;
+	char name[16];
+	if (listing->fs->engine->ops->stat(object, &stat))
+		return;
+	for (uint64_t p = item; p < stat.partitions; p++) {
+		snprintf(name, sizeof name, "%" PRIu64, p);
+		if (!list_item(listing, name, listing->node->object, 0, p + 1))
+			return;
+	}
+}
+
+/* The first and the last message; all others are found too. */
+static void list_offsets(struct listing *listing, struct engine_object *object, uint64_t item)
+{
+	struct engine_partition_stat stat;
+	char name[24];
+	if (listing->fs->engine->ops->partition_stat(object, listing->node->partition, &stat) || stat.earliest == stat.end)
+		return;
+	for (uint64_t i = item; i < (stat.end - stat.earliest > 1 ? 2 : 1); i++) {
+		snprintf(name, sizeof name, "%" PRIu64, i == 0 ? stat.earliest : stat.end - 1);
+		if (!list_item(listing, name, listing->node->object, 0, i + 1))
+			return;
+	}
+}
+
+static void list_settings(struct listing *listing, uint64_t item)
+{
+	enum engine_kind kind = (enum engine_kind)listing->node->row->arg;
+	for (uint64_t i = item; engine_settings[i].name; i++)
+		if (engine_settings[i].kind == kind &&
+		    !list_item(listing, engine_settings[i].name, listing->node->object, 0, i + 1))
+			return;
+}
+
+/* The names that a row matches, from an item on. */
+static void list_row(struct listing *listing, uint64_t item)
+{
+	struct fs *fs = listing->fs;
+	const struct node *node = listing->node;
+	struct engine_object *object;
+	struct found found;
+	if (listing->row->match == MATCH_LITERAL) {
+		if (item == 0 && find_name(fs, node, listing->row->name, 0, &found) == 0)
+			list_item(listing, listing->row->name, node->object, found.variant, 1);
+		return;
+	}
+	if (listing->row->match == MATCH_SETTING)
+		list_settings(listing, item);
+	if (listing->row->match == MATCH_SPOOL)
+		spool_list(fs->spool, node->object, item, list_spool, listing);
+	if (fs->engine->ops->get(fs->engine, node->object, &object))
+		return;
+	if (listing->row->match == MATCH_OBJECT)
+		fs->engine->ops->list(fs->engine, object, (enum engine_kind)listing->row->arg, item, list_object, listing);
+	if (listing->row->match == MATCH_PARTITION)
+		list_partitions(listing, object, item);
+	if (listing->row->match == MATCH_OFFSET)
+		list_offsets(listing, object, item);
+	fs->engine->ops->put(object);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct listing listing = { .req = req, .fs = request_fs(req), .node = request_node(req, ino), .size = size };
+	uint64_t row = (uint64_t)offset >> ROW_SHIFT, item = (uint64_t)offset & ITEM_MASK;
+	(void)fi;
+	listing.buf = malloc(size);
+	if (!listing.buf) {
+		reply_quiet(req, ENOMEM);
+		return;
+	}
+	if (row == 0)
+		row = 1, list_add(&listing, ".", S_IFDIR, listing.node->ino, 1ull << ROW_SHIFT);
+	if (offset <= (off_t)(1ull << ROW_SHIFT) && !listing.full)
+		row = FIRST_ROW, list_add(&listing, "..", S_IFDIR, 1, (uint64_t)FIRST_ROW << ROW_SHIFT);
+	for (; !listing.full && tree_rows[row - FIRST_ROW].name; row++, item = 0) {
+		listing.row = &tree_rows[row - FIRST_ROW];
+		if (listing.row->where == listing.node->row->what && !(listing.row->flags & TREE_HIDDEN))
+			list_row(&listing, item);
+	}
+	fuse_reply_buf(req, listing.buf, listing.used);
+	free(listing.buf);
+}
+
+void ops_dir_fill(struct fuse_lowlevel_ops *ops)
+{
+	ops->lookup = op_lookup;
+	ops->forget = op_forget;
+	ops->getattr = op_getattr;
+	ops->setattr = op_setattr;
+	ops->readlink = op_readlink;
+	ops->mkdir = op_mkdir;
+	ops->rmdir = op_rmdir;
+	ops->unlink = op_unlink;
+	ops->rename = op_rename;
+	ops->create = op_create;
+	ops->mknod = op_mknod;
+	ops->symlink = op_symlink;
+	ops->link = op_link;
+	ops->readdir = op_readdir;
+}

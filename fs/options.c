@@ -1,0 +1,174 @@
+/*
+ * options - by argp; what follows -o is a table as well. mount(8) hands over options that are the kernel's or nobody's: those
+ * that make no difference here are in the table to be ignored.
+ */
+#include "fs/options.h"
+
+#include <argp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/version.h"
+
+#define THREADS_DEFAULT 6u /* two cores: some in the engine's disk calls, some free to answer */
+#define THREADS_MAX 64ul
+
+const char *argp_program_version = "mqfs " MQFS_VERSION;
+error_t argp_err_exit_status = 1;
+
+static void set_ro(struct options *options, const char *value)
+{
+	(void)value;
+	options->read_only = true;
+}
+
+static void set_rw(struct options *options, const char *value)
+{
+	(void)value;
+	options->read_only = false;
+}
+
+static void set_allow_other(struct options *options, const char *value)
+{
+	(void)value;
+	options->allow_other = true;
+}
+
+static void set_noallow_other(struct options *options, const char *value)
+{
+	(void)value;
+	options->allow_other = false;
+}
+
+static void set_fsname(struct options *options, const char *value)
+{
+	options->fsname = value;
+}
+
+static void set_threads(struct options *options, const char *value)
+{
+	char *end;
+	unsigned long threads = strtoul(value, &end, 10);
+	if (*value == '\0' || *end != '\0' || threads < 2 || threads > THREADS_MAX)
+		argp_failure(NULL, 1, 0, "threads=%s: a number from 2 to %lu is wanted", value, THREADS_MAX);
+	options->threads = (unsigned)threads;
+}
+
+static void ignore(struct options *options, const char *value)
+{
+	(void)options;
+	(void)value;
+}
+
+static const struct mount_option {
+	const char *name;
+	void (*set)(struct options *options, const char *value);
+	bool has_value;
+} mount_options[] = {
+	{ "ro", set_ro, false },
+	{ "rw", set_rw, false },
+	{ "allow_other", set_allow_other, false },
+	{ "noallow_other", set_noallow_other, false },
+	{ "fsname", set_fsname, true },
+	{ "threads", set_threads, true },
+	/* always so: messages are no programs and no devices */
+	{ "default_permissions", ignore, false },
+	{ "nosuid", ignore, false },
+	{ "suid", ignore, false },
+	{ "nodev", ignore, false },
+	{ "dev", ignore, false },
+	{ "noexec", ignore, false },
+	{ "exec", ignore, false },
+	/* nothing to do for: times are those of messages, and what is on disk when is a topic's own setting */
+	{ "atime", ignore, false },
+	{ "noatime", ignore, false },
+	{ "relatime", ignore, false },
+	{ "norelatime", ignore, false },
+	{ "strictatime", ignore, false },
+	{ "nostrictatime", ignore, false },
+	{ "lazytime", ignore, false },
+	{ "nolazytime", ignore, false },
+	{ "diratime", ignore, false },
+	{ "nodiratime", ignore, false },
+	{ "sync", ignore, false },
+	{ "async", ignore, false },
+	{ "dirsync", ignore, false },
+	{ "defaults", ignore, false },
+	{ "auto", ignore, false },
+	{ "noauto", ignore, false },
+	{ "_netdev", ignore, false },
+	{ "nofail", ignore, false },
+	{ "user", ignore, false },
+	{ "users", ignore, false },
+	{ "nouser", ignore, false },
+	{ "owner", ignore, false },
+	{ "group", ignore, false },
+	{ NULL, NULL, false },
+};
+
+static void apply_mount_option(struct options *options, char *text, struct argp_state *state)
+{
+	char *value = strchr(text, '=');
+	if (value)
+		*value++ = '\0';
+	for (const struct mount_option *option = mount_options; option->name; option++) {
+		if (strcmp(option->name, text) != 0)
+			continue;
+		if (option->has_value != (value != NULL))
+			argp_failure(state, 1, 0, "option %s %s a value", text, value ? "takes no" : "needs");
+		option->set(options, value);
+		return;
+	}
+	if (strncmp(text, "x-", 2) != 0 && strncmp(text, "X-", 2) != 0)
+		argp_failure(state, 1, 0, "unknown option: %s", text);
+}
+
+static void apply_mount_options(struct options *options, char *list, struct argp_state *state)
+{
+	char *rest = list;
+	for (char *text; (text = strsep(&rest, ",")) != NULL;)
+		if (*text)
+			apply_mount_option(options, text, state);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct options *options = state->input;
+	switch (key) {
+	case 'f': options->foreground = true; return 0;
+	case 'd': options->debug = options->foreground = true; return 0;
+	case 'o': apply_mount_options(options, arg, state); return 0;
+	case ARGP_KEY_ARG:
+		if (state->arg_num == 0)
+			options->source = arg;
+		else if (state->arg_num == 1)
+			options->mountpoint = arg;
+		else
+			argp_error(state, "one STORE and one DIR are wanted, and then there is %s", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (state->arg_num < 2)
+			argp_error(state, "STORE and DIR are wanted");
+		return 0;
+	default: return ARGP_ERR_UNKNOWN;
+	}
+}
+
+void options_parse(int argc, char **argv, struct options *ret_options)
+{
+	static const struct argp_option arguments[] = {
+		{ "foreground", 'f', NULL, 0, "Stay in the foreground", 0 },
+		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
+		{ "options", 'o', "OPTIONS", 0, "ro, rw, allow_other, noallow_other, fsname=NAME, threads=N, separated by commas",
+		    0 },
+		{ 0 },
+	};
+	static const struct argp argp = { arguments, parse, "STORE DIR",
+		"Mount the message store STORE, which is created if there is none, at DIR.\v"
+		"Returns when the mount answers. `umount DIR` or SIGTERM ends it. STORE is a directory, or memory: for "
+		"messages that last as long as the mount. See mqfs(8) and mqfs(7).",
+		NULL, NULL, NULL };
+	*ret_options = (struct options){ .allow_other = geteuid() == 0, .threads = THREADS_DEFAULT };
+	argp_parse(&argp, argc, argv, 0, NULL, ret_options);
+}

@@ -1,0 +1,23 @@
+/*
+ * options - the command line of the program.
+ */
+#ifndef MQFS_FS_OPTIONS_H
+#define MQFS_FS_OPTIONS_H
+
+#include <stdbool.h>
+
+struct options {
+	const char *source, *mountpoint;
+	bool foreground, debug;
+	bool read_only, allow_other;
+	const char *fsname;                      /* NULL: the source */
+	unsigned threads;
+};
+
+/*
+ * Parses; exits by itself for --help and --version (0) and for what it does not understand (1, with the option named). Strings
+ * point into argv, which is changed.
+ */
+void options_parse(int argc, char **argv, struct options *ret_options);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * process - what /proc says of a client's process.
+ *
+ * The kernel's FLUSH says that a process closed a descriptor, but not whether it did so or died. Its flags in
+ * /proc/PID/stat tell: a process that a signal ends has PF_SIGNALED set before its files are closed, and the closing
+ * waits for our answer, so it is still there to be looked at.
+ */
+#ifndef MQFS_FS_PROCESS_H
+#define MQFS_FS_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Is the process (or thread) being ended by a signal? False if it cannot be told. */
+bool process_is_killed(uint32_t pid);
+
+/*
+ * Are these two threads of one process? If `other` is gone already and `pid` is being killed, it is taken to have been one:
+ * threads of a killed process end in any order.
+ */
+bool process_is_same(uint32_t pid, uint32_t other);
+
+#endif

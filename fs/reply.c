@@ -1,0 +1,109 @@
+#include "fs/reply.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/errtext.h"
+#include "fs/ring.h"
+
+#define PATH_SHOWN 600u /* bytes of a path in a line of status/errors, escaped */
+
+struct fs *request_fs(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+struct engine_cred request_cred(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	return (struct engine_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid };
+}
+
+/* Path of an object's directory below the mount. */
+static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
+{
+	struct engine_identity self, parent = { .name = "?" };
+	struct engine_object *object;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (!err) {
+		err = fs->engine->ops->identity(object, &self);
+		fs->engine->ops->put(object);
+	}
+	if (err) {
+		snprintf(ret, size, "?");
+		return;
+	}
+	if (self.kind == ENGINE_GROUP && !fs->engine->ops->get(fs->engine, self.parent_id, &object)) {
+		if (fs->engine->ops->identity(object, &parent))
+			snprintf(parent.name, sizeof parent.name, "?");
+		fs->engine->ops->put(object);
+	}
+	switch (self.kind) {
+	case ENGINE_TOPIC: snprintf(ret, size, "topics/%s", self.name); break;
+	case ENGINE_GROUP: snprintf(ret, size, "topics/%s/groups/%s", parent.name, self.name); break;
+	default: *ret = '\0';
+	}
+}
+
+void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)
+{
+	char directory[2 * ENGINE_NAME_MAX + 32];
+	object_path(fs, object, directory, sizeof directory);
+	snprintf(ret, size, "%s%s%s%s", directory, *directory && *path ? "/" : "", path, name_suffix(framing));
+}
+
+void report_error(struct fs *fs, int err, const struct engine_cred *cred, const char *path, const char *sentence)
+{
+	char time_text[32] = "", path_text[PATH_SHOWN], line[RING_LINE_MAX];
+	struct timespec now;
+	struct tm tm;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &tm))
+		strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &tm);
+	name_escape(path, strlen(path), path_text, sizeof path_text);
+	if (!sentence || !*sentence)
+		sentence = errtext_sentence(err);
+	int length = snprintf(line, sizeof line, "%s.%03ldZ %s uid=%u pid=%u %s: %s", time_text,
+	    now.tv_nsec / 1000000, errtext_name(err), cred->uid, cred->pid, path_text, sentence);
+	size_t size = length < 0 ? 0 : (size_t)length;
+	if (size >= sizeof line)
+		size = sizeof line - 1;
+	ring_add(fs->errors, line, size, NULL); /* without memory there is no line; the errno was still told */
+}
+
+void reply_quiet(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, err < 0 ? -err : err);
+}
+
+void reply_error(fuse_req_t req, int err, const char *path, const char *sentence)
+{
+	char reason[256];
+	struct engine_cred cred = request_cred(req);
+	snprintf(reason, sizeof reason, "%s", sentence ? sentence : engine_reason());
+	report_error(request_fs(req), err, &cred, path, reason);
+	reply_quiet(req, err);
+}
+
+void reply_node_error(fuse_req_t req, int err, const struct node *node, const char *name, const char *sentence)
+{
+	char path[1024], reason[256];
+	snprintf(reason, sizeof reason, "%s", sentence ? sentence : engine_reason());
+	reply_path(request_fs(req), node->object, node->path, node->framing, path, sizeof path);
+	if (name && *name) {
+		size_t length = strlen(path);
+		snprintf(path + length, sizeof path - length, "%s%s", length ? "/" : "", name);
+	}
+	reply_error(req, err, path, reason);
+}
+
+void reply_handle_error(struct handle *handle, fuse_req_t req, int err, const char *sentence)
+{
+	char path[1024], reason[256];
+	snprintf(reason, sizeof reason, "%s", sentence ? sentence : engine_reason());
+	reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+	reply_error(req, err, path, reason);
+}

@@ -1,0 +1,229 @@
+/*
+ * How requests are read matters: a reader who opens a file after a producer closed his must find the producer's last line.
+ * The kernel queues the RELEASE before that OPEN, but two threads could read the two and run them in the wrong order. So one
+ * thread at a time reads (session->reading), and a RELEASE is executed before the next request is read. All else runs
+ * in parallel.
+ *
+ * The kernel holds back RELEASE requests beyond max_background, so that is set high.
+ */
+#include "fs/session.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/ops.h"
+
+#define THREADS_MAX 64u
+#define MAX_WRITE (1u << 20)      /* bytes of one request: the kernel's own limit */
+#define MAX_BACKGROUND 4096u      /* RELEASEs that may be on their way at once */
+#define WAKE_SIGNAL SIGUSR1       /* takes a thread out of its read */
+
+struct session {
+	struct fuse_session *fuse;
+	pthread_mutex_t reading;                 /* held while reading a request, see above */
+	pthread_t threads[THREADS_MAX];
+	unsigned thread_count;
+	_Atomic unsigned serving;                /* threads that have not ended */
+	sem_t answered;                          /* posted when FUSE_INIT was, and by each thread that ends */
+	_Atomic bool init_done, stopping;
+	char message[256];                       /* the last thing libfuse had to say, while mounting */
+};
+
+/* One mount per process: ops->init has no other way to it than through fs, which it gets. */
+static struct session the_session;
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->max_write = MAX_WRITE;
+	conn->max_readahead = MAX_WRITE;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND;
+	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+	                          FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
+	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
+	atomic_store(&the_session.init_done, true);
+	sem_post(&the_session.answered);
+}
+
+static bool is_release(const struct fuse_buf *buf)
+{
+	struct fuse_in_header header;
+	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof header)
+		return false;
+	memcpy(&header, buf->mem, sizeof header);
+	return header.opcode == FUSE_RELEASE;
+}
+
+static void *serve(void *arg)
+{
+	struct session *session = arg;
+	struct fuse_buf buf = { .mem = NULL };
+	for (;;) {
+		pthread_mutex_lock(&session->reading);
+		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
+		              ? 0
+		              : fuse_session_receive_buf(session->fuse, &buf);
+		bool release = got > 0 && is_release(&buf);
+		if (release)
+			fuse_session_process_buf(session->fuse, &buf);
+		pthread_mutex_unlock(&session->reading);
+		if (got == -EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		if (!release)
+			fuse_session_process_buf(session->fuse, &buf);
+	}
+	free(buf.mem);
+	atomic_fetch_sub(&session->serving, 1);
+	sem_post(&session->answered);
+	return NULL;
+}
+
+static void wake(int signal)
+{
+	(void)signal;
+}
+
+static int start_threads(struct session *session, unsigned count)
+{
+	struct sigaction action = { .sa_handler = wake }; /* without SA_RESTART: read returns EINTR */
+	sigaction(WAKE_SIGNAL, &action, NULL);
+	for (unsigned i = 0; i < count && i < THREADS_MAX; i++) {
+		atomic_fetch_add(&session->serving, 1);
+		int err = pthread_create(&session->threads[i], NULL, serve, session);
+		if (err) {
+			atomic_fetch_sub(&session->serving, 1);
+			return i > 0 ? 0 : -err;
+		}
+		session->thread_count++;
+	}
+	return 0;
+}
+
+/* Keeps the last message for whoever reports a failure; libfuse would print it, and a daemon's stderr is nobody's. */
+static void keep_message(enum fuse_log_level level, const char *format, va_list args)
+{
+	if (level <= FUSE_LOG_WARNING)
+		vsnprintf(the_session.message, sizeof the_session.message, format, args);
+	the_session.message[strcspn(the_session.message, "\n")] = '\0';
+}
+
+static int new_session(struct fs *fs, const struct session_options *options)
+{
+	struct fuse_lowlevel_ops ops = { .init = op_init };
+	ops_dir_fill(&ops);
+	ops_file_fill(&ops);
+	ops_rest_fill(&ops);
+	char mount_options[4096 + 256], name[4096] = "";
+	size_t used = 0;
+	for (const char *c = options->fsname ? options->fsname : fs->source; *c && used + 2 < sizeof name; c++) {
+		if (*c == ',' || *c == '\\')
+			name[used++] = '\\'; /* as mount options are escaped */
+		name[used++] = *c;
+	}
+	snprintf(mount_options, sizeof mount_options, "default_permissions,nosuid,nodev,noexec,subtype=mqfs,fsname=%s%s%s",
+	    name, options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "");
+	char *argv[] = { (char[]){ "mqfs" }, (char[]){ "-o" }, mount_options, (char[]){ "-d" }, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(options->debug ? 4 : 3, argv);
+	the_session.fuse = fuse_session_new(&args, &ops, sizeof ops, fs);
+	fuse_opt_free_args(&args);
+	if (!options->debug)
+		fuse_set_log_func(keep_message);
+	fs->session = the_session.fuse;
+	return the_session.fuse ? 0 : engine_explain(-EINVAL, "libfuse refused the mount options: %s", mount_options);
+}
+
+/* The mount is there when it is the root of another device and answers as ours. */
+static int check_mounted(struct fs *fs)
+{
+	struct stat st;
+	if (!atomic_load(&the_session.init_done))
+		return engine_explain(-EIO, "the kernel ended the mount before it was ready");
+	if (stat(fs->mountpoint, &st))
+		return engine_explain(-errno, "%s does not answer: %s", fs->mountpoint, strerror(errno));
+	return st.st_ino == 1 ? 0 : engine_explain(-EIO, "%s is not the mount that was made", fs->mountpoint);
+}
+
+int session_start(struct fs *fs, const struct session_options *options)
+{
+	pthread_mutex_init(&the_session.reading, NULL);
+	sem_init(&the_session.answered, 0, 0);
+	int err = new_session(fs, options);
+	if (err)
+		return err;
+	if (fuse_session_mount(the_session.fuse, fs->mountpoint)) {
+		err = engine_explain(-EIO, "cannot mount at %s: %s", fs->mountpoint, the_session.message);
+		goto err_session;
+	}
+	err = start_threads(&the_session, options->threads);
+	if (err)
+		goto err_mount;
+	while (sem_wait(&the_session.answered) && errno == EINTR)
+		;
+	err = check_mounted(fs);
+	if (!err)
+		return 0;
+err_mount:
+	session_stop(fs);
+	session_wait(fs);
+err_session:
+	fuse_session_destroy(the_session.fuse);
+	the_session.fuse = NULL;
+	fs->session = NULL;
+	return err;
+}
+
+void session_wait(struct fs *fs)
+{
+	(void)fs;
+	for (unsigned i = 0; i < the_session.thread_count; i++)
+		pthread_join(the_session.threads[i], NULL);
+	the_session.thread_count = 0;
+}
+
+/* Signals the threads until all have left: a signal may come just before a thread's read and be missed by it. */
+static void wake_threads(struct session *session)
+{
+	while (atomic_load(&session->serving) > 0) {
+		struct timespec limit;
+		for (unsigned i = 0; i < session->thread_count; i++)
+			pthread_kill(session->threads[i], WAKE_SIGNAL);
+		clock_gettime(CLOCK_REALTIME, &limit);
+		limit.tv_nsec += 20000000;
+		limit.tv_sec += limit.tv_nsec / 1000000000;
+		limit.tv_nsec %= 1000000000;
+		sem_timedwait(&session->answered, &limit);
+	}
+}
+
+void session_stop(struct fs *fs)
+{
+	if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) && errno == EBUSY)
+		umount2(fs->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+	atomic_store(&the_session.stopping, true);
+	fuse_session_exit(the_session.fuse);
+	wake_threads(&the_session);
+}
+
+void session_free(struct fs *fs)
+{
+	if (!the_session.fuse)
+		return;
+	fuse_session_destroy(the_session.fuse); /* closes the device; unmounted it is already */
+	the_session.fuse = NULL;
+	fs->session = NULL;
+}

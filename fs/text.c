@@ -1,0 +1,157 @@
+#include "fs/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/command.h"
+#include "fs/reply.h"
+
+struct text {
+	struct handle handle;
+	const struct text_calls *calls;
+	struct buffer content;                   /* fixed at open */
+	pthread_mutex_t lock;                    /* lines */
+	struct line_buffer lines;
+};
+
+/* What line_calls get: the handle, and where a reason goes. */
+struct line_context {
+	struct text *text;
+	char reason[TEXT_REASON_MAX];
+};
+
+int text_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
+    const struct text_calls *calls, struct handle **ret_handle)
+{
+	unsigned access = flags & O_ACCMODE;
+	if (access != O_RDONLY && !calls->line)
+		return engine_explain(-EACCES, "it can only be read");
+	if (access != O_RDONLY && fs->read_only)
+		return -EROFS;
+	struct text *text = calloc(1, sizeof *text);
+	if (!text)
+		return -ENOMEM;
+	text->calls = calls;
+	pthread_mutex_init(&text->lock, NULL);
+	int err = 0;
+	if (access != O_WRONLY && calls->generate) {
+		err = calls->generate(fs, node, &text->content);
+		if (!err)
+			err = buffer_error(&text->content);
+	}
+	if (!err)
+		err = handle_init(&text->handle, fs, node, flags, cred);
+	if (err) {
+		buffer_release(&text->content);
+		pthread_mutex_destroy(&text->lock);
+		free(text);
+		return err;
+	}
+	*ret_handle = &text->handle;
+	return 0;
+}
+
+void text_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, unsigned flags)
+{
+	(void)flags;
+	struct text *text = (struct text *)handle;
+	size_t len = text->content.len;
+	if (offset < 0 || (size_t)offset >= len) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	size_t left = len - (size_t)offset;
+	fuse_reply_buf(req, text->content.ptr + offset, left < size ? left : size);
+}
+
+static int call_line(void *ctx, const char *line, size_t len)
+{
+	struct line_context *context = ctx;
+	return context->text->calls->line(&context->text->handle, line, len, context->reason);
+}
+
+static int call_part(void *ctx, const char *part, size_t len)
+{
+	struct line_context *context = ctx;
+	if (!context->text->calls->part)
+		return 0;
+	return context->text->calls->part(&context->text->handle, part, len, context->reason);
+}
+
+static ssize_t write_whole(struct line_context *context, const char *buf, size_t size)
+{
+	size_t len = size > 0 && buf[size - 1] == '\n' ? size - 1 : size;
+	int err = call_line(context, buf, len);
+	return err ? err : (ssize_t)size;
+}
+
+void text_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
+{
+	(void)offset;
+	struct text *text = (struct text *)handle;
+	struct line_context context = { text, "" };
+	const struct line_calls calls = { call_line, call_part, &context };
+	pthread_mutex_lock(&text->lock);
+	ssize_t took = text->calls->whole ? write_whole(&context, buf, size)
+	                                  : line_buffer_write(&text->lines, buf, size, &calls);
+	pthread_mutex_unlock(&text->lock);
+	if (took < 0)
+		reply_handle_error(handle, req, (int)took, context.reason);
+	else
+		fuse_reply_write(req, (size_t)took);
+}
+
+struct pending_sync {
+	struct engine_done done;
+	struct handle *handle;
+	fuse_req_t req;
+};
+
+static void sync_done(struct engine_done *done, int result)
+{
+	struct pending_sync *pending = (struct pending_sync *)done;
+	if (result < 0)
+		reply_handle_error(pending->handle, pending->req, result, NULL);
+	else
+		fuse_reply_err(pending->req, 0);
+	struct fs *fs = pending->handle->fs;
+	free(pending);
+	fs_pending_end(fs);
+}
+
+void text_fsync(struct handle *handle, fuse_req_t req)
+{
+	struct text *text = (struct text *)handle;
+	struct pending_sync *pending = text->calls->sync ? malloc(sizeof *pending) : NULL;
+	if (!pending) {
+		fuse_reply_err(req, text->calls->sync ? ENOMEM : 0);
+		return;
+	}
+	*pending = (struct pending_sync){ { sync_done }, handle, req };
+	fs_pending_begin(handle->fs);
+	int result = text->calls->sync(handle, &pending->done);
+	if (result != ENGINE_PENDING)
+		sync_done(&pending->done, result);
+}
+
+void text_release(struct handle *handle)
+{
+	struct text *text = (struct text *)handle;
+	struct line_context context = { text, "" };
+	const struct line_calls calls = { call_line, call_part, &context };
+	int err = handle->fs->ending ? 0 : line_buffer_finish(&text->lines, &calls);
+	if (err < 0) {
+		char path[1024];
+		reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+		report_error(handle->fs, err, &handle->cred, path, context.reason);
+	}
+	handle_release(handle);
+	line_buffer_release(&text->lines);
+	buffer_release(&text->content);
+	pthread_mutex_destroy(&text->lock);
+	free(text);
+}
