@@ -88,6 +88,7 @@ void framer_release(struct framer *framer)
 void framer_drop(struct framer *framer)
 {
 	framer->part_len = 0;
+	framer->part_pid = 0;
 	framer->skipping = false;
 	trim(framer);
 }

@@ -37,11 +37,11 @@
 #include "engine/engine.h"
 #include "fs/name.h"
 
-/* Private, but for reading part_len, part_pid and skipping. */
+/* Private, but for reading part_len, part_pid and skipping, and setting part_pid while skipping. */
 struct framer {
 	enum framing framing; /* FRAME_LINE, FRAME_JSON (which is by line) or FRAME_NUL */
 	bool skipping;        /* within a message that was too long */
-	uint32_t part_pid;    /* who wrote the last bytes of the part, as given to framer_commit() */
+	uint32_t part_pid;    /* who wrote the last bytes of the part; 0 when skipping begins */
 	size_t part_len;      /* bytes kept; 0: no part */
 	char *part, *spare;   /* spare: where a scan puts the tail, when part is in use for the batch */
 	size_t part_cap, spare_cap;
@@ -68,7 +68,10 @@ void framer_release(struct framer *framer); /* frees; what is kept is gone */
 /*
  * Prepares what a write of size bytes comes to. limit: the longest message (the payload, without delimiter) taken now;
  * it may change between writes. buf must stay as it is until the batch was sent, not until the commit.
- * EMSGSIZE, as described above (then the framer has dropped its part). ENOMEM (nothing has changed).
+ * EMSGSIZE, as described above. Then the framer has dropped its part, so there is no second try with a higher limit:
+ * whoever caches the limit looks it up anew before a scan in which part_len + size is above it, which is the only way
+ * for a message to be too long. If it skips now, the caller may set part_pid, to know whose message that is.
+ * ENOMEM: nothing has changed.
  */
 int framer_scan(struct framer *framer, const char *buf, size_t size, size_t limit, struct frame_scan *ret_scan);
 

@@ -219,6 +219,7 @@ Test(frame, pid_and_drop)
 	cr_expect_eq(framer.part_pid, 200);
 	framer_drop(&framer);
 	cr_expect_not(framer_finish(&framer, &last));
+	cr_expect_eq(framer.part_pid, 0);
 	cr_expect_eq(framer_scan(&framer, "123456", 6, 5, &scan), -EMSGSIZE);
 	cr_expect(framer.skipping);
 	framer_drop(&framer);
