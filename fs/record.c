@@ -272,8 +272,10 @@ int record_batch_add_line(
 {
 	struct draft draft = { .props = ENGINE_PROPS_INIT, .partition = -1, .priority = -1, .reason = reason };
 	reason[0] = '\0';
-	if (is_blank(line, len))
+	if (is_blank(line, len)) {
+		batch->line_count++;
 		return 0;
+	}
 	json_error_t error;
 	json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 	int err = object ? take_object(&draft, object) : explain_json(&draft, &error);
@@ -350,6 +352,10 @@ static int reserve_message(struct record_batch *batch)
 	if (!props)
 		return -ENOMEM;
 	batch->props = props;
+	uint32_t *line_of = realloc(batch->line_of, cap * sizeof(*line_of));
+	if (!line_of)
+		return -ENOMEM;
+	batch->line_of = line_of;
 	batch->cap = cap;
 	return 0;
 }
@@ -371,6 +377,7 @@ int record_batch_add(struct record_batch *batch, struct engine_span payload, con
 	data[payload.len] = '\n';
 	batch->data.len += payload.len + 1;
 	batch->lengths[batch->count] = (uint32_t)payload.len;
+	batch->line_of[batch->count] = batch->line_count++;
 	batch->props[batch->count++] = owned;
 	return 0;
 }
@@ -395,7 +402,7 @@ void record_batch_clear(struct record_batch *batch)
 		free(block);
 	}
 	batch->blocks = NULL;
-	batch->count = 0;
+	batch->count = batch->line_count = 0;
 	buffer_clear(&batch->data);
 }
 
@@ -405,5 +412,6 @@ void record_batch_release(struct record_batch *batch)
 	buffer_release(&batch->data);
 	free(batch->lengths);
 	free(batch->props);
+	free(batch->line_of);
 	*batch = (struct record_batch){ 0 };
 }

@@ -36,12 +36,14 @@
 
 struct record_block;
 
-/* All zero is an empty one. Private, but for reading count. Not thread-safe. */
+/* All zero is an empty one. Private, but for reading count and line_of. Not thread-safe. */
 struct record_batch {
 	struct buffer data; /* payloads, each followed by '\n' */
 	uint32_t count, cap;
 	uint32_t *lengths;
 	struct engine_props *props;
+	uint32_t *line_of; /* of each message: how many lines, blank ones too, came before it */
+	uint32_t line_count;
 	struct record_block *blocks; /* strings and header arrays, which stay where they are */
 };
 

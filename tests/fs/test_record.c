@@ -301,6 +301,25 @@ Test(record, many)
 	record_batch_release(&batch);
 }
 
+/* Blank lines make no message, but each message knows its line: a refused one can be found in what was written. */
+Test(record, line_numbers)
+{
+	static const char *const lines[] = { "", "{\"payload\":\"1\"}", " ", "", "{\"payload\":\"4\"}", "bad",
+		"{\"payload\":\"5\"}" };
+	static const uint32_t expected[] = { 1, 4, 5 }; /* a line that is refused does not count */
+	struct record_batch batch = { 0 };
+	char reason[RECORD_REASON_MAX];
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+			record_batch_add_line(&batch, lines[i], strlen(lines[i]), LIMIT, reason);
+		cr_assert_eq(batch.count, 3);
+		for (uint32_t i = 0; i < batch.count; i++)
+			cr_expect_eq(batch.line_of[i], expected[i], "message %u is on line %u", i, batch.line_of[i]);
+		record_batch_clear(&batch);
+	}
+	record_batch_release(&batch);
+}
+
 /* A message made elsewhere is copied with all that belongs to it. */
 Test(record, add)
 {
