@@ -1,0 +1,114 @@
+# kill -9 of the daemon, as shells see it: what a command has been told is done stays done.
+load helpers
+
+@test "everything that echo had written is there after kill -9 and a new mount; at most the last one more" {
+	topic
+	local pids=() shell i
+	for shell in bash dash; do
+		"$shell" -c 'i=0; while echo "'$shell' $i" >>in; do echo "'$shell' $i" >&5; i=$((i+1)); done' \
+			5>"$BATS_TEST_TMPDIR/$shell" 2>/dev/null 3>&- &
+		pids+=($!)
+	done
+	eventually sh -c "[ \$(cat $BATS_TEST_TMPDIR/bash $BATS_TEST_TMPDIR/dash | wc -l) -gt 500 ]"
+	crash
+	wait "${pids[@]}" || true
+	for shell in bash dash; do
+		local accepted there
+		accepted=$(wc -l <"$BATS_TEST_TMPDIR/$shell")
+		there=$(grep -c "^$shell " 0/log)
+		[ "$there" -ge "$accepted" ] && [ "$there" -le $((accepted + 1)) ] || { echo "$shell: $accepted accepted, $there there"; return 1; }
+		grep "^$shell " 0/log | head -n "$accepted" | cmp - "$BATS_TEST_TMPDIR/$shell"
+	done
+}
+
+@test "a worker that acknowledges one by one finds its place again" {
+	topic
+	group
+	seq 1 100000 >>in
+	bash -c 'while m=$(cat groups/g/next 2>/dev/null) && [ -n "$m" ] && { echo all >groups/g/ack; } 2>/dev/null; do echo "$m"; done' \
+		>"$BATS_TEST_TMPDIR/done" 3>&- &
+	local worker=$!
+	eventually sh -c "[ \$(wc -l <$BATS_TEST_TMPDIR/done) -gt 100 ]"
+	crash
+	wait $worker || true
+	local last next
+	last=$(tail -n 1 "$BATS_TEST_TMPDIR/done")
+	next=$(t cat groups/g/next)
+	[ "$next" = $((last + 1)) ] || [ "$next" = $((last + 2)) ] || { echo "done up to $last, next is $next"; return 1; }
+}
+
+@test "what lingers survives the daemon: linger.ms of a minute, kill -9 at once" {
+	topic
+	echo 60000 >config/linger.ms
+	exec 5>>in
+	echo one >&5
+	printf 'two\nhalf' >&5
+	crash
+	exec 5>&-
+	log_is one two
+	echo three >>in
+	log_is one two three
+}
+
+@test "a daemon killed while it starts, again and again, leaves a store that mounts" {
+	topic
+	seq 1 20000 >>in
+	local sum delay
+	sum=$(md5sum <0/log)
+	cd /
+	for delay in 0.001 0.003 0.006 0.01 0.02 0.03 0.05; do
+		kill -KILL "$(daemon_pid)"
+		wait_gone "$(daemon_pid)"
+		umount -l "$M"
+		timeout -s KILL "$delay" "$MQFS_PROGRAM" -f "$S" "$M" >/dev/null 2>&1 </dev/null 3>&- || true
+		! mountpoint -q "$M" || umount -l "$M"
+		mount_store
+		is "$(md5sum <"$T/0/log")" "$sum"
+	done
+}
+
+@test "new partitions, purges and deletions that were answered are not undone by kill -9" {
+	topic 2
+	seq 1 10 >>0/in
+	echo 'before 4' >0/purge
+	mkdir 2
+	mkdir groups/gone groups/stays
+	rmdir groups/gone
+	crash
+	is "$(cat 0/log | tr '\n' ' ')" '5 6 7 8 9 10 '
+	is "$(ls groups)" stays
+	is "$(cat config/partitions)" 3
+	echo 11 >>0/in
+	is "$(jq .offset 0/log.json | tail -n 1)" 10
+	is "$(cat groups/stays/0/offset)" 4
+}
+
+@test "offsets are dense, never reused and never go back, over crashes and purges" {
+	topic
+	local i
+	for i in 1 2 3; do
+		seq 1 5 >>in
+		echo all >purge
+		echo "round $i" >>in
+		crash
+	done
+	is "$(jq .offset 0/log.json | tail -n 1)" 17
+	is "$(tail -n 1 0/log)" 'round 3'
+}
+
+@test "a store of many segments comes back whole" {
+	topic
+	echo 4096 >config/segment.bytes
+	local i
+	for i in $(seq 200); do
+		seq $i $((i + 99)) >>in
+	done
+	local sum
+	sum=$(md5sum <0/log)
+	is "$(messages)" 20000
+	crash
+	is "$(md5sum <0/log)" "$sum"
+	is "$(cat 0/at/12345)" "$(sed -n 12346p 0/log)"
+	remount
+	is "$(md5sum <0/log)" "$sum"
+}

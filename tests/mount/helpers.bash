@@ -1,0 +1,261 @@
+# helpers.bash - a mount for the tests of one bats file, and what these tests keep asking.
+#
+# A file begins with `load helpers`, which defines setup_file and teardown_file: a fresh store, mounted once for the whole
+# file. Each test makes a topic of its own with `topic`, and works in it: $T is its directory, which is also the current
+# one. Whatever fails, teardown_file unmounts and ends the daemon. Where nothing can be mounted, all tests are skipped.
+#
+#   $M       the mount point          $S       the store          $MQFS_PROGRAM   the program
+#   $T       the topic of this test   $G       its group, after `group`
+#
+# `each_shell CHECK` runs a function once for bash and once for dash, each with a topic of its own; in it, `in_shell SCRIPT`
+# runs a script in that shell. Nothing that touches the mount runs without a time limit, so that a hang is a failure.
+
+: "${MQFS_BUILD:=build}"
+: "${MQFS_PROGRAM:=$MQFS_BUILD/mqfs}"
+MQFS_PROGRAM=$(realpath -m "$MQFS_PROGRAM")
+SHELLS='bash dash'
+LIMIT_S=20
+export LC_ALL=C.UTF-8
+
+# ------------------------------------------------------------------------------------------ mounting
+
+# Why nothing can be mounted here; nothing if it can.
+obstacle() {
+	if [ "$(id -u)" != 0 ]; then
+		echo 'cannot mount: not root'
+	elif ! [ -r /dev/fuse ]; then
+		echo 'cannot mount: no /dev/fuse'
+	elif ! [ -x "$MQFS_PROGRAM" ]; then
+		echo "cannot mount: no program $MQFS_PROGRAM"
+	fi
+}
+
+# mount_store [OPTION...] - what mqfs says goes to $BATS_FILE_TMPDIR/said. No descriptor of bats is left to the daemon.
+mount_store() {
+	timeout "$LIMIT_S" "$MQFS_PROGRAM" "$@" "$S" "$M" >"$BATS_FILE_TMPDIR/said" 2>&1 </dev/null 3>&- 4>&-
+}
+
+daemon_pid() {
+	cat "$S/lock"
+}
+
+# Waits until a process that is not our child has ended.
+wait_gone() {
+	timeout "${2:-$LIMIT_S}" tail -s 0.02 -f --pid="$1" /dev/null
+}
+
+# unmount - and waits for the daemon, which ends after umount has returned.
+unmount() {
+	local pid
+	pid=$(daemon_pid)
+	umount "$M" && wait_gone "$pid"
+}
+
+remount() {
+	cd /
+	unmount && mount_store "$@"
+	[ -z "$T" ] || cd "$T"
+}
+
+# crash - kill -9, and another daemon takes over the store.
+crash() {
+	local pid
+	pid=$(daemon_pid)
+	cd /
+	kill -KILL "$pid"
+	wait_gone "$pid"
+	umount -l "$M"
+	mount_store
+	[ -z "$T" ] || cd "$T"
+}
+
+setup_file() {
+	export S=$BATS_FILE_TMPDIR/store M=$BATS_FILE_TMPDIR/mq
+	mkdir -p "$M"
+	# Other users must be able to come here.
+	chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR" 2>/dev/null || true
+	OBSTACLE=$(obstacle)
+	export OBSTACLE
+	[ -n "$OBSTACLE" ] || [ -n "$NO_MOUNT" ] || mount_store || { cat "$BATS_FILE_TMPDIR/said"; return 1; }
+}
+
+# Ends whatever is mounted below the directory of this file, and the daemon.
+teardown_file() {
+	local pid=
+	cd /
+	[ ! -s "$S/lock" ] || pid=$(daemon_pid)
+	if mountpoint -q "$M" && ! umount "$M" 2>/dev/null; then
+		echo "# busy at the end: $(fuser -m "$M" 2>&1)" >&3
+		umount -l "$M"
+	fi
+	if [ -n "$pid" ] && ! wait_gone "$pid"; then
+		kill -KILL "$pid"
+	fi
+}
+
+setup() {
+	[ -z "$OBSTACLE" ] || skip "$OBSTACLE"
+	T=
+}
+
+teardown() {
+	cd /
+	# Readers and holders that a failed test has left.
+	[ -z "$(jobs -p)" ] || kill -KILL $(jobs -p) 2>/dev/null || true
+}
+
+# ------------------------------------------------------------------------------------------ objects
+
+# topic [PARTITIONS] - a new topic, named after the test's number; goes there.
+topic() {
+	TOPICS_MADE=$((TOPICS_MADE + 1))
+	T=$M/topics/test-$BATS_TEST_NUMBER-$TOPICS_MADE
+	mkdir "$T"
+	cd "$T"
+	if [ "${1:-1}" != 1 ]; then
+		echo "$1" >config/partitions
+	fi
+}
+
+group() {
+	G=$T/groups/${1:-g}
+	mkdir "$G"
+}
+
+# each_shell CHECK [ARG...]
+each_shell() {
+	local shell
+	for shell in $SHELLS; do
+		topic
+		SHELL_NAME=$shell
+		echo "in $shell:"
+		"$@"
+	done
+}
+
+in_shell() {
+	timeout "$LIMIT_S" "$SHELL_NAME" -c "$@" 3>&-
+}
+
+# t COMMAND... - with a time limit, and without the descriptor that bats waits for.
+t() {
+	timeout "$LIMIT_S" "$@" 3>&-
+}
+
+# ------------------------------------------------------------------------------------------ checks
+
+is() {
+	if [ "$1" != "$2" ]; then
+		printf 'is:        %q\nshould be: %q\n' "$1" "$2"
+		return 1
+	fi
+}
+
+# log_is LINE... - the messages of partition 0, none of which has a newline.
+log_is() {
+	is "$(od -c <"$T/0/log")" "$({ [ $# = 0 ] || printf '%s\n' "$@"; } | od -c)"
+}
+
+# messages - how many the topic holds.
+messages() {
+	cat "$T"/[0-9]*/log.nul | tr -cd '\0' | wc -c
+}
+
+# fails ERRNO COMMAND... - the command fails and says so in the words of the errno.
+fails() {
+	local errno=$1 words
+	shift
+	words=$(errno_text "$errno") || return
+	run t "$@"
+	if [ "$status" = 0 ] || [[ $output != *"$words"* ]]; then
+		printf '%s: not "%s" but status %s: %s\n' "$*" "$words" "$status" "$output"
+		return 1
+	fi
+}
+
+errno_text() {
+	case $1 in
+	EPERM) echo 'Operation not permitted' ;;
+	ENOENT) echo 'No such file or directory' ;;
+	EACCES) echo 'Permission denied' ;;
+	EBUSY) echo 'Device or resource busy' ;;
+	EEXIST) echo 'File exists' ;;
+	EINVAL) echo 'Invalid argument' ;;
+	ENOSPC) echo 'No space left on device' ;;
+	EROFS) echo 'Read-only file system' ;;
+	ERANGE) echo 'Numerical result out of range' ;;
+	ENAMETOOLONG) echo 'File name too long' ;;
+	ENOTEMPTY) echo 'Directory not empty' ;;
+	EIDRM) echo 'Identifier removed' ;;
+	EMSGSIZE) echo 'Message too long' ;;
+	EALREADY) echo 'Operation already in progress' ;;
+	*) echo "unknown errno $1" >&2; return 1 ;;
+	esac
+}
+
+# told ERRNO WORD - status/errors ends with this error, and its sentence has that word.
+told() {
+	local last
+	last=$(tail -n 1 "$M/status/errors")
+	if [[ $last != *" $1 "*": "*"$2"* ]]; then
+		printf 'status/errors ends with: %s\nwithout %s and "%s"\n' "$last" "$1" "$2"
+		return 1
+	fi
+}
+
+# All that a refused or a harmless command must not change: messages, offsets, settings, names.
+state() {
+	local dir
+	for dir in "$M"/topics/*/; do
+		dir=${dir%/}
+		echo "$dir"
+		ls -A "$dir" "$dir/put" "$dir/keys" "$dir/groups"
+		stat -c '%n %A %u %g' "$dir" "$dir/in"
+		cat "$dir"/[0-9]*/log | md5sum
+		head "$dir"/config/* "$dir"/groups/*/offset "$dir"/groups/*/config/* 2>/dev/null
+		# What was given to a group shows in what it has been delivered.
+		grep -h -E '^(lag|delivered|acked|lost)' "$dir"/groups/*/info 2>/dev/null || true
+	done
+	head "$M"/config/*/*
+}
+
+# refused ERRNO WORD SCRIPT - the script, which ends with the refused command, fails in bash with the errno's words and in
+# dash with a status (dash's own words say little); status/errors has the reason; and nothing has changed.
+refused() {
+	local before
+	before=$(state)
+	fails "$1" bash -c "$3"
+	told "$1" "$2"
+	run t dash -c "$3"
+	if [ "$status" = 0 ]; then
+		echo "dash succeeds: $3"
+		return 1
+	fi
+	told "$1" "$2"
+	is "$(state)" "$before"
+}
+
+# blocked PID - waits until the process (or its only child) sleeps in a read.
+blocked() {
+	local i pid=$1 now
+	for ((i = 0; i < 2000; i++)); do
+		read -r now _ <"/proc/$pid/syscall" || return
+		[ "$now" != 0 ] || return 0
+		pid=$(cut -d ' ' -f 1 "/proc/$1/task/$1/children")
+		pid=${pid:-$1}
+		sleep 0.01
+	done
+	echo "process $1 does not wait in read but in system call $now"
+	return 1
+}
+
+# eventually COMMAND... - within ten seconds; for what happens some time after a command, and tells nobody.
+eventually() {
+	local i
+	for ((i = 0; i < 500; i++)); do
+		! "$@" >/dev/null 2>&1 || return 0
+		sleep 0.02
+	done
+	echo "never: $*"
+	"$@"
+}
