@@ -66,7 +66,8 @@ uint64_t journal_synced(struct journal *journal); /* position below which all is
 
 /*
  * Checkpoint: journal_rotate syncs, begins a new file and returns its number; once the catalog holds, durably, all that
- * the files before it said, journal_drop(number) removes them. EIO: as of a sync; ENOSPC, EROFS: the old file goes on.
+ * the files before it said, journal_drop(number) removes them. EIO, ENOSPC, EROFS: a sync of the old
+ * file that failed is final, as that of journal_sync; after any other error the old file goes on.
  */
 int journal_rotate(struct journal *journal, uint64_t *ret_number);
 int journal_drop(struct journal *journal, uint64_t number);

@@ -1,0 +1,26 @@
+/*
+ * tmpdir - a directory for one test, below TMPDIR or /tmp.
+ */
+#ifndef MQFS_TEST_TMPDIR_H
+#define MQFS_TEST_TMPDIR_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tmpdir {
+	char path[PATH_MAX];
+	int fd;
+};
+
+void tmpdir_make(struct tmpdir *dir);   /* aborts if it cannot */
+void tmpdir_remove(struct tmpdir *dir); /* with all that is in it */
+
+/* Copies the plain files of one directory into another. */
+void tmpdir_copy(int from_dirfd, int to_dirfd);
+
+/* Whole files. get: malloc'ed; NULL if there is none. */
+void tmpdir_put(int dirfd, const char *name, const void *bytes, size_t size);
+uint8_t *tmpdir_get(int dirfd, const char *name, size_t *ret_size);
+
+#endif
