@@ -141,8 +141,9 @@ struct engine_notify {
 
 /*
  * The sentence that belongs to the last negative errno an engine call returned in this thread, or "" if the errno
- * says all there is to say. Valid until the thread's next engine call. Engines set it with engine_explain(), which
- * formats it and returns err, so that `return engine_explain(-ERANGE, "...", ...)` reads well.
+ * says all there is to say. Valid until the thread's next engine call that can fail: ref, put and the closing of producers
+ * and consumers leave it. Engines set it with engine_explain(), which formats it and returns err, so that
+ * `return engine_explain(-ERANGE, "...", ...)` reads well.
  */
 const char *engine_reason(void);
 int engine_explain(int err, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -14,10 +14,15 @@
 
 /* ---- the lock ---- */
 
+void memory_lock_quietly(struct memory_engine *memory)
+{
+	pthread_mutex_lock(&memory->lock);
+}
+
 void memory_lock(struct memory_engine *memory)
 {
 	engine_reason_clear();
-	pthread_mutex_lock(&memory->lock);
+	memory_lock_quietly(memory);
 }
 
 void memory_leave(struct memory_engine *memory)
@@ -132,7 +137,7 @@ void memory_unref(struct memory_object *object)
 
 static struct engine_object *memory_ref(struct engine_object *object)
 {
-	memory_lock(memory_of(object)->memory);
+	memory_lock_quietly(memory_of(object)->memory);
 	memory_of(object)->refs++;
 	memory_leave(memory_of(object)->memory);
 	return object;
@@ -145,7 +150,7 @@ static void memory_put(struct engine_object *object)
 	if (object == NULL)
 		return;
 	memory = memory_of(object)->memory;
-	memory_lock(memory);
+	memory_lock_quietly(memory);
 	memory_unref(memory_of(object));
 	memory_leave(memory);
 }

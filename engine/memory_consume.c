@@ -296,7 +296,7 @@ void memory_consumer_close(struct engine_consumer *consumer)
 	if (consumer == NULL)
 		return;
 	memory = self->group->memory;
-	memory_lock(memory);
+	memory_lock_quietly(memory);
 	link = &self->group->consumers;
 	while (*link != self)
 		link = &(*link)->next;

@@ -120,6 +120,7 @@ struct memory_consumer {
  */
 int memory_enter(struct memory_object *object, enum engine_kind kind);
 void memory_lock(struct memory_engine *memory);
+void memory_lock_quietly(struct memory_engine *memory); /* for calls that cannot fail: the reason of the last one stays */
 void memory_leave(struct memory_engine *memory);
 
 void memory_unref(struct memory_object *object);

@@ -91,7 +91,7 @@ void memory_producer_close(struct engine_producer *producer)
 	if (producer == NULL)
 		return;
 	memory = self->topic->memory;
-	memory_lock(memory);
+	memory_lock_quietly(memory);
 	self->topic->producers--;
 	memory_unref(self->topic);
 	memory_leave(memory);
