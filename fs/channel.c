@@ -42,14 +42,13 @@ struct pending_write {
 	size_t answer;
 };
 
-static size_t read_limit(struct channel *channel)
+static void read_limit(struct channel *channel)
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	char value[ENGINE_VALUE_MAX];
 	const struct engine_setting *setting = engine_setting_find(ENGINE_TOPIC, "max.message.bytes");
 	if (setting && !ops->get_setting(channel->topic, setting, value))
 		channel->limit = (size_t)strtoull(value, NULL, 10);
-	return channel->limit;
 }
 
 static void free_channel(struct channel *channel)
@@ -147,7 +146,8 @@ static int scan_write(struct channel *channel, const char *buf, size_t size, str
     struct engine_batch *ret_batch, char reason[RECORD_REASON_MAX])
 {
 	bool json = channel->framer.framing == FRAME_JSON;
-	if (channel->limit == 0)
+	/* Read anew before it can matter: a setting takes effect at once, and a refused scan drops the part. */
+	if (channel->framer.part_len + size > channel->limit)
 		read_limit(channel);
 	int err = framer_scan(&channel->framer, buf, size, json ? RECORD_LINE_MAX(channel->limit) : channel->limit, scan);
 	if (err)
@@ -174,6 +174,7 @@ static int send_one_by_one(struct channel *channel, struct frame_scan *scan, con
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	const char *data = batch->data;
+	bool json = channel->framer.framing == FRAME_JSON;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct engine_batch one = *batch;
 		one.data = data;
@@ -183,7 +184,7 @@ static int send_one_by_one(struct channel *channel, struct frame_scan *scan, con
 		one.props = batch->props ? &batch->props[i] : NULL;
 		int err = ops->producer_send(channel->producer, &one, NULL);
 		if (err < 0)
-			return framer_refuse(&channel->framer, scan, i, err);
+			return framer_refuse(&channel->framer, scan, json ? channel->records.line_of[i] : i, err);
 		data += one.len;
 	}
 	return 0;
@@ -241,11 +242,8 @@ static int take_write(struct channel *channel, const char *buf, size_t size, str
 	struct frame_scan *scan = &pending->scan;
 	struct engine_batch batch;
 	int err = scan_write(channel, buf, size, scan, &batch, reason);
-	if (err == -EMSGSIZE) { /* the limit may have been raised since we read it */
-		size_t before = channel->limit;
-		if (read_limit(channel) > before)
-			err = scan_write(channel, buf, size, scan, &batch, reason);
-	}
+	if (err && channel->framer.skipping)
+		channel->framer.part_pid = pid; /* whose message it is that is too long */
 	if (err)
 		return err;
 	if (batch.count > 0) {
