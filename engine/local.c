@@ -1,0 +1,356 @@
+/*
+ * local - the life of the embedded engine: opening a store, what it says of itself, closing.
+ *
+ * Opening takes the store's lock, opens the catalog, reads what there is (local_load.c), replays the journal, removes what a
+ * crash left, and starts three threads: two that sync and one that keeps time. Closing goes the same way back, and makes
+ * everything durable: first the logs, then the cursors that point into them.
+ *
+ * What goes wrong by itself (a disk, a log) is a fault: it is told once, and health goes on showing it until the engine is
+ * opened anew, since nothing here repairs a disk.
+ */
+#include "engine/local.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+#include "engine/local_internal.h"
+
+#define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
+#define FILES_RESERVED 256
+#define LOGS_OPEN_MIN 16
+#define LOGS_OPEN_MAX 8192
+
+/* ---- what it says of itself ---- */
+
+void local_notify(struct local *local, int err, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	if (local->notify.fn == NULL)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	local->notify.fn(local->notify.ctx, err, text);
+}
+
+void local_fault(struct local *local, int err, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	pthread_mutex_lock(&local->fault_lock);
+	if (local->fault_count < LOCAL_FAULTS_MAX)
+		local->faults[local->fault_count] = strdup(text); /* NULL: the count tells that there is one more */
+	local->fault_count++;
+	pthread_mutex_unlock(&local->fault_lock);
+	local_notify(local, err, "%s", text);
+}
+
+/* Text that is cut off at the end of a buffer. */
+struct report {
+	char *buf;
+	size_t size, used;
+};
+
+static void add_line(struct report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add_line(struct report *report, const char *format, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(report->buf + report->used, report->size - report->used, format, args);
+	va_end(args);
+	report->used += (size_t)len;
+	if (report->used >= report->size)
+		report->used = report->size - 1;
+}
+
+static size_t local_health(struct engine *engine, char *buf, size_t size)
+{
+	struct local *local = (struct local *)engine;
+	struct report report = { buf, size, 0 };
+	size_t shown;
+
+	if (size == 0)
+		return 0;
+	pthread_mutex_lock(&local->fault_lock);
+	add_line(&report, "state %s\n", local->read_only ? "readonly" : local->fault_count > 0 ? "degraded" : "ok");
+	if (local->read_only)
+		add_line(&report, "reason opened read-only\n");
+	shown = local->fault_count < LOCAL_FAULTS_MAX ? local->fault_count : LOCAL_FAULTS_MAX;
+	for (size_t i = 0; i < shown; i++)
+		add_line(&report, "reason %s\n", local->faults[i] != NULL ? local->faults[i] : "out of memory");
+	if (local->fault_count > shown)
+		add_line(&report, "reason and %zu more\n", local->fault_count - shown);
+	pthread_mutex_unlock(&local->fault_lock);
+	return report.used;
+}
+
+static int local_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free)
+{
+	struct local *local = (struct local *)engine;
+	struct statvfs vfs;
+
+	engine_reason_clear();
+	if (fstatvfs(local->store.dirfd, &vfs) < 0)
+		return -errno;
+	*ret_total = (uint64_t)vfs.f_blocks * vfs.f_frsize;
+	*ret_free = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	return 0;
+}
+
+/* ---- the journal's syncs ---- */
+
+static int sync_journal(struct sync_point *point)
+{
+	struct local *local = (struct local *)((char *)point - offsetof(struct local, journal_sync));
+	int rc = journal_sync(local->journal);
+
+	if (rc < 0 && !atomic_exchange(&local->journal_failed, true))
+		local_fault(local, -rc, "a sync of the journal failed, so acks are refused: %s", strerror(-rc));
+	return rc;
+}
+
+/* ---- closing ---- */
+
+static int close_logs(struct local *local)
+{
+	int rc = 0, closed;
+
+	for (size_t i = 0; i < local->objects.count; i++) {
+		if (local->objects.items[i]->kind != ENGINE_TOPIC)
+			continue;
+		closed = topic_close_logs(topic_of_object(local->objects.items[i]));
+		if (rc == 0)
+			rc = closed;
+	}
+	return rc;
+}
+
+static void release_memory(struct local *local)
+{
+	registry_clear(local);
+	for (size_t kind = 0; kind < ENGINE_KIND_COUNT; kind++)
+		object_put(local->defaults[kind]);
+	for (size_t i = 0; i < LOCAL_FAULTS_MAX; i++)
+		free(local->faults[i]);
+	timers_release(&local->timers);
+	pthread_cond_destroy(&local->flusher.wanted);
+	pthread_mutex_destroy(&local->flusher.lock);
+	pthread_mutex_destroy(&local->fault_lock);
+	pthread_mutex_destroy(&local->warm.lock);
+	pthread_mutex_destroy(&local->checkpoint_lock);
+	pthread_rwlock_destroy(&local->registry);
+	free(local);
+}
+
+/* Also of an engine that was not opened to the end: what was not made is NULL. */
+static int local_close(struct engine *engine)
+{
+	struct local *local = (struct local *)engine;
+	int rc, failed;
+
+	if (local == NULL)
+		return 0;
+	timers_stop(local);
+	flusher_stop(local);
+	rc = close_logs(local);
+	failed = local->journal != NULL ? checkpoint_run(local) : 0;
+	if (rc == 0)
+		rc = failed;
+	failed = journal_close(local->journal);
+	if (rc == 0)
+		rc = failed;
+	local->journal = NULL;
+	timer_release(local, &local->checkpoint_timer);
+	timer_release(local, &local->idle_timer);
+	timer_release(local, &local->sweep_timer);
+	catalog_close(local->catalog);
+	store_close(&local->store);
+	release_memory(local);
+	return rc;
+}
+
+/* ---- opening ---- */
+
+static const struct engine_ops local_ops = {
+	.name = "local",
+	.close = local_close,
+	.health = local_health,
+	.space = local_space,
+	.create = local_create,
+	.lookup = local_lookup,
+	.get = local_get,
+	.ref = local_ref,
+	.put = local_put,
+	.defaults = local_defaults,
+	.remove = local_remove,
+	.rename = local_rename,
+	.list = local_list,
+	.identity = local_identity,
+	.stat = local_stat,
+	.get_owner = local_get_owner,
+	.set_owner = local_set_owner,
+	.get_setting = local_get_setting,
+	.set_setting = local_set_setting,
+	.partition_stat = local_partition_stat,
+	.partition_read = local_partition_read,
+	.partition_pread = local_partition_pread,
+	.partition_find_time = local_partition_find_time,
+	.partition_purge = local_partition_purge,
+	.producer_open = local_producer_open,
+	.producer_send = local_producer_send,
+	.producer_sync = local_producer_sync,
+	.producer_close = local_producer_close,
+	.consumer_open = local_consumer_open,
+	.consumer_fetch = local_consumer_fetch,
+	.consumer_rewind = local_consumer_rewind,
+	.consumer_arm = local_consumer_arm,
+	.consumer_disarm = local_consumer_disarm,
+	.consumer_close = local_consumer_close,
+	.ack_all = local_ack_all,
+	.ack = local_ack,
+	.seek = local_seek,
+	.cursor_stat = local_cursor_stat,
+	.group_sync = local_group_sync,
+};
+
+/* As many descriptors as the process may have; returns for how many logs at a time they do. */
+static size_t raise_files(void)
+{
+	struct rlimit limit;
+	size_t logs;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return LOGS_OPEN_MIN;
+	if (limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit); /* if not, what was there has to do */
+		getrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (limit.rlim_cur == RLIM_INFINITY)
+		return LOGS_OPEN_MAX;
+	logs = limit.rlim_cur > FILES_RESERVED ? (size_t)(limit.rlim_cur - FILES_RESERVED) / FILES_PER_LOG : 0;
+	return logs < LOGS_OPEN_MIN ? LOGS_OPEN_MIN : logs > LOGS_OPEN_MAX ? LOGS_OPEN_MAX : logs;
+}
+
+static struct local *new_local(const struct engine_options *options)
+{
+	struct local *local = calloc(1, sizeof(*local));
+
+	if (local == NULL)
+		return NULL;
+	local->base.ops = &local_ops;
+	local->notify = options->notify;
+	local->read_only = options->read_only;
+	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
+	local->warm.limit = raise_files();
+	local->journal_sync.run = sync_journal;
+	pthread_rwlock_init(&local->registry, NULL);
+	pthread_mutex_init(&local->checkpoint_lock, NULL);
+	pthread_mutex_init(&local->warm.lock, NULL);
+	pthread_mutex_init(&local->fault_lock, NULL);
+	pthread_mutex_init(&local->flusher.lock, NULL);
+	pthread_cond_init(&local->flusher.wanted, NULL);
+	local->flusher.tail = &local->flusher.head;
+	timers_init(&local->timers);
+	return local;
+}
+
+static int make_object(struct local *local, enum engine_kind kind, uint64_t id, struct object **ret_object)
+{
+	struct object *object = calloc(1, sizeof(*object));
+	int rc;
+
+	if (object == NULL)
+		return -ENOMEM;
+	object_init(local, object, kind, id, NULL);
+	object->is_defaults = id == 0;
+	rc = settings_init(object, NULL);
+	if (rc == 0 && id != 0)
+		rc = registry_add(local, object);
+	if (rc < 0)
+		object_put(object);
+	else
+		*ret_object = object;
+	return rc;
+}
+
+/* The defaults of every kind, and the top. */
+static int make_first_objects(struct local *local)
+{
+	int rc = settings_bind(local);
+
+	for (unsigned int kind = 0; kind < ENGINE_KIND_COUNT && rc == 0; kind++)
+		rc = make_object(local, (enum engine_kind)kind, 0, &local->defaults[kind]);
+	if (rc == 0)
+		rc = make_object(local, ENGINE_STORE, ENGINE_ROOT_ID, &local->root);
+	return rc;
+}
+
+/* What there is, as the daemon before this one left it. */
+static int recover(struct local *local)
+{
+	int rc = catalog_open(local->store.dirfd, local->read_only, &local->catalog);
+
+	if (rc < 0)
+		return rc;
+	catalog_set_notify(local->catalog, local->notify);
+	rc = make_first_objects(local);
+	if (rc == 0)
+		rc = local_load(local);
+	if (rc == 0)
+		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->notify,
+		    checkpoint_replay, local, &local->journal);
+	if (rc == 0 && !local->read_only)
+		rc = local_remove_orphans(local);
+	return rc;
+}
+
+static int start(struct local *local)
+{
+	int rc = upkeep_start(local);
+
+	if (rc == 0)
+		rc = flusher_start(local);
+	if (rc == 0)
+		rc = timers_start(local);
+	return rc;
+}
+
+int engine_local_open(const char *path, const struct engine_options *options, struct engine **ret_engine)
+{
+	struct local *local;
+	int rc;
+
+	engine_reason_clear();
+	local = new_local(options);
+	if (local == NULL)
+		return -ENOMEM;
+	rc = store_open(path, options->create, options->read_only, &options->root_owner, &local->store);
+	if (rc < 0) {
+		release_memory(local);
+		return rc;
+	}
+	rc = recover(local);
+	if (rc == 0)
+		rc = start(local);
+	if (rc < 0) {
+		local_close(&local->base);
+		return rc;
+	}
+	*ret_engine = &local->base;
+	return 0;
+}

@@ -1,0 +1,207 @@
+/*
+ * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
+ *
+ * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog, in one
+ * transaction; drop the files before the new one. A record is appended and its cursor changed under the group's lock, so
+ * whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the catalog cannot take
+ * it, the old files stay, and so do the marks: the next checkpoint tries again.
+ *
+ * It runs when the journal has grown by LOCAL_JOURNAL_BYTES, LOCAL_CHECKPOINT_MS after the first change, and at close.
+ *
+ * At the start the journal is replayed over what the catalog said. No log needs to be open for that.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_internal.h"
+
+/* Cursors on their way to the catalog. */
+struct collection {
+	struct catalog_cursor *rows;
+	size_t count, room;
+};
+
+static int reserve(struct collection *c, size_t more)
+{
+	size_t room = c->room > 0 ? c->room : 64;
+	struct catalog_cursor *rows;
+
+	while (room - c->count < more)
+		room *= 2;
+	if (room == c->room)
+		return 0;
+	rows = realloc(c->rows, room * sizeof(*rows));
+	if (rows == NULL)
+		return -ENOMEM;
+	c->rows = rows;
+	c->room = room;
+	return 0;
+}
+
+static int collect_group(struct collection *c, struct group *group)
+{
+	int rc;
+
+	pthread_mutex_lock(&group->lock);
+	rc = reserve(c, group->dirty_count);
+	for (uint32_t i = 0; rc == 0 && group->dirty_count > 0 && i < group->cursor_count; i++) {
+		struct cursor *cursor = &group->cursors[i];
+
+		if (!cursor->dirty)
+			continue;
+		cursor->dirty = false;
+		group->dirty_count--;
+		c->rows[c->count++] = (struct catalog_cursor){ .group_id = group->object.id,
+			.partition = i,
+			.committed = cursor->committed,
+			.given = group->touched ? cursor->given : ENGINE_OFFSET_NONE,
+			.lost = cursor->lost };
+	}
+	pthread_mutex_unlock(&group->lock);
+	return rc;
+}
+
+static int collect_all(struct local *local, struct collection *c)
+{
+	struct object *group;
+	uint64_t after = 0;
+	int rc = 0;
+
+	while (rc == 0 && (group = registry_next(local, NULL, ENGINE_GROUP, after)) != NULL) {
+		after = group->id;
+		rc = collect_group(c, group_of_object(group));
+		object_put(group);
+	}
+	return rc;
+}
+
+/* They are not in the catalog after all. */
+static void mark_again(struct local *local, const struct collection *c)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		struct object *object = registry_get(local, c->rows[i].group_id);
+		struct cursor *cursor;
+		struct group *group;
+
+		if (object == NULL)
+			continue;
+		group = group_of_object(object);
+		pthread_mutex_lock(&group->lock);
+		cursor = &group->cursors[c->rows[i].partition];
+		if (!cursor->dirty)
+			group->dirty_count++;
+		cursor->dirty = true;
+		pthread_mutex_unlock(&group->lock);
+		object_put(object);
+	}
+}
+
+/* checkpoint_lock */
+static int run(struct local *local)
+{
+	struct collection c = { 0 };
+	uint64_t number;
+	int rc = journal_rotate(local->journal, &number);
+
+	if (rc < 0)
+		return rc;
+	atomic_store(&local->checkpoint_pos, journal_end(local->journal));
+	rc = collect_all(local, &c);
+	if (rc == 0 && c.count > 0)
+		rc = catalog_put_cursors(local->catalog, c.rows, c.count);
+	if (rc < 0)
+		mark_again(local, &c);
+	else
+		rc = journal_drop(local->journal, number);
+	free(c.rows);
+	return rc;
+}
+
+int checkpoint_run(struct local *local)
+{
+	int rc;
+
+	if (local->read_only)
+		return 0;
+	pthread_mutex_lock(&local->checkpoint_lock);
+	atomic_store(&local->checkpoint_set, false);
+	rc = run(local);
+	pthread_mutex_unlock(&local->checkpoint_lock);
+	return rc;
+}
+
+void checkpoint_fire(struct timer *timer)
+{
+	struct local *local = (struct local *)((char *)timer - offsetof(struct local, checkpoint_timer));
+	int rc = checkpoint_run(local);
+
+	if (rc == 0)
+		return;
+	if (!atomic_exchange(&local->checkpoint_failed, true))
+		local_fault(local, -rc, "a checkpoint of the cursors failed: %s", strerror(-rc));
+	atomic_store(&local->checkpoint_set, true);
+	timer_set_earlier(local, timer, clock_mono_ms() + LOCAL_CHECKPOINT_MS);
+}
+
+void checkpoint_note(struct local *local, uint64_t pos)
+{
+	uint64_t last = atomic_load_explicit(&local->checkpoint_pos, memory_order_relaxed);
+
+	if (!atomic_exchange(&local->checkpoint_set, true))
+		timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms() + LOCAL_CHECKPOINT_MS);
+	if (pos > last && pos - last >= LOCAL_JOURNAL_BYTES) {
+		/* Once: what comes before that checkpoint ran counts for the next. */
+		if (atomic_compare_exchange_strong(&local->checkpoint_pos, &last, pos))
+			timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms());
+	}
+}
+
+/* ---- replay ---- */
+
+/* Brings a stored cursor into memory. No other thread is there yet. */
+void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty)
+{
+	struct cursor *cursor;
+
+	if (row->partition >= group->cursor_count)
+		return;
+	cursor = &group->cursors[row->partition];
+	cursor->committed = row->committed;
+	cursor->given = row->committed;
+	cursor->lost = row->lost;
+	if (row->given != ENGINE_OFFSET_NONE) {
+		group->touched = true;
+		cursor->given = row->given > row->committed ? row->given : row->committed;
+	}
+	cursor->position = cursor->given;
+	if (dirty && !cursor->dirty) {
+		cursor->dirty = true;
+		group->dirty_count++;
+	}
+}
+
+int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size)
+{
+	struct local *local = ctx;
+	struct journal_cursor cursor;
+	struct object *object;
+
+	if (type != JOURNAL_CURSOR || journal_decode_cursor(record, size, &cursor) < 0)
+		return 0;
+	object = registry_get(local, cursor.group_id);
+	if (object != NULL && object->kind == ENGINE_GROUP) {
+		const struct catalog_cursor row = { .group_id = cursor.group_id,
+			.partition = cursor.partition,
+			.committed = cursor.committed,
+			.given = cursor.given,
+			.lost = cursor.lost };
+
+		checkpoint_restore(group_of_object(object), &row, true);
+		atomic_store(&local->checkpoint_set, true);
+	}
+	object_put(object); /* none: the group was removed since */
+	return 0;
+}

@@ -1,0 +1,254 @@
+/*
+ * local_create - making, renaming and removing topics and groups so that a crash leaves each there or not there.
+ *
+ * Making one takes several changes of the catalog (the object, its settings, partitions or cursors), each durable by itself.
+ * So an object is first written under a name that no user can give, "/ID", and gets its own by the last change: that is
+ * when it exists. One that still has such a name at the next start is removed (local_load.c), as are logs that no topic names.
+ *
+ * All of it happens under the parent's `change`, and under the object's own: so nothing is made in what is being removed,
+ * a name is free from the look to the write, and the registry, which others read meanwhile, changes only once the disk
+ * has.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_internal.h"
+
+static int check_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || strchr(name, '/') != NULL)
+		return -EINVAL;
+	return len <= ENGINE_NAME_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static struct object *new_object(struct local *local, struct object *parent, enum engine_kind kind, uint64_t id)
+{
+	struct topic *topic;
+	struct group *group;
+
+	if (kind == ENGINE_TOPIC) {
+		topic = topic_new(local, id);
+		return topic != NULL ? &topic->object : NULL;
+	}
+	group = group_new(local, id, topic_of_object(parent));
+	return group != NULL ? &group->object : NULL;
+}
+
+static int put_object(struct object *object)
+{
+	struct catalog_object row = { .id = object->id,
+		.parent_id = object->parent->id,
+		.kind = object->kind,
+		.owner = object->owner,
+		.birth = object->birth,
+		.ctime_ms = object->ctime_ms,
+		.mtime_ms = object->mtime_ms };
+
+	snprintf(row.name, sizeof(row.name), "/%" PRIu64, object->id);
+	return catalog_put_object(local_of(object)->catalog, &row);
+}
+
+/* Everything on disk, the name last; in memory, but not in the registry. */
+static int write_object(struct object *object)
+{
+	int64_t partitions = 0;
+	int rc = put_object(object);
+
+	if (object->kind == ENGINE_TOPIC)
+		partitions = setting_value(&topic_of_object(object)->object, SET_PARTITIONS);
+	if (rc == 0)
+		rc = settings_store(object);
+	if (rc == 0 && object->kind == ENGINE_TOPIC)
+		rc = topic_grow(topic_of_object(object), (uint32_t)partitions);
+	if (rc == 0 && object->kind == ENGINE_GROUP)
+		rc = group_start(group_of_object(object));
+	if (rc == 0)
+		rc = catalog_rename(local_of(object)->catalog, object->id, object->key.name, object->mtime_ms);
+	if (rc == 0)
+		rc = registry_add(local_of(object), object);
+	return rc;
+}
+
+/* parent.change */
+static int create(struct object *parent, enum engine_kind kind, const char *name, const struct engine_owner *owner,
+    struct object **ret_object)
+{
+	struct local *local = local_of(parent);
+	struct object *object;
+	uint64_t id;
+	int rc;
+
+	if (atomic_load(&parent->removed))
+		return -EIDRM;
+	if (registry_has_name(local, parent->id, kind, name))
+		return -EEXIST;
+	rc = catalog_next_id(local->catalog, &id);
+	if (rc < 0)
+		return rc;
+	object = new_object(local, parent, kind, id);
+	if (object == NULL)
+		return -ENOMEM;
+	object->owner = *owner;
+	object->owner.mode &= 07777;
+	object->birth = object->owner;
+	object->ctime_ms = object->mtime_ms = clock_wall_ms();
+	strcpy(object->key.name, name);
+	rc = write_object(object);
+	if (rc < 0) {
+		catalog_remove(local->catalog, id);
+		atomic_store(&object->removed, true); /* so that its logs go with it */
+		object_put(object);
+		return rc;
+	}
+	*ret_object = object_ref(object);
+	return 0;
+}
+
+int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    const struct engine_owner *owner, struct engine_object **ret_object)
+{
+	struct local *local = (struct local *)engine;
+	struct object *above = NULL, *object = NULL;
+	int rc = object_enter_any(parent, &above);
+
+	if (rc == 0)
+		rc = check_name(name);
+	if (rc < 0)
+		return rc;
+	if (!(above->kind == ENGINE_STORE && kind == ENGINE_TOPIC) &&
+	    !(above->kind == ENGINE_TOPIC && kind == ENGINE_GROUP))
+		return -EINVAL;
+	if (local->read_only)
+		return engine_explain(-EROFS, "the store is mounted read-only");
+	pthread_mutex_lock(&above->change);
+	rc = create(above, kind, name, owner, &object);
+	pthread_mutex_unlock(&above->change);
+	if (rc < 0)
+		return rc;
+	object_changed(above);
+	*ret_object = &object->base;
+	return 0;
+}
+
+/* ---- changing ---- */
+
+/* A call that changes an object other than the store, whatever its kind. */
+static int enter(struct engine_object *base, struct object **ret_object)
+{
+	struct object *object = NULL;
+	int rc = object_enter_any(base, &object);
+
+	if (rc < 0)
+		return rc;
+	if (object->kind == ENGINE_STORE)
+		return -EINVAL;
+	if (local_of(object)->read_only)
+		return engine_explain(-EROFS, "the store is mounted read-only");
+	*ret_object = object;
+	return 0;
+}
+
+/* parent.change, object.change */
+static int rename_object(struct object *object, const char *name)
+{
+	struct local *local = local_of(object);
+	int rc;
+
+	if (atomic_load(&object->removed))
+		return -EIDRM;
+	if (strcmp(object->key.name, name) == 0) /* written under the parent's change only */
+		return 0;
+	if (registry_has_name(local, object->parent->id, object->kind, name))
+		return -EEXIST;
+	rc = catalog_rename(local->catalog, object->id, name, clock_wall_ms());
+	return rc < 0 ? rc : registry_rename(local, object, name);
+}
+
+int local_rename(struct engine_object *base, const char *name)
+{
+	struct object *object = NULL;
+	int rc = enter(base, &object);
+
+	if (rc == 0)
+		rc = check_name(name);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&object->parent->change);
+	pthread_mutex_lock(&object->change);
+	rc = rename_object(object, name);
+	pthread_mutex_unlock(&object->change);
+	pthread_mutex_unlock(&object->parent->change);
+	if (rc < 0)
+		return rc;
+	object_changed(object);
+	object_changed(object->parent);
+	return 0;
+}
+
+/* change of the parent, which keeps the groups of a topic from changing. */
+static void forget_groups(struct object *topic)
+{
+	struct local *local = local_of(topic);
+	struct object *group;
+
+	while ((group = registry_next(local, topic, ENGINE_GROUP, 0)) != NULL) {
+		atomic_store(&group->removed, true);
+		registry_remove(local, group);
+		object_put(group);
+	}
+}
+
+/* parent.change, object.change */
+static int remove_object(struct object *object)
+{
+	struct local *local = local_of(object);
+	bool is_topic = object->kind == ENGINE_TOPIC;
+	int rc = 0;
+
+	if (atomic_load(&object->removed))
+		return -EIDRM;
+	if (is_topic)
+		rc = topic_freeze(topic_of_object(object));
+	if (rc < 0)
+		return rc;
+	rc = catalog_remove(local->catalog, object->id);
+	if (rc == 0) {
+		atomic_store(&object->removed, true);
+		if (is_topic)
+			forget_groups(object);
+		registry_remove(local, object);
+	}
+	if (is_topic)
+		topic_thaw(topic_of_object(object), rc == 0);
+	return rc;
+}
+
+int local_remove(struct engine_object *base)
+{
+	struct object *object = NULL, *parent;
+	int rc = enter(base, &object);
+
+	if (rc < 0)
+		return rc;
+	parent = object->parent;
+	object_ref(object); /* the registry's goes */
+	pthread_mutex_lock(&parent->change);
+	pthread_mutex_lock(&object->change);
+	rc = remove_object(object);
+	pthread_mutex_unlock(&object->change);
+	pthread_mutex_unlock(&parent->change);
+	if (rc == 0) {
+		object_changed(parent);
+		if (object->kind == ENGINE_TOPIC)
+			topic_wake(topic_of_object(object), NULL);
+		else
+			topic_wake(topic_of_object(parent), group_of_object(object));
+	}
+	object_put(object);
+	return rc;
+}

@@ -1,0 +1,530 @@
+/*
+ * local_internal - the objects of the embedded engine, the locks that guard them, and what its files ask of each other.
+ *
+ * Objects. A store has topics, a topic has partitions and groups, a group has one cursor per partition. Objects that users
+ * can name are struct object: counted references, one of them the registry's until the object is removed. A partition
+ * lives and dies with its topic. Its log is opened at first use and stays open until then, without descriptors while idle.
+ *
+ * Locks, in the order in which they are taken (a thread that holds one takes only those below it):
+ *
+ *   object.change     what is made, renamed, removed or grown below an object; parent before child. Held over disk work.
+ *   local.checkpoint_lock  one checkpoint at a time, and none while a group is removed. Held over disk work.
+ *   partition.lock    appending to a partition
+ *   group.lock        cursors, streams and who owns what. Held over an append to the journal, never over a read of a
+ *                     log. Logs are opened before it is taken: see topic_open_logs().
+ *   producer.lock     the turn of a producer; taken alone
+ *   local.registry    (read-write) ids, names, owners. Never held over disk work.
+ *   wait_list.lock, flusher.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
+ *
+ * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception that
+ * its contract names.
+ *
+ * A build with -DMQFS_DEBUG recomputes counters and checks structures wherever a lock is taken for a change.
+ */
+#ifndef MQFS_LOCAL_INTERNAL_H
+#define MQFS_LOCAL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uthash.h>
+
+#include "engine/catalog.h"
+#include "engine/engine.h"
+#include "engine/journal.h"
+#include "engine/plog.h"
+#include "engine/store.h"
+
+#define LOCAL_FLUSHERS 2               /* threads that sync: one slow disk request does not hold up all others */
+#define LOCAL_PARTITION_BLOCKS 11      /* 1 + 2 + 4 + ... + 1024 >= ENGINE_PARTITIONS_MAX */
+#define LOCAL_JOURNAL_BYTES (1u << 20) /* replayed in milliseconds; more than that is brought into the catalog */
+#define LOCAL_CHECKPOINT_MS 30000      /* the same, by age */
+#define LOCAL_IDLE_MS 10000            /* descriptors of a log not used for one to two of these are closed */
+#define LOCAL_RETAIN_MAX_MS 3600000    /* retention looks again after an hour at most: the wall clock may be set */
+#define LOCAL_SWEEP_OBJECTS 64u        /* topics looked at per step of the sweep after the start */
+#define LOCAL_SWEEP_MS 1000
+#define LOCAL_NO_LOG 0u      /* id of a log whose row in the catalog is lost; ids begin at 1 */
+#define LOCAL_FAULTS_MAX 32u /* lines health shows; a broken disk would otherwise fill memory with them */
+
+struct local;
+struct object;
+struct topic;
+struct group;
+struct consumer;
+
+/* ------------------------------------------------------------------------------------------- timers */
+
+/* A deadline. fire runs in the timer thread with no lock held, while a reference keeps object. */
+struct timer {
+	void (*fire)(struct timer *timer);
+	struct object *object; /* NULL: fire needs the engine only */
+	int64_t due_ms;        /* clock_mono_ms; timers.lock */
+	size_t slot;           /* place in the heap, TIMER_IDLE if not set; timers.lock */
+};
+#define TIMER_IDLE SIZE_MAX
+
+struct timers {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct timer **heap;       /* a binary heap by due_ms; lock */
+	size_t count, room, known; /* known timers never exceed room, so setting one cannot fail; lock */
+	bool stop;                 /* lock */
+	pthread_t thread;
+	bool running; /* the thread was started; life only */
+};
+
+void timers_init(struct timers *timers);
+int timers_start(struct local *local);
+void timers_stop(struct local *local); /* fires nothing any more */
+int timer_init(struct local *local, struct timer *timer, void (*fire)(struct timer *timer), struct object *object);
+void timer_release(struct local *local, struct timer *timer); /* not set from then on; allowed on a zeroed one */
+void timer_set(struct local *local, struct timer *timer, int64_t due_ms);
+void timer_set_earlier(struct local *local, struct timer *timer, int64_t due_ms); /* unless it is due before */
+void timers_release(struct timers *timers);                                       /* after timers_stop */
+
+/* -------------------------------------------------------------------------------------------- flush */
+
+/* One call that waits for syncs, on any number of points. */
+struct sync_call {
+	struct engine_done *done;
+	_Atomic uint32_t left;
+	_Atomic int result;
+};
+
+struct sync_wait {
+	struct sync_wait *next;
+	struct sync_call *call;
+};
+
+/* Something that is synced: a partition, or the journal. Who asks while a sync runs is served by the next one. */
+struct sync_point {
+	int (*run)(struct sync_point *point);
+	struct object *object;       /* kept by a reference while queued; NULL for the journal */
+	struct sync_point *next;     /* in the queue; flusher.lock */
+	struct sync_wait *waits;     /* for the next run; flusher.lock */
+	bool queued, running, again; /* flusher.lock */
+};
+
+struct flusher {
+	pthread_mutex_t lock;
+	pthread_cond_t wanted;
+	struct sync_point *head, **tail; /* lock */
+	bool stop;                       /* lock: the threads end when the queue is empty */
+	pthread_t threads[LOCAL_FLUSHERS];
+	unsigned int running; /* threads started; life only */
+};
+
+int flusher_start(struct local *local);
+void flusher_stop(struct local *local); /* syncs what is queued, then ends */
+/* Asks for a sync of point. wait may be NULL; it is freed by the flusher and completes its call. */
+void flusher_request(struct local *local, struct sync_point *point, struct sync_wait *wait);
+/*
+ * Asks for syncs of all points and returns ENGINE_PENDING; done is completed when the last is over, with the first error.
+ * count 0: returns 0. ENOMEM.
+ */
+int flusher_wait_for(struct local *local, struct sync_point *const *points, size_t count, struct engine_done *done);
+
+/* ------------------------------------------------------------------------------------------ waiting */
+
+/* Armed waiters of consumers. A producer looks at count only. */
+struct wait_list {
+	pthread_mutex_t lock;
+	struct engine_waiter *head; /* lock */
+	_Atomic uint32_t count;     /* written under lock */
+};
+
+void wait_list_init(struct wait_list *list);
+void wait_list_release(struct wait_list *list);
+void wait_list_add(struct wait_list *list, struct engine_waiter *waiter, struct consumer *consumer);
+bool wait_list_remove(struct wait_list *list, struct engine_waiter *waiter); /* false: it is being woken */
+/* Wakes those of one group (NULL: of all groups) that partition (ENGINE_ANY: any) concerns. No lock may be held. */
+void wait_list_wake(struct wait_list *list, const struct group *group, uint32_t partition);
+/* All lists of a topic. */
+void topic_wake(struct topic *topic, const struct group *group);
+
+/* ------------------------------------------------------------------------------------------ objects */
+
+/* Objects in ascending order of id; registry lock. */
+struct object_list {
+	struct object **items;
+	size_t count, room;
+};
+
+/* Names are found by parent, kind and name at once, so this is laid out without holes. */
+struct object_key {
+	uint64_t parent_id;
+	uint32_t kind;
+	char name[ENGINE_NAME_MAX + 1];
+};
+
+struct object {
+	struct engine_object base; /* first: engine.h says so */
+	_Atomic uint32_t refs;
+	_Atomic bool removed;  /* set once, under the parent's change */
+	bool is_defaults;      /* never changes */
+	enum engine_kind kind; /* never changes */
+	uint64_t id;           /* never changes; 0 for defaults */
+	struct object *parent; /* never changes; a reference; NULL for the store */
+	pthread_mutex_t change;
+	struct object_key key;            /* registry */
+	UT_hash_handle hh;                /* in local.names, by key; registry */
+	struct object_list children;      /* of all kinds; registry */
+	struct engine_owner owner, birth; /* registry */
+	int64_t ctime_ms, mtime_ms;       /* registry */
+	_Atomic int64_t *values;          /* of the kind's settings, in the order of the table; written under change */
+};
+
+static inline struct object *object_of(struct engine_object *base)
+{
+	return (struct object *)base;
+}
+
+static inline struct local *local_of(const struct object *object)
+{
+	return (struct local *)object->base.engine;
+}
+
+/* -------------------------------------------------------------------------------- topics, partitions */
+
+struct partition {
+	struct topic *topic; /* never changes */
+	uint32_t index;      /* never changes */
+	uint64_t log_id;     /* never changes */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;     /* opening, frozen */
+	struct plog *_Atomic plog;  /* NULL until first used; set once, under lock */
+	bool opening;               /* by one thread, for which the others wait; lock */
+	bool frozen;                /* a removal looks whether the topic is empty: appends wait; lock */
+	bool dead;                  /* the topic is gone: EIDRM; lock */
+	_Atomic bool open_failed;   /* and that was reported; written under lock */
+	uint64_t unsynced_messages; /* appended since the last sync began; lock */
+	uint64_t retain_bytes;      /* appended since retention last looked; lock */
+	int64_t unsynced_since_ms;  /* clock_mono_ms of the first of them; lock */
+	bool flush_asked;           /* by flush.messages, not begun yet; lock */
+	bool retain_set;            /* the timer of retention is set; lock */
+	uint64_t published_total, published_bytes_total; /* lock */
+	int64_t produced_ms;                             /* wall clock of the last append, 0: none yet; lock */
+	_Atomic uint64_t purged;    /* what is below was purged: a group that had not got it has lost nothing */
+	_Atomic bool failed;        /* its disk did, and that was reported */
+	_Atomic bool retain_failed; /* reported */
+	struct sync_point sync;
+	struct timer flush_timer, retain_timer;
+	struct wait_list waiters;                /* of consumers of this partition alone */
+	_Atomic bool used;                       /* since the hand of the clock came by; see local_upkeep.c */
+	_Atomic bool warm;                       /* may have descriptors open; written under warm.lock */
+	struct partition *warm_next, *warm_prev; /* warm.lock */
+};
+
+struct topic {
+	struct object object;        /* first */
+	_Atomic uint32_t partitions; /* grows under object.change, once the partition is in its block */
+	_Atomic uint32_t opened;     /* partitions whose log is open */
+	_Atomic uint32_t turn;       /* next partition that unkeyed messages get */
+	_Atomic uint32_t producers;
+	_Atomic int64_t changed_ms; /* wall clock of the last purge or retention; 0: none */
+	struct partition
+	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
+	struct wait_list waiters;            /* of consumers of all partitions */
+};
+
+/* Partitions below topic->partitions only. */
+static inline struct partition *topic_partition(const struct topic *topic, uint32_t index)
+{
+	unsigned int block = 31u - (unsigned int)__builtin_clz(index + 1);
+
+	return &topic->blocks[block][index + 1 - (1u << block)];
+}
+
+static inline struct topic *topic_of_object(struct object *object)
+{
+	return (struct topic *)object;
+}
+
+/* ---------------------------------------------------------------------------------- groups, consumers */
+
+struct cursor {
+	uint64_t committed, given, lost;
+	uint64_t position;      /* STREAM that owns it: next to give; committed <= position <= given */
+	struct consumer *owner; /* the STREAM that has it, or NULL */
+	uint32_t epoch;         /* rises when what was given is taken back: who read before no longer moves given */
+	bool dirty;             /* not in the catalog yet */
+};
+
+struct group {
+	struct object object; /* first; its parent is the topic */
+	pthread_mutex_t lock; /* for all that follows */
+	struct cursor *cursors;
+	uint32_t cursor_count;    /* brought up to the topic's partitions by group_lock() */
+	uint32_t dirty_count;     /* cursors that are dirty */
+	bool touched;             /* something was given, committed or sought: auto.offset.reset is over */
+	uint32_t readers;         /* consumers open */
+	uint32_t turn;            /* partition at which ONE and SNAPSHOT begin */
+	struct consumer *streams; /* STREAMs in the order in which they were opened */
+	uint64_t delivered_total, acked_total;
+};
+
+static inline struct group *group_of_object(struct object *object)
+{
+	return (struct group *)object;
+}
+
+static inline struct topic *group_topic(const struct group *group)
+{
+	return topic_of_object(group->object.parent);
+}
+
+/* What is left of a SNAPSHOT in one partition: from .. to. */
+struct range {
+	uint32_t partition;
+	uint32_t epoch; /* of the cursor */
+	uint64_t from, to;
+};
+
+struct consumer {
+	struct group *group; /* a reference */
+	uint32_t partition;  /* ENGINE_ANY: all */
+	enum engine_consume how;
+	struct wait_list *waiters;                          /* where it waits */
+	struct consumer *next;                              /* in group.streams */
+	_Atomic uint64_t owned[ENGINE_PARTITIONS_MAX / 64]; /* STREAM: its partitions; written under group.lock */
+	uint32_t rotor;                                     /* STREAM: partition to look at first; group.lock */
+	bool finished;                                      /* ONE: has given its message; group.lock */
+	struct range *ranges;                               /* SNAPSHOT; fixed when opened */
+	uint32_t range_count;
+	uint32_t at;          /* range it is in; group.lock */
+	uint64_t next_offset; /* in that range; group.lock */
+};
+
+static inline bool consumer_owns(const struct consumer *consumer, uint32_t partition)
+{
+	return atomic_load_explicit(&consumer->owned[partition / 64], memory_order_relaxed) >> (partition % 64) & 1;
+}
+
+struct producer {
+	struct topic *topic; /* a reference */
+	uint32_t partition;
+	struct engine_span key; /* ptr NULL: none; owned */
+	pthread_mutex_t lock;
+	bool turn_runs;          /* lock */
+	uint32_t turn_partition; /* lock */
+	uint64_t turn_bytes;     /* lock */
+	int64_t turn_began_ms;   /* lock */
+};
+
+/* ------------------------------------------------------------------------------------------- engine */
+
+/* Settings that this engine acts on; the others it only keeps. */
+enum local_setting {
+	SET_PARTITIONS,
+	SET_LINGER_MS,
+	SET_BATCH_SIZE,
+	SET_FLUSH_MESSAGES,
+	SET_FLUSH_MS,
+	SET_RETENTION_MS,
+	SET_RETENTION_BYTES,
+	SET_SEGMENT_BYTES,
+	SET_MAX_MESSAGE_BYTES,
+	SET_AUTO_COMMIT,
+	SET_AUTO_OFFSET_RESET,
+	SET_MAX_POLL_RECORDS,
+	LOCAL_SETTING_COUNT
+};
+#define RESET_LATEST 1 /* auto.offset.reset by its place among the choices */
+
+struct local {
+	struct engine base; /* first */
+	struct store store;
+	struct catalog *catalog;
+	struct journal *journal;
+	struct engine_notify notify;
+	bool read_only;
+	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */
+
+	pthread_rwlock_t registry;
+	struct object_list objects; /* all but defaults; registry */
+	struct object *names;       /* uthash; registry */
+	struct object *root;        /* never changes, as defaults */
+	struct object *defaults[ENGINE_KIND_COUNT];
+
+	struct flusher flusher;
+	struct timers timers;
+	struct sync_point journal_sync;
+	struct timer checkpoint_timer, idle_timer, sweep_timer;
+	uint64_t sweep_after; /* timer thread only */
+	pthread_mutex_t checkpoint_lock;
+	_Atomic uint64_t checkpoint_pos;                /* of the journal at the last one */
+	_Atomic bool checkpoint_set;                    /* the timer is set */
+	_Atomic bool checkpoint_failed, journal_failed; /* reported */
+
+	struct {
+		pthread_mutex_t lock;
+		struct partition *hand; /* a ring; lock */
+		size_t count, limit;    /* lock */
+	} warm;
+
+	pthread_mutex_t fault_lock;
+	char *faults[LOCAL_FAULTS_MAX]; /* fault_lock */
+	size_t fault_count;             /* how many there were; fault_lock */
+};
+
+/* Reports an event (err 0) or an error. No lock may be held. */
+void local_notify(struct local *local, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same for an error that stays: health shows it. */
+void local_fault(struct local *local, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* -- local_load.c: at start -- */
+int local_load(struct local *local);
+
+/* -- local_orphan.c -- */
+int local_remove_orphans(struct local *local);
+
+/* -- local_object.c: the registry -- */
+void object_init(struct local *local, struct object *object, enum engine_kind kind, uint64_t id, struct object *parent);
+struct object *object_ref(struct object *object);
+bool object_try_ref(struct object *object); /* false: it is being freed */
+void object_put(struct object *object);     /* NULL allowed; frees the last one's, which may sync */
+void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
+int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */
+void registry_remove(struct local *local, struct object *object);
+void registry_clear(struct local *local);
+struct object *registry_get(struct local *local, uint64_t id); /* a reference, or NULL */
+bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
+int registry_rename(struct local *local, struct object *object, const char *name);
+/* The next child (of any topic or group, if parent is NULL) after id `after`: a reference, or NULL. */
+struct object *registry_next(struct local *local, struct object *parent, enum engine_kind kind, uint64_t after);
+void object_changed(struct object *object); /* its mtime is now */
+void object_name(struct object *object, char ret_name[ENGINE_NAME_MAX + 1]);
+/* Begins a call: clears the reason, and refuses defaults, other kinds (EINVAL) and what is removed (EIDRM). */
+int object_enter(struct engine_object *base, enum engine_kind kind, struct object **ret_object);
+int object_enter_any(struct engine_object *base, struct object **ret_object);
+/* The same for a call that changes the store: EROFS. */
+int object_enter_change(struct engine_object *base, enum engine_kind kind, struct object **ret_object);
+
+/* -- local_setting.c -- */
+int settings_bind(struct local *local);                                  /* finds the rows of local_setting */
+int settings_init(struct object *object, const struct object *defaults); /* defaults NULL: the built-in ones */
+int settings_load(struct object *object);                                /* from the catalog */
+int settings_store(struct object *object); /* those that differ from the built-in ones, to the catalog */
+void settings_put(struct object *object, enum local_setting setting, int64_t value); /* in memory */
+static inline int64_t setting_value(const struct object *object, enum local_setting setting)
+{
+	const struct local *local = local_of(object);
+
+	return atomic_load_explicit(&object->values[local->setting_index[setting]], memory_order_relaxed);
+}
+
+/* -- local_topic.c -- */
+struct topic *topic_new(struct local *local, uint64_t id);
+void topic_free(struct topic *topic);
+int topic_close_logs(struct topic *topic);                     /* at the end of the engine: the first error */
+int topic_add_partition(struct topic *topic, uint64_t log_id); /* in memory; change */
+int topic_grow(struct topic *topic, uint32_t partitions);      /* on disk and in memory; change */
+int topic_find(struct topic *topic, uint32_t index, struct partition **ret_partition); /* ENOENT */
+int partition_open_log(struct partition *partition, struct plog **ret_plog);           /* no group.lock */
+/* Opens those logs of the topic that are not (index ENGINE_ANY: all). A log that cannot be opened counts as empty. */
+void topic_open_logs(struct topic *topic, uint32_t index);
+int topic_freeze(struct topic *topic);           /* change. ENOTEMPTY; else appends wait for topic_thaw */
+void topic_thaw(struct topic *topic, bool dead); /* change */
+/* earliest and end; both 0 if the log is not open. */
+void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint64_t *ret_end);
+void partition_fault(struct partition *partition, int err, const char *what);
+int partition_sync(struct sync_point *point);
+void topic_sum(struct topic *topic, struct engine_stat *stat); /* adds messages, bytes, totals; raises mtime_ms */
+
+/* -- local_group.c -- */
+struct group *group_new(struct local *local, uint64_t id, struct topic *topic);
+void group_free(struct group *group);
+/* Takes the lock, and sees to a cursor for each of the topic's partitions. EIDRM, ENOMEM: not taken. */
+int group_lock(struct group *group);
+void group_unlock(struct group *group);
+/* Brings a cursor beyond what is gone from its partition, and tells where that begins and ends. lock */
+struct cursor *cursor_refresh(struct group *group, uint32_t partition, uint64_t *ret_earliest, uint64_t *ret_end);
+/* Writes committed, given and lost of next to the journal, then takes next over as the cursor. lock */
+int cursor_store(struct group *group, uint32_t partition, const struct cursor *next);
+void cursor_give(
+    struct group *group, uint32_t partition, uint64_t given); /* raises given; works on a full disk. lock */
+void cursor_skip(struct group *group, uint32_t partition, uint64_t offset); /* what is below is damaged: lost. lock */
+int cursor_commit(struct group *group, uint32_t partition, uint64_t committed); /* 1: moved; 0: it was there. lock */
+void group_advance_turn(struct group *group);                                   /* after a commit: lock */
+void cursor_take_back(struct cursor *cursor);                                   /* lock */
+void topic_clamp_groups(struct topic *topic, uint32_t partition);               /* after a purge */
+void group_reset(struct group *group); /* auto.offset.reset was written: a group that never had anything begins anew */
+int group_start(struct group *group);  /* cursors of a new group, in memory and in the catalog */
+void group_cut(
+    struct group *group, uint32_t partition, uint64_t end); /* a crash cut the log: its end is at most this */
+void group_check_invariants(struct group *group);           /* lock */
+
+/* -- local_assign.c -- */
+void assign_streams(struct group *group);       /* lock; wake the group's waiters afterwards */
+void topic_assign_streams(struct topic *topic); /* after growing */
+
+/* -- local_upkeep.c -- */
+int upkeep_start(struct local *local);
+void partition_touch(struct partition *partition); /* it is about to be used */
+void partition_cool(struct partition *partition);  /* it goes away */
+void partition_retain_fire(struct timer *timer);
+void partition_flush_fire(struct timer *timer);
+int64_t retain_delay(const struct object *topic); /* until retention has to look at what is appended now */
+void topic_retain_soon(struct topic *topic);      /* a setting of retention changed */
+void topic_flush_soon(struct topic *topic);
+
+/* -- local_checkpoint.c -- */
+int checkpoint_run(struct local *local);
+void checkpoint_fire(struct timer *timer);
+void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
+void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */
+int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size);
+
+/* -- calls of engine_ops, by file -- */
+/* local_object.c */
+int local_lookup(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    struct engine_object **ret_object);
+int local_get(struct engine *engine, uint64_t id, struct engine_object **ret_object);
+struct engine_object *local_ref(struct engine_object *base);
+void local_put(struct engine_object *base);
+int local_list(struct engine *engine, struct engine_object *parent, enum engine_kind kind, uint64_t after,
+    bool (*each)(void *ctx, const struct engine_dirent *entry), void *ctx);
+int local_identity(struct engine_object *base, struct engine_identity *ret_identity);
+/* local_create.c */
+int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    const struct engine_owner *owner, struct engine_object **ret_object);
+int local_remove(struct engine_object *base);
+int local_rename(struct engine_object *base, const char *name);
+/* local_stat.c */
+int local_stat(struct engine_object *base, struct engine_stat *ret_stat);
+int local_get_owner(struct engine_object *base, const char *node, struct engine_owner *ret_owner);
+int local_set_owner(struct engine_object *base, const char *node, const struct engine_owner *owner);
+/* local_setting.c */
+struct engine_object *local_defaults(struct engine *engine, enum engine_kind kind);
+int local_get_setting(
+    struct engine_object *base, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX]);
+int local_set_setting(struct engine_object *base, const struct engine_setting *setting, const char *value);
+/* local_partition.c */
+int local_partition_stat(struct engine_object *base, uint32_t index, struct engine_partition_stat *ret_stat);
+int local_partition_read(struct engine_object *base, uint32_t index, uint64_t offset, uint32_t max_count,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+ssize_t local_partition_pread(struct engine_object *base, uint32_t index, uint64_t pos, void *buf, size_t size);
+int local_partition_find_time(struct engine_object *base, uint32_t index, int64_t ts_ms, uint64_t *ret_offset);
+int local_partition_purge(struct engine_object *base, uint32_t index, uint64_t before);
+/* local_producer.c */
+int local_producer_open(
+    struct engine_object *base, uint32_t index, struct engine_span key, struct engine_producer **ret_producer);
+int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done);
+int local_producer_sync(struct engine_producer *handle, struct engine_done *done);
+void local_producer_close(struct engine_producer *handle);
+/* local_consumer.c */
+int local_consumer_open(
+    struct engine_object *base, uint32_t index, enum engine_consume how, struct engine_consumer **ret_consumer);
+int local_consumer_fetch(struct engine_consumer *handle, uint32_t max_count, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+int local_consumer_rewind(struct engine_consumer *handle);
+int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *waiter);
+bool local_consumer_disarm(struct engine_consumer *handle, struct engine_waiter *waiter);
+void local_consumer_close(struct engine_consumer *handle);
+/* local_group.c */
+int local_ack_all(struct engine_object *base, uint32_t index);
+int local_ack(struct engine_object *base, uint32_t index, uint64_t offset);
+int local_seek(struct engine_object *base, uint32_t index, enum engine_seek how, int64_t value);
+int local_cursor_stat(struct engine_object *base, uint32_t index, struct engine_cursor_stat *ret_stat);
+int local_group_sync(struct engine_object *base, struct engine_done *done);
+
+#endif

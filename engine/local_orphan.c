@@ -1,0 +1,133 @@
+/*
+ * local_orphan - logs that no topic names are removed at the start, if there is nothing in them.
+ *
+ * A topic's logs are made before the catalog names them, and go after the catalog has forgotten them, so a crash in
+ * between leaves logs without a topic. Those are empty: the first were never written to, and a topic that holds messages is not
+ * removed. A log with messages that no topic names is something else, a damaged catalog most likely, and messages are
+ * not ours to throw away: it stays, and is told of.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/local_internal.h"
+
+#define LOG_NAME_LEN 16 /* hex digits */
+
+/* The ids of all logs that topics have, sorted. */
+struct known {
+	uint64_t *ids;
+	size_t count;
+};
+
+static int compare_ids(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int find_known(struct local *local, struct known *ret_known)
+{
+	struct known known = { 0 };
+	size_t room = 0;
+
+	for (size_t i = 0; i < local->objects.count; i++) {
+		if (local->objects.items[i]->kind == ENGINE_TOPIC)
+			room += atomic_load(&topic_of_object(local->objects.items[i])->partitions);
+	}
+	known.ids = malloc((room + 1) * sizeof(*known.ids));
+	if (known.ids == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < local->objects.count; i++) {
+		const struct topic *topic = topic_of_object(local->objects.items[i]);
+
+		if (local->objects.items[i]->kind != ENGINE_TOPIC)
+			continue;
+		for (uint32_t p = 0; p < atomic_load(&topic->partitions); p++)
+			known.ids[known.count++] = topic_partition(topic, p)->log_id;
+	}
+	qsort(known.ids, known.count, sizeof(*known.ids), compare_ids);
+	*ret_known = known;
+	return 0;
+}
+
+static DIR *open_dir(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (dir == NULL && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+/* May a log have messages? If that cannot be found out it may. */
+static bool may_have_messages(int logs_dirfd, const char *name)
+{
+	DIR *dir = open_dir(logs_dirfd, name);
+	const struct dirent *entry;
+	bool may = dir == NULL;
+	struct stat st;
+
+	while (!may && (entry = readdir(dir)) != NULL) {
+		size_t len = strlen(entry->d_name);
+
+		if (len < 5 || strcmp(entry->d_name + len - 5, ".data") != 0)
+			continue;
+		may = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size > 0;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return may;
+}
+
+/* The id in the name of a log's directory; false: it is not one. */
+static bool parse_name(const char *name, uint64_t *ret_id)
+{
+	if (strlen(name) != LOG_NAME_LEN || strspn(name, "0123456789abcdef") != LOG_NAME_LEN)
+		return false;
+	*ret_id = strtoull(name, NULL, 16);
+	return true;
+}
+
+static void look_at(struct local *local, const struct known *known, const char *name)
+{
+	uint64_t id;
+	int rc;
+
+	if (!parse_name(name, &id) || bsearch(&id, known->ids, known->count, sizeof(id), compare_ids) != NULL)
+		return;
+	if (may_have_messages(local->store.logs_dirfd, name)) {
+		local_fault(local, EIO, "log %s has messages, but no topic has the log; it is kept", name);
+		return;
+	}
+	rc = plog_destroy(local->store.logs_dirfd, id);
+	if (rc < 0)
+		local_notify(local, -rc, "log %s, which no topic has, cannot be removed: %s", name, strerror(-rc));
+	else
+		local_notify(local, 0, "removed the empty log %s, which no topic has: a crash left it", name);
+}
+
+int local_remove_orphans(struct local *local)
+{
+	struct known known;
+	DIR *dir = open_dir(local->store.logs_dirfd, ".");
+	const struct dirent *entry;
+	int rc;
+
+	if (dir == NULL)
+		return -errno;
+	rc = find_known(local, &known);
+	while (rc == 0 && (entry = readdir(dir)) != NULL)
+		look_at(local, &known, entry->d_name);
+	closedir(dir);
+	if (rc == 0)
+		free(known.ids);
+	return rc;
+}

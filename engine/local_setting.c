@@ -1,0 +1,254 @@
+/*
+ * local_setting - the settings of objects: kept as numbers in memory, as text in the catalog.
+ *
+ * Producers and consumers read settings on every call, so a value is one atomic number: an integer, a boolean as 0 or 1, a
+ * choice as its place in the table. It is written under the object's `change`, after the catalog has it.
+ *
+ * A new object takes over the values of the defaults, and from then on has its own: a change of the defaults does not
+ * reach it. The catalog holds what differs from the table. How many partitions a topic has is the exception: its partition
+ * rows say so.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_internal.h"
+
+#define SETTINGS_MAX 32u /* of one kind */
+
+/* Place of a setting among those of its kind. */
+static size_t place_of(const struct engine_setting *setting)
+{
+	size_t place = 0;
+
+	for (const struct engine_setting *s = engine_settings; s != setting; s++) {
+		if (s->kind == setting->kind)
+			place++;
+	}
+	return place;
+}
+
+/* The first setting of the kind from s on; its name is NULL at the end of the table. */
+static const struct engine_setting *next_of_kind(const struct engine_setting *s, enum engine_kind kind)
+{
+	while (s->name != NULL && s->kind != kind)
+		s++;
+	return s;
+}
+
+static int64_t from_text(const struct engine_setting *setting, const char *text)
+{
+	int64_t choice = 0;
+
+	if (setting->type == ENGINE_INT)
+		return strtoll(text, NULL, 10);
+	if (setting->type == ENGINE_BOOL)
+		return strcmp(text, "true") == 0;
+	while (setting->choices[choice] != NULL && strcmp(setting->choices[choice], text) != 0)
+		choice++;
+	return choice;
+}
+
+static void to_text(const struct engine_setting *setting, int64_t value, char ret_text[ENGINE_VALUE_MAX])
+{
+	switch (setting->type) {
+	case ENGINE_INT: snprintf(ret_text, ENGINE_VALUE_MAX, "%" PRId64, value); break;
+	case ENGINE_BOOL: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", value != 0 ? "true" : "false"); break;
+	case ENGINE_CHOICE: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", setting->choices[value]); break;
+	}
+}
+
+int settings_bind(struct local *local)
+{
+	static const struct {
+		enum engine_kind kind;
+		const char *name;
+	} known[LOCAL_SETTING_COUNT] = {
+		[SET_PARTITIONS] = { ENGINE_TOPIC, "partitions" },
+		[SET_LINGER_MS] = { ENGINE_TOPIC, "linger.ms" },
+		[SET_BATCH_SIZE] = { ENGINE_TOPIC, "batch.size" },
+		[SET_FLUSH_MESSAGES] = { ENGINE_TOPIC, "flush.messages" },
+		[SET_FLUSH_MS] = { ENGINE_TOPIC, "flush.ms" },
+		[SET_RETENTION_MS] = { ENGINE_TOPIC, "retention.ms" },
+		[SET_RETENTION_BYTES] = { ENGINE_TOPIC, "retention.bytes" },
+		[SET_SEGMENT_BYTES] = { ENGINE_TOPIC, "segment.bytes" },
+		[SET_MAX_MESSAGE_BYTES] = { ENGINE_TOPIC, "max.message.bytes" },
+		[SET_AUTO_COMMIT] = { ENGINE_GROUP, "auto.commit" },
+		[SET_AUTO_OFFSET_RESET] = { ENGINE_GROUP, "auto.offset.reset" },
+		[SET_MAX_POLL_RECORDS] = { ENGINE_GROUP, "max.poll.records" },
+	};
+
+	for (size_t i = 0; i < LOCAL_SETTING_COUNT; i++) {
+		const struct engine_setting *setting = engine_setting_find(known[i].kind, known[i].name);
+
+		if (setting == NULL)
+			return engine_explain(-EINVAL, "the table of settings has no %s", known[i].name);
+		local->setting_index[i] = (int)place_of(setting);
+	}
+	return 0;
+}
+
+int settings_init(struct object *object, const struct object *defaults)
+{
+	const struct engine_setting *s = next_of_kind(engine_settings, object->kind);
+
+	object->values = calloc(SETTINGS_MAX, sizeof(*object->values));
+	if (object->values == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; s->name != NULL; i++, s = next_of_kind(s + 1, object->kind)) {
+		assert(i < SETTINGS_MAX);
+		atomic_init(&object->values[i],
+		    defaults != NULL ? atomic_load(&defaults->values[i]) : from_text(s, s->initial));
+	}
+	return 0;
+}
+
+static int load_one(void *ctx, const char *name, const char *value)
+{
+	struct object *object = ctx;
+	const struct engine_setting *setting = engine_setting_find(object->kind, name);
+	char canonical[ENGINE_VALUE_MAX];
+
+	/* A row this program does not know is left alone: a newer one wrote it. */
+	if (setting == NULL)
+		return 0;
+	if (engine_setting_parse(setting, value, canonical) < 0) {
+		local_notify(local_of(object), EIO,
+		    "object %" PRIu64 ": the stored value of %s is not valid, the default is used", object->id, name);
+		return 0;
+	}
+	atomic_store(&object->values[place_of(setting)], from_text(setting, canonical));
+	return 0;
+}
+
+int settings_load(struct object *object)
+{
+	return catalog_each_setting(local_of(object)->catalog, object->id, object->kind, load_one, object);
+}
+
+int settings_store(struct object *object)
+{
+	const struct engine_setting *s = next_of_kind(engine_settings, object->kind);
+	struct catalog_setting rows[SETTINGS_MAX];
+	char texts[SETTINGS_MAX][ENGINE_VALUE_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; s->name != NULL; i++, s = next_of_kind(s + 1, object->kind)) {
+		if (atomic_load(&object->values[i]) == from_text(s, s->initial))
+			continue;
+		to_text(s, atomic_load(&object->values[i]), texts[count]);
+		rows[count] = (struct catalog_setting){ s->name, texts[count] };
+		count++;
+	}
+	if (count == 0)
+		return 0;
+	return catalog_put_settings(local_of(object)->catalog, object->id, object->kind, rows, count);
+}
+
+void settings_put(struct object *object, enum local_setting setting, int64_t value)
+{
+	atomic_store(&object->values[local_of(object)->setting_index[setting]], value);
+}
+
+/* ---- calls ---- */
+
+struct engine_object *local_defaults(struct engine *engine, enum engine_kind kind)
+{
+	return &((struct local *)engine)->defaults[kind]->base;
+}
+
+/* Settings are what defaults do have, so this is not object_enter(). */
+static int enter(struct object *object, const struct engine_setting *setting)
+{
+	engine_reason_clear();
+	if (setting->kind != object->kind)
+		return -EINVAL;
+	return atomic_load(&object->removed) ? -EIDRM : 0;
+}
+
+int local_get_setting(
+    struct engine_object *base, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX])
+{
+	struct object *object = object_of(base);
+	int rc = enter(object, setting);
+
+	if (rc < 0)
+		return rc;
+	to_text(setting, atomic_load(&object->values[place_of(setting)]), ret_value);
+	return 0;
+}
+
+/* What a new value does at once, besides being there. */
+static void apply(struct object *object, const struct engine_setting *setting)
+{
+	const struct local *local = local_of(object);
+	int place = (int)place_of(setting);
+
+	if (object->is_defaults)
+		return;
+	if (object->kind == ENGINE_TOPIC) {
+		if (place == local->setting_index[SET_RETENTION_MS] ||
+		    place == local->setting_index[SET_RETENTION_BYTES])
+			topic_retain_soon(topic_of_object(object));
+		if (place == local->setting_index[SET_FLUSH_MS] || place == local->setting_index[SET_FLUSH_MESSAGES])
+			topic_flush_soon(topic_of_object(object));
+	} else if (object->kind == ENGINE_GROUP) {
+		if (place == local->setting_index[SET_AUTO_OFFSET_RESET])
+			group_reset(group_of_object(object));
+	}
+}
+
+static int grow(struct object *object, int64_t partitions)
+{
+	struct topic *topic = topic_of_object(object);
+	uint32_t there = atomic_load(&topic->partitions);
+
+	if (partitions < there)
+		return engine_explain(-EPERM, "partitions can only grow: there are %" PRIu32 " already", there);
+	return topic_grow(topic, (uint32_t)partitions);
+}
+
+/* change */
+static int store(struct object *object, const struct engine_setting *setting, const char *canonical)
+{
+	struct local *local = local_of(object);
+	bool is_partitions = object->kind == ENGINE_TOPIC && !object->is_defaults &&
+			     (int)place_of(setting) == local->setting_index[SET_PARTITIONS];
+	struct catalog_setting row = { setting->name, canonical };
+	int rc;
+
+	if (atomic_load(&object->removed))
+		return -EIDRM;
+	if (is_partitions)
+		return grow(object, from_text(setting, canonical));
+	rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
+	if (rc == 0)
+		atomic_store(&object->values[place_of(setting)], from_text(setting, canonical));
+	return rc == -ENOENT ? -EIDRM : rc; /* a group whose topic is being removed */
+}
+
+int local_set_setting(struct engine_object *base, const struct engine_setting *setting, const char *value)
+{
+	struct object *object = object_of(base);
+	char canonical[ENGINE_VALUE_MAX];
+	int rc = enter(object, setting);
+
+	if (rc == 0 && local_of(object)->read_only)
+		rc = engine_explain(-EROFS, "the store is mounted read-only");
+	if (rc == 0)
+		rc = engine_setting_parse(setting, value, canonical);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&object->change);
+	rc = store(object, setting, canonical);
+	pthread_mutex_unlock(&object->change);
+	if (rc < 0)
+		return rc;
+	object_changed(object);
+	apply(object, setting);
+	return 0;
+}

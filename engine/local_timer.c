@@ -1,0 +1,247 @@
+/*
+ * local_timer - the thread that keeps time: deadlines in a heap, each fired once and set again by who wants it again.
+ *
+ * What the engine does by itself at some time (syncing at flush.ms, retention, checkpoints, closing idle descriptors) has
+ * a struct timer, embedded in the object that it is about. The heap has room for every timer that was initialised, so that
+ * setting one never fails and never allocates; it is done under producers' locks.
+ *
+ * Life. A set timer does not keep its object alive. When it is due, the thread takes a reference to the object, under
+ * the heap's lock and only if there still is one to take; when an object goes, it releases its timers under the same
+ * lock. So a timer is either never fired, or fired with its object there.
+ *
+ * Deadlines are in clock_mono_ms. The thread sleeps at most a minute before it looks at the clock again, for the sake of a
+ * clock that a test moves or of a machine that was suspended.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/clock.h"
+#include "engine/local_internal.h"
+
+#define SLEEP_MAX_MS 60000
+
+#ifdef MQFS_DEBUG
+static void check_invariants(const struct timers *timers)
+{
+	assert(timers->count <= timers->known && timers->known <= timers->room);
+	for (size_t i = 0; i < timers->count; i++) {
+		assert(timers->heap[i]->slot == i);
+		assert(i == 0 || timers->heap[(i - 1) / 2]->due_ms <= timers->heap[i]->due_ms);
+	}
+}
+#else
+static void check_invariants(const struct timers *timers)
+{
+	(void)timers;
+}
+#endif
+
+/* Puts timer into slot. lock, as all that follow up to timer_init. */
+static void place(struct timers *timers, struct timer *timer, size_t slot)
+{
+	timers->heap[slot] = timer;
+	timer->slot = slot;
+}
+
+static void sift_up(struct timers *timers, struct timer *timer, size_t slot)
+{
+	while (slot > 0 && timers->heap[(slot - 1) / 2]->due_ms > timer->due_ms) {
+		place(timers, timers->heap[(slot - 1) / 2], slot);
+		slot = (slot - 1) / 2;
+	}
+	place(timers, timer, slot);
+}
+
+static void sift_down(struct timers *timers, struct timer *timer, size_t slot)
+{
+	size_t child;
+
+	while ((child = slot * 2 + 1) < timers->count) {
+		if (child + 1 < timers->count && timers->heap[child + 1]->due_ms < timers->heap[child]->due_ms)
+			child++;
+		if (timers->heap[child]->due_ms >= timer->due_ms)
+			break;
+		place(timers, timers->heap[child], slot);
+		slot = child;
+	}
+	place(timers, timer, slot);
+}
+
+static void take_out(struct timers *timers, struct timer *timer)
+{
+	size_t slot = timer->slot;
+	struct timer *last;
+
+	if (slot == TIMER_IDLE)
+		return;
+	timer->slot = TIMER_IDLE;
+	last = timers->heap[--timers->count];
+	if (last == timer)
+		return;
+	if (slot > 0 && timers->heap[(slot - 1) / 2]->due_ms > last->due_ms)
+		sift_up(timers, last, slot);
+	else
+		sift_down(timers, last, slot);
+}
+
+static void set(struct timers *timers, struct timer *timer, int64_t due_ms)
+{
+	take_out(timers, timer);
+	timer->due_ms = due_ms;
+	sift_up(timers, timer, timers->count++);
+	if (timers->heap[0] == timer)
+		pthread_cond_signal(&timers->changed);
+	check_invariants(timers);
+}
+
+int timer_init(struct local *local, struct timer *timer, void (*fire)(struct timer *timer), struct object *object)
+{
+	struct timers *timers = &local->timers;
+	int rc = 0;
+
+	*timer = (struct timer){ .fire = fire, .object = object, .slot = TIMER_IDLE };
+	pthread_mutex_lock(&timers->lock);
+	if (timers->known == timers->room) {
+		size_t room = timers->room > 0 ? timers->room * 2 : 64;
+		struct timer **heap = realloc(timers->heap, room * sizeof(*heap));
+
+		if (heap == NULL) {
+			rc = -ENOMEM;
+		} else {
+			timers->heap = heap;
+			timers->room = room;
+		}
+	}
+	if (rc == 0)
+		timers->known++;
+	else
+		timer->fire = NULL;
+	pthread_mutex_unlock(&timers->lock);
+	return rc;
+}
+
+void timer_release(struct local *local, struct timer *timer)
+{
+	struct timers *timers = &local->timers;
+
+	if (timer->fire == NULL)
+		return;
+	pthread_mutex_lock(&timers->lock);
+	take_out(timers, timer);
+	timers->known--;
+	timer->fire = NULL;
+	pthread_mutex_unlock(&timers->lock);
+}
+
+void timer_set(struct local *local, struct timer *timer, int64_t due_ms)
+{
+	pthread_mutex_lock(&local->timers.lock);
+	set(&local->timers, timer, due_ms);
+	pthread_mutex_unlock(&local->timers.lock);
+}
+
+void timer_set_earlier(struct local *local, struct timer *timer, int64_t due_ms)
+{
+	pthread_mutex_lock(&local->timers.lock);
+	if (timer->slot == TIMER_IDLE || timer->due_ms > due_ms)
+		set(&local->timers, timer, due_ms);
+	pthread_mutex_unlock(&local->timers.lock);
+}
+
+/* Sleeps until the first deadline, or until it changes. lock. */
+static void sleep_until_due(struct timers *timers, int64_t now_ms)
+{
+	int64_t wait_ms = SLEEP_MAX_MS;
+	struct timespec until;
+
+	if (timers->count > 0 && timers->heap[0]->due_ms - now_ms < wait_ms)
+		wait_ms = timers->heap[0]->due_ms - now_ms;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(wait_ms / 1000);
+	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_cond_timedwait(&timers->changed, &timers->lock, &until);
+}
+
+static void *run(void *ctx)
+{
+	struct local *local = ctx;
+	struct timers *timers = &local->timers;
+
+	pthread_mutex_lock(&timers->lock);
+	while (!timers->stop) {
+		int64_t now_ms = clock_mono_ms();
+		struct timer *timer = timers->count > 0 ? timers->heap[0] : NULL;
+		void (*fire)(struct timer *);
+		struct object *object;
+
+		if (timer == NULL || timer->due_ms > now_ms) {
+			sleep_until_due(timers, now_ms);
+			continue;
+		}
+		take_out(timers, timer);
+		fire = timer->fire;
+		object = timer->object;
+		if (object != NULL && !object_try_ref(object))
+			continue;
+		pthread_mutex_unlock(&timers->lock);
+		fire(timer);
+		object_put(object);
+		pthread_mutex_lock(&timers->lock);
+	}
+	pthread_mutex_unlock(&timers->lock);
+	return NULL;
+}
+
+int timers_start(struct local *local)
+{
+	sigset_t all, old;
+	int rc;
+
+	/* Signals are the program's: its own threads handle them. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = -pthread_create(&local->timers.thread, NULL, run, local);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	local->timers.running = rc == 0;
+	return rc;
+}
+
+void timers_stop(struct local *local)
+{
+	struct timers *timers = &local->timers;
+
+	if (!timers->running)
+		return;
+	pthread_mutex_lock(&timers->lock);
+	timers->stop = true;
+	pthread_cond_signal(&timers->changed);
+	pthread_mutex_unlock(&timers->lock);
+	pthread_join(timers->thread, NULL);
+	timers->running = false;
+}
+
+void timers_init(struct timers *timers)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&timers->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&timers->changed, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+void timers_release(struct timers *timers)
+{
+	assert(!timers->running);
+	free(timers->heap);
+	pthread_cond_destroy(&timers->changed);
+	pthread_mutex_destroy(&timers->lock);
+}

@@ -1,0 +1,296 @@
+/*
+ * local_upkeep - what the engine does by itself: syncing what is due, retention, closing descriptors that idle.
+ *
+ * Flush. The first message after a sync sets the partition's flush timer; when it is due the flusher is asked.
+ *
+ * Retention. plog_retain() says when it will have more to do, and the partition's timer is set to that; but at most to an hour
+ * ahead, since the wall clock may be set. Retention by bytes is looked at whenever another segment's worth was appended.
+ * After the start a sweep goes over all topics, some per second, so that logs nobody uses are looked at too.
+ *
+ * Descriptors. A log that was used may have descriptors open: it is warm, and in a ring. A hand goes round the ring (the
+ * clock algorithm): one that was used since the last visit is spared, any other gives its descriptors back and leaves the
+ * ring. The hand moves every LOCAL_IDLE_MS over all of them, and at once when there are more than the process can afford.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_internal.h"
+
+#define RETAIN_MIN_MS 20 /* between two looks at the same partition: no busy loop when the clock disagrees */
+#define VICTIMS 16u      /* logs that one visit of the hand closes at most */
+
+static struct partition *partition_of(struct timer *timer, size_t member)
+{
+	return (struct partition *)((char *)timer - member);
+}
+
+/* ---- flush ---- */
+
+void partition_flush_fire(struct timer *timer)
+{
+	struct partition *partition = partition_of(timer, offsetof(struct partition, flush_timer));
+	struct object *object = &partition->topic->object;
+	int64_t flush_ms = setting_value(object, SET_FLUSH_MS), due_ms;
+	bool ask = false;
+
+	pthread_mutex_lock(&partition->lock);
+	if (partition->unsynced_messages > 0 && flush_ms >= 0) {
+		due_ms = partition->unsynced_since_ms + flush_ms;
+		ask = due_ms <= clock_mono_ms();
+		if (!ask)
+			timer_set_earlier(local_of(object), timer, due_ms);
+	}
+	pthread_mutex_unlock(&partition->lock);
+	if (ask)
+		flusher_request(local_of(object), &partition->sync, NULL);
+}
+
+void topic_flush_soon(struct topic *topic)
+{
+	uint32_t partitions = atomic_load(&topic->partitions);
+
+	for (uint32_t i = 0; i < partitions; i++)
+		timer_set(local_of(&topic->object), &topic_partition(topic, i)->flush_timer, clock_mono_ms());
+}
+
+/* ---- retention ---- */
+
+int64_t retain_delay(const struct object *topic)
+{
+	int64_t retention_ms = setting_value(topic, SET_RETENTION_MS);
+
+	if (retention_ms < 0 || retention_ms > LOCAL_RETAIN_MAX_MS)
+		return LOCAL_RETAIN_MAX_MS;
+	return retention_ms > RETAIN_MIN_MS ? retention_ms : RETAIN_MIN_MS;
+}
+
+static void report_retained(struct partition *partition, uint64_t earliest, uint64_t before)
+{
+	struct object *object = &partition->topic->object;
+	char name[ENGINE_NAME_MAX + 1];
+
+	if (earliest <= before)
+		return;
+	atomic_store(&partition->topic->changed_ms, clock_wall_ms());
+	object_name(object, name);
+	local_notify(local_of(object), 0, "topic %s, partition %" PRIu32 ": retention deleted %" PRIu64 " messages",
+	    name, partition->index, earliest - before);
+}
+
+void partition_retain_fire(struct timer *timer)
+{
+	struct partition *partition = partition_of(timer, offsetof(struct partition, retain_timer));
+	struct object *object = &partition->topic->object;
+	uint64_t before, earliest, end;
+	int64_t next_ms, wall_ms, delay_ms;
+	struct plog *plog;
+	int rc;
+
+	if (atomic_load(&object->removed) || partition_open_log(partition, &plog) < 0)
+		return;
+	pthread_mutex_lock(&partition->lock);
+	partition->retain_bytes = 0;
+	partition->retain_set = true;
+	pthread_mutex_unlock(&partition->lock);
+	partition_bounds(partition, &before, &end);
+	wall_ms = clock_wall_ms();
+	rc = plog_retain(plog, setting_value(object, SET_RETENTION_MS), setting_value(object, SET_RETENTION_BYTES),
+	    wall_ms, &next_ms);
+	partition_bounds(partition, &earliest, &end);
+	report_retained(partition, earliest, before);
+	if (rc < 0 && rc != -EROFS && !atomic_exchange(&partition->retain_failed, true))
+		partition_fault(partition, rc, "retention failed");
+	delay_ms = rc < 0 || next_ms > wall_ms + LOCAL_RETAIN_MAX_MS ? LOCAL_RETAIN_MAX_MS : next_ms - wall_ms;
+	timer_set_earlier(
+	    local_of(object), timer, clock_mono_ms() + (delay_ms > RETAIN_MIN_MS ? delay_ms : RETAIN_MIN_MS));
+}
+
+void topic_retain_soon(struct topic *topic)
+{
+	uint32_t partitions = atomic_load(&topic->partitions);
+
+	for (uint32_t i = 0; i < partitions; i++)
+		timer_set_earlier(local_of(&topic->object), &topic_partition(topic, i)->retain_timer, clock_mono_ms());
+}
+
+/* The next topics of the sweep. */
+static void sweep_fire(struct timer *timer)
+{
+	struct local *local = (struct local *)((char *)timer - offsetof(struct local, sweep_timer));
+	struct object *topic;
+
+	for (unsigned int i = 0; i < LOCAL_SWEEP_OBJECTS; i++) {
+		topic = registry_next(local, NULL, ENGINE_TOPIC, local->sweep_after);
+		if (topic == NULL)
+			return;
+		local->sweep_after = topic->id;
+		topic_retain_soon(topic_of_object(topic));
+		object_put(topic);
+	}
+	timer_set(local, timer, clock_mono_ms() + LOCAL_SWEEP_MS);
+}
+
+/* ---- descriptors ---- */
+
+#ifdef MQFS_DEBUG
+#include <assert.h>
+
+static void check_ring(struct local *local)
+{
+	struct partition *p = local->warm.hand;
+	size_t count = 0;
+
+	while (p != NULL && count <= local->warm.count) {
+		assert(p->warm && p->warm_next->warm_prev == p);
+		count++;
+		p = p->warm_next != local->warm.hand ? p->warm_next : NULL;
+	}
+	assert(count == local->warm.count);
+}
+#else
+static void check_ring(struct local *local)
+{
+	(void)local;
+}
+#endif
+
+/* warm.lock */
+static void leave_ring(struct local *local, struct partition *partition)
+{
+	partition->warm_prev->warm_next = partition->warm_next;
+	partition->warm_next->warm_prev = partition->warm_prev;
+	if (local->warm.hand == partition)
+		local->warm.hand = partition->warm_next != partition ? partition->warm_next : NULL;
+	partition->warm_next = partition->warm_prev = NULL;
+	atomic_store(&partition->warm, false);
+	local->warm.count--;
+	check_ring(local);
+}
+
+/* warm.lock. Just behind the hand: it is the last that the hand comes to. */
+static void enter_ring(struct local *local, struct partition *partition)
+{
+	struct partition *hand = local->warm.hand;
+
+	if (hand == NULL) {
+		partition->warm_next = partition->warm_prev = partition;
+		local->warm.hand = partition;
+	} else {
+		partition->warm_next = hand;
+		partition->warm_prev = hand->warm_prev;
+		hand->warm_prev->warm_next = partition;
+		hand->warm_prev = partition;
+	}
+	atomic_store(&partition->warm, true);
+	local->warm.count++;
+	check_ring(local);
+}
+
+/*
+ * Moves the hand over at most `steps` partitions, and takes those out that were not used, each with a reference to its
+ * topic. warm.lock
+ */
+static size_t collect(struct local *local, size_t steps, struct partition *ret_victims[VICTIMS])
+{
+	size_t count = 0;
+
+	for (; steps > 0 && local->warm.hand != NULL && count < VICTIMS; steps--) {
+		struct partition *partition = local->warm.hand;
+
+		local->warm.hand = partition->warm_next;
+		if (atomic_exchange(&partition->used, false) || !object_try_ref(&partition->topic->object))
+			continue;
+		leave_ring(local, partition);
+		ret_victims[count++] = partition;
+	}
+	return count;
+}
+
+static void release_files(struct partition *const *victims, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct plog *plog = atomic_load(&victims[i]->plog);
+
+		if (plog != NULL)
+			plog_release_files(plog);
+		object_put(&victims[i]->topic->object);
+	}
+}
+
+void partition_touch(struct partition *partition)
+{
+	struct local *local = local_of(&partition->topic->object);
+	struct partition *victims[VICTIMS];
+	size_t count = 0;
+	bool first = false;
+
+	if (!atomic_load_explicit(&partition->used, memory_order_relaxed))
+		atomic_store_explicit(&partition->used, true, memory_order_relaxed);
+	if (atomic_load_explicit(&partition->warm, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&local->warm.lock);
+	if (!atomic_load(&partition->warm)) {
+		first = local->warm.count == 0;
+		enter_ring(local, partition);
+		if (local->warm.count > local->warm.limit)
+			count = collect(local, local->warm.count * 2, victims);
+	}
+	pthread_mutex_unlock(&local->warm.lock);
+	release_files(victims, count);
+	if (first)
+		timer_set_earlier(local, &local->idle_timer, clock_mono_ms() + LOCAL_IDLE_MS);
+}
+
+void partition_cool(struct partition *partition)
+{
+	struct local *local = local_of(&partition->topic->object);
+
+	pthread_mutex_lock(&local->warm.lock);
+	if (atomic_load(&partition->warm))
+		leave_ring(local, partition);
+	pthread_mutex_unlock(&local->warm.lock);
+}
+
+static void idle_fire(struct timer *timer)
+{
+	struct local *local = (struct local *)((char *)timer - offsetof(struct local, idle_timer));
+	struct partition *victims[VICTIMS];
+	size_t steps, count;
+	bool more;
+
+	pthread_mutex_lock(&local->warm.lock);
+	steps = local->warm.count;
+	pthread_mutex_unlock(&local->warm.lock);
+	for (size_t done = 0; done < steps; done += VICTIMS) {
+		pthread_mutex_lock(&local->warm.lock);
+		count = collect(local, steps - done < VICTIMS ? steps - done : VICTIMS, victims);
+		pthread_mutex_unlock(&local->warm.lock);
+		release_files(victims, count);
+	}
+	pthread_mutex_lock(&local->warm.lock);
+	more = local->warm.count > 0;
+	pthread_mutex_unlock(&local->warm.lock);
+	if (more)
+		timer_set_earlier(local, timer, clock_mono_ms() + LOCAL_IDLE_MS);
+}
+
+/* ---- start ---- */
+
+int upkeep_start(struct local *local)
+{
+	int rc = timer_init(local, &local->checkpoint_timer, checkpoint_fire, NULL);
+
+	if (rc == 0)
+		rc = timer_init(local, &local->idle_timer, idle_fire, NULL);
+	if (rc == 0)
+		rc = timer_init(local, &local->sweep_timer, sweep_fire, NULL);
+	if (rc < 0 || local->read_only)
+		return rc;
+	timer_set(local, &local->sweep_timer, clock_mono_ms() + LOCAL_SWEEP_MS);
+	if (atomic_load(&local->checkpoint_set)) /* there was something to replay */
+		timer_set(local, &local->checkpoint_timer, clock_mono_ms() + LOCAL_CHECKPOINT_MS);
+	return rc;
+}
