@@ -13,7 +13,8 @@
  * may be open in the process: transactions hold `lock` for reading, growth holds it for writing.
  *
  * The reserve: disk space is allocated CATALOG_RESERVE beyond the end of the file before a change that grows it. If that
- * fails the change is refused with ENOSPC, while removals and checkpoints go on and use what is allocated.
+ * fails, and there is not as much free within the file, the change is refused with ENOSPC, while removals and
+ * checkpoints go on and use what is there.
  */
 #include "engine/catalog.h"
 
@@ -49,7 +50,8 @@ struct catalog {
 	size_t map_size;       /* lock */
 	bool broken;           /* lock: the map was lost in growing it */
 
-	uint64_t allocated; /* LMDB's writer lock: bytes of the file that have disk space, as far as we know */
+	pthread_mutex_t reserve_lock;
+	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */
 
 	pthread_mutex_t ids_lock;
 	uint64_t next_id, ids_end; /* ids_lock: numbers taken from the database and not given yet */
@@ -125,9 +127,28 @@ static int grow_map(struct catalog *catalog, size_t seen)
 	return err;
 }
 
+/* Bytes of pages within the file that are free to be used again; 0 if that cannot be told. */
+static uint64_t free_bytes(struct catalog *catalog, unsigned page_size)
+{
+	MDB_val key, data;
+	MDB_cursor *cursor;
+	uint64_t pages = 0;
+	MDB_txn *txn;
+
+	if (mdb_txn_begin(catalog->env, NULL, MDB_RDONLY, &txn))
+		return 0;
+	if (mdb_cursor_open(txn, 0, &cursor) == 0) { /* 0: LMDB's list of them; each row begins with a count */
+		while (mdb_cursor_get(cursor, &key, &data, MDB_NEXT) == 0 && data.mv_size >= sizeof(size_t))
+			pages += *(const size_t *)data.mv_data;
+		mdb_cursor_close(cursor);
+	}
+	mdb_txn_abort(txn);
+	return pages * page_size;
+}
+
 /*
- * Sees to disk space beyond the end of the file. A file system that cannot allocate has no reserve. To be called in a
- * write transaction.
+ * Sees to disk space beyond the end of the file, or as much that is free within it. A file system that cannot allocate has
+ * no reserve. reserve_lock held; no transaction open in this thread.
  */
 static int keep_reserve(struct catalog *catalog)
 {
@@ -143,7 +164,7 @@ static int keep_reserve(struct catalog *catalog)
 		return 0;
 	err = io->fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)(used + CATALOG_RESERVE));
 	if (err == -ENOSPC || err == -EDQUOT)
-		return -ENOSPC;
+		return free_bytes(catalog, stat.ms_psize) >= CATALOG_RESERVE ? 0 : -ENOSPC;
 	catalog->allocated = err ? UINT64_MAX : used + CATALOG_RESERVE;
 	return 0;
 }
@@ -156,13 +177,17 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 
 	if (catalog->broken)
 		return -EIO;
+	if (write && room == CATALOG_GROWS) {
+		pthread_mutex_lock(&catalog->reserve_lock);
+		err = keep_reserve(catalog);
+		pthread_mutex_unlock(&catalog->reserve_lock);
+		if (err)
+			return err;
+	}
 	err = catalog_errno(mdb_txn_begin(catalog->env, NULL, write ? 0 : MDB_RDONLY, &txn->mdb));
 	if (err)
 		return err;
-	if (write && room == CATALOG_GROWS)
-		err = keep_reserve(catalog);
-	if (!err)
-		err = fn(txn, arg);
+	err = fn(txn, arg);
 	if (err || !write) {
 		mdb_txn_abort(txn->mdb);
 		return err;
@@ -293,11 +318,17 @@ int catalog_next_id(struct catalog *catalog, uint64_t *ret_id)
 static struct catalog *catalog_new(bool read_only)
 {
 	struct catalog *catalog = calloc(1, sizeof(*catalog));
+	pthread_rwlockattr_t attr;
 
 	if (catalog == NULL)
 		return NULL;
 	catalog->read_only = read_only;
-	pthread_rwlock_init(&catalog->lock, NULL);
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(
+	    &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* growth is not to starve */
+	pthread_rwlock_init(&catalog->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&catalog->reserve_lock, NULL);
 	pthread_mutex_init(&catalog->ids_lock, NULL);
 	return catalog;
 }
@@ -309,6 +340,7 @@ void catalog_close(struct catalog *catalog)
 	if (catalog->env != NULL)
 		mdb_env_close(catalog->env);
 	pthread_mutex_destroy(&catalog->ids_lock);
+	pthread_mutex_destroy(&catalog->reserve_lock);
 	pthread_rwlock_destroy(&catalog->lock);
 	free(catalog);
 }

@@ -140,13 +140,13 @@ static struct seen look(void)
 
 static void init(void)
 {
-	tmpdir_init(&dir);
+	tmpdir_make(&dir);
 }
 
 static void fini(void)
 {
 	io = &io_posix;
-	tmpdir_release(&dir);
+	tmpdir_remove(&dir);
 }
 
 TestSuite(journal, .init = init, .fini = fini, .timeout = 60);
