@@ -7,11 +7,11 @@
 #include <stdint.h>
 
 struct clock_ops {
-	int64_t (*wall_ms)(void);                /* Unix time in milliseconds */
-	int64_t (*mono_ms)(void);                /* CLOCK_BOOTTIME: for deadlines; goes on through suspend, never back */
+	int64_t (*wall_ms)(void); /* Unix time in milliseconds */
+	int64_t (*mono_ms)(void); /* CLOCK_BOOTTIME: for deadlines; goes on through suspend, never back */
 };
 extern const struct clock_ops clock_system;
-extern const struct clock_ops *clock_now;    /* the one in force */
+extern const struct clock_ops *clock_now; /* the one in force */
 
 static inline int64_t clock_wall_ms(void)
 {

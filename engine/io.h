@@ -19,7 +19,7 @@ struct io_ops {
 	int (*mkdir)(int dirfd, const char *name, mode_t mode);
 	ssize_t (*pwritev)(int fd, const struct iovec *iov, int count, off_t pos);
 	int (*fdatasync)(int fd);
-	int (*fsync)(int fd);                    /* of a directory: after create, rename, unlink */
+	int (*fsync)(int fd); /* of a directory: after create, rename, unlink */
 	int (*ftruncate)(int fd, off_t size);
 	int (*fallocate)(int fd, int mode, off_t pos, off_t size);
 	int (*rename)(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name);

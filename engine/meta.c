@@ -140,12 +140,17 @@ uint64_t meta_size(const struct engine_batch *batch, uint32_t first, uint32_t co
 	return sink.size;
 }
 
-static uint32_t record_crc(const uint8_t *record, uint32_t size, uint32_t data_crc)
+uint32_t meta_crc_seed(uint32_t data_crc)
 {
 	uint8_t seed[4];
 
 	bytes_put32(seed, data_crc);
-	return crc32c(crc32c(0, seed, sizeof(seed)), record + 4, size - 4);
+	return crc32c(0, seed, sizeof(seed));
+}
+
+static uint32_t record_crc(const uint8_t *record, uint32_t size, uint32_t data_crc)
+{
+	return crc32c(meta_crc_seed(data_crc), record + 4, size - 4);
 }
 
 void meta_put(uint8_t *out, uint32_t size, const struct engine_batch *batch, uint32_t first, uint32_t count,
@@ -239,14 +244,6 @@ static bool take_props(struct engine_span list, struct engine_props *props, stru
 	return true;
 }
 
-int meta_check_crc(const uint8_t *record, uint32_t size, uint32_t data_crc)
-{
-	if (size < META_FIXED || bytes_get32(record + 4) != size ||
-	    bytes_get32(record) != record_crc(record, size, data_crc))
-		return -EBADMSG;
-	return 0;
-}
-
 /* Lengths must add up to the data, delimiters included. */
 static bool check_lengths(const uint8_t **cursor, const uint8_t *end, uint32_t count, uint32_t data_length)
 {
@@ -267,7 +264,8 @@ int meta_check(const uint8_t *record, uint32_t size, uint32_t count, uint32_t da
 	struct meta_shape shape = { 0 };
 	struct engine_span span;
 
-	if (meta_check_crc(record, size, data_crc))
+	if (size < META_FIXED || bytes_get32(record + 4) != size ||
+	    bytes_get32(record) != record_crc(record, size, data_crc))
 		return -EBADMSG;
 	shape.flags = record[8];
 	if (shape.flags & ~(META_LENGTHS | META_PROPS | META_KEY))

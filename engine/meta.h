@@ -56,8 +56,8 @@ struct meta_shape {
 int meta_check(const uint8_t *record, uint32_t size, uint32_t count, uint32_t data_length, uint32_t data_crc,
     struct meta_shape *ret_shape);
 
-/* Only the CRC and the length: all that recovery asks. EBADMSG. */
-int meta_check_crc(const uint8_t *record, uint32_t size, uint32_t data_crc);
+/* The CRC to continue with over bytes 4 to the end of a record; for who reads one piece by piece. */
+uint32_t meta_crc_seed(uint32_t data_crc);
 
 /*
  * Takes apart a record that meta_check found right. lengths (count; if META_LENGTHS), props (count; if META_PROPS or

@@ -22,11 +22,11 @@
 struct plog;
 
 struct plog_options {
-	int logs_dirfd;                          /* the store's logs/ directory; borrowed, must outlive the plog */
+	int logs_dirfd; /* the store's logs/ directory; borrowed, must outlive the plog */
 	uint64_t id;
 	uint8_t store_uuid[16];
 	bool read_only;
-	struct engine_notify notify;             /* damage found, what recovery cut */
+	struct engine_notify notify; /* damage found, what recovery cut */
 };
 
 /* Makes the directory and an empty first segment that starts at offset 0; durable on return. */
@@ -54,10 +54,12 @@ void plog_release_files(struct plog *plog);
  * ids, 0 if the log has none.
  * ENOSPC, EIO (nothing was appended), EROFS (read-only, or failed by an earlier sync).
  */
-int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes, uint64_t *ret_offset);
+int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
+    uint64_t *ret_offset);
 
 /* As partition_read, partition_pread, partition_find_time and partition_stat of engine.h. view->partition is not set. */
-int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch, struct engine_view *ret_view);
+int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
+    struct engine_view *ret_view);
 ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size);
 int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset);
 void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat);

@@ -1,0 +1,111 @@
+/*
+ * plog_internal - what the files of a partition log share: its state, the lock over it, and its list of segments.
+ *
+ *   plog.c           life: create, close, destroy; the figures
+ *   plog_recover.c   opening, and what a crash left
+ *   plog_segments.c  the list: finding, loading, pinning, rolling
+ *   plog_append.c    a batch comes in
+ *   plog_sync.c      and reaches the disk
+ *   plog_read.c      a batch, or bytes, or a time are looked for
+ *   plog_trim.c      the front goes: purge and retention
+ *
+ * Locks: trim_mutex, then mutex. mutex guards everything in struct plog and its segments; it is held over writes of an
+ * append and over the opening of files, never over a sync of data or the reading of it. Who uses a segment outside of the
+ * mutex pins it: its files stay open and its memory stays, even if it is trimmed away meanwhile.
+ */
+#ifndef MQFS_PLOG_INTERNAL_H
+#define MQFS_PLOG_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/limits.h"
+#include "engine/plog.h"
+#include "engine/segment.h"
+
+#define PLOG_NAME_SIZE 17u
+#define PLOG_START_NAME "start"
+
+struct plog {
+	struct plog_options options; /* never changes */
+	uint64_t token;              /* never changes: who this is, in a reader's block */
+	pthread_mutex_t trim_mutex;  /* the file `start`, and who removes segments */
+	pthread_mutex_t mutex;       /* all below */
+	int dirfd;                   /* -1: closed */
+	struct segment **segments;   /* ascending; at least one, the last is the active one */
+	size_t count, room;
+	struct segment *kept[LIMIT_OPEN_SEALED]; /* not the active one: their files stay open for the next reader */
+	uint32_t kept_next;
+	uint32_t frozen;         /* entries of the active segment that a sync covers or may cover */
+	struct index_entry last; /* of the active segment; count 0: none, or not readable */
+	uint64_t start_offset, start_pos;
+	uint64_t end_offset;
+	uint64_t synced;
+	int64_t mtime_ms;
+	bool failed;      /* a sync failed: final */
+	bool repair;      /* an append failed and may have left bytes behind the end */
+	uint64_t *damage; /* first offsets of what was reported as damaged */
+	uint32_t damage_count;
+};
+
+/* ---- plog.c ---- */
+
+void plog_name(char out[PLOG_NAME_SIZE], uint64_t id);
+int plog_open_dir(const struct plog_options *options); /* a new descriptor, or negative errno */
+void plog_free(struct plog *plog);
+void plog_notify(const struct plog *plog, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- plog_segments.c; all with mutex, or before the log is known to others ---- */
+
+int plog_dir(struct plog *plog); /* the log's own descriptor of its directory, or negative errno */
+
+static inline struct segment *plog_active(const struct plog *plog)
+{
+	return plog->segments[plog->count - 1];
+}
+
+static inline uint64_t plog_end_pos(const struct plog *plog)
+{
+	return plog_active(plog)->base_pos + plog_active(plog)->data_end;
+}
+
+int plog_push(struct plog *plog, struct segment *segment);
+size_t plog_find(const struct plog *plog, uint64_t offset); /* the segment offset is in, or would be */
+int plog_find_pos(struct plog *plog, uint64_t pos, size_t *ret_i);
+
+/* One past the last offset of segment i. */
+uint64_t plog_segment_end(const struct plog *plog, size_t i);
+
+/* Reads the front of segment i, unless that was done; ret_mark (may be NULL) makes it read again. */
+int plog_load(struct plog *plog, size_t i, struct index_mark *ret_mark);
+
+/* A reader for segment i that is valid as long as the mutex is held. Loads it and opens its files. */
+int plog_reader(struct plog *plog, size_t i, struct segment_reader *ret_reader);
+
+/* The same, valid until plog_unpin. */
+int plog_pin(struct plog *plog, size_t i, struct segment_reader *ret_reader);
+void plog_unpin(struct plog *plog, struct segment *segment);
+
+/* Ends the active segment and starts one at this offset and position; durable but for the data of the old one. */
+int plog_roll(struct plog *plog, uint64_t base, uint64_t base_pos);
+
+/* Takes the first n segments out of the list; their files are the caller's to remove. Never the active one. */
+void plog_detach(struct plog *plog, size_t n);
+void plog_forget(struct plog *plog, struct segment *segment); /* closes its files, frees it when it is not pinned */
+
+/* Time of the last message of segment i, or when it was made if that cannot be read. */
+int64_t plog_last_ms(struct plog *plog, size_t i);
+
+/* Brings the files behind the end back in order, if a failed append left that to do. */
+int plog_repair(struct plog *plog);
+
+/* ---- plog_read.c ---- */
+
+/* Position of offset (start <= offset <= end): of its message, or in a damaged batch of where that begins. Without mutex. */
+int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
+
+/* ---- plog_trim.c ---- */
+
+/* Removes the files of a segment and tells if that failed. Without mutex. */
+void plog_unlink_segment(const struct plog *plog, int dirfd, uint64_t base);
+
+#endif

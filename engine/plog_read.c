@@ -1,0 +1,439 @@
+/*
+ * plog_read - batches, bytes and times are looked for.
+ *
+ * A read finds its segment under the mutex, pins it and does the rest outside: one pread per entry looked at, one for the
+ * data of the batch, one for its meta. The whole batch is read and checked, even for one message of it, and left in the
+ * reader's block (plog_block.h): the next message costs no system call, and the next batch is looked for in the slot after
+ * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message.
+ *
+ * Damage costs the batch it is in: the reader gets EIO and learns what to go past, and it is reported once.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/crc32c.h"
+#include "engine/io.h"
+#include "engine/meta.h"
+#include "engine/plog_block.h"
+#include "engine/plog_internal.h"
+
+/* What a reader's block holds: this, and behind it data, meta, lengths, properties, headers. */
+struct cached {
+	struct index_entry entry;
+	uint64_t segment_base;
+	uint32_t slot;
+	const char *data;
+	const uint32_t *lengths;
+	const struct engine_props *props; /* NULL: no message has any */
+};
+
+/* Where in the block things are. */
+struct layout {
+	size_t data, meta, lengths, props, headers, size;
+};
+
+static size_t aligned(size_t size)
+{
+	return (size + 15) & ~(size_t)15;
+}
+
+static struct layout lay_out(const struct index_entry *entry, const struct meta_shape *shape)
+{
+	struct layout at;
+	bool props = shape->flags & (META_PROPS | META_KEY);
+
+	at.data = aligned(sizeof(struct cached));
+	at.meta = at.data + entry->length;
+	at.lengths = aligned(at.meta + entry->meta_len);
+	at.props = aligned(at.lengths + entry->count * sizeof(uint32_t));
+	at.headers = aligned(at.props + (props ? entry->count * sizeof(struct engine_props) : 0));
+	at.size = at.headers + shape->header_count * sizeof(struct engine_header);
+	return at;
+}
+
+/* Lengths of payloads without newlines. EBADMSG: there are not count of them. */
+static int find_lengths(const char *data, uint32_t size, uint32_t count, uint32_t *lengths)
+{
+	const char *p = data, *end = data + size;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const char *newline = p < end ? memchr(p, '\n', (size_t)(end - p)) : NULL;
+
+		if (!newline)
+			return -EBADMSG;
+		lengths[i] = (uint32_t)(newline - p);
+		p = newline + 1;
+	}
+	return p == end ? 0 : -EBADMSG;
+}
+
+/* Reads data and meta of entry to their places in block and checks them. EBADMSG. */
+static int read_whole(const struct segment_reader *reader, const struct index_entry *entry, char *block,
+    const struct layout *at, struct meta_shape *ret_shape)
+{
+	if (io_pread_all(reader->data_fd, block + at->data, entry->length, entry->pos) ||
+	    crc32c(0, block + at->data, entry->length) != entry->data_crc)
+		return -EBADMSG;
+	if (entry->meta_len == 0)
+		return 0;
+	if (io_pread_all(reader->meta_fd, block + at->meta, entry->meta_len, entry->meta_pos))
+		return -EBADMSG;
+	return meta_check((const uint8_t *)block + at->meta, entry->meta_len, entry->count, entry->length,
+	    entry->data_crc, ret_shape);
+}
+
+/* Fetches the batch of entry into the scratch. EBADMSG: damaged; ENOMEM. */
+static int fetch(const struct segment_reader *reader, const struct index_entry *entry, struct engine_scratch *scratch,
+    struct cached **ret_cached)
+{
+	struct meta_shape shape = { 0 };
+	struct layout at = lay_out(entry, &shape);
+	char *block = plog_block_begin(scratch, at.size);
+	struct cached *cached;
+	int rc;
+
+	if (!block)
+		return -ENOMEM;
+	rc = read_whole(reader, entry, block, &at, &shape);
+	if (rc)
+		return rc;
+	at = lay_out(entry, &shape);
+	block = plog_block_grow(scratch, at.size);
+	if (!block)
+		return -ENOMEM;
+	cached = (struct cached *)block;
+	*cached = (struct cached){ .entry = *entry, .data = block + at.data };
+	cached->lengths = (uint32_t *)(block + at.lengths);
+	if (shape.flags & (META_PROPS | META_KEY))
+		cached->props = (struct engine_props *)(block + at.props);
+	if (shape.flags)
+		meta_get((uint8_t *)block + at.meta, entry->meta_len, entry->count, entry->ts_ms,
+		    (uint32_t *)(block + at.lengths), (struct engine_props *)(block + at.props),
+		    (struct engine_header *)(block + at.headers));
+	if (!(shape.flags & META_LENGTHS))
+		rc = find_lengths(cached->data, entry->length, entry->count, (uint32_t *)(block + at.lengths));
+	*ret_cached = cached;
+	return rc;
+}
+
+static void give_view(const struct cached *cached, uint64_t offset, uint32_t max_count, struct engine_view *ret_view)
+{
+	uint32_t skip = (uint32_t)(offset - cached->entry.base_offset), count = cached->entry.count - skip;
+	size_t pos = skip, len;
+
+	for (uint32_t i = 0; i < skip; i++)
+		pos += cached->lengths[i];
+	len = cached->entry.length - pos;
+	if (count > max_count) {
+		count = max_count;
+		len = count;
+		for (uint32_t i = 0; i < count; i++)
+			len += cached->lengths[skip + i];
+	}
+	ret_view->offset = offset;
+	ret_view->batch = (struct engine_batch){
+		.data = cached->data + pos,
+		.len = len,
+		.count = count,
+		.lengths = cached->lengths + skip,
+		.props = cached->props ? cached->props + skip : NULL,
+		.cred = cached->entry.cred,
+		.ts_ms = cached->entry.ts_ms,
+	};
+}
+
+/* Whether damage that begins at offset has not been reported yet. mutex. */
+static bool is_new_damage(struct plog *plog, uint64_t offset)
+{
+	uint64_t *damage;
+
+	for (uint32_t i = 0; i < plog->damage_count; i++)
+		if (plog->damage[i] == offset)
+			return false;
+	if (plog->damage_count >= LIMIT_DAMAGE_REPORTS)
+		return false;
+	damage = realloc(plog->damage, (plog->damage_count + 1) * sizeof(*damage));
+	if (!damage)
+		return false;
+	plog->damage = damage;
+	damage[plog->damage_count++] = offset;
+	return true;
+}
+
+static void report(struct plog *plog, const struct segment_lost *lost)
+{
+	bool tell;
+
+	pthread_mutex_lock(&plog->mutex);
+	tell = is_new_damage(plog, lost->from);
+	pthread_mutex_unlock(&plog->mutex);
+	if (tell)
+		plog_notify(plog, EIO, "messages %" PRIu64 " to %" PRIu64 " are damaged and cannot be read", lost->from,
+		    lost->to - 1);
+}
+
+static int give_damage(
+    struct plog *plog, const struct segment_lost *lost, uint64_t offset, struct engine_view *ret_view)
+{
+	uint64_t count = lost->to - offset;
+
+	report(plog, lost);
+	ret_view->offset = offset;
+	ret_view->batch = (struct engine_batch){ .count = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX };
+	return -EIO;
+}
+
+/* An error of pinning that is one of the moment, not of the files. */
+static bool is_passing(int rc)
+{
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
+}
+
+/* The batch offset is in, from the disk. EBADMSG: *ret_lost is what is damaged. */
+static int find_and_fetch(const struct segment_reader *reader, uint64_t offset, uint32_t hint,
+    struct engine_scratch *scratch, struct cached **ret_cached, struct segment_lost *ret_lost)
+{
+	struct index_entry entry;
+	uint32_t slot;
+	int rc = segment_locate(reader, offset, hint, &slot, &entry, ret_lost);
+
+	if (rc)
+		return rc;
+	rc = fetch(reader, &entry, scratch, ret_cached);
+	if (rc) {
+		*ret_lost = (struct segment_lost){ entry.base_offset, entry.base_offset + entry.count, entry.pos };
+		return rc;
+	}
+	(*ret_cached)->slot = slot;
+	(*ret_cached)->segment_base = reader->base;
+	return 0;
+}
+
+/* Pins the segment of offset, which must be within the log. EBADMSG as above. */
+static int pin_for(struct plog *plog, uint64_t offset, struct segment_reader *ret_reader, struct segment_lost *ret_lost)
+{
+	size_t i = plog_find(plog, offset);
+	int rc = plog_pin(plog, i, ret_reader);
+
+	if (!rc || is_passing(rc))
+		return rc;
+	*ret_lost = (struct segment_lost){ .from = plog->segments[i]->base, .to = plog_segment_end(plog, i) };
+	return -EBADMSG;
+}
+
+static void unpin(struct plog *plog, struct segment *segment)
+{
+	pthread_mutex_lock(&plog->mutex);
+	plog_unpin(plog, segment);
+	pthread_mutex_unlock(&plog->mutex);
+}
+
+int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
+    struct engine_view *ret_view)
+{
+	struct cached *cached = plog_block_get(scratch, plog->token);
+	struct segment_reader reader = { 0 };
+	struct segment_lost lost;
+	uint32_t hint = UINT32_MAX;
+	bool have = cached && index_covers(&cached->entry, offset);
+	int rc = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	if (offset < plog->start_offset)
+		rc = -ESTALE;
+	else if (offset >= plog->end_offset)
+		rc = -ENODATA;
+	else if (!have)
+		rc = pin_for(plog, offset, &reader, &lost);
+	pthread_mutex_unlock(&plog->mutex);
+	if (rc == -EBADMSG)
+		return give_damage(plog, &lost, offset, ret_view);
+	if (rc)
+		return rc;
+	if (!have) {
+		if (cached && cached->segment_base == reader.base)
+			hint = cached->slot + 1;
+		rc = find_and_fetch(&reader, offset, hint, scratch, &cached, &lost);
+		unpin(plog, reader.segment);
+		if (rc == -EBADMSG)
+			return give_damage(plog, &lost, offset, ret_view);
+		if (rc)
+			return rc;
+		plog_block_own(scratch, plog->token);
+	}
+	give_view(cached, offset, max_count, ret_view);
+	return 0;
+}
+
+int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
+{
+	struct engine_scratch scratch = { 0 };
+	struct segment_reader reader;
+	struct segment_lost lost = { 0 };
+	struct cached *cached;
+	uint64_t pos = 0;
+	int rc;
+
+	pthread_mutex_lock(&plog->mutex);
+	if (offset == plog->end_offset) {
+		*ret_pos = plog_end_pos(plog);
+		pthread_mutex_unlock(&plog->mutex);
+		return 0;
+	}
+	rc = plog_pin(plog, plog_find(plog, offset), &reader);
+	pthread_mutex_unlock(&plog->mutex);
+	if (rc)
+		return is_passing(rc) ? rc : -EIO;
+	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, UINT32_MAX, &scratch, &cached, &lost);
+	if (rc == -EBADMSG) {
+		pos = lost.pos;
+		rc = 0;
+	} else if (!rc && offset != reader.base) {
+		struct engine_view view;
+
+		give_view(cached, offset, 1, &view);
+		pos = cached->entry.pos + (uint64_t)(view.batch.data - cached->data);
+	}
+	free(scratch.mem);
+	unpin(plog, reader.segment);
+	if (!rc)
+		*ret_pos = reader.base_pos + pos;
+	return rc;
+}
+
+int plog_pos_of(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
+{
+	uint64_t start, start_pos, end;
+
+	pthread_mutex_lock(&plog->mutex);
+	start = plog->start_offset;
+	start_pos = plog->start_pos;
+	end = plog->end_offset;
+	pthread_mutex_unlock(&plog->mutex);
+	if (offset < start)
+		return -ESTALE;
+	if (offset > end)
+		return -ERANGE;
+	if (offset > start)
+		return plog_position(plog, offset, ret_pos);
+	*ret_pos = start_pos;
+	return 0;
+}
+
+/* Reads within one segment: what is there between pos and end, at most size. mutex is released meanwhile. */
+static ssize_t pread_segment(struct plog *plog, uint64_t pos, uint64_t end, void *buf, size_t size)
+{
+	struct segment_reader reader;
+	ssize_t n;
+	size_t i;
+	int rc;
+
+	if (pos < plog->start_pos)
+		return -ESTALE;
+	rc = plog_find_pos(plog, pos, &i);
+	if (!rc && i + 1 < plog->count) {
+		rc = plog_load(plog, i + 1, NULL);
+		end = plog->segments[i + 1]->base_pos;
+	}
+	if (!rc)
+		rc = plog_pin(plog, i, &reader);
+	if (rc)
+		return is_passing(rc) ? rc : -EIO;
+	if (size > end - pos)
+		size = (size_t)(end - pos);
+	pthread_mutex_unlock(&plog->mutex);
+	do
+		n = pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
+	while (n < 0 && errno == EINTR);
+	pthread_mutex_lock(&plog->mutex);
+	plog_unpin(plog, reader.segment);
+	return n > 0 ? n : -EIO; /* there must be something */
+}
+
+ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size)
+{
+	uint64_t end;
+	size_t done = 0;
+	ssize_t n = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	end = plog_end_pos(plog);
+	if (size > SSIZE_MAX)
+		size = SSIZE_MAX;
+	if (pos < plog->start_pos)
+		n = -ESTALE;
+	if (pos < end && size > end - pos)
+		size = (size_t)(end - pos);
+	while (n >= 0 && pos + done < end && done < size) {
+		n = pread_segment(plog, pos + done, end, (char *)buf + done, size - done);
+		if (n > 0)
+			done += (size_t)n;
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return done > 0 ? (ssize_t)done : n;
+}
+
+static bool is_earlier(const struct index_entry *entry, uint64_t ts_ms)
+{
+	return entry->ts_ms < (int64_t)ts_ms;
+}
+
+/* The first entry of segment i that can be read. ENOENT if there is none. */
+static int first_entry(struct plog *plog, size_t i, struct index_entry *ret_entry)
+{
+	struct segment_reader reader;
+	int rc = plog_reader(plog, i, &reader);
+
+	for (uint32_t slot = 0; !rc && slot < reader.slots; slot++)
+		if (!segment_read_entry(&reader, slot, ret_entry))
+			return 0;
+	return is_passing(rc) ? rc : -ENOENT;
+}
+
+/* How many segments begin before ts_ms; those that cannot be read go with the one after them. */
+static int count_earlier(struct plog *plog, int64_t ts_ms, size_t *ret_count)
+{
+	size_t low = 0, high = plog->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2, i = middle;
+		struct index_entry entry;
+		int rc = -ENOENT;
+
+		while (i < high && (rc = first_entry(plog, i, &entry)) == -ENOENT)
+			i++;
+		if (rc && rc != -ENOENT)
+			return rc;
+		if (i < high && entry.ts_ms < ts_ms)
+			low = i + 1;
+		else
+			high = middle;
+	}
+	*ret_count = low;
+	return 0;
+}
+
+int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset)
+{
+	struct segment_reader reader;
+	struct index_entry entry;
+	uint64_t offset = 0;
+	uint32_t slot;
+	size_t count;
+	int rc;
+
+	pthread_mutex_lock(&plog->mutex);
+	rc = count_earlier(plog, ts_ms, &count);
+	if (!rc && count > 0)
+		rc = plog_reader(plog, count - 1, &reader);
+	if (!rc && count > 0 && !segment_search(&reader, is_earlier, (uint64_t)ts_ms, &slot, &entry))
+		offset = entry.base_offset + entry.count;
+	if (!rc)
+		*ret_offset = offset > plog->start_offset ? offset : plog->start_offset;
+	pthread_mutex_unlock(&plog->mutex);
+	return rc && !is_passing(rc) ? -EIO : rc;
+}

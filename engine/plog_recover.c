@@ -1,0 +1,523 @@
+/*
+ * plog_recover - opening a log, and what a crash or a damaged disk left of it.
+ *
+ * The names of the index files say which segments there are and at which offsets they begin. Only the last needs to be
+ * looked at, and those before it that had been rolled but not synced: their tails are checked (segment_check.c).
+ *   - The last one is cut at its first entry that is not whole.
+ *   - If one before it is torn and nothing after it was ever synced, that is the power cut: the log ends there. If something
+ *     after it was synced, then so had it been: it is damaged, and readers will be told batch by batch.
+ *   - A last segment whose front cannot be read and that has no entry was just being made: it goes. Its data, should there
+ *     be any, has lost its index; it is not ours to throw away, and is set aside as BASE.lost.
+ *   - Entries that had been synced are missing at the end of the index: their offsets must not be given again, so the log
+ *     goes on in a new segment at the offset the mark tells. Likewise if `start` is beyond the end.
+ *
+ * Leftovers of a trim that was under way (segments below `start`, data files without index) are removed.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/io.h"
+#include "engine/plog_internal.h"
+
+#define TOKEN_MAGIC 0xc3b1f8625d9e0a00u /* nothing that chance or another engine would put there */
+
+/* ------------------------------------------------------------------------------------- what is there */
+
+/* Offsets named by files of one kind, ascending after sort(). */
+struct bases {
+	uint64_t *list;
+	size_t count, room;
+};
+
+static int add_base(struct bases *bases, uint64_t base)
+{
+	if (bases->count == bases->room) {
+		size_t room = bases->room ? bases->room * 2 : 8;
+		uint64_t *list = realloc(bases->list, room * sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		bases->list = list;
+		bases->room = room;
+	}
+	bases->list[bases->count++] = base;
+	return 0;
+}
+
+static int compare_bases(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+/* The offset in a name of 20 digits, a dot and this suffix. */
+static bool parse_name(const char *name, const char *suffix, uint64_t *ret_base)
+{
+	uint64_t base = 0;
+
+	for (int i = 0; i < 20; i++) {
+		if (name[i] < '0' || name[i] > '9' || base > (uint64_t)INT64_MAX / 10)
+			return false;
+		base = base * 10 + (uint64_t)(name[i] - '0');
+	}
+	if (name[20] != '.' || strcmp(name + 21, suffix) || base > INT64_MAX)
+		return false;
+	*ret_base = base;
+	return true;
+}
+
+static int list_dir(int dirfd, struct bases *indexes, struct bases *datas)
+{
+	int rc = 0, fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	uint64_t base;
+
+	if (!dir) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	errno = 0;
+	while (!rc && (entry = readdir(dir))) {
+		if (parse_name(entry->d_name, "index", &base))
+			rc = add_base(indexes, base);
+		else if (parse_name(entry->d_name, "data", &base))
+			rc = add_base(datas, base);
+		errno = 0;
+	}
+	if (!rc && errno)
+		rc = -errno;
+	closedir(dir);
+	return rc;
+}
+
+/* Data files before the first or after the last segment are what a removal or a creation left. */
+static int add_strays(struct bases *strays, const struct bases *indexes, const struct bases *datas)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < datas->count && !rc; i++)
+		if (datas->list[i] < indexes->list[0] || datas->list[i] > indexes->list[indexes->count - 1])
+			rc = add_base(strays, datas->list[i]);
+	return rc;
+}
+
+/* Fills the list of segments; what is to be removed goes to strays. */
+static int find_segments(struct plog *plog, struct bases *strays)
+{
+	struct bases indexes = { 0 }, datas = { 0 };
+	int rc = list_dir(plog->dirfd, &indexes, &datas);
+
+	if (!rc && indexes.count == 0)
+		rc = engine_explain(-EUCLEAN, "log %016" PRIx64 " has no segment", plog->options.id);
+	if (!rc) {
+		qsort(indexes.list, indexes.count, sizeof(*indexes.list), compare_bases);
+		rc = add_strays(strays, &indexes, &datas);
+	}
+	for (size_t i = 0; i < indexes.count && !rc; i++) {
+		struct segment *segment = segment_new(indexes.list[i]);
+
+		rc = segment ? plog_push(plog, segment) : -ENOMEM;
+		if (rc)
+			segment_free(segment);
+	}
+	free(indexes.list);
+	free(datas.list);
+	return rc;
+}
+
+/* `start`, if there is one. A damaged one is reported and ignored: then what had been purged may come back. */
+static int read_start(struct plog *plog)
+{
+	uint8_t bytes[INDEX_SLOT];
+	struct index_start start;
+	int rc, fd = openat(plog->dirfd, PLOG_START_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	rc = io_pread_all(fd, bytes, sizeof(bytes), 0);
+	close(fd);
+	if (!rc)
+		rc = index_get_start(bytes, &start);
+	if (rc == -EUCLEAN)
+		return engine_explain(-EUCLEAN, "log %016" PRIx64 " is of a newer format", plog->options.id);
+	if (rc || start.offset > INT64_MAX) {
+		plog_notify(plog, EIO, "the file that says where it begins is damaged; it begins at its first segment");
+		return 0;
+	}
+	if (memcmp(start.uuid, plog->options.store_uuid, sizeof(start.uuid)) || start.log_id != plog->options.id)
+		return engine_explain(
+		    -EUCLEAN, "log %016" PRIx64 ": its start is that of another log", plog->options.id);
+	plog->start_offset = start.offset;
+	plog->start_pos = start.pos;
+	return 0;
+}
+
+static void drop_below_start(struct plog *plog)
+{
+	size_t n = 0;
+
+	for (; n + 1 < plog->count && plog->segments[n + 1]->base <= plog->start_offset; n++)
+		if (!plog->options.read_only)
+			plog_unlink_segment(plog, plog->dirfd, plog->segments[n]->base);
+	if (n > 0)
+		plog_detach(plog, n);
+}
+
+/* ------------------------------------------------------------------------------------- the last one */
+
+static off_t file_size(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && !fstat(fd, &st) ? st.st_size : 0;
+}
+
+/* Takes the last segment, whose front is lost, out of the log. */
+static int drop_last(struct plog *plog, bool keep_data)
+{
+	struct segment *segment = plog_active(plog);
+	char data[SEGMENT_NAME_SIZE], lost[SEGMENT_NAME_SIZE];
+	int rc = 0;
+
+	segment_name(data, segment->base, "data");
+	segment_name(lost, segment->base, "lost");
+	if (!plog->options.read_only && keep_data)
+		rc = io->rename(plog->dirfd, data, plog->dirfd, lost);
+	if (!plog->options.read_only && !rc)
+		rc = segment_unlink(segment->base, plog->dirfd);
+	if (!plog->options.read_only && !rc)
+		rc = io->fsync(plog->dirfd);
+	if (rc)
+		return rc;
+	if (keep_data)
+		plog_notify(plog, EIO, "the index of segment %020" PRIu64 " is lost; its data is kept in %s",
+		    segment->base, lost);
+	plog->count--;
+	segment_free(segment);
+	return 0;
+}
+
+static bool has_entry(const struct segment *segment)
+{
+	struct segment_reader reader = {
+		.index_fd = segment->index_fd, .base = segment->base, .end_offset = UINT64_MAX
+	};
+	struct index_entry entry;
+	uint32_t slot;
+
+	reader.slots = segment->slots;
+	return segment->slots > 0 && !segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry);
+}
+
+/* The only segment was dropped: an empty one takes its place. */
+static int remake(struct plog *plog, const struct segment_home *home, uint64_t base)
+{
+	uint64_t base_pos = base == plog->start_offset ? plog->start_pos : 0;
+	struct segment *segment = segment_new(base);
+	int rc = segment ? segment_create(segment, home, base_pos, clock_wall_ms()) : -ENOMEM;
+
+	if (!rc)
+		rc = io->fsync(home->dirfd);
+	if (!rc)
+		rc = plog_push(plog, segment);
+	if (rc)
+		segment_free(segment);
+	return rc;
+}
+
+/* Drops last segments that were just being made. Also finds out whether this is a log of this store at all. */
+static int drop_unborn(struct plog *plog)
+{
+	const struct segment_home home = {
+		.dirfd = plog->dirfd, .log_id = plog->options.id, .uuid = plog->options.store_uuid
+	};
+	bool read_only = plog->options.read_only;
+
+	for (;;) {
+		struct segment *last = plog_active(plog);
+		uint64_t base = last->base;
+		struct index_mark mark;
+		int rc = segment_open_files(last, plog->dirfd, !read_only);
+
+		if (!rc)
+			rc = segment_load(last, &home, &mark);
+		if (rc != -EBADMSG)
+			return rc;
+		if (has_entry(last) || (plog->count == 1 && read_only))
+			return 0;
+		rc = drop_last(plog, file_size(last->data_fd) > 0);
+		if (!rc && plog->count == 0)
+			return remake(plog, &home, base);
+		if (rc)
+			return rc;
+	}
+}
+
+/* --------------------------------------------------------------------------------------- the tail */
+
+/* The first segment whose end may not have been synced. */
+static int find_unsynced(struct plog *plog, size_t *ret_i)
+{
+	size_t i = plog->count - 1;
+	struct index_mark mark;
+
+	for (; i > 0; i--) {
+		int rc = plog_load(plog, i - 1, &mark);
+
+		if (rc)
+			return rc;
+		if (mark.end_offset == plog->segments[i]->base)
+			break;
+	}
+	*ret_i = i;
+	return 0;
+}
+
+/* Whether something of the segments from i on was ever synced. */
+static bool was_synced(struct plog *plog, size_t i)
+{
+	struct index_mark mark;
+
+	for (; i < plog->count; i++)
+		if (!plog_load(plog, i, &mark) && mark.end_offset > plog->segments[i]->base)
+			return true;
+	return false;
+}
+
+/* The log ends in segment i: what comes after it goes. */
+static int drop_after(struct plog *plog, size_t i)
+{
+	size_t n = plog->count - 1 - i;
+
+	if (n == 0)
+		return 0;
+	for (; plog->count - 1 > i; plog->count--) {
+		struct segment *segment = plog_active(plog);
+		int rc = plog->options.read_only ? 0 : segment_unlink(segment->base, plog->dirfd);
+
+		if (rc)
+			return rc;
+		segment_free(segment);
+	}
+	plog_notify(plog, 0, "dropped %zu segments that a crash left behind a torn one", n);
+	return plog->options.read_only ? 0 : io->fsync(plog->dirfd);
+}
+
+/* So that what is cut off does not come back behind what is appended from now on. */
+static int truncate_durably(struct segment *segment)
+{
+	int rc = segment_truncate(segment);
+
+	if (!rc)
+		rc = io->fdatasync(segment->index_fd);
+	if (!rc && segment->data_fd >= 0)
+		rc = io->fdatasync(segment->data_fd);
+	if (!rc && segment->meta_fd >= 0)
+		rc = io->fdatasync(segment->meta_fd);
+	return rc;
+}
+
+/* Cuts the last segment to what is whole of it and says what that costs. */
+static int cut(struct plog *plog, const struct segment_whole *whole)
+{
+	struct segment *active = plog_active(plog);
+	off_t index_end = (off_t)INDEX_FIRST + (off_t)whole->slots * INDEX_SLOT, over = 0, size;
+	uint32_t entries = active->slots - whole->slots;
+	bool differs = file_size(active->index_fd) > index_end;
+
+	size = file_size(active->data_fd);
+	over = size > whole->data_end ? size - whole->data_end : 0;
+	differs = differs || over > 0 || file_size(active->meta_fd) > whole->meta_end;
+	active->slots = whole->slots;
+	active->data_end = whole->data_end;
+	active->meta_end = whole->meta_end;
+	plog->end_offset = whole->end_offset;
+	if (!differs)
+		return 0;
+	plog_notify(plog, 0,
+	    "cut %" PRIu32 " batches and %jd bytes that a crash left unfinished behind offset %" PRIu64, entries,
+	    (intmax_t)over, whole->end_offset);
+	return plog->options.read_only ? 0 : truncate_durably(active);
+}
+
+/* Looks at segments i to the last, all of which may be torn. */
+static int recover_tail(struct plog *plog, size_t i, bool *ret_short)
+{
+	struct segment_whole whole;
+	struct index_mark mark;
+	int rc;
+
+	for (;; i++) {
+		struct segment *segment = plog->segments[i];
+
+		rc = plog_load(plog, i, &mark);
+		if (!rc)
+			rc = segment_open_files(segment, plog->dirfd, !plog->options.read_only);
+		if (!rc)
+			rc = segment_check(segment, &mark, &whole);
+		if (rc)
+			return rc;
+		if (plog->synced == segment->base)
+			plog->synced = mark.end_offset;
+		if (i + 1 == plog->count)
+			break;
+		segment->data_end = whole.data_end;
+		segment->meta_end = whole.meta_end;
+		if (whole.end_offset == plog->segments[i + 1]->base)
+			continue;
+		if (!was_synced(plog, i + 1))
+			break;
+		plog->synced = plog->segments[i + 1]->base;
+	}
+	rc = drop_after(plog, i);
+	if (!rc)
+		rc = cut(plog, &whole);
+	*ret_short = whole.short_index;
+	return rc;
+}
+
+/* ------------------------------------------------------------------------------------------ opening */
+
+/* What is known of the active segment from its last entry; and the time of the last message there is. */
+static int load_last(struct plog *plog)
+{
+	struct segment_reader reader;
+	int rc = plog_reader(plog, plog->count - 1, &reader);
+
+	if (rc)
+		return rc;
+	if (reader.slots > 0 && segment_read_entry(&reader, reader.slots - 1, &plog->last))
+		plog->last = (struct index_entry){ 0 };
+	plog->frozen = reader.slots;
+	plog->mtime_ms = plog_last_ms(plog, plog->count - 1);
+	if (reader.slots == 0 && plog->count > 1)
+		plog->mtime_ms = plog_last_ms(plog, plog->count - 2);
+	return 0;
+}
+
+/* A data file that somebody removed: its messages are lost, but new ones need a file to go to. */
+static int ensure_data(struct plog *plog)
+{
+	struct segment *active = plog_active(plog);
+	char name[SEGMENT_NAME_SIZE];
+	int fd;
+
+	if (active->data_fd >= 0 || plog->options.read_only)
+		return 0;
+	segment_name(name, active->base, "data");
+	fd = io->open(plog->dirfd, name, O_RDWR | O_CREAT, 0600);
+	if (fd < 0)
+		return fd;
+	active->data_fd = fd;
+	plog_notify(plog, EIO, "the data of segment %020" PRIu64 " is lost", active->base);
+	return io->fsync(plog->dirfd);
+}
+
+/* Where the log begins, now that its end is known. */
+static int settle_start(struct plog *plog)
+{
+	int rc;
+
+	if (plog->start_offset > plog->end_offset) {
+		if (plog->options.read_only) {
+			plog->start_offset = plog->end_offset;
+			plog->start_pos = plog_end_pos(plog);
+			return 0;
+		}
+		rc = plog_roll(plog, plog->start_offset, plog->start_pos);
+		plog->synced = plog->start_offset;
+		if (!rc)
+			drop_below_start(plog);
+		return rc;
+	}
+	if (plog->segments[0]->base < plog->start_offset)
+		return 0;
+	rc = plog_load(plog, 0, NULL);
+	plog->start_offset = plog->segments[0]->base;
+	plog->start_pos = plog->segments[0]->base_pos;
+	return rc;
+}
+
+static int recover(struct plog *plog, const struct bases *strays)
+{
+	size_t unsynced = 0;
+	bool is_short = false;
+	int rc = drop_unborn(plog);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < strays->count && !plog->options.read_only; i++)
+		plog_unlink_segment(plog, plog->dirfd, strays->list[i]);
+	drop_below_start(plog);
+	rc = find_unsynced(plog, &unsynced);
+	if (rc)
+		return rc;
+	plog->synced = plog->segments[unsynced]->base;
+	rc = recover_tail(plog, unsynced, &is_short);
+	if (!rc)
+		rc = ensure_data(plog);
+	if (!rc && is_short) {
+		plog_notify(
+		    plog, EIO, "the end of an index is lost, with the messages before %" PRIu64, plog->end_offset);
+		if (!plog->options.read_only)
+			rc = plog_roll(plog, plog->end_offset, plog_end_pos(plog));
+	}
+	if (!rc)
+		rc = settle_start(plog);
+	if (!rc)
+		rc = load_last(plog);
+	return rc;
+}
+
+static struct plog *plog_new(const struct plog_options *options)
+{
+	static _Atomic uint64_t opened;
+	struct plog *plog = calloc(1, sizeof(*plog));
+
+	if (!plog)
+		return NULL;
+	plog->options = *options;
+	plog->token = TOKEN_MAGIC + atomic_fetch_add(&opened, 1);
+	plog->dirfd = -1;
+	pthread_mutex_init(&plog->mutex, NULL);
+	pthread_mutex_init(&plog->trim_mutex, NULL);
+	return plog;
+}
+
+int plog_open(const struct plog_options *options, struct plog **ret_plog)
+{
+	struct plog *plog = plog_new(options);
+	struct bases strays = { 0 };
+	int rc;
+
+	if (!plog)
+		return -ENOMEM;
+	rc = plog_dir(plog);
+	if (rc >= 0)
+		rc = find_segments(plog, &strays);
+	if (!rc)
+		rc = read_start(plog);
+	if (!rc)
+		rc = recover(plog, &strays);
+	free(strays.list);
+	if (rc) {
+		plog_free(plog);
+		return rc;
+	}
+	plog_release_files(plog);
+	*ret_plog = plog;
+	return 0;
+}

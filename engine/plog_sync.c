@@ -1,0 +1,95 @@
+/*
+ * plog_sync - what was appended reaches the disk.
+ *
+ * The syncs run outside of the mutex, while appends go on; what is appended meanwhile may reach the disk too, but the mark
+ * says only what had been there before. Segments that were rolled since the last sync are synced here as well, oldest
+ * first, so that an append never waits for a disk.
+ *
+ * A sync that failed is never tried again: the kernel has thrown the pages away that it could not write, and a second
+ * fsync would find nothing to complain about.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/plog_internal.h"
+
+struct job {
+	struct segment_reader reader;
+	struct index_mark mark;
+};
+
+/* Pins the segments from i on and notes how far they go. mutex. */
+static int pin_jobs(struct plog *plog, size_t i, struct job *jobs, size_t count)
+{
+	for (size_t k = 0; k < count; k++) {
+		const struct segment *segment = plog->segments[i + k];
+		int rc = plog_pin(plog, i + k, &jobs[k].reader);
+
+		if (rc) {
+			while (k > 0)
+				plog_unpin(plog, jobs[--k].reader.segment);
+			return rc;
+		}
+		jobs[k].mark = (struct index_mark){
+			.end_offset = jobs[k].reader.end_offset,
+			.base_pos = segment->base_pos,
+			.index_end = INDEX_FIRST + segment->slots * INDEX_SLOT,
+			.data_end = segment->data_end,
+			.meta_end = segment->meta_end,
+		};
+	}
+	plog->frozen = plog_active(plog)->slots;
+	return 0;
+}
+
+static int run_jobs(const struct job *jobs, size_t count)
+{
+	int rc = 0;
+
+	for (size_t k = 0; k < count && !rc; k++)
+		rc = segment_sync(&jobs[k].reader, &jobs[k].mark);
+	return rc;
+}
+
+static int sync_from(struct plog *plog, size_t i, struct job *jobs, size_t count)
+{
+	uint64_t end = plog->end_offset;
+	int rc;
+
+	(void)plog_repair(plog);
+	rc = pin_jobs(plog, i, jobs, count);
+	if (rc)
+		return rc;
+	pthread_mutex_unlock(&plog->mutex);
+	rc = run_jobs(jobs, count);
+	pthread_mutex_lock(&plog->mutex);
+	if (rc)
+		plog->failed = true;
+	else if (plog->synced < end)
+		plog->synced = end;
+	for (size_t k = 0; k < count; k++)
+		plog_unpin(plog, jobs[k].reader.segment);
+	return rc ? -EIO : 0;
+}
+
+int plog_sync(struct plog *plog)
+{
+	struct job one, *jobs = &one;
+	size_t i, count;
+	int rc = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	if (plog->failed) {
+		rc = -EIO;
+	} else if (plog->synced < plog->end_offset && !plog->options.read_only) {
+		i = plog_find(plog, plog->synced);
+		count = plog->count - i;
+		if (count > 1)
+			jobs = malloc(count * sizeof(*jobs));
+		rc = jobs ? sync_from(plog, i, jobs, count) : -ENOMEM;
+		if (jobs != &one)
+			free(jobs);
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return rc;
+}
