@@ -1,0 +1,101 @@
+#include "tests/lib/fault.h"
+
+#include <stdatomic.h>
+
+#include "engine/io.h"
+
+static struct {
+	unsigned ops;
+	uint64_t n;
+	int err;
+	bool sticky;
+	_Atomic uint64_t count;
+} fault;
+
+static bool hit(unsigned op)
+{
+	if (!(fault.ops & op))
+		return false;
+	uint64_t count = atomic_fetch_add(&fault.count, 1) + 1;
+	return fault.n && (count == fault.n || (fault.sticky && count > fault.n));
+}
+
+static int fault_open(int dirfd, const char *name, int flags, mode_t mode)
+{
+	return hit(FAULT_OPEN) ? -fault.err : io_posix.open(dirfd, name, flags, mode);
+}
+
+static int fault_mkdir(int dirfd, const char *name, mode_t mode)
+{
+	return hit(FAULT_MKDIR) ? -fault.err : io_posix.mkdir(dirfd, name, mode);
+}
+
+static ssize_t fault_pwritev(int fd, const struct iovec *iov, int count, off_t pos)
+{
+	if (hit(FAULT_WRITE)) {
+		struct iovec half = { .iov_base = iov->iov_base, .iov_len = iov->iov_len / 2 };
+
+		if (half.iov_len > 0)
+			io_posix.pwritev(fd, &half, 1, pos);
+		return -fault.err;
+	}
+	return io_posix.pwritev(fd, iov, count, pos);
+}
+
+static int fault_fdatasync(int fd)
+{
+	return hit(FAULT_SYNC) ? -fault.err : io_posix.fdatasync(fd);
+}
+
+static int fault_fsync(int fd)
+{
+	return hit(FAULT_SYNC) ? -fault.err : io_posix.fsync(fd);
+}
+
+static int fault_ftruncate(int fd, off_t size)
+{
+	return hit(FAULT_TRUNCATE) ? -fault.err : io_posix.ftruncate(fd, size);
+}
+
+static int fault_fallocate(int fd, int mode, off_t pos, off_t size)
+{
+	return hit(FAULT_TRUNCATE) ? -fault.err : io_posix.fallocate(fd, mode, pos, size);
+}
+
+static int fault_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
+{
+	return hit(FAULT_RENAME) ? -fault.err : io_posix.rename(old_dirfd, old_name, new_dirfd, new_name);
+}
+
+static int fault_unlink(int dirfd, const char *name, int flags)
+{
+	return hit(FAULT_UNLINK) ? -fault.err : io_posix.unlink(dirfd, name, flags);
+}
+
+static const struct io_ops io_fault = {
+	.open = fault_open,
+	.mkdir = fault_mkdir,
+	.pwritev = fault_pwritev,
+	.fdatasync = fault_fdatasync,
+	.fsync = fault_fsync,
+	.ftruncate = fault_ftruncate,
+	.fallocate = fault_fallocate,
+	.rename = fault_rename,
+	.unlink = fault_unlink,
+};
+
+void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)
+{
+	fault.ops = ops;
+	fault.n = n;
+	fault.err = err;
+	fault.sticky = sticky;
+	atomic_store(&fault.count, 0);
+	io = &io_fault;
+}
+
+uint64_t fault_disarm(void)
+{
+	io = &io_posix;
+	return atomic_load(&fault.count);
+}
