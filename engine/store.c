@@ -71,14 +71,17 @@ static int fill(struct store *store, const char *path, bool create, const struct
 	int err;
 
 	err = store_check_fillable(store->dirfd, path);
-	if (err)
-		return err;
+	if (err) { /* unless another process has filled it just now, and uses it */
+		int again = store_read_format(store->dirfd, path, store->uuid);
+
+		return again == -ENOENT ? err : again;
+	}
 	if (!create)
 		return engine_explain(-ENOENT, "there is no store at %s", path);
 	err = store_lock(store->dirfd, path, &store->lock_fd);
 	if (err)
 		return err;
-	err = store_read_format(store->dirfd, path, store->uuid); /* has another process filled it just now? */
+	err = store_read_format(store->dirfd, path, store->uuid); /* as above */
 	if (err != -ENOENT)
 		return err;
 	err = store_fill(store->dirfd, path, root_owner);

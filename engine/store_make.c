@@ -205,8 +205,11 @@ static int make_and_rename(int parent_fd, int aside_fd, const char *aside, const
 	int err;
 
 	err = store_read_format(aside_fd, path, uuid);
-	if (err == -ENOENT)
-		err = store_fill(aside_fd, path, root_owner);
+	if (err == -ENOENT) {
+		err = store_check_fillable(aside_fd, path);
+		if (!err)
+			err = store_fill(aside_fd, path, root_owner);
+	}
 	if (err)
 		return err;
 	err = io->rename(parent_fd, aside, parent_fd, name);
@@ -227,15 +230,11 @@ static int make_in(int parent_fd, const char *name, const char *path, const stru
 	fd = make_dir(parent_fd, aside);
 	if (fd < 0)
 		return engine_explain(fd, "the store at %s cannot be made: %s", path, strerror(-fd));
-	err = store_check_fillable(fd, path);
-	if (err)
-		goto out_after_dir;
 	err = store_lock(fd, path, &lock_fd);
-	if (err)
-		goto out_after_dir;
-	err = make_and_rename(parent_fd, fd, aside, name, path, root_owner);
-	close(lock_fd);
-out_after_dir:
+	if (!err) {
+		err = make_and_rename(parent_fd, fd, aside, name, path, root_owner);
+		close(lock_fd);
+	}
 	close(fd);
 	return err;
 }
