@@ -177,12 +177,9 @@ static int load_details(struct local *local)
 int local_load(struct local *local)
 {
 	struct loading loading = { .local = local };
-	int rc = 0;
+	int rc;
 
-	for (unsigned int kind = 0; kind < ENGINE_KIND_COUNT && rc == 0; kind++)
-		rc = settings_load(local->defaults[kind]);
-	if (rc == 0)
-		rc = catalog_each_object(local->catalog, load_object, &loading);
+	rc = catalog_each_object(local->catalog, load_object, &loading);
 	for (size_t i = 0; i < loading.unfinished.count && rc == 0 && !local->read_only; i++) {
 		rc = catalog_remove(local->catalog, loading.unfinished.items[i]);
 		if (rc == -ENOENT)
@@ -190,6 +187,9 @@ int local_load(struct local *local)
 	}
 	if (rc == 0)
 		rc = load_details(local);
+	/* Last: what is there does not follow a change of the defaults, and has the built-in value of what was never set. */
+	for (unsigned int kind = 0; kind < ENGINE_KIND_COUNT && rc == 0; kind++)
+		rc = settings_load(local->defaults[kind]);
 	free(loading.unfinished.items);
 	return rc;
 }
