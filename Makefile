@@ -66,7 +66,7 @@ jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 build_for_%:
 	@.ci/packages $*
 	@BUILD=$(BUILD) .ci/as-owner .ci/fuse3
-	@BUILD=$(BUILD) .ci/as-owner $(MAKE) $(jobs) --no-print-directory all $(if $(filter check,$*),tests)
+	@BUILD=$(BUILD) .ci/as-owner $(MAKE) -s $(jobs) --no-print-directory all $(if $(filter check,$*),tests)
 mount: build_for_build
 	@.ci/mount $(BUILD)/mqfs '$(STORE)' '$(MQ)'
 check: build_for_check

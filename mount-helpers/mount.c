@@ -175,7 +175,10 @@ static int remount(const struct request *request)
 /* What a daemon leaves that was killed. Nothing of it can be used any more, so it is detached, open files or not. */
 static int remove_dead_mount(const struct request *request)
 {
-	char *const argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-z", (char *)request->point, NULL };
+	char *const by_root[] = { (char *)"umount", (char *)"-i", (char *)"-l", (char *)"--", (char *)request->point,
+		NULL };
+	char *const by_user[] = { (char *)"fusermount3", (char *)"-u", (char *)"-z", (char *)"--",
+		(char *)request->point, NULL };
 	int exit_status = 0, status;
 
 	if (request->fake) {
@@ -183,14 +186,11 @@ static int remove_dead_mount(const struct request *request)
 		return EXIT_DONE;
 	}
 	say("%s holds the mount of a daemon that has died; taking it away", request->point);
-	if (geteuid() != 0)
-		status = process_run(argv, left_ms(request), &exit_status);
-	else
-		status = umount2(request->point, MNT_DETACH) == 0 ? 0 : -errno;
+	status = process_run(geteuid() == 0 ? by_root : by_user, left_ms(request), &exit_status);
 	if (status == 0 && exit_status == 0)
 		return EXIT_DONE;
 	say("%s: the dead mount cannot be taken away: %s", request->point,
-	    status ? strerror(-status) : "fusermount3 failed");
+	    status ? strerror(-status) : "umount failed");
 	return EXIT_MOUNT;
 }
 
@@ -299,6 +299,23 @@ static void end_daemon(const struct request *request)
 	close(pidfd);
 }
 
+/*
+ * umount(8) asks a mount of FUSE only for the magic number of its type, and so looks for no helper of ours, unless
+ * /run/mount/utab has a line about it. A fake mount writes that line, and `umount -i` takes it out again.
+ */
+static void register_mount(struct request *request)
+{
+	char *const argv[] = { (char *)"mount", (char *)"-i", (char *)"-f", (char *)"-t", (char *)MOUNTS_TYPE,
+		(char *)"-o", (char *)"uhelper=mqfs", (char *)"--", request->store, request->point, NULL };
+	int status, exit_status = 0;
+
+	if (geteuid() != 0)
+		return;
+	status = process_run(argv, left_ms(request), &exit_status);
+	if (status != 0 || exit_status != 0)
+		say_step("the mount could not be registered: umount(8) will not wait for its daemon, umount.mqfs does");
+}
+
 static int run_program(struct request *request)
 {
 	char *with_options[] = { (char *)program_path(), (char *)"-o", request->options.passed, request->store,
@@ -323,7 +340,10 @@ static int run_program(struct request *request)
 	default: say("%s: %s", argv[0], strerror(-status)); return EXIT_SYSTEM;
 	}
 	switch (exit_status) {
-	case EXIT_DONE: say_step("%s is mounted on %s", request->store, request->point); return EXIT_DONE;
+	case EXIT_DONE:
+		register_mount(request);
+		say_step("%s is mounted on %s", request->store, request->point);
+		return EXIT_DONE;
 	case EXIT_USAGE:
 	case EXIT_SYSTEM:
 	case EXIT_INTERRUPTED:

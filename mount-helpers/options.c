@@ -42,6 +42,10 @@ static const struct row {
 	{ "nogroup",       USE_DROP,    VALUE_NONE,     0, 0 },
 	{ "uhelper",       USE_DROP,    VALUE_OPTIONAL, 0, 0 },
 	{ "helper",        USE_DROP,    VALUE_OPTIONAL, 0, 0 },
+	/* What the kernel shows of a mount comes back to us at a remount without a line in fstab. */
+	{ "user_id", USE_DROP, VALUE_NEEDED, 0, 0 },
+	{ "group_id", USE_DROP, VALUE_NEEDED, 0, 0 },
+	{ "max_read", USE_DROP, VALUE_NEEDED, 0, 0 },
 	/* The times of messages are mqfs's own: reading changes none of them, whatever is asked for. */
 	{ "atime",         USE_DROP,    VALUE_NONE,     0, MS_NOATIME },
 	{ "noatime",       USE_DROP,    VALUE_NONE,     MS_NOATIME, 0 },
@@ -53,6 +57,7 @@ static const struct row {
 	{ "nostrictatime", USE_DROP,    VALUE_NONE,     0, 0 },
 	{ "lazytime",      USE_DROP,    VALUE_NONE,     0, 0 },
 	{ "nolazytime",    USE_DROP,    VALUE_NONE,     0, 0 },
+	{ "default_permissions", USE_DROP, VALUE_NONE, 0, 0 },
 	{ "async",         USE_DROP,    VALUE_NONE,     0, 0 },
 	{ "silent",        USE_DROP,    VALUE_NONE,     0, 0 },
 	{ "loud",          USE_DROP,    VALUE_NONE,     0, 0 },
