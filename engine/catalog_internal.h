@@ -58,8 +58,8 @@ enum catalog_room { CATALOG_GROWS, CATALOG_MAY_USE_RESERVE };
 
 /*
  * Runs change in a write transaction and commits it if change returns 0; else nothing has changed and its error is
- * returned. change may be run again after the map was grown, so it must not depend on having run before. view is the same for
- * reading. Neither may be nested.
+ * returned. change may be run again after the map was grown, so it must not depend on having run before. view is the same
+ * for reading. Neither may be nested.
  */
 int catalog_change(
     struct catalog *catalog, enum catalog_room room, int (*change)(struct catalog_txn *txn, void *arg), void *arg);

@@ -2,8 +2,8 @@
  * journal - appending to the journal, syncing it, and beginning and dropping its files.
  *
  * Format: journal_internal.h; reading: journal_replay.c. An append is one pwritev into the newest file and costs no
- * allocation. The file's disk space is allocated ahead, so that acks still work on a full disk, and what was not used is given back when
- * the next file begins, which then has room for its header.
+ * allocation. The file's disk space is allocated ahead, so that acks still work on a full disk, and what was not used is
+ * given back when the next file begins, which then has room for its header.
  *
  * Two locks, always taken in this order: `sync_lock` is held by whoever syncs or changes the list of files, `lock` by
  * whoever appends, and for moments by the others; so appends go on while the disk is syncing. Who comes to sync_lock

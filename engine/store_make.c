@@ -1,9 +1,9 @@
 /*
  * store_make - making a store. See store_make.h.
  *
- * store_fill() is a list of steps, each of which does nothing if a crash came after it the last time: the three directories, the catalog
- * (itself there whole or not at all), and FORMAT, before which all else is synced. Nothing is ever
- * removed, so that whatever is wrong with a directory, making a store there cannot cost data.
+ * store_fill() is a list of steps, each of which does nothing if a crash came after it the last time: the three
+ * directories, the catalog (itself there whole or not at all), and FORMAT, before which all else is synced. Nothing is
+ * ever removed, so that whatever is wrong with a directory, making a store there cannot cost data.
  *
  * store_make() does that in .NAME.mqfs-new beside NAME and renames it. The name is fixed, so what a crash leaves is
  * taken up by the next one; two at the same time meet at its lock.
