@@ -185,22 +185,21 @@ static int check_header(
 	return 0;
 }
 
-/* Up to 128 bytes of the file's front; what is not there is zero. */
+/* The file's front; of one that is too short to have been finished, zeros. */
 static int read_front(int fd, uint8_t front[INDEX_FIRST], uint32_t *ret_slots)
 {
 	struct stat st;
-	size_t have;
+	uint64_t slots;
 
 	if (fstat(fd, &st))
 		return -errno;
-	have = st.st_size < INDEX_FIRST ? (size_t)st.st_size : INDEX_FIRST;
 	memset(front, 0, INDEX_FIRST);
 	*ret_slots = 0;
-	if (st.st_size > INDEX_FIRST)
-		*ret_slots = (uint32_t)((uint64_t)(st.st_size - INDEX_FIRST) / INDEX_SLOT);
-	if (*ret_slots > LIMIT_SEGMENT_SLOTS)
-		*ret_slots = LIMIT_SEGMENT_SLOTS;
-	return io_pread_all(fd, front, have, 0);
+	if (st.st_size < INDEX_FIRST)
+		return 0;
+	slots = (uint64_t)(st.st_size - INDEX_FIRST) / INDEX_SLOT;
+	*ret_slots = slots < LIMIT_SEGMENT_SLOTS ? (uint32_t)slots : LIMIT_SEGMENT_SLOTS;
+	return io_pread_all(fd, front, INDEX_FIRST, 0);
 }
 
 int segment_load(struct segment *segment, const struct segment_home *home, struct index_mark *ret_mark)

@@ -10,6 +10,7 @@ static struct {
 	int err;
 	bool sticky;
 	_Atomic uint64_t count;
+	const struct io_ops *real; /* what was in force before */
 } fault;
 
 static bool hit(unsigned op)
@@ -22,12 +23,12 @@ static bool hit(unsigned op)
 
 static int fault_open(int dirfd, const char *name, int flags, mode_t mode)
 {
-	return hit(FAULT_OPEN) ? -fault.err : io_posix.open(dirfd, name, flags, mode);
+	return hit(FAULT_OPEN) ? -fault.err : fault.real->open(dirfd, name, flags, mode);
 }
 
 static int fault_mkdir(int dirfd, const char *name, mode_t mode)
 {
-	return hit(FAULT_MKDIR) ? -fault.err : io_posix.mkdir(dirfd, name, mode);
+	return hit(FAULT_MKDIR) ? -fault.err : fault.real->mkdir(dirfd, name, mode);
 }
 
 static ssize_t fault_pwritev(int fd, const struct iovec *iov, int count, off_t pos)
@@ -36,40 +37,40 @@ static ssize_t fault_pwritev(int fd, const struct iovec *iov, int count, off_t p
 		struct iovec half = { .iov_base = iov->iov_base, .iov_len = iov->iov_len / 2 };
 
 		if (half.iov_len > 0)
-			io_posix.pwritev(fd, &half, 1, pos);
+			fault.real->pwritev(fd, &half, 1, pos);
 		return -fault.err;
 	}
-	return io_posix.pwritev(fd, iov, count, pos);
+	return fault.real->pwritev(fd, iov, count, pos);
 }
 
 static int fault_fdatasync(int fd)
 {
-	return hit(FAULT_SYNC) ? -fault.err : io_posix.fdatasync(fd);
+	return hit(FAULT_SYNC) ? -fault.err : fault.real->fdatasync(fd);
 }
 
 static int fault_fsync(int fd)
 {
-	return hit(FAULT_SYNC) ? -fault.err : io_posix.fsync(fd);
+	return hit(FAULT_SYNC) ? -fault.err : fault.real->fsync(fd);
 }
 
 static int fault_ftruncate(int fd, off_t size)
 {
-	return hit(FAULT_TRUNCATE) ? -fault.err : io_posix.ftruncate(fd, size);
+	return hit(FAULT_TRUNCATE) ? -fault.err : fault.real->ftruncate(fd, size);
 }
 
 static int fault_fallocate(int fd, int mode, off_t pos, off_t size)
 {
-	return hit(FAULT_TRUNCATE) ? -fault.err : io_posix.fallocate(fd, mode, pos, size);
+	return hit(FAULT_TRUNCATE) ? -fault.err : fault.real->fallocate(fd, mode, pos, size);
 }
 
 static int fault_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
 {
-	return hit(FAULT_RENAME) ? -fault.err : io_posix.rename(old_dirfd, old_name, new_dirfd, new_name);
+	return hit(FAULT_RENAME) ? -fault.err : fault.real->rename(old_dirfd, old_name, new_dirfd, new_name);
 }
 
 static int fault_unlink(int dirfd, const char *name, int flags)
 {
-	return hit(FAULT_UNLINK) ? -fault.err : io_posix.unlink(dirfd, name, flags);
+	return hit(FAULT_UNLINK) ? -fault.err : fault.real->unlink(dirfd, name, flags);
 }
 
 static const struct io_ops io_fault = {
@@ -86,6 +87,8 @@ static const struct io_ops io_fault = {
 
 void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)
 {
+	if (io != &io_fault)
+		fault.real = io;
 	fault.ops = ops;
 	fault.n = n;
 	fault.err = err;
@@ -96,6 +99,7 @@ void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)
 
 uint64_t fault_disarm(void)
 {
-	io = &io_posix;
+	if (io == &io_fault)
+		io = fault.real;
 	return atomic_load(&fault.count);
 }

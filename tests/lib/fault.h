@@ -27,7 +27,7 @@ enum fault_op {
  */
 void fault_arm(unsigned ops, uint64_t n, int err, bool sticky);
 
-/* The system's calls again. Returns how many were counted. */
+/* What was there before again. Returns how many were counted. */
 uint64_t fault_disarm(void);
 
 #endif
