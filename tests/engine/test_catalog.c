@@ -570,6 +570,54 @@ Test(catalog, keeps_cursors)
 	catalog_close(catalog);
 }
 
+struct expected_row {
+	enum catalog_table table;
+	size_t key_len, len;
+	uint8_t key[16], value[80];
+};
+
+static int compare_row(struct catalog_txn *txn, void *arg)
+{
+	const struct expected_row *row = arg;
+	MDB_val key = { .mv_size = row->key_len, .mv_data = (void *)(uintptr_t)row->key }, data;
+
+	cr_assert_eq(mdb_get(txn->mdb, txn->dbi, &key, &data), 0);
+	cr_assert_eq(data.mv_size, row->len);
+	for (size_t i = 0; i < row->len; i++)
+		cr_expect_eq(((uint8_t *)data.mv_data)[i], row->value[i], "table %c, byte %zu", (char)row->table, i);
+	return 0;
+}
+
+/* The bytes of rows are those of mqfs-format(5). */
+Test(catalog, has_the_documented_bytes)
+{
+	static const struct expected_row rows[] = {
+		{ CATALOG_PARTITION, 13, 12, { 0x70, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0, 0, 0, 1 },
+		    { 0x4d, 0, 0, 0, 0, 0, 0, 0, 0xba, 0xb6, 0x08, 0xd0 } },
+		{ CATALOG_OBJECT, 9, 66, { 0x6f, 0, 0, 0, 0, 0, 0, 0, 0x0a },
+		    { 0x01, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x4b, 0x20, 0x55, 0x93, 0x01, 0, 0, 0x01, 0x4b, 0x20, 0x55, 0x93,
+			0x01, 0, 0, 0xe8, 0x03, 0, 0, 0x64, 0, 0, 0, 0xa0, 0x01, 0, 0, 0xe8, 0x03, 0, 0, 0x64, 0, 0, 0,
+			0xa4, 0x01, 0, 0, 0x01, 0, 0, 0, 0, 0, 0, 0, 'o', 'r', 'd', 'e', 'r', 's', 0x35, 0x01, 0xc8,
+			0x12 } },
+	};
+	struct catalog_object object = { .id = TOPIC,
+		.parent_id = ENGINE_ROOT_ID,
+		.kind = ENGINE_TOPIC,
+		.owner = { 1000, 100, 0640 },
+		.birth = { 1000, 100, 0644 },
+		.ctime_ms = 1732300000000,
+		.mtime_ms = 1732300000001,
+		.name = "orders" };
+	struct catalog *catalog = make_catalog();
+
+	cr_assert_eq(catalog_put_object(catalog, &object), 0);
+	cr_assert_eq(catalog_add_partition(catalog, TOPIC, 0, 0x4c), 0);
+	cr_assert_eq(catalog_add_partition(catalog, TOPIC, 1, 0x4d), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		cr_assert_eq(catalog_view(catalog, compare_row, (void *)(uintptr_t)&rows[i]), 0);
+	catalog_close(catalog);
+}
+
 /* No number is given twice, whether or not anything was made with it, and however the process ended. */
 Test(catalog, gives_each_id_once)
 {
