@@ -52,6 +52,7 @@ void segment_close_files(struct segment *segment)
 	close_fd(&segment->data_fd);
 	close_fd(&segment->index_fd);
 	close_fd(&segment->meta_fd);
+	segment->opened = false;
 }
 
 static int open_file(const struct segment *segment, int dirfd, const char *suffix, int flags)
@@ -84,13 +85,16 @@ static int ensure_open(const struct segment *segment, int dirfd, const char *suf
 
 int segment_open_files(struct segment *segment, int dirfd, bool writable)
 {
-	int flags = writable ? O_RDWR : O_RDONLY;
-	int rc = ensure_open(segment, dirfd, "index", flags, false, &segment->index_fd);
+	int flags = writable ? O_RDWR : O_RDONLY, rc;
 
+	if (segment->opened)
+		return 0;
+	rc = ensure_open(segment, dirfd, "index", flags, false, &segment->index_fd);
 	if (!rc)
 		rc = ensure_open(segment, dirfd, "data", flags, true, &segment->data_fd);
 	if (!rc)
 		rc = ensure_open(segment, dirfd, "meta", flags, true, &segment->meta_fd);
+	segment->opened = !rc;
 	return rc;
 }
 

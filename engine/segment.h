@@ -35,6 +35,7 @@ struct segment {
 	uint32_t data_end, meta_end;    /* only of the active one, and until all of it is synced */
 	int data_fd, index_fd, meta_fd; /* -1: closed, or no such file */
 	uint32_t users;                 /* who reads or syncs it outside of the mutex */
+	bool opened;                    /* files that are there are open: none is to be looked for again */
 	bool loaded;
 	bool removed; /* no longer in its log: freed by its last user */
 };
