@@ -1,12 +1,12 @@
 /*
  * local - the life of the embedded engine: opening a store, what it says of itself, closing.
  *
- * Opening takes the store's lock, opens the catalog, reads what there is (local_load.c), replays the journal, removes what a
- * crash left, and starts three threads: two that sync and one that keeps time. Closing goes the same way back, and makes
- * everything durable: first the logs, then the cursors that point into them.
+ * Opening takes the store's lock, opens the catalog, reads what there is (local_load.c), replays the journal, removes
+ * what a crash left, and starts three threads: two that sync and one that keeps time. Closing goes the same way back,
+ * and makes everything durable: first the logs, then the cursors that point into them.
  *
- * What goes wrong by itself (a disk, a log) is a fault: it is told once, and health goes on showing it until the engine is
- * opened anew, since nothing here repairs a disk.
+ * What goes wrong by itself (a disk, a log) is a fault: it is told once, and health goes on showing it until the
+ * engine is opened anew, since nothing here repairs a disk.
  */
 #include "engine/local.h"
 

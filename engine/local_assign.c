@@ -1,13 +1,14 @@
 /*
  * local_assign - which stream of a group has which partition.
  *
- * Of the streams that are open, partition p goes to those that were opened for just p; if there is none, to those that were
- * opened for all. In order of opening, p belongs to number p modulo their count. So every partition has exactly one owner
- * while any stream could have it, and the shares differ by one at most.
+ * Of the streams that are open, partition p goes to those that were opened for just p; if there is none, to those that
+ * were opened for all. In order of opening, p belongs to number p modulo their count. So every partition has exactly
+ * one owner while any stream could have it, and the shares differ by one at most.
  *
- * It is done anew when a stream comes or goes and when the topic grows. A partition that gets a new owner has what was given
- * taken back, and the new one begins at the stored offset; with no stream left it stays as it is, so that what the last
- * one was given can still be acked. Whoever calls wakes the group's waiters afterwards: they may have got something.
+ * It is done anew when a stream comes or goes and when the topic grows. A partition that gets a new owner has what was
+ * given taken back, and the new one begins at the stored offset; with no stream left it stays as it is, so that what
+ * the last one was given can still be acked. Whoever calls wakes the group's waiters afterwards: they may have got
+ * something.
  */
 #include "engine/local_internal.h"
 
@@ -55,8 +56,8 @@ static void set_owner(struct group *group, uint32_t partition, struct consumer *
 }
 
 /*
- * The consumers' own bits, which tell producers whom to wake. Between the two steps a producer wakes too few; the waking
- * that follows every new assignment makes up for it.
+ * The consumers' own bits, which tell producers whom to wake. Between the two steps a producer wakes too few; the
+ * waking that follows every new assignment makes up for it.
  */
 static void set_bits(struct group *group)
 {
@@ -104,7 +105,6 @@ void topic_assign_streams(struct topic *topic)
 		if (group_lock(group) == 0) {
 			assign_streams(group);
 			group_unlock(group);
-			topic_wake(topic, group);
 		}
 		object_put(object);
 	}

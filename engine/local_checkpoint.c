@@ -1,10 +1,10 @@
 /*
  * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
  *
- * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog, in one
- * transaction; drop the files before the new one. A record is appended and its cursor changed under the group's lock, so
- * whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the catalog cannot take
- * it, the old files stay, and so do the marks: the next checkpoint tries again.
+ * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog,
+ * in one transaction; drop the files before the new one. A record is appended and its cursor changed under the group's
+ * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
+ * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
  *
  * It runs when the journal has grown by LOCAL_JOURNAL_BYTES, LOCAL_CHECKPOINT_MS after the first change, and at close.
  *

@@ -4,12 +4,13 @@
  * ONE takes the next message of the first partition, counted from the group's turn, that has one. SNAPSHOT notes at its
  * opening what it will give, so that it can start over. STREAM goes round the partitions it owns, a batch at a time.
  *
- * A fetch has three steps. Under the group's lock it picks where to read; without any lock it reads the log; and under the
- * lock again it takes what it read, if that is still what comes next: if meanwhile the partition went to another stream, a
- * seek moved the cursor or another thread fetched the same, it starts over. So members of a group read side by side, and
- * none waits for the disk of another.
+ * A fetch has three steps. Under the group's lock it picks where to read; without any lock it reads the log; and under
+ * the lock again it takes what it read, if that is still what comes next: if meanwhile the partition went to another
+ * stream, a seek moved the cursor or another thread fetched the same, it starts over. So members of a group read side
+ * by side, and none waits for the disk of another.
  *
- * Damaged messages (EIO from the log, which has reported them) are passed over. The next message's ack commits them too.
+ * Damaged messages (EIO from the log, which has reported them) are passed over. The next message's ack commits them
+ * too.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -334,7 +335,7 @@ static int read_log(struct consumer *consumer, const struct pick *where, uint64_
 	return 1;
 }
 
-/* Reads on from where, past what is damaged. 1; 0: nothing whole is left there, *ret_next is its end; -EAGAIN: pick again. */
+/* Reads on past what is damaged. 1; 0: nothing whole is left there, *ret_next is its end; -EAGAIN: pick again. */
 static int read_on(struct consumer *consumer, const struct pick *where, uint32_t max_count,
     struct engine_scratch *scratch, struct engine_view *view, uint64_t *ret_next)
 {

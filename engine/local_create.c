@@ -1,13 +1,14 @@
 /*
  * local_create - making, renaming and removing topics and groups so that a crash leaves each there or not there.
  *
- * Making one takes several changes of the catalog (the object, its settings, partitions or cursors), each durable by itself.
- * So an object is first written under a name that no user can give, "/ID", and gets its own by the last change: that is
- * when it exists. One that still has such a name at the next start is removed (local_load.c), as are logs that no topic names.
+ * Making one takes several changes of the catalog (the object, its settings, partitions or cursors), each durable by
+ * itself. So an object is first written under a name that no user can give, "/ID", and gets its own by the last
+ * change: that is when it exists. One that still has such a name at the next start is removed (local_load.c), as are
+ * logs that no topic names.
  *
- * All of it happens under the parent's `change`, and under the object's own: so nothing is made in what is being removed,
- * a name is free from the look to the write, and the registry, which others read meanwhile, changes only once the disk
- * has.
+ * All of it happens under the parent's `change`, and under the object's own: so nothing is made in what is being
+ * removed, a name is free from the look to the write, and the registry, which others read meanwhile, changes only once
+ * the disk has.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -125,6 +126,8 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 		return -EINVAL;
 	if (local->read_only)
 		return engine_explain(-EROFS, "the store is mounted read-only");
+	if (kind == ENGINE_GROUP)
+		topic_open_logs(topic_of_object(above), ENGINE_ANY); /* may report; so before the lock */
 	pthread_mutex_lock(&above->change);
 	rc = create(above, kind, name, owner, &object);
 	pthread_mutex_unlock(&above->change);
@@ -237,6 +240,8 @@ int local_remove(struct engine_object *base)
 		return rc;
 	parent = object->parent;
 	object_ref(object); /* the registry's goes */
+	if (object->kind == ENGINE_TOPIC)
+		topic_open_logs(topic_of_object(object), ENGINE_ANY); /* may report; so before the locks */
 	pthread_mutex_lock(&parent->change);
 	pthread_mutex_lock(&object->change);
 	rc = remove_object(object);

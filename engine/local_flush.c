@@ -1,13 +1,13 @@
 /*
  * local_flush - group commit: few syncs for many who ask.
  *
- * What can be synced is a struct sync_point: every partition, and the journal. Who wants one synced asks, and is served by the
- * next sync that begins after the question; all who ask before it begins share it. A point is synced by one thread at a
- * time, and while it is, questions collect for the next round. So N writers that confirm each message cost about one sync
- * per disk round trip, not N.
+ * What can be synced is a struct sync_point: every partition, and the journal. Who wants one synced asks, and is
+ * served by the next sync that begins after the question; all who ask before it begins share it. A point is synced by
+ * one thread at a time, and while it is, questions collect for the next round. So N writers that confirm each message
+ * cost about one sync per disk round trip, not N.
  *
- * A call may wait for several points (a topic's confirm covers all its partitions): a struct sync_call counts those that
- * are left, keeps the first error, and completes the caller's engine_done when none is left.
+ * A call may wait for several points (a topic's confirm covers all its partitions): a struct sync_call counts those
+ * that are left, keeps the first error, and completes the caller's engine_done when none is left.
  *
  * Two threads take points from one queue. They hold a reference to the topic of a partition while it is queued, so
  * that it is there when its turn comes. At the end of the engine what is queued is synced, not dropped.

@@ -1,11 +1,11 @@
 /*
  * local_group - where a group stands in each partition, and how that survives.
  *
- * A cursor is committed <= given. It is written whole to the journal whenever one of the two moves, so that after the death
- * of the daemon `ack` still knows what was handed out; and to the catalog by checkpoints. What was given and not committed is
- * taken back by a seek and by a new owner (local_assign.c): then given falls to committed and the epoch of the cursor
- * rises, by which consumers that read before that know that they no longer move it. Epochs, streams and positions die with
- * the daemon, as its consumers do.
+ * A cursor is committed <= given. It is written whole to the journal whenever one of the two moves, so that after the
+ * death of the daemon `ack` still knows what was handed out; and to the catalog by checkpoints. What was given and not
+ * committed is taken back by a seek and by a new owner (local_assign.c): then given falls to committed and the epoch
+ * of the cursor rises, by which consumers that read before that know that they no longer move it. Epochs, streams and
+ * positions die with the daemon, as its consumers do.
  *
  * When messages go from the front of a partition, nobody tells the groups: whoever looks at a cursor next brings it
  * forward (cursor_refresh). What retention took before it was given counts as lost; what a purge took does not.

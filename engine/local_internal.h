@@ -1,14 +1,15 @@
 /*
  * local_internal - the objects of the embedded engine, the locks that guard them, and what its files ask of each other.
  *
- * Objects. A store has topics, a topic has partitions and groups, a group has one cursor per partition. Objects that users
- * can name are struct object: counted references, one of them the registry's until the object is removed. A partition
- * lives and dies with its topic. Its log is opened at first use and stays open until then, without descriptors while idle.
+ * Objects. A store has topics, a topic has partitions and groups, a group has one cursor per partition. Objects that
+ * users can name are struct object: counted references, one of them the registry's until the object is removed. A
+ * partition lives and dies with its topic. Its log is opened at first use and stays open until then, without
+ * descriptors while idle.
  *
  * Locks, in the order in which they are taken (a thread that holds one takes only those below it):
  *
- *   object.change     what is made, renamed, removed or grown below an object; parent before child. Held over disk work.
- *   local.checkpoint_lock  one checkpoint at a time, and none while a group is removed. Held over disk work.
+ *   object.change     what is made, renamed, removed or grown below an object; parent first. Held over disk work.
+ *   local.checkpoint_lock  one checkpoint at a time. Held over disk work.
  *   partition.lock    appending to a partition
  *   group.lock        cursors, streams and who owns what. Held over an append to the journal, never over a read of a
  *                     log. Logs are opened before it is taken: see topic_open_logs().
@@ -16,8 +17,8 @@
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
  *   wait_list.lock, flusher.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
  *
- * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception that
- * its contract names.
+ * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
+ * that its contract names.
  *
  * A build with -DMQFS_DEBUG recomputes counters and checks structures wherever a lock is taken for a change.
  */
@@ -31,10 +32,13 @@
 #include "engine/catalog.h"
 #include "engine/engine.h"
 #include "engine/journal.h"
+#include "engine/local_flush.h"
+#include "engine/local_ops.h"
+#include "engine/local_timer.h"
+#include "engine/local_wait.h"
 #include "engine/plog.h"
 #include "engine/store.h"
 
-#define LOCAL_FLUSHERS 2               /* threads that sync: one slow disk request does not hold up all others */
 #define LOCAL_PARTITION_BLOCKS 11      /* 1 + 2 + 4 + ... + 1024 >= ENGINE_PARTITIONS_MAX */
 #define LOCAL_JOURNAL_BYTES (1u << 20) /* replayed in milliseconds; more than that is brought into the catalog */
 #define LOCAL_CHECKPOINT_MS 30000      /* the same, by age */
@@ -50,96 +54,6 @@ struct object;
 struct topic;
 struct group;
 struct consumer;
-
-/* ------------------------------------------------------------------------------------------- timers */
-
-/* A deadline. fire runs in the timer thread with no lock held, while a reference keeps object. */
-struct timer {
-	void (*fire)(struct timer *timer);
-	struct object *object; /* NULL: fire needs the engine only */
-	int64_t due_ms;        /* clock_mono_ms; timers.lock */
-	size_t slot;           /* place in the heap, TIMER_IDLE if not set; timers.lock */
-};
-#define TIMER_IDLE SIZE_MAX
-
-struct timers {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	struct timer **heap;       /* a binary heap by due_ms; lock */
-	size_t count, room, known; /* known timers never exceed room, so setting one cannot fail; lock */
-	bool stop;                 /* lock */
-	pthread_t thread;
-	bool running; /* the thread was started; life only */
-};
-
-void timers_init(struct timers *timers);
-int timers_start(struct local *local);
-void timers_stop(struct local *local); /* fires nothing any more */
-int timer_init(struct local *local, struct timer *timer, void (*fire)(struct timer *timer), struct object *object);
-void timer_release(struct local *local, struct timer *timer); /* not set from then on; allowed on a zeroed one */
-void timer_set(struct local *local, struct timer *timer, int64_t due_ms);
-void timer_set_earlier(struct local *local, struct timer *timer, int64_t due_ms); /* unless it is due before */
-void timers_release(struct timers *timers);                                       /* after timers_stop */
-
-/* -------------------------------------------------------------------------------------------- flush */
-
-/* One call that waits for syncs, on any number of points. */
-struct sync_call {
-	struct engine_done *done;
-	_Atomic uint32_t left;
-	_Atomic int result;
-};
-
-struct sync_wait {
-	struct sync_wait *next;
-	struct sync_call *call;
-};
-
-/* Something that is synced: a partition, or the journal. Who asks while a sync runs is served by the next one. */
-struct sync_point {
-	int (*run)(struct sync_point *point);
-	struct object *object;       /* kept by a reference while queued; NULL for the journal */
-	struct sync_point *next;     /* in the queue; flusher.lock */
-	struct sync_wait *waits;     /* for the next run; flusher.lock */
-	bool queued, running, again; /* flusher.lock */
-};
-
-struct flusher {
-	pthread_mutex_t lock;
-	pthread_cond_t wanted;
-	struct sync_point *head, **tail; /* lock */
-	bool stop;                       /* lock: the threads end when the queue is empty */
-	pthread_t threads[LOCAL_FLUSHERS];
-	unsigned int running; /* threads started; life only */
-};
-
-int flusher_start(struct local *local);
-void flusher_stop(struct local *local); /* syncs what is queued, then ends */
-/* Asks for a sync of point. wait may be NULL; it is freed by the flusher and completes its call. */
-void flusher_request(struct local *local, struct sync_point *point, struct sync_wait *wait);
-/*
- * Asks for syncs of all points and returns ENGINE_PENDING; done is completed when the last is over, with the first error.
- * count 0: returns 0. ENOMEM.
- */
-int flusher_wait_for(struct local *local, struct sync_point *const *points, size_t count, struct engine_done *done);
-
-/* ------------------------------------------------------------------------------------------ waiting */
-
-/* Armed waiters of consumers. A producer looks at count only. */
-struct wait_list {
-	pthread_mutex_t lock;
-	struct engine_waiter *head; /* lock */
-	_Atomic uint32_t count;     /* written under lock */
-};
-
-void wait_list_init(struct wait_list *list);
-void wait_list_release(struct wait_list *list);
-void wait_list_add(struct wait_list *list, struct engine_waiter *waiter, struct consumer *consumer);
-bool wait_list_remove(struct wait_list *list, struct engine_waiter *waiter); /* false: it is being woken */
-/* Wakes those of one group (NULL: of all groups) that partition (ENGINE_ANY: any) concerns. No lock may be held. */
-void wait_list_wake(struct wait_list *list, const struct group *group, uint32_t partition);
-/* All lists of a topic. */
-void topic_wake(struct topic *topic, const struct group *group);
 
 /* ------------------------------------------------------------------------------------------ objects */
 
@@ -455,7 +369,7 @@ void group_check_invariants(struct group *group);           /* lock */
 
 /* -- local_assign.c -- */
 void assign_streams(struct group *group);       /* lock; wake the group's waiters afterwards */
-void topic_assign_streams(struct topic *topic); /* after growing */
+void topic_assign_streams(struct topic *topic); /* after growing; the same */
 
 /* -- local_upkeep.c -- */
 int upkeep_start(struct local *local);
@@ -473,58 +387,5 @@ void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */
 int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size);
-
-/* -- calls of engine_ops, by file -- */
-/* local_object.c */
-int local_lookup(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-    struct engine_object **ret_object);
-int local_get(struct engine *engine, uint64_t id, struct engine_object **ret_object);
-struct engine_object *local_ref(struct engine_object *base);
-void local_put(struct engine_object *base);
-int local_list(struct engine *engine, struct engine_object *parent, enum engine_kind kind, uint64_t after,
-    bool (*each)(void *ctx, const struct engine_dirent *entry), void *ctx);
-int local_identity(struct engine_object *base, struct engine_identity *ret_identity);
-/* local_create.c */
-int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-    const struct engine_owner *owner, struct engine_object **ret_object);
-int local_remove(struct engine_object *base);
-int local_rename(struct engine_object *base, const char *name);
-/* local_stat.c */
-int local_stat(struct engine_object *base, struct engine_stat *ret_stat);
-int local_get_owner(struct engine_object *base, const char *node, struct engine_owner *ret_owner);
-int local_set_owner(struct engine_object *base, const char *node, const struct engine_owner *owner);
-/* local_setting.c */
-struct engine_object *local_defaults(struct engine *engine, enum engine_kind kind);
-int local_get_setting(
-    struct engine_object *base, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX]);
-int local_set_setting(struct engine_object *base, const struct engine_setting *setting, const char *value);
-/* local_partition.c */
-int local_partition_stat(struct engine_object *base, uint32_t index, struct engine_partition_stat *ret_stat);
-int local_partition_read(struct engine_object *base, uint32_t index, uint64_t offset, uint32_t max_count,
-    struct engine_scratch *scratch, struct engine_view *ret_view);
-ssize_t local_partition_pread(struct engine_object *base, uint32_t index, uint64_t pos, void *buf, size_t size);
-int local_partition_find_time(struct engine_object *base, uint32_t index, int64_t ts_ms, uint64_t *ret_offset);
-int local_partition_purge(struct engine_object *base, uint32_t index, uint64_t before);
-/* local_producer.c */
-int local_producer_open(
-    struct engine_object *base, uint32_t index, struct engine_span key, struct engine_producer **ret_producer);
-int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done);
-int local_producer_sync(struct engine_producer *handle, struct engine_done *done);
-void local_producer_close(struct engine_producer *handle);
-/* local_consumer.c */
-int local_consumer_open(
-    struct engine_object *base, uint32_t index, enum engine_consume how, struct engine_consumer **ret_consumer);
-int local_consumer_fetch(struct engine_consumer *handle, uint32_t max_count, size_t max_bytes,
-    struct engine_scratch *scratch, struct engine_view *ret_view);
-int local_consumer_rewind(struct engine_consumer *handle);
-int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *waiter);
-bool local_consumer_disarm(struct engine_consumer *handle, struct engine_waiter *waiter);
-void local_consumer_close(struct engine_consumer *handle);
-/* local_group.c */
-int local_ack_all(struct engine_object *base, uint32_t index);
-int local_ack(struct engine_object *base, uint32_t index, uint64_t offset);
-int local_seek(struct engine_object *base, uint32_t index, enum engine_seek how, int64_t value);
-int local_cursor_stat(struct engine_object *base, uint32_t index, struct engine_cursor_stat *ret_stat);
-int local_group_sync(struct engine_object *base, struct engine_done *done);
 
 #endif

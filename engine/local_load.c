@@ -1,9 +1,9 @@
 /*
  * local_load - what is read at the start: names, settings, partitions and cursors; no log is opened.
  *
- * The catalog says what there is. What it has under a name no user can give was being created when the daemon died, and is
- * removed; empty logs that no topic names are another trace of that (local_orphan.c). Then the journal is replayed over
- * the cursors (local_checkpoint.c).
+ * The catalog says what there is. What it has under a name no user can give was being created when the daemon died,
+ * and is removed; empty logs that no topic names are another trace of that (local_orphan.c). Then the journal is
+ * replayed over the cursors (local_checkpoint.c).
  *
  * A damaged row costs what it was about, not the store: a partition whose row is lost is there, and cannot be read.
  */
@@ -187,7 +187,7 @@ int local_load(struct local *local)
 	}
 	if (rc == 0)
 		rc = load_details(local);
-	/* Last: what is there does not follow a change of the defaults, and has the built-in value of what was never set. */
+	/* Last: what is there has the built-in value of what was never set, whatever the defaults are now. */
 	for (unsigned int kind = 0; kind < ENGINE_KIND_COUNT && rc == 0; kind++)
 		rc = settings_load(local->defaults[kind]);
 	free(loading.unfinished.items);

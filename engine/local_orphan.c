@@ -2,9 +2,9 @@
  * local_orphan - logs that no topic names are removed at the start, if there is nothing in them.
  *
  * A topic's logs are made before the catalog names them, and go after the catalog has forgotten them, so a crash in
- * between leaves logs without a topic. Those are empty: the first were never written to, and a topic that holds messages is not
- * removed. A log with messages that no topic names is something else, a damaged catalog most likely, and messages are
- * not ours to throw away: it stays, and is told of.
+ * between leaves logs without a topic. Those are empty: the first were never written to, and a topic that holds
+ * messages is not removed. A log with messages that no topic names is something else, a damaged catalog most likely,
+ * and messages are not ours to throw away: it stays, and is told of.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,6 @@
 /*
- * local_partition - the calls of engine.h on one partition of a topic: each finds it, opens its log if nobody has, and asks it.
+ * local_partition - the calls of engine.h on one partition of a topic: each finds it, opens its log if nobody has, and
+ * asks it.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,12 +1,12 @@
 /*
  * local_producer - taking batches in, and dealing them to partitions.
  *
- * A send first checks everything that the user can get wrong, in all of its messages, and finds the partition of each; then
- * it appends, one batch per partition. Most sends go to one partition as they came and copy nothing; a batch of several
- * partitions is sorted by them first, so that it stays in order within each.
+ * A send first checks everything that the user can get wrong, in all of its messages, and finds the partition of each;
+ * then it appends, one batch per partition. Most sends go to one partition as they came and copy nothing; a batch of
+ * several partitions is sorted by them first, so that it stays in order within each.
  *
- * Messages without a key are dealt out in turns: a turn sticks to a partition until it holds batch.size bytes or is linger.ms
- * old, and the next one, of whichever producer, takes the next partition.
+ * Messages without a key are dealt out in turns: a turn sticks to a partition until it holds batch.size bytes or is
+ * linger.ms old, and the next one, of whichever producer, takes the next partition.
  *
  * Producers of different partitions share no lock: a producer has its own, a partition has its own, and the number of
  * the next turn is an atomic.

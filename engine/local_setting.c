@@ -1,12 +1,12 @@
 /*
  * local_setting - the settings of objects: kept as numbers in memory, as text in the catalog.
  *
- * Producers and consumers read settings on every call, so a value is one atomic number: an integer, a boolean as 0 or 1, a
- * choice as its place in the table. It is written under the object's `change`, after the catalog has it.
+ * Producers and consumers read settings on every call, so a value is one atomic number: an integer, a boolean as 0 or
+ * 1, a choice as its place in the table. It is written under the object's `change`, after the catalog has it.
  *
  * A new object takes over the values of the defaults, and from then on has its own: a change of the defaults does not
- * reach it. The catalog holds what differs from the table. How many partitions a topic has is the exception: its partition
- * rows say so.
+ * reach it. The catalog holds what differs from the table. How many partitions a topic has is the exception: its
+ * partition rows say so.
  */
 #include <assert.h>
 #include <errno.h>
@@ -202,6 +202,12 @@ static void apply(struct object *object, const struct engine_setting *setting)
 	}
 }
 
+static bool is_partitions(const struct object *object, const struct engine_setting *setting)
+{
+	return object->kind == ENGINE_TOPIC && !object->is_defaults &&
+	       (int)place_of(setting) == local_of(object)->setting_index[SET_PARTITIONS];
+}
+
 static int grow(struct object *object, int64_t partitions)
 {
 	struct topic *topic = topic_of_object(object);
@@ -216,14 +222,12 @@ static int grow(struct object *object, int64_t partitions)
 static int store(struct object *object, const struct engine_setting *setting, const char *canonical)
 {
 	struct local *local = local_of(object);
-	bool is_partitions = object->kind == ENGINE_TOPIC && !object->is_defaults &&
-			     (int)place_of(setting) == local->setting_index[SET_PARTITIONS];
 	struct catalog_setting row = { setting->name, canonical };
 	int rc;
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
-	if (is_partitions)
+	if (is_partitions(object, setting))
 		return grow(object, from_text(setting, canonical));
 	rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
 	if (rc == 0)
@@ -246,6 +250,8 @@ int local_set_setting(struct engine_object *base, const struct engine_setting *s
 	pthread_mutex_lock(&object->change);
 	rc = store(object, setting, canonical);
 	pthread_mutex_unlock(&object->change);
+	if (is_partitions(object, setting)) /* even if not all could be made, streams were assigned anew */
+		topic_wake(topic_of_object(object), NULL);
 	if (rc < 0)
 		return rc;
 	object_changed(object);

@@ -1,8 +1,8 @@
 /*
  * local_stat - what there is to know of an object: totals, times, owners.
  *
- * Counts come from the logs themselves, which are opened for that; nothing is kept twice. The stat of the whole store adds up
- * its topics: the first one opens every log, later ones take about 50 ns per partition.
+ * Counts come from the logs themselves, which are opened for that; nothing is kept twice. The stat of the whole store
+ * adds up its topics: the first one opens every log, later ones take about 50 ns per partition.
  */
 #include <errno.h>
 #include <string.h>

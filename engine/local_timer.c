@@ -1,16 +1,16 @@
 /*
  * local_timer - the thread that keeps time: deadlines in a heap, each fired once and set again by who wants it again.
  *
- * What the engine does by itself at some time (syncing at flush.ms, retention, checkpoints, closing idle descriptors) has
- * a struct timer, embedded in the object that it is about. The heap has room for every timer that was initialised, so that
- * setting one never fails and never allocates; it is done under producers' locks.
+ * What the engine does by itself at some time (syncing at flush.ms, retention, checkpoints, closing idle descriptors)
+ * has a struct timer, embedded in the object that it is about. The heap has room for every timer that was initialised,
+ * so that setting one never fails and never allocates; it is done under producers' locks.
  *
  * Life. A set timer does not keep its object alive. When it is due, the thread takes a reference to the object, under
  * the heap's lock and only if there still is one to take; when an object goes, it releases its timers under the same
  * lock. So a timer is either never fired, or fired with its object there.
  *
- * Deadlines are in clock_mono_ms. The thread sleeps at most a minute before it looks at the clock again, for the sake of a
- * clock that a test moves or of a machine that was suspended.
+ * Deadlines are in clock_mono_ms. The thread sleeps at most a minute before it looks at the clock again, for the sake
+ * of a clock that a test moves or of a machine that was suspended.
  */
 #include <assert.h>
 #include <errno.h>

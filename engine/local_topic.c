@@ -1,18 +1,18 @@
 /*
- * local_topic - the partitions of a topic: making them, opening their logs when they are needed, and what can be asked of
- * them.
+ * local_topic - the partitions of a topic: making them, opening their logs when they are needed, and what can be asked
+ * of them.
  *
- * A store may have ten thousand topics of which a few are in use. So a log is opened by the first call that needs it, and
- * opening the store opens none. Opening recovers the tail of the log; if the machine died, the end may then be lower than
- * what a group had committed, and the group is put back to it before anyone can append: otherwise it would pass over the
- * next messages. It is done with no lock held, since it takes time and reports what it finds; others who need the same log
- * wait.
+ * A store may have ten thousand topics of which a few are in use. So a log is opened by the first call that needs it,
+ * and opening the store opens none. Opening recovers the tail of the log; if the machine died, the end may then be
+ * lower than what a group had committed, and the group is put back to it before anyone can append: otherwise it would
+ * pass over the next messages. It is done with no lock held, since it takes time and reports what it finds; others who
+ * need the same log wait.
  *
- * Partitions live in blocks of 1, 2, 4, ... that never move, so that producers reach them without a lock while the topic
- * grows. A partition is reached only through topic->partitions, which is raised when it is complete.
+ * Partitions live in blocks of 1, 2, 4, ... that never move, so that producers reach them without a lock while the
+ * topic grows. A partition is reached only through topic->partitions, which is raised when it is complete.
  *
- * Removal must not lose a message that was accepted: topic_freeze() stops appends first, looks whether there are messages, and
- * appends go on, or fail with EIDRM, when that is decided.
+ * Removal must not lose a message that was accepted: topic_freeze() stops appends first, looks whether there are
+ * messages, and appends go on, or fail with EIDRM, when that is decided.
  */
 #include <assert.h>
 #include <errno.h>
@@ -149,7 +149,7 @@ int topic_add_partition(struct topic *topic, uint64_t log_id)
 	return 0;
 }
 
-/* One more partition: its log first, then the row that points at it. A crash in between leaves a log for the next start. */
+/* One more partition: its log first, then the row that points at it. What a crash leaves is an empty log. */
 static int make_partition(struct topic *topic)
 {
 	struct local *local = local_of(&topic->object);

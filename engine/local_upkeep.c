@@ -3,13 +3,14 @@
  *
  * Flush. The first message after a sync sets the partition's flush timer; when it is due the flusher is asked.
  *
- * Retention. plog_retain() says when it will have more to do, and the partition's timer is set to that; but at most to an hour
- * ahead, since the wall clock may be set. Retention by bytes is looked at whenever another segment's worth was appended.
- * After the start a sweep goes over all topics, some per second, so that logs nobody uses are looked at too.
+ * Retention. plog_retain() says when it will have more to do, and the partition's timer is set to that; but at most to
+ * an hour ahead, since the wall clock may be set. Retention by bytes is looked at whenever another segment's worth was
+ * appended. After the start a sweep goes over all topics, some per second, so that logs nobody uses are looked at too.
  *
- * Descriptors. A log that was used may have descriptors open: it is warm, and in a ring. A hand goes round the ring (the
- * clock algorithm): one that was used since the last visit is spared, any other gives its descriptors back and leaves the
- * ring. The hand moves every LOCAL_IDLE_MS over all of them, and at once when there are more than the process can afford.
+ * Descriptors. A log that was used may have descriptors open: it is warm, and in a ring. A hand goes round the ring
+ * (the clock algorithm): one that was used since the last visit is spared, any other gives its descriptors back and
+ * leaves the ring. The hand moves every LOCAL_IDLE_MS over all of them, and at once when there are more than the
+ * process can afford.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,13 +1,13 @@
 /*
  * local_wait - consumers that wait for messages, and who wakes them.
  *
- * A consumer of one partition waits in the list of that partition, one of all partitions in the list of the topic, so that
- * a producer has two counters to look at, and takes no lock while both are zero. Nothing is missed for that: a
- * consumer counts itself first and looks for messages then; a producer appends first and looks at the counter then. One
- * of the two sees the other.
+ * A consumer of one partition waits in the list of that partition, one of all partitions in the list of the topic, so
+ * that a producer has two counters to look at, and takes no lock while both are zero. Nothing is missed for that: a
+ * consumer counts itself first and looks for messages then; a producer appends first and looks at the counter then.
+ * One of the two sees the other.
  *
- * Waking takes the waiters that are meant out of the list, under its lock, and calls them without it. From being taken on a
- * waiter cannot be disarmed any more (its engine_link is NULL), which is what consumer_disarm() answers.
+ * Waking takes the waiters that are meant out of the list, under its lock, and calls them without it. From being taken
+ * on a waiter cannot be disarmed any more (its engine_link is NULL), which is what consumer_disarm() answers.
  *
  * A waiter in a list keeps its consumer in engine_private. It is read under the list's lock only, before the
  * waiter is taken: afterwards the consumer may be closed.

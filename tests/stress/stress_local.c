@@ -1,12 +1,14 @@
 /*
- * stress_local - the local engine under everything at once, for ThreadSanitizer and for debug builds that check invariants.
+ * stress_local - the local engine under everything at once, for ThreadSanitizer and for debug builds that check
+ * invariants.
  *
- * One topic keeps all its messages: four producers write to it, and three groups read it, by one stream, by two that share,
- * and by ONE and SNAPSHOT with acks. Another one has tiny segments and retention, is purged, grows and is written and read
- * meanwhile. A last thread makes, renames and removes topics and groups. In the end every message of the first topic was
- * seen by the lone stream exactly once, in order within its partition and producer.
+ * One topic keeps all its messages: four producers write to it, and three groups read it, by one stream, by two that
+ * share, and by ONE and SNAPSHOT with acks. Another one has tiny segments and retention, is purged, grows and is
+ * written and read meanwhile. A last thread makes, renames and removes topics and groups. In the end every message of
+ * the first topic was seen by the lone stream exactly once, in order within its partition and producer.
  *
- * MQFS_STRESS_MESSAGES sets how many messages each producer sends. A plain program: Criterion aborts under ThreadSanitizer.
+ * MQFS_STRESS_MESSAGES sets how many messages each producer sends. A plain program: Criterion aborts under
+ * ThreadSanitizer.
  */
 #include <errno.h>
 #include <inttypes.h>
