@@ -178,15 +178,17 @@ static int payload_length(
     const struct engine_batch *batch, uint32_t i, const char *data, size_t left, uint32_t *ret_len)
 {
 	const char *end;
+	size_t len;
 
 	if (batch->lengths != NULL) {
 		*ret_len = batch->lengths[i];
 		return *ret_len < left && data[*ret_len] == '\n' ? 0 : -EINVAL;
 	}
 	end = left > 0 ? memchr(data, '\n', left) : NULL;
-	if (end == NULL || end - data > UINT32_MAX)
+	len = end != NULL ? (size_t)(end - data) : SIZE_MAX;
+	if (len > UINT32_MAX)
 		return -EINVAL;
-	*ret_len = (uint32_t)(end - data);
+	*ret_len = (uint32_t)len;
 	return 0;
 }
 
