@@ -337,7 +337,7 @@ int plog_repair(struct plog *plog)
 		rc = segment_open_files(active, plog->dirfd, true);
 	if (rc >= 0)
 		rc = segment_truncate(active);
-	if (!rc && active->slots > plog->frozen && plog->last.count > 0) {
+	if (!rc && plog->last.count > 0) { /* it may have been about to be extended */
 		index_put_entry(slot, &plog->last);
 		rc = segment_write_slots(active, active->slots - 1, slot, 1);
 	}

@@ -56,7 +56,6 @@ static int sync_from(struct plog *plog, size_t i, struct job *jobs, size_t count
 	uint64_t end = plog->end_offset;
 	int rc;
 
-	(void)plog_repair(plog);
 	rc = pin_jobs(plog, i, jobs, count);
 	if (rc)
 		return rc;
@@ -79,6 +78,7 @@ int plog_sync(struct plog *plog)
 	int rc = 0;
 
 	pthread_mutex_lock(&plog->mutex);
+	(void)plog_repair(plog); /* what an append left must not get to the disk now */
 	if (plog->failed) {
 		rc = -EIO;
 	} else if (plog->synced < plog->end_offset && !plog->options.read_only) {

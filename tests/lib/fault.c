@@ -34,10 +34,12 @@ static int fault_mkdir(int dirfd, const char *name, mode_t mode)
 static ssize_t fault_pwritev(int fd, const struct iovec *iov, int count, off_t pos)
 {
 	if (hit(FAULT_WRITE)) {
-		struct iovec half = { .iov_base = iov->iov_base, .iov_len = iov->iov_len / 2 };
+		struct iovec part = *iov;
 
-		if (half.iov_len > 0)
-			fault.real->pwritev(fd, &half, 1, pos);
+		if (fault.n % 2)
+			part.iov_len /= 2;
+		if (part.iov_len > 0)
+			fault.real->pwritev(fd, &part, 1, pos);
 		return -fault.err;
 	}
 	return fault.real->pwritev(fd, iov, count, pos);
