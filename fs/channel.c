@@ -42,13 +42,14 @@ struct pending_write {
 	size_t answer;
 };
 
-static void read_limit(struct channel *channel)
+static int read_limit(struct channel *channel)
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	char value[ENGINE_VALUE_MAX];
-	const struct engine_setting *setting = engine_setting_find(ENGINE_TOPIC, "max.message.bytes");
-	if (setting && !ops->get_setting(channel->topic, setting, value))
+	int err = ops->get_setting(channel->topic, engine_setting_find(ENGINE_TOPIC, "max.message.bytes"), value);
+	if (!err)
 		channel->limit = (size_t)strtoull(value, NULL, 10);
+	return err;
 }
 
 static void free_channel(struct channel *channel)
@@ -147,9 +148,12 @@ static int scan_write(struct channel *channel, const char *buf, size_t size, str
 {
 	bool json = channel->framer.framing == FRAME_JSON;
 	/* Read anew before it can matter: a setting takes effect at once, and a refused scan drops the part. */
-	if (channel->framer.part_len + size > channel->limit)
-		read_limit(channel);
-	int err = framer_scan(&channel->framer, buf, size, json ? RECORD_LINE_MAX(channel->limit) : channel->limit, scan);
+	int err = channel->framer.part_len + size > channel->limit ? read_limit(channel) : 0;
+	if (err)
+		return err;
+	err = framer_scan(&channel->framer, buf, size, json ? RECORD_LINE_MAX(channel->limit) : channel->limit, scan);
+	if (err == -EMSGSIZE)
+		snprintf(reason, RECORD_REASON_MAX, "the message is over max.message.bytes (%zu)", channel->limit);
 	if (err)
 		return err;
 	*ret_batch = scan->batch;

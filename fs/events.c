@@ -105,6 +105,23 @@ static void serve_parked_locked(struct event_reader *reader)
 	}
 }
 
+void events_add_line(struct fs *fs, const char *line)
+{
+	struct events *events = fs->events;
+	if (ring_add(&events->ring, line, strlen(line), NULL))
+		return;
+	pthread_mutex_lock(&events->lock);
+	for (struct event_reader *reader = events->readers; reader; reader = reader->next_reader) {
+		serve_parked_locked(reader);
+		if (reader->poll) {
+			fuse_lowlevel_notify_poll(reader->poll);
+			fuse_pollhandle_destroy(reader->poll);
+			reader->poll = NULL;
+		}
+	}
+	pthread_mutex_unlock(&events->lock);
+}
+
 void events_add(struct fs *fs, uint64_t object, const char *path, const char *format, ...)
 {
 	char line[RING_LINE_MAX], where[700], shown[700], what[256], time_text[32] = "";
@@ -120,19 +137,7 @@ void events_add(struct fs *fs, uint64_t object, const char *path, const char *fo
 	reply_path(fs, object, path, FRAME_LINE, where, sizeof where);
 	name_escape(where, strlen(where), shown, sizeof shown);
 	snprintf(line, sizeof line, "%s.%03ldZ %s: %s", time_text, now.tv_nsec / 1000000, *shown ? shown : "/", what);
-	struct events *events = fs->events;
-	if (ring_add(&events->ring, line, strlen(line), NULL))
-		return;
-	pthread_mutex_lock(&events->lock);
-	for (struct event_reader *reader = events->readers; reader; reader = reader->next_reader) {
-		serve_parked_locked(reader);
-		if (reader->poll) {
-			fuse_lowlevel_notify_poll(reader->poll);
-			fuse_pollhandle_destroy(reader->poll);
-			reader->poll = NULL;
-		}
-	}
-	pthread_mutex_unlock(&events->lock);
+	events_add_line(fs, line);
 }
 
 static int events_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,

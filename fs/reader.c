@@ -328,9 +328,11 @@ void reader_read(struct handle *handle, fuse_req_t req, size_t size, off_t offse
 	int got = serve(reader, req, size, offset);
 	if (got == 0 && at_end(reader))
 		fuse_reply_buf(req, NULL, 0);
-	else if (got == 0 && (flags & O_NONBLOCK))
+	else if (got == 0 && (flags & O_NONBLOCK)) {
 		reply_quiet(req, EAGAIN);
-	else if (got == 0)
+		if (reader->poll && arm_locked(reader) != 0) /* an edge-triggered poller does not ask again */
+			notify_poll_locked(reader);
+	} else if (got == 0)
 		park(reader, req, size, offset);
 	else if (got < 0)
 		reply_handle_error(handle, req, got, NULL);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fs/errtext.h"
+#include "fs/events.h"
 #include "fs/ring.h"
 
 #define PATH_SHOWN 600u /* bytes of a path in a line of status/errors, escaped */
@@ -72,6 +73,7 @@ void report_error(struct fs *fs, int err, const struct engine_cred *cred, const 
 	if (size >= sizeof line)
 		size = sizeof line - 1;
 	ring_add(fs->errors, line, size, NULL); /* without memory there is no line; the errno was still told */
+	events_add_line(fs, line);
 }
 
 void reply_quiet(fuse_req_t req, int err)

@@ -38,6 +38,7 @@ struct session {
 	_Atomic unsigned serving;                /* threads that have not ended */
 	sem_t answered;                          /* posted when FUSE_INIT was, and by each thread that ends */
 	_Atomic bool init_done, stopping;
+	bool detached;                           /* it was busy: somebody else may be mounted there by now */
 	char message[256];                       /* the last thing libfuse had to say, while mounting */
 };
 
@@ -213,7 +214,7 @@ static void wake_threads(struct session *session)
 void session_stop(struct fs *fs)
 {
 	if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) && errno == EBUSY)
-		umount2(fs->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+		the_session.detached = umount2(fs->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0;
 	atomic_store(&the_session.stopping, true);
 	fuse_session_exit(the_session.fuse);
 	wake_threads(&the_session);
@@ -223,7 +224,9 @@ void session_free(struct fs *fs)
 {
 	if (!the_session.fuse)
 		return;
-	fuse_session_destroy(the_session.fuse); /* closes the device; unmounted it is already */
+	if (!the_session.detached)
+		fuse_session_unmount(the_session.fuse); /* finds that it is unmounted, and frees its path */
+	fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;
 	fs->session = NULL;
 }
