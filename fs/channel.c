@@ -119,13 +119,6 @@ static struct pending_write *new_pending(struct channel *channel, fuse_req_t req
 	return pending;
 }
 
-static void free_pending(struct pending_write *pending)
-{
-	struct fs *fs = pending->channel->handle.fs;
-	free(pending);
-	fs_pending_end(fs);
-}
-
 /* Makes the JSON lines of a scan records; at the first that is none the scan is cut, or the error is the answer. */
 static int parse_records(struct channel *channel, struct frame_scan *scan, char reason[RECORD_REASON_MAX])
 {
@@ -196,43 +189,45 @@ static int send_one_by_one(struct channel *channel, struct frame_scan *scan, con
 
 static void finish_write(struct channel *channel, fuse_req_t req, struct pending_write *pending, size_t answer)
 {
-	if (!wants_sync(channel)) {
-		free_pending(pending);
-		fuse_reply_write(req, answer);
-		return;
-	}
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
-	pending->sending = false;
-	pending->answer = answer;
-	int err = ops->producer_sync(channel->producer, &pending->done);
-	if (err == ENGINE_PENDING)
-		return;
+	struct fs *fs = channel->handle.fs;
+	int err = 0;
+	if (wants_sync(channel)) {
+		pending->sending = false;
+		pending->answer = answer;
+		err = ops->producer_sync(channel->producer, &pending->done);
+		if (err == ENGINE_PENDING)
+			return;
+	}
+	free(pending);
 	if (err < 0)
 		reply_handle_error(&channel->handle, req, err, NULL);
 	else
 		fuse_reply_write(req, answer);
-	free_pending(pending);
+	fs_pending_end(fs);
 }
 
 static void write_done(struct engine_done *done, int result)
 {
 	struct pending_write *pending = (struct pending_write *)done; /* its first member */
 	struct channel *channel = pending->channel;
-	if (result < 0) {
-		reply_handle_error(&channel->handle, pending->req, result, NULL);
-		free_pending(pending);
+	struct fs *fs = channel->handle.fs;
+	if (result >= 0 && pending->sending) {
+		size_t answer = pending->scan.taken;
+		pthread_mutex_lock(&channel->lock);
+		framer_commit(&channel->framer, &pending->scan, request_cred(pending->req).pid);
+		pthread_mutex_unlock(&channel->lock);
+		finish_write(channel, pending->req, pending, answer);
 		return;
 	}
-	if (!pending->sending) {
-		fuse_reply_write(pending->req, pending->answer);
-		free_pending(pending);
-		return;
-	}
-	size_t answer = pending->scan.taken;
-	pthread_mutex_lock(&channel->lock);
-	framer_commit(&channel->framer, &pending->scan, request_cred(pending->req).pid);
-	pthread_mutex_unlock(&channel->lock);
-	finish_write(channel, pending->req, pending, answer);
+	fuse_req_t req = pending->req;
+	size_t answer = pending->answer;
+	free(pending);
+	if (result < 0) /* the answer comes last: then the file may be closed under our feet */
+		reply_handle_error(&channel->handle, req, result, NULL);
+	else
+		fuse_reply_write(req, answer);
+	fs_pending_end(fs);
 }
 
 /*
@@ -267,6 +262,7 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 {
 	(void)offset; /* everything is appended */
 	struct channel *channel = (struct channel *)handle;
+	struct fs *fs = handle->fs;
 	char reason[RECORD_REASON_MAX] = "";
 	size_t answer = 0;
 	struct pending_write *pending = new_pending(channel, req);
@@ -280,8 +276,9 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 	if (err == ENGINE_PENDING)
 		return;
 	if (err) {
+		free(pending);
 		reply_handle_error(handle, req, err, *reason ? reason : NULL);
-		free_pending(pending);
+		fs_pending_end(fs);
 		return;
 	}
 	finish_write(channel, req, pending, answer);
@@ -298,12 +295,14 @@ struct pending_fsync {
 static void fsync_done(struct engine_done *done, int result)
 {
 	struct pending_fsync *pending = (struct pending_fsync *)done;
-	if (result < 0)
-		reply_handle_error(pending->handle, pending->req, result, NULL);
-	else
-		fuse_reply_err(pending->req, 0);
-	struct fs *fs = pending->handle->fs;
+	struct handle *handle = pending->handle;
+	struct fs *fs = handle->fs;
+	fuse_req_t req = pending->req;
 	free(pending);
+	if (result < 0) /* the answer comes last, as in write_done */
+		reply_handle_error(handle, req, result, NULL);
+	else
+		fuse_reply_err(req, 0);
 	fs_pending_end(fs);
 }
 

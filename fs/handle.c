@@ -88,8 +88,10 @@ int handle_init(struct handle *handle, struct fs *fs, const struct node *node, u
 	handle->path = strdup(node->path);
 	if (!handle->path)
 		return -ENOMEM;
+	pthread_rwlock_init(&handle->in_use, NULL);
 	int err = enter(fs->handles, handle);
 	if (err) {
+		pthread_rwlock_destroy(&handle->in_use);
 		free(handle->path);
 		handle->path = NULL;
 	}
@@ -105,6 +107,7 @@ void handle_release(struct handle *handle)
 	table->free[table->free_count++] = index;
 	table->count--;
 	pthread_mutex_unlock(&table->lock);
+	pthread_rwlock_destroy(&handle->in_use);
 	free(handle->path);
 	handle->path = NULL;
 }
@@ -114,6 +117,24 @@ struct handle *handle_get(struct handle_table *table, uint64_t index)
 	if (index >= (uint64_t)CHUNK * CHUNKS || !table->chunks[index / CHUNK])
 		return NULL;
 	return atomic_load(&table->chunks[index / CHUNK][index % CHUNK]);
+}
+
+struct handle *handle_use(struct handle_table *table, uint64_t index)
+{
+	struct handle *handle = handle_get(table, index);
+	pthread_rwlock_rdlock(&handle->in_use);
+	return handle;
+}
+
+void handle_done(struct handle *handle)
+{
+	pthread_rwlock_unlock(&handle->in_use);
+}
+
+void handle_settle(struct handle *handle)
+{
+	pthread_rwlock_wrlock(&handle->in_use);
+	pthread_rwlock_unlock(&handle->in_use);
 }
 
 uint64_t handle_count(struct handle_table *table)

@@ -8,6 +8,7 @@
 #ifndef MQFS_FS_HANDLE_H
 #define MQFS_FS_HANDLE_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include "fs/fs.h"
@@ -28,6 +29,7 @@ struct handle {
 	unsigned open_flags;                     /* of open(2) */
 	struct engine_cred cred;                 /* of who opened it */
 	char *path;                              /* below the object, without suffix */
+	pthread_rwlock_t in_use;                 /* for reading: by each handler of the file; see handle_settle */
 };
 
 struct handle_table;
@@ -41,8 +43,19 @@ int handle_init(struct handle *handle, struct fs *fs, const struct node *node, u
 /* Takes it out of the table and frees what handle_init made; the struct itself is its class's. */
 void handle_release(struct handle *handle);
 
-/* Without a lock: it is on the path of every write. NULL for an index that is not in use. */
-struct handle *handle_get(struct handle_table *table, uint64_t index);
+/*
+ * The handle of an open file, for a handler of a request on it, which ends with handle_done. The table is read without a
+ * lock: it is on the path of every write.
+ */
+struct handle *handle_use(struct handle_table *table, uint64_t index);
+void handle_done(struct handle *handle);
+
+/*
+ * Before a class's release: waits for handlers that have answered but not returned. A client that has its answer may close the
+ * file before the thread that gave it is scheduled again.
+ */
+void handle_settle(struct handle *handle);
+struct handle *handle_get(struct handle_table *table, uint64_t index); /* NULL: not in use */
 uint64_t handle_count(struct handle_table *table);
 
 /* Releases all that are open, when the mount is gone and no request runs any more. */

@@ -14,7 +14,7 @@
 
 static struct handle *request_handle(fuse_req_t req, const struct fuse_file_info *fi)
 {
-	return handle_get(request_fs(req)->handles, fi->fh);
+	return handle_use(request_fs(req)->handles, fi->fh);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -45,6 +45,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 		handle->class->read(handle, req, size, offset, (unsigned)fi->flags);
 	else
 		fuse_reply_buf(req, NULL, 0);
+	handle_done(handle);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -55,6 +56,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		handle->class->write(handle, req, buf, size, offset);
 	else
 		reply_handle_error(handle, req, -EACCES, "it can only be read");
+	handle_done(handle);
 }
 
 /* A descriptor was closed, perhaps by a process that is dying. Not the end of anything: others may hold it too. */
@@ -65,6 +67,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (handle->class->flush)
 		handle->class->flush(handle, request_cred(req).pid);
 	reply_quiet(req, 0);
+	handle_done(handle);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -76,12 +79,14 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 		handle->class->fsync(handle, req);
 	else
 		reply_quiet(req, 0);
+	handle_done(handle);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct handle *handle = request_handle(req, fi);
+	struct handle *handle = handle_get(request_fs(req)->handles, fi->fh);
 	(void)ino;
+	handle_settle(handle);
 	handle->class->release(handle);
 	reply_quiet(req, 0);
 }
@@ -96,6 +101,7 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, s
 	else if (ph)
 		fuse_pollhandle_destroy(ph);
 	fuse_reply_poll(req, ready);
+	handle_done(handle);
 }
 
 /* No file here has holes: data up to the end, and then the one at the end. */

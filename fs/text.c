@@ -114,12 +114,14 @@ struct pending_sync {
 static void sync_done(struct engine_done *done, int result)
 {
 	struct pending_sync *pending = (struct pending_sync *)done;
-	if (result < 0)
-		reply_handle_error(pending->handle, pending->req, result, NULL);
-	else
-		fuse_reply_err(pending->req, 0);
-	struct fs *fs = pending->handle->fs;
+	struct handle *handle = pending->handle;
+	struct fs *fs = handle->fs;
+	fuse_req_t req = pending->req;
 	free(pending);
+	if (result < 0) /* the answer comes last: then the file may be closed under our feet */
+		reply_handle_error(handle, req, result, NULL);
+	else
+		fuse_reply_err(req, 0);
 	fs_pending_end(fs);
 }
 
