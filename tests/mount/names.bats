@@ -7,7 +7,8 @@ refuses() {
 	before=$(ls -A "$M/topics" | wc -l)
 	fails "$1" mkdir "$M/topics/$2"
 	fails "$1" mkdir "$T/groups/$2"
-	fails "$1" mv -T "$T" "$M/topics/$2"
+	# mv words an EINVAL in its own way.
+	fails "$1" mv -T "$T" "$M/topics/$2" >/dev/null || [[ $1 = EINVAL && $output == *'to a subdirectory of itself'* ]]
 	is "$(ls -A "$M/topics" | wc -l)" "$before"
 	is "$(ls -A "$T/groups")" ''
 }
@@ -21,8 +22,8 @@ refuses() {
 	done
 	told EINVAL ''
 	# A name with a newline is one line of status/errors all the same.
-	run t mkdir $'new\nline'
-	is "$(tail -n 1 "$M/status/errors" | grep -c ' EINVAL ')" 1
+	run t mkdir "$M/topics/"$'new\nline'
+	is "$(tail -n 1 "$M/status/errors" | grep -c ' EINVAL .*new.*line')" 1
 }
 
 @test "names that are too long: ENAMETOOLONG from 201 bytes on, also far beyond what a path can be" {
@@ -175,7 +176,7 @@ refuses() {
 		[ "$status" != 0 ] || { echo "mkdir in $dir"; return 1; }
 	done
 	is "$(find "$M" -name new -o -name link -o -name hard -o -name fifo -o -name dev)" ''
-	told E ''
+	told EPERM ''
 }
 
 @test "sed -i, vim, touch, cp of a tree and patch leave no junk" {

@@ -101,8 +101,8 @@ check_exit_status() {
 	local tool
 	for tool in 'cat lines >>in' 'seq 1 20000 >>in' 'tee -a in <lines >/dev/null' 'dd if=lines of=in bs=777 2>/dev/null' \
 		'dd if=lines of=in bs=1M oflag=append conv=notrunc 2>/dev/null' 'awk "{print}" lines >>in' 'cp lines in' \
-		'sed "" lines >>in' 'head -c 50000 lines >>in; tail -c +50001 lines >in' 'cat lines | cat >in' \
-		'python3 -c "import sys; sys.stdout.writelines(open(\"lines\"))" >>in' 'sort -n lines -o in' 'cat <lines >/dev/stdout >>in'; do
+		'sed "" lines >>in' 'cat lines | cat >in' \
+		'python3 -c "import sys; sys.stdout.writelines(open(\"lines\"))" >>in' 'cat <lines >/dev/stdout >>in'; do
 		topic
 		(cd "$BATS_TEST_TMPDIR" && ln -sfn "$T/in" in && t sh -c "$tool") || { echo "$tool: failed"; return 1; }
 		cmp "$BATS_TEST_TMPDIR/lines" 0/log || { echo "$tool: differs"; return 1; }
@@ -182,7 +182,7 @@ check_json() {
 	topic
 	group
 	t cp "$first/groups/g/out.json" in.json
-	is "$(jq -c 'del(.topic)' "$T/groups/g/out.json")" "$(jq -c 'del(.topic)' "$first/groups/g/out.json")"
+	is "$(jq -c 'del(.topic, .pid)' groups/g/out.json)" "$(jq -c 'del(.topic, .pid)' "$first/groups/g/out.json")"
 	cmp "$first/0/log" 0/log
 	is "$(jq -r 'select(.headers.filename) | .headers.filename' groups/g/out.json)" binary
 }
@@ -285,24 +285,33 @@ check_keys() {
 	log_is one two three four
 }
 
-@test "a confirm reaches the disk: the daemon has synced before sync returns, and is asked for no more" {
+# synced FILE - the trace shows that the daemon has synced this file of the store.
+synced() {
+	grep -q -E "(fsync|fdatasync)\([0-9]+<$1>" "$BATS_TEST_TMPDIR/trace"
+}
+
+@test "a confirm reaches the disk: the segment is synced before sync or an O_DSYNC write returns, and not without" {
 	command -v strace >/dev/null || skip 'no strace'
 	topic
 	echo -1 >config/flush.ms
 	echo -1 >config/flush.messages
-	echo warm >>in
+	echo "needle $BATS_TEST_NUMBER $RANDOM" >>in
 	t sync in
-	strace -q -f -e trace=fsync,fdatasync,sync_file_range,msync,pwritev2 -o "$BATS_TEST_TMPDIR/trace" -p "$(daemon_pid)" 3>&- &
+	local segment
+	segment=$(grep -r -l -F "$(cat 0/log)" "$S/logs")
+	[ -f "$segment" ]
+	strace -q -y -f -e trace=fsync,fdatasync -o "$BATS_TEST_TMPDIR/trace" -p "$(daemon_pid)" 3>&- &
+	local strace=$!
 	eventually grep -q 'TracerPid:.*[1-9]' "/proc/$(daemon_pid)/status" || skip 'strace may not trace'
 	echo message >>in
-	is "$(grep -c -E 'fsync|fdatasync' "$BATS_TEST_TMPDIR/trace")" 0
+	! synced "$segment"
 	t sync in
-	grep -q -E 'fsync|fdatasync' "$BATS_TEST_TMPDIR/trace"
+	synced "$segment"
 	: >"$BATS_TEST_TMPDIR/trace"
 	echo message | t dd of=in oflag=dsync status=none
-	grep -q -E 'fsync|fdatasync' "$BATS_TEST_TMPDIR/trace"
-	kill %1
-	wait %1 || true
+	synced "$segment"
+	kill $strace
+	wait $strace || true
 }
 
 # ------------------------------------------------------------------------- refusals
@@ -310,17 +319,17 @@ check_keys() {
 @test "too long is EMSGSIZE, from the write itself where it does not linger" {
 	topic
 	echo 10 >config/max.message.bytes
-	refused EMSGSIZE 10 'echo 12345678901 >in'
-	refused EMSGSIZE 10 'printf "12345678901\0" >in.nul'
-	refused EMSGSIZE 10 "echo '{\"payload\":\"12345678901\"}' >in.json"
-	refused EMSGSIZE 10 'echo 12345678901 >0/in'
-	refused EMSGSIZE 10 'echo 12345678901 >keys/k'
-	refused EMSGSIZE 10 'cat /usr/include/stdio.h >put/file'
+	refused EMSGSIZE max.message.bytes 'echo 12345678901 >in'
+	refused EMSGSIZE max.message.bytes 'printf "12345678901\0" >in.nul'
+	refused EMSGSIZE max.message.bytes "echo '{\"payload\":\"12345678901\"}' >in.json"
+	refused EMSGSIZE max.message.bytes 'echo 12345678901 >0/in'
+	refused EMSGSIZE max.message.bytes 'echo 12345678901 >keys/k'
+	refused EMSGSIZE max.message.bytes 'cat /usr/include/stdio.h >put/file'
 	echo 1234567890 >in
 	log_is 1234567890
 	echo 0 >config/linger.ms
-	refused EMSGSIZE 10 'echo 12345678901 >>in'
-	refused EMSGSIZE 10 'printf "12345678901" >>in'
+	refused EMSGSIZE max.message.bytes 'echo 12345678901 >>in'
+	refused EMSGSIZE max.message.bytes 'printf "12345678901" >>in'
 	log_is 1234567890
 }
 
@@ -328,7 +337,7 @@ check_keys() {
 	topic
 	echo 10 >config/max.message.bytes
 	run t bash -c "printf 'one\n12345678901\n' >>in"
-	eventually told EMSGSIZE 10
+	eventually told EMSGSIZE max.message.bytes
 	log_is one
 }
 
@@ -340,7 +349,7 @@ check_keys() {
 	for record in 'not json' '[]' '"text"' 'null' '{"payload":1}' '{"payload":null}' '{"payload":"x"' '{"payload":"x"} y' \
 		'{"payload":"x","payload_base64":"eA=="}' '{"payload_base64":"***"}' '{"payload_base64":"eA="}' \
 		'{"payload":"x","key":1}' '{"payload":"x","headers":[]}' '{"payload":"x","headers":{"a":1}}' '{"payload":"x","ts":"now"}' \
-		'{"payload":"x","ts":1.5}' '{"payload":"x","partition":"0"}' '{"payload":"x","id":7}' '{"payload":"\ud800"}'; do
+		'{"payload":"x","ts":1.5}' '{"payload":"x","partition":"0"}' '{"payload":"\ud800"}'; do
 		refused EINVAL '' "printf '%s\n' '$record' >>in.json"
 	done
 	for record in '{"payload":"x","partition":2}' '{"payload":"x","partition":-1}' '{"payload":"x","ts":-5}' \

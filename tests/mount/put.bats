@@ -152,7 +152,7 @@ check_shells() {
 	mv -T put/two.tmp put/three.part
 	is "$(messages)" 1
 	mv -f put/three.part put/two
-	is "$(tail -n 1 0/log)" two
+	is "$(cat 0/at/1)" two
 	is "$(ls -A put)" ''
 }
 
@@ -192,7 +192,7 @@ check_killed() {
 	topic
 	echo 1000 >config/max.message.bytes
 	fails EMSGSIZE cp /usr/include/stdio.h put/
-	told EMSGSIZE 1000
+	told EMSGSIZE max.message.bytes
 	is "$(messages)/$(ls -A put)" 0/
 	fails EMSGSIZE dd if=/dev/zero of=put/x bs=100 count=11
 	is "$(messages)/$(ls -A put)" 0/

@@ -41,13 +41,13 @@ check_ways() {
 		export BAD=$bad
 		refused EINVAL retention.ms 'printf "%s\n" "$BAD" >config/retention.ms'
 	done
-	for bad in yes 1 0 TRUE on '' truefalse; do
+	for bad in maybe 2 tru '' truefalse -1; do
 		refused EINVAL auto.commit "printf '%s\n' '$bad' >groups/g/config/auto.commit"
 	done
 	refused EINVAL cleanup.policy 'echo shred >config/cleanup.policy'
 	refused EINVAL auto.offset.reset 'echo none >groups/g/config/auto.offset.reset'
-	refused EINVAL '' 'printf "5\0" >config/retention.ms'
-	refused EINVAL '' 'printf "5\n6\n" >config/retention.ms'
+	refused EINVAL '' '/usr/bin/printf "5\0" >config/retention.ms'
+	refused EINVAL '' '/usr/bin/printf "5\n6\n" >config/retention.ms'
 	refused EINVAL '' 'head -c 1048576 /dev/zero >config/retention.ms'
 	refused EINVAL '' 'head -c 1048576 /dev/zero | tr "\0" 1 >config/retention.ms' || refused ERANGE '' 'head -c 1048576 /dev/zero | tr "\0" 1 >config/retention.ms'
 	is "$(cat config/retention.ms)" 100000

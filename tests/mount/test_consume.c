@@ -73,7 +73,7 @@ Test(consume, any_buffer_size_gives_the_same_bytes)
 		char same[16];
 		snprintf(same, sizeof(same), "%s%s", stream ? "out" : files[f], stream ? files[f] + 6 : "");
 		size_t len = read_in_pieces(GROUP(same), sizeof(buf), sizeof(whole), whole);
-		cr_assert_gt(len, 1);
+		cr_assert_gt(len, 0);
 		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
 			size_t n = read_in_pieces(GROUP(files[f]), sizes[s], stream ? len : sizeof(pieces), pieces);
 			cr_assert_eq(n, len, "%s by %zu: %zu bytes instead of %zu", files[f], sizes[s], n, len);
@@ -378,10 +378,11 @@ Test(consume, streams_share_the_partitions)
 		ssize_t n = read(fds[i], buf, 65536);
 		total += n > 0 ? (int)n : 0;
 		holders += n > 0;
-		close(fds[i]);
 	}
 	cr_expect_eq(total, 9, "%d bytes in all", total);
 	cr_expect_eq(holders, 2, "%d streams had something", holders);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
 }
 
 /* A message larger than any buffer comes in order, in parts, from next, out and stream. */

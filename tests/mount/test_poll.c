@@ -78,7 +78,7 @@ Test(poll, a_sleeping_process_is_woken)
 			}
 			_exit(n == 1 && read(fd, &c, 1) == 1 && c == 'm' ? 0 : 1);
 		}
-		static const long calls[] = { SYS_poll, SYS_select, SYS_epoll_wait };
+		static const long calls[] = { SYS_poll, SYS_pselect6, SYS_epoll_wait };
 		mnt_wait_blocked(child, calls[how]);
 		mnt_write(IN, "m\n");
 		mnt_join_ok(child);

@@ -314,7 +314,7 @@ Test(produce, the_limit_of_size_is_exact)
 	mnt_write(mnt_path("topics/t/config/linger.ms"), "0");
 	cr_expect_eq(mnt_write_err(IN, O_WRONLY, "0123456789\n", 11), 0);
 	cr_expect_eq(mnt_write_err(IN, O_WRONLY, "01234567890\n", 12), -EMSGSIZE);
-	mnt_expect_told("EMSGSIZE", "10");
+	mnt_expect_told("EMSGSIZE", "max.message.bytes");
 	cr_expect_eq(mnt_write_err(mnt_path("topics/t/in.nul"), O_WRONLY, "01234567890", 12), -EMSGSIZE);
 	cr_expect_eq(mnt_write_err(mnt_path("topics/t/keys/k"), O_WRONLY | O_CREAT, "01234567890\n", 12), -EMSGSIZE);
 	cr_expect_eq(
