@@ -2,6 +2,7 @@
  * plog_internal - what the files of a partition log share: its state, the lock over it, and its list of segments.
  *
  *   plog.c           life: create, close, destroy; the figures
+ *   plog_list.c      what the directory holds
  *   plog_recover.c   opening, and what a crash left
  *   plog_segments.c  the list: finding, loading, pinning, rolling
  *   plog_append.c    a batch comes in
@@ -53,6 +54,20 @@ void plog_name(char out[PLOG_NAME_SIZE], uint64_t id);
 int plog_open_dir(const struct plog_options *options); /* a new descriptor, or negative errno */
 void plog_free(struct plog *plog);
 void plog_notify(const struct plog *plog, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- plog_list.c; before the log is known to others ---- */
+
+/* Offsets that names of files tell. */
+struct plog_bases {
+	uint64_t *list;
+	size_t count, room;
+};
+
+/* Fills the list of segments; data files that no segment has, and none will, go to strays, whose list is to be freed. */
+int plog_list(struct plog *plog, struct plog_bases *strays);
+
+/* Takes start_offset and start_pos from `start`, if it is there and right. A damaged one is reported. */
+int plog_read_start(struct plog *plog);
 
 /* ---- plog_segments.c; all with mutex, or before the log is known to others ---- */
 

@@ -419,7 +419,7 @@ static int count_earlier(struct plog *plog, int64_t ts_ms, size_t *ret_count)
 
 int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset)
 {
-	struct segment_reader reader;
+	struct segment_reader reader = { 0 };
 	struct index_entry entry;
 	uint64_t offset = 0;
 	uint32_t slot;

@@ -13,7 +13,6 @@
  *
  * Leftovers of a trim that was under way (segments below `start`, data files without index) are removed.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -29,141 +28,6 @@
 #include "engine/plog_internal.h"
 
 #define TOKEN_MAGIC 0xc3b1f8625d9e0a00u /* nothing that chance or another engine would put there */
-
-/* ------------------------------------------------------------------------------------- what is there */
-
-/* Offsets named by files of one kind, ascending after sort(). */
-struct bases {
-	uint64_t *list;
-	size_t count, room;
-};
-
-static int add_base(struct bases *bases, uint64_t base)
-{
-	if (bases->count == bases->room) {
-		size_t room = bases->room ? bases->room * 2 : 8;
-		uint64_t *list = realloc(bases->list, room * sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		bases->list = list;
-		bases->room = room;
-	}
-	bases->list[bases->count++] = base;
-	return 0;
-}
-
-static int compare_bases(const void *a, const void *b)
-{
-	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-
-	return (left > right) - (left < right);
-}
-
-/* The offset in a name of 20 digits, a dot and this suffix. */
-static bool parse_name(const char *name, const char *suffix, uint64_t *ret_base)
-{
-	uint64_t base = 0;
-
-	for (int i = 0; i < 20; i++) {
-		if (name[i] < '0' || name[i] > '9' || base > (uint64_t)INT64_MAX / 10)
-			return false;
-		base = base * 10 + (uint64_t)(name[i] - '0');
-	}
-	if (name[20] != '.' || strcmp(name + 21, suffix) || base > INT64_MAX)
-		return false;
-	*ret_base = base;
-	return true;
-}
-
-static int list_dir(int dirfd, struct bases *indexes, struct bases *datas)
-{
-	int rc = 0, fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-	uint64_t base;
-
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
-		return rc;
-	}
-	errno = 0;
-	while (!rc && (entry = readdir(dir))) {
-		if (parse_name(entry->d_name, "index", &base))
-			rc = add_base(indexes, base);
-		else if (parse_name(entry->d_name, "data", &base))
-			rc = add_base(datas, base);
-		errno = 0;
-	}
-	if (!rc && errno)
-		rc = -errno;
-	closedir(dir);
-	return rc;
-}
-
-/* Data files before the first or after the last segment are what a removal or a creation left. */
-static int add_strays(struct bases *strays, const struct bases *indexes, const struct bases *datas)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < datas->count && !rc; i++)
-		if (datas->list[i] < indexes->list[0] || datas->list[i] > indexes->list[indexes->count - 1])
-			rc = add_base(strays, datas->list[i]);
-	return rc;
-}
-
-/* Fills the list of segments; what is to be removed goes to strays. */
-static int find_segments(struct plog *plog, struct bases *strays)
-{
-	struct bases indexes = { 0 }, datas = { 0 };
-	int rc = list_dir(plog->dirfd, &indexes, &datas);
-
-	if (!rc && indexes.count == 0)
-		rc = engine_explain(-EUCLEAN, "log %016" PRIx64 " has no segment", plog->options.id);
-	if (!rc) {
-		qsort(indexes.list, indexes.count, sizeof(*indexes.list), compare_bases);
-		rc = add_strays(strays, &indexes, &datas);
-	}
-	for (size_t i = 0; i < indexes.count && !rc; i++) {
-		struct segment *segment = segment_new(indexes.list[i]);
-
-		rc = segment ? plog_push(plog, segment) : -ENOMEM;
-		if (rc)
-			segment_free(segment);
-	}
-	free(indexes.list);
-	free(datas.list);
-	return rc;
-}
-
-/* `start`, if there is one. A damaged one is reported and ignored: then what had been purged may come back. */
-static int read_start(struct plog *plog)
-{
-	uint8_t bytes[INDEX_SLOT];
-	struct index_start start;
-	int rc, fd = openat(plog->dirfd, PLOG_START_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	rc = io_pread_all(fd, bytes, sizeof(bytes), 0);
-	close(fd);
-	if (!rc)
-		rc = index_get_start(bytes, &start);
-	if (rc == -EUCLEAN)
-		return engine_explain(-EUCLEAN, "log %016" PRIx64 " is of a newer format", plog->options.id);
-	if (rc || start.offset > INT64_MAX) {
-		plog_notify(plog, EIO, "the file that says where it begins is damaged; it begins at its first segment");
-		return 0;
-	}
-	if (memcmp(start.uuid, plog->options.store_uuid, sizeof(start.uuid)) || start.log_id != plog->options.id)
-		return engine_explain(
-		    -EUCLEAN, "log %016" PRIx64 ": its start is that of another log", plog->options.id);
-	plog->start_offset = start.offset;
-	plog->start_pos = start.pos;
-	return 0;
-}
 
 static void drop_below_start(struct plog *plog)
 {
@@ -451,7 +315,7 @@ static int settle_start(struct plog *plog)
 	return rc;
 }
 
-static int recover(struct plog *plog, const struct bases *strays)
+static int recover(struct plog *plog, const struct plog_bases *strays)
 {
 	size_t unsynced = 0;
 	bool is_short = false;
@@ -500,16 +364,16 @@ static struct plog *plog_new(const struct plog_options *options)
 int plog_open(const struct plog_options *options, struct plog **ret_plog)
 {
 	struct plog *plog = plog_new(options);
-	struct bases strays = { 0 };
+	struct plog_bases strays = { 0 };
 	int rc;
 
 	if (!plog)
 		return -ENOMEM;
 	rc = plog_dir(plog);
 	if (rc >= 0)
-		rc = find_segments(plog, &strays);
+		rc = plog_list(plog, &strays);
 	if (!rc)
-		rc = read_start(plog);
+		rc = plog_read_start(plog);
 	if (!rc)
 		rc = recover(plog, &strays);
 	free(strays.list);
