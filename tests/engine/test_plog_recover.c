@@ -16,6 +16,7 @@
 #include "engine/io.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/plogbox.h"
+#include "tests/lib/powercut.h"
 
 #define MIB (1u << 20)
 #define FILES ((const char *const[]){ "data", "index", "meta" })
@@ -732,4 +733,99 @@ Test(plog_recover, recovery_fails)
 		cr_assert_eq(rc, -EIO);
 	}
 	box_remove(&torn);
+}
+
+/* What was promised at some point of a recorded run. */
+struct promise {
+	size_t changes; /* made when it was given */
+	uint64_t taken, synced, trimmed;
+};
+
+static void promise(struct promise *promises, size_t *count, const struct powercut *cut, uint64_t trimmed)
+{
+	struct engine_partition_stat stat = stat_of(&box);
+
+	promises[(*count)++] = (struct promise){ powercut_count(cut), stat.end, stat.synced, trimmed };
+}
+
+/* Appends small and large, rolls, syncs, a purge within a segment and of whole ones, retention. */
+static size_t run_and_promise(struct promise *promises, const struct powercut *cut)
+{
+	uint64_t n = 0, trimmed = 0;
+	size_t count = 0;
+	int64_t next;
+
+	for (unsigned i = 0; i < 40; i++) {
+		uint32_t size = i == 17 ? 6000 : 1 + i % 6;
+
+		cr_assert_eq(box_append(&box, n, size, 100 + i / 3, i == 17 ? MIB : 300), 0);
+		n += size;
+		promise(promises, &count, cut, trimmed);
+		if (i == 25) { /* a roll that brings no meta file */
+			uint32_t pad = (uint32_t)(7 - n % 7);
+
+			cr_assert_eq(box_append(&box, n, pad, 110, 300), 0);
+			cr_assert_eq(box_append(&box, n + pad, 2, 110, 1), 0);
+			n += pad + 2;
+		}
+		if (i % 5 == 4 || i == 25)
+			cr_assert_eq(plog_sync(box.plog), 0);
+		if (i == 12 || i == 20 || i == 33) {
+			trimmed = i == 20 ? n : n - 15;
+			cr_assert_eq(plog_trim(box.plog, trimmed), 0);
+		}
+		if (i == 38)
+			cr_assert_eq(plog_retain(box.plog, -1, 100, 1, &next), 0);
+		promise(promises, &count, cut, trimmed);
+	}
+	return count;
+}
+
+/*
+ * Whenever the power goes, and whatever the disk made of what was not synced: all that a sync had confirmed is there, what
+ * was purged is not, nothing is torn or comes out of nowhere, and the log goes on.
+ */
+Test(plog_recover, power_cuts)
+{
+	struct promise promises[100], last = { 0 };
+	int fd = box_dir(&box);
+	struct powercut *cut = powercut_start(fd);
+	size_t count = run_and_promise(promises, cut), p = 0;
+	uint64_t lost;
+
+	powercut_stop(cut);
+	cr_assert_gt(powercut_count(cut), 150);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		while (p < count && promises[p].changes <= n)
+			last = promises[p++];
+		for (uint64_t seed = 0; seed < 6; seed++) {
+			uint64_t random = seed < 2 ? seed : n * 6 + seed,
+				 taken = p < count ? promises[p].taken : last.taken;
+			struct box copy;
+			int copy_fd;
+
+			box_copy(&copy, &box);
+			copy_fd = box_dir(&copy);
+			tmpdir_clear(copy_fd);
+			powercut_make(cut, n, random, copy_fd);
+			close(copy_fd);
+			cr_assert_eq(box_open(&copy), 0, "change %zu, seed %" PRIu64, n, random);
+			cr_assert(stat_of(&copy).end >= last.synced && stat_of(&copy).end <= taken,
+			    "change %zu, seed %" PRIu64 ": end %" PRIu64 ", synced %" PRIu64, n, random,
+			    stat_of(&copy).end, last.synced);
+			cr_assert_geq(stat_of(&copy).earliest, last.trimmed);
+			cr_assert_leq(stat_of(&copy).synced, stat_of(&copy).end);
+			box_check(&copy, 0, &lost);
+			cr_assert_eq(lost, 0, "change %zu, seed %" PRIu64, n, random);
+			cr_assert_eq(copy.errors, 0, "change %zu, seed %" PRIu64 ": %s", n, random, copy.text);
+			cr_assert_eq(box_append(&copy, stat_of(&copy).end, 3, 5, 300), 0);
+			cr_assert_eq(box_close(&copy), 0);
+			cr_assert_eq(box_open(&copy), 0);
+			box_check(&copy, 0, &lost);
+			cr_assert_eq(lost + copy.errors, 0);
+			box_remove(&copy);
+		}
+	}
+	powercut_free(cut);
+	close(fd);
 }

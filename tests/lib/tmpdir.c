@@ -84,3 +84,15 @@ void tmpdir_copy(int from_dirfd, int to_dirfd)
 	}
 	closedir(dir);
 }
+
+void tmpdir_clear(int dirfd)
+{
+	DIR *dir = fdopendir(openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	struct dirent *entry;
+
+	must(dir != NULL, "opendir");
+	while ((entry = readdir(dir)))
+		if (entry->d_type == DT_REG)
+			must(!unlinkat(dirfd, entry->d_name, 0), entry->d_name);
+	closedir(dir);
+}

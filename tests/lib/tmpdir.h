@@ -19,6 +19,8 @@ void tmpdir_remove(struct tmpdir *dir); /* with all that is in it */
 /* Copies the plain files of one directory into another. */
 void tmpdir_copy(int from_dirfd, int to_dirfd);
 
+void tmpdir_clear(int dirfd); /* unlinks its plain files */
+
 /* Whole files. get: malloc'ed; NULL if there is none. */
 void tmpdir_put(int dirfd, const char *name, const void *bytes, size_t size);
 uint8_t *tmpdir_get(int dirfd, const char *name, size_t *ret_size);

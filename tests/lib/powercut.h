@@ -1,0 +1,30 @@
+/*
+ * powercut - what may be on a disk when the power goes at any moment.
+ *
+ * While it records, all changes of files in one directory go through it. Afterwards powercut_make() builds a directory as a
+ * power cut after the first n of them may have left it:
+ *   - what was synced before is there; of what was not, each write is there or not, whichever came first, and a large one
+ *     torn at any 512-byte sector; or a file has grown, and zeros are where bytes should be;
+ *   - names that were made, renamed or removed are there up to some point in their order (as file systems with a journal
+ *     keep it), and at least up to the last sync of the directory.
+ * Which of all these states it is follows from a seed.
+ */
+#ifndef MQFS_TEST_POWERCUT_H
+#define MQFS_TEST_POWERCUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct powercut;
+
+/* Begins with the files as they are, which count as synced. One recording at a time. */
+struct powercut *powercut_start(int dirfd);
+void powercut_stop(struct powercut *cut); /* the io table is again what it was */
+void powercut_free(struct powercut *cut);
+
+size_t powercut_count(const struct powercut *cut); /* changes so far */
+
+/* Fills an empty directory. seed 0: nothing that was not synced; 1: everything; else by chance. */
+void powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd);
+
+#endif
