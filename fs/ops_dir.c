@@ -79,6 +79,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	const struct node *node = request_node(req, ino);
 	(void)fi;
 	int err = attr_get(request_fs(req), node, &st);
+	if (err == -ENOENT && node->row->what == FILE_PLAIN)
+		err = -EIDRM; /* only who has it open can still ask for it */
 	if (err)
 		reply_quiet(req, err);
 	else

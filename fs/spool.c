@@ -26,6 +26,7 @@ struct spool_file {
 	struct timespec atime, mtime;
 	unsigned opens;                          /* handles that have it */
 	bool gone;                               /* unlinked or dropped: freed with its last handle */
+	bool refused;                            /* a write failed: what is there is not the whole message */
 	struct spool_file *prev, *next;
 };
 
@@ -421,19 +422,20 @@ static void spool_read(struct handle *handle, fuse_req_t req, size_t size, off_t
 static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
 {
 	struct spool_file *file = ((struct spool_handle *)handle)->file;
-	if ((uint64_t)offset + size > message_limit(handle->fs, handle->object)) {
-		reply_handle_error(handle, req, -EMSGSIZE, NULL);
-		return;
-	}
-	ssize_t took = pwrite(file->fd, buf, size, offset);
-	if (took < 0) {
-		reply_handle_error(handle, req, -errno, NULL);
-		return;
+	ssize_t took = -EMSGSIZE;
+	if ((uint64_t)offset + size <= message_limit(handle->fs, handle->object)) {
+		took = pwrite(file->fd, buf, size, offset);
+		if (took < 0)
+			took = -errno;
 	}
 	pthread_mutex_lock(&handle->fs->spool->lock);
+	file->refused = took < 0;
 	clock_gettime(CLOCK_REALTIME, &file->mtime);
 	pthread_mutex_unlock(&handle->fs->spool->lock);
-	fuse_reply_write(req, (size_t)took);
+	if (took < 0)
+		reply_handle_error(handle, req, (int)took, NULL);
+	else
+		fuse_reply_write(req, (size_t)took);
 }
 
 /* A writer that a signal killed leaves half a file: it is dropped. */
@@ -456,6 +458,10 @@ static void spool_release(struct handle *handle)
 	int err = 0;
 	pthread_mutex_lock(&spool->lock);
 	bool last = --file->opens == 0;
+	if (last && file->refused && !file->gone) {
+		drop_locked(spool, file);
+		last = false;
+	}
 	if (last && file->gone) {
 		free_file(file);
 	} else if (last && !fs->ending && !name_waits(file->name)) {

@@ -57,8 +57,10 @@ static void kill_readers(void)
 static void teardown(void)
 {
 	kill_readers();
-	while (wait(NULL) > 0)
-		;
+	for (int i = 0; i < READERS; i++) {
+		if (readers[i] > 0)
+			waitpid(readers[i], NULL, 0);
+	}
 	mnt_release();
 }
 
