@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/io.h"
+
 static void notified(void *ctx, int err, const char *text)
 {
 	struct box *box = ctx;
@@ -201,4 +203,61 @@ uint64_t box_check(struct box *box, uint64_t shift, uint64_t *ret_lost)
 	if (ret_lost)
 		*ret_lost = lost;
 	return right;
+}
+
+struct engine_partition_stat box_stat(const struct box *box)
+{
+	struct engine_partition_stat stat;
+
+	plog_stat(box->plog, &stat);
+	return stat;
+}
+
+uint64_t box_fill(struct box *box, unsigned batches)
+{
+	uint64_t n = box_stat(box).end;
+
+	for (unsigned i = 0; i < batches; i++) {
+		uint32_t count = 1 + i % 5;
+
+		cr_assert_eq(box_append(box, n, count, (int64_t)n, 1 << 20), 0);
+		n += count;
+	}
+	return n;
+}
+
+void box_expect_working(struct box *of, uint64_t lost)
+{
+	uint64_t end = box_stat(of).end, right = box_check(of, 0, NULL), now_lost;
+
+	for (int round = 0; round < 2; round++) {
+		struct box killed;
+
+		cr_assert_eq(box_append(of, end + (uint64_t)round, 1, 99, 1 << 20), 0);
+		box_copy(&killed, of);
+		cr_assert_eq(box_open(&killed), 0);
+		cr_assert_eq(box_check(&killed, 0, &now_lost), right + 1 + (uint64_t)round);
+		cr_assert_eq(now_lost, lost);
+		box_remove(&killed);
+		cr_assert_eq(box_close(of), 0);
+		cr_assert_eq(box_open(of), 0);
+		cr_assert_eq(box_check(of, 0, &now_lost), right + 1 + (uint64_t)round);
+		cr_assert_eq(now_lost, lost);
+	}
+}
+
+static int no_sync(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+void box_without_syncs(void)
+{
+	static struct io_ops quick;
+
+	quick = io_posix;
+	quick.fsync = no_sync;
+	quick.fdatasync = no_sync;
+	io = &quick;
 }

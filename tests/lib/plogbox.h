@@ -49,4 +49,18 @@ void box_flip(const struct box *box, uint64_t base, const char *suffix, int64_t 
  */
 uint64_t box_check(struct box *box, uint64_t shift, uint64_t *ret_lost);
 
+struct engine_partition_stat box_stat(const struct box *box);
+
+/* Appends batches of 1 to 5 messages, each an entry of its own; some have meta. Returns where the log then ends. */
+uint64_t box_fill(struct box *box, unsigned batches);
+
+/*
+ * The log works: messages can be added and read, and it looks the same after a kill, and after a reopening. lost: messages that
+ * are damaged, and stay so.
+ */
+void box_expect_working(struct box *box, uint64_t lost);
+
+/* From now on a sync takes no time: the page cache is all that most tests look at. */
+void box_without_syncs(void);
+
 #endif
