@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -33,11 +32,13 @@
 struct session {
 	struct fuse_session *fuse;
 	pthread_mutex_t reading;                 /* held while reading a request, see above */
+	pthread_mutex_t lock;                    /* the rest; a leaf */
+	pthread_cond_t changed;                  /* serving or init_done */
 	pthread_t threads[THREADS_MAX];
-	unsigned thread_count;
-	_Atomic unsigned serving;                /* threads that have not ended */
-	sem_t answered;                          /* posted when FUSE_INIT was, and by each thread that ends */
-	_Atomic bool init_done, stopping;
+	unsigned thread_count;                   /* not joined */
+	unsigned serving;                        /* of these, not ended */
+	bool init_done;
+	_Atomic bool stopping;
 	bool detached;                           /* it was busy: somebody else may be mounted there by now */
 	char message[256];                       /* the last thing libfuse had to say, while mounting */
 };
@@ -55,8 +56,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 	                          FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
 	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
-	atomic_store(&the_session.init_done, true);
-	sem_post(&the_session.answered);
+	pthread_mutex_lock(&the_session.lock);
+	the_session.init_done = true;
+	pthread_cond_broadcast(&the_session.changed);
+	pthread_mutex_unlock(&the_session.lock);
 }
 
 static bool is_release(const struct fuse_buf *buf)
@@ -89,8 +92,10 @@ static void *serve(void *arg)
 			fuse_session_process_buf(session->fuse, &buf);
 	}
 	free(buf.mem);
-	atomic_fetch_sub(&session->serving, 1);
-	sem_post(&session->answered);
+	pthread_mutex_lock(&session->lock);
+	session->serving--;
+	pthread_cond_broadcast(&session->changed);
+	pthread_mutex_unlock(&session->lock);
 	return NULL;
 }
 
@@ -103,16 +108,17 @@ static int start_threads(struct session *session, unsigned count)
 {
 	struct sigaction action = { .sa_handler = wake }; /* without SA_RESTART: read returns EINTR */
 	sigaction(WAKE_SIGNAL, &action, NULL);
-	for (unsigned i = 0; i < count && i < THREADS_MAX; i++) {
-		atomic_fetch_add(&session->serving, 1);
-		int err = pthread_create(&session->threads[i], NULL, serve, session);
-		if (err) {
-			atomic_fetch_sub(&session->serving, 1);
-			return i > 0 ? 0 : -err;
-		}
-		session->thread_count++;
+	int err = 0;
+	pthread_mutex_lock(&session->lock);
+	for (unsigned i = 0; !err && i < count && i < THREADS_MAX; i++) {
+		err = -pthread_create(&session->threads[i], NULL, serve, session);
+		if (!err)
+			session->thread_count = ++session->serving;
 	}
-	return 0;
+	if (session->thread_count > 0)
+		err = 0; /* fewer will do */
+	pthread_mutex_unlock(&session->lock);
+	return err;
 }
 
 /* Keeps the last message for whoever reports a failure; libfuse would print it, and a daemon's stderr is nobody's. */
@@ -152,7 +158,12 @@ static int new_session(struct fs *fs, const struct session_options *options)
 static int check_mounted(struct fs *fs)
 {
 	struct stat st;
-	if (!atomic_load(&the_session.init_done))
+	pthread_mutex_lock(&the_session.lock);
+	while (!the_session.init_done && the_session.serving > 0)
+		pthread_cond_wait(&the_session.changed, &the_session.lock);
+	bool ready = the_session.init_done;
+	pthread_mutex_unlock(&the_session.lock);
+	if (!ready)
 		return engine_explain(-EIO, "the kernel ended the mount before it was ready");
 	if (stat(fs->mountpoint, &st))
 		return engine_explain(-errno, "%s does not answer: %s", fs->mountpoint, strerror(errno));
@@ -162,7 +173,8 @@ static int check_mounted(struct fs *fs)
 int session_start(struct fs *fs, const struct session_options *options)
 {
 	pthread_mutex_init(&the_session.reading, NULL);
-	sem_init(&the_session.answered, 0, 0);
+	pthread_mutex_init(&the_session.lock, NULL);
+	pthread_cond_init(&the_session.changed, NULL);
 	int err = new_session(fs, options);
 	if (err)
 		return err;
@@ -173,8 +185,6 @@ int session_start(struct fs *fs, const struct session_options *options)
 	err = start_threads(&the_session, options->threads);
 	if (err)
 		goto err_mount;
-	while (sem_wait(&the_session.answered) && errno == EINTR)
-		;
 	err = check_mounted(fs);
 	if (!err)
 		return 0;
@@ -190,16 +200,25 @@ err_session:
 
 void session_wait(struct fs *fs)
 {
+	struct session *session = &the_session;
 	(void)fs;
-	for (unsigned i = 0; i < the_session.thread_count; i++)
-		pthread_join(the_session.threads[i], NULL);
-	the_session.thread_count = 0;
+	pthread_mutex_lock(&session->lock);
+	while (session->serving > 0)
+		pthread_cond_wait(&session->changed, &session->lock);
+	pthread_t threads[THREADS_MAX];
+	unsigned count = session->thread_count;
+	memcpy(threads, session->threads, sizeof threads);
+	session->thread_count = 0; /* from here on nobody signals them */
+	pthread_mutex_unlock(&session->lock);
+	for (unsigned i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
 }
 
 /* Signals the threads until all have left: a signal may come just before a thread's read and be missed by it. */
 static void wake_threads(struct session *session)
 {
-	while (atomic_load(&session->serving) > 0) {
+	pthread_mutex_lock(&session->lock);
+	while (session->serving > 0) {
 		struct timespec limit;
 		for (unsigned i = 0; i < session->thread_count; i++)
 			pthread_kill(session->threads[i], WAKE_SIGNAL);
@@ -207,8 +226,9 @@ static void wake_threads(struct session *session)
 		limit.tv_nsec += 20000000;
 		limit.tv_sec += limit.tv_nsec / 1000000000;
 		limit.tv_nsec %= 1000000000;
-		sem_timedwait(&session->answered, &limit);
+		pthread_cond_timedwait(&session->changed, &session->lock, &limit);
 	}
+	pthread_mutex_unlock(&session->lock);
 }
 
 void session_stop(struct fs *fs)
