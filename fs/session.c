@@ -62,13 +62,28 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	pthread_mutex_unlock(&the_session.lock);
 }
 
-static bool is_release(const struct fuse_buf *buf)
+static struct fuse_in_header header_of(const struct fuse_buf *buf)
 {
-	struct fuse_in_header header;
-	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof header)
-		return false;
-	memcpy(&header, buf->mem, sizeof header);
-	return header.opcode == FUSE_RELEASE;
+	struct fuse_in_header header = { 0 };
+	if (!(buf->flags & FUSE_BUF_IS_FD) && buf->size >= sizeof header)
+		memcpy(&header, buf->mem, sizeof header);
+	return header;
+}
+
+/* libfuse has no handler for O_TMPFILE and would say ENOSYS; there is no place for a file without a name. */
+static void refuse_tmpfile(struct session *session, uint64_t unique)
+{
+	const struct fuse_out_header answer = { .len = sizeof answer, .error = -EOPNOTSUPP, .unique = unique };
+	ssize_t sent = write(fuse_session_fd(session->fuse), &answer, sizeof answer);
+	(void)sent; /* who asked is gone: nobody to tell */
+}
+
+static void process(struct session *session, const struct fuse_buf *buf, const struct fuse_in_header *header)
+{
+	if (header->opcode == FUSE_TMPFILE)
+		refuse_tmpfile(session, header->unique);
+	else
+		fuse_session_process_buf(session->fuse, buf);
 }
 
 static void *serve(void *arg)
@@ -80,16 +95,18 @@ static void *serve(void *arg)
 		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
 		              ? 0
 		              : fuse_session_receive_buf(session->fuse, &buf);
-		bool release = got > 0 && is_release(&buf);
-		if (release)
-			fuse_session_process_buf(session->fuse, &buf);
+		struct fuse_in_header header = { 0 };
+		if (got > 0)
+			header = header_of(&buf);
+		if (header.opcode == FUSE_RELEASE)
+			process(session, &buf, &header);
 		pthread_mutex_unlock(&session->reading);
 		if (got == -EINTR)
 			continue;
 		if (got <= 0)
 			break;
-		if (!release)
-			fuse_session_process_buf(session->fuse, &buf);
+		if (header.opcode != FUSE_RELEASE)
+			process(session, &buf, &header);
 	}
 	free(buf.mem);
 	pthread_mutex_lock(&session->lock);
