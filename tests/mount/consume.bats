@@ -272,6 +272,32 @@ for i, line in enumerate(open("stream", buffering=1)):
 	done
 }
 
+@test "log, open while messages are purged: what is gone is ESTALE, what is there is read, and tail -f and -F go on" {
+	topic
+	seq 1 1000 >>in
+	local option pids=()
+	for option in -f -F; do
+		tail -s 0.05 $option -n 1 0/log >"$BATS_TEST_TMPDIR/tail$option" 2>"$BATS_TEST_TMPDIR/err$option" 3>&- &
+		pids+=($!)
+		eventually grep -q 1000 "$BATS_TEST_TMPDIR/tail$option"
+	done
+	exec 5<0/log 6<0/log
+	is "$(head -c 2 <&5)" 1
+	t tail -c 5 <&6
+	echo 'before 500' >0/purge
+	echo after >>in
+	run t cat <&5
+	[[ $status != 0 && $output == *"Stale file handle"* ]] || { echo "$status: $output"; return 1; }
+	is "$(t cat <&6)" after
+	exec 5<&- 6<&-
+	is "$(head -n 1 0/log) $(stat -c %s 0/log)" "501 $({ seq 501 1000; echo after; } | wc -c)"
+	eventually grep -q after "$BATS_TEST_TMPDIR/tail-F"
+	eventually grep -q after "$BATS_TEST_TMPDIR/tail-f"
+	is "$(tail -n 2 "$BATS_TEST_TMPDIR/tail-f" | tr '\n' ' ')" '1000 after '
+	kill "${pids[@]}"
+	wait || true
+}
+
 @test "at/: by offset, padded or not, with size and time; listed are the first and the last" {
 	topic
 	printf 'zero\n\ntwo\n' >>in

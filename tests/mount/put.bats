@@ -111,6 +111,26 @@ check_shells() {
 	each_shell check_shells
 }
 
+check_same_name() {
+	in_shell 'for i in 1 2 3; do echo "message $i" >put/same; done; echo more >>put/same; cat put/same 2>/dev/null || :'
+	log_is 'message 1' '' 'message 2' '' 'message 3' '' more ''
+}
+@test "one process makes file after file of the same name: as many messages (bash, dash)" {
+	each_shell check_same_name
+	topic
+	t python3 -c '
+for i in range(3):
+    with open("put/same", "w") as file:
+        file.write("message %d" % i)
+import os
+for i in range(3):
+    fd = os.open("put/same", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, b"by flags %d" % i)
+    os.close(fd)
+'
+	log_is 'message 0' 'message 1' 'message 2' 'by flags 0' 'by flags 1' 'by flags 2'
+}
+
 @test "an empty file is an empty message; a file of a newline is a newline" {
 	topic
 	t cp /dev/null put/empty
