@@ -2,7 +2,7 @@
  * class - what a kind of file does: one struct of functions for each, named in the tree's rows.
  *
  * A function that takes a fuse_req_t answers it, now or later, exactly once, through reply.h. Functions that are NULL have
- * the plain answer: nothing to read, EACCES on write, 0 on fsync, always ready on poll.
+ * the plain answer: nothing to read, EPERM on write, 0 on fsync, always ready on poll.
  */
 #ifndef MQFS_FS_CLASS_H
 #define MQFS_FS_CLASS_H

@@ -144,7 +144,7 @@ static int events_open(struct fs *fs, const struct node *node, unsigned flags, c
     struct handle **ret_handle)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY)
-		return engine_explain(-EACCES, "it can only be read");
+		return engine_explain(-EPERM, "it can only be read");
 	struct event_reader *reader = calloc(1, sizeof *reader);
 	if (!reader)
 		return -ENOMEM;

@@ -44,7 +44,7 @@ static int log_open(struct fs *fs, const struct node *node, unsigned flags, cons
     struct handle **ret_handle)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY)
-		return engine_explain(-EACCES, "the log is written through `in`");
+		return engine_explain(-EPERM, "the log is written through `in`");
 	if (node->framing != FRAME_LINE)
 		return reader_open(fs, node, flags, cred, true, ret_handle);
 	return plain_open(fs, node, flags, cred, ret_handle);

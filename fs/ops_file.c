@@ -55,7 +55,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (handle->class->write)
 		handle->class->write(handle, req, buf, size, offset);
 	else
-		reply_handle_error(handle, req, -EACCES, "it can only be read");
+		reply_handle_error(handle, req, -EPERM, "it can only be read");
 	handle_done(handle);
 }
 

@@ -394,7 +394,7 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
     struct handle **ret_handle)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY)
-		return engine_explain(-EACCES, "it gives messages and takes none: open it for reading only");
+		return engine_explain(-EPERM, "it gives messages and takes none: open it for reading only");
 	struct reader *reader = calloc(1, sizeof *reader);
 	if (!reader)
 		return -ENOMEM;

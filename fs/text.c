@@ -29,7 +29,7 @@ int text_open(struct fs *fs, const struct node *node, unsigned flags, const stru
 {
 	unsigned access = flags & O_ACCMODE;
 	if (access != O_RDONLY && !calls->line)
-		return engine_explain(-EACCES, "it can only be read");
+		return engine_explain(-EPERM, "it can only be read");
 	if (access != O_RDONLY && fs->read_only)
 		return -EROFS;
 	struct text *text = calloc(1, sizeof *text);

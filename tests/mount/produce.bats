@@ -402,7 +402,7 @@ check_good_ones_stay() {
 	group
 	echo kept >>in
 	fails EPERM truncate -s 0 in
-	fails EACCES truncate -s 0 0/log
+	fails EPERM truncate -s 0 0/log
 	fails EPERM rm -f in
 	fails EPERM rm -f 0/log
 	fails EPERM rm -f groups/g/next
