@@ -33,6 +33,14 @@
 /* Memory a scratch keeps after a large message when the next need is small. Four of the largest usual batches. */
 #define LIMIT_SCRATCH_KEEP (1u << 20)
 
+/*
+ * Bytes kept on the disk for acks, deletes and settings when it is full. Twice what the largest of these take at a time: 1
+ * MiB that the journal allocates ahead, as much for the file it begins at a checkpoint beside the old one, and a few pages of
+ * the catalog and of a new segment. And at most an eighth of the file system, so that a small one is not all reserve.
+ */
+#define LIMIT_RESERVE (4u << 20)
+#define LIMIT_RESERVE_SHARE 8u
+
 /* Damaged batches of one log that are reported one by one; a disk that lost more has been noticed. */
 #define LIMIT_DAMAGE_REPORTS 256u
 

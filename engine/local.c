@@ -81,14 +81,21 @@ static size_t local_health(struct engine *engine, char *buf, size_t size)
 {
 	struct local *local = (struct local *)engine;
 	struct report report = { buf, size, 0 };
+	bool full = reserve_is_used(local);
 	size_t shown;
 
 	if (size == 0)
 		return 0;
 	pthread_mutex_lock(&local->fault_lock);
-	add_line(&report, "state %s\n", local->read_only ? "readonly" : local->fault_count > 0 ? "degraded" : "ok");
+	add_line(&report, "state %s\n",
+	    local->read_only                 ? "readonly"
+	    : local->fault_count > 0 || full ? "degraded"
+					     : "ok");
 	if (local->read_only)
 		add_line(&report, "reason opened read-only\n");
+	if (full)
+		add_line(&report,
+		    "reason the disk is full: the reserve for acks and deletes is in use, and messages are refused\n");
 	shown = local->fault_count < LOCAL_FAULTS_MAX ? local->fault_count : LOCAL_FAULTS_MAX;
 	for (size_t i = 0; i < shown; i++)
 		add_line(&report, "reason %s\n", local->faults[i] != NULL ? local->faults[i] : "out of memory");
@@ -146,6 +153,7 @@ static void release_memory(struct local *local)
 		object_put(local->defaults[kind]);
 	for (size_t i = 0; i < LOCAL_FAULTS_MAX; i++)
 		free(local->faults[i]);
+	reserve_release(&local->reserve);
 	timers_release(&local->timers);
 	pthread_cond_destroy(&local->flusher.wanted);
 	pthread_mutex_destroy(&local->flusher.lock);
@@ -177,6 +185,7 @@ static int local_close(struct engine *engine)
 	timer_release(local, &local->checkpoint_timer);
 	timer_release(local, &local->idle_timer);
 	timer_release(local, &local->sweep_timer);
+	timer_release(local, &local->reserve.timer);
 	catalog_close(local->catalog);
 	store_close(&local->store);
 	release_memory(local);
@@ -266,6 +275,7 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_cond_init(&local->flusher.wanted, NULL);
 	local->flusher.tail = &local->flusher.head;
 	timers_init(&local->timers);
+	reserve_init(&local->reserve);
 	return local;
 }
 
@@ -300,10 +310,26 @@ static int make_first_objects(struct local *local)
 	return rc;
 }
 
+/* Begins a file, which a full disk must not prevent. To replay the journal twice does no harm. */
+static int open_journal(struct local *local)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->notify,
+		    checkpoint_replay, local, &local->journal);
+	while (reserve_again(local, rc, &again));
+	return rc;
+}
+
 /* What there is, as the daemon before this one left it. */
 static int recover(struct local *local)
 {
-	int rc = catalog_open(local->store.dirfd, local->read_only, &local->catalog);
+	int rc = reserve_open(local);
+
+	if (rc == 0)
+		rc = catalog_open(local->store.dirfd, local->read_only, &local->catalog);
 
 	if (rc < 0)
 		return rc;
@@ -312,8 +338,7 @@ static int recover(struct local *local)
 	if (rc == 0)
 		rc = local_load(local);
 	if (rc == 0)
-		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->notify,
-		    checkpoint_replay, local, &local->journal);
+		rc = open_journal(local);
 	if (rc == 0 && !local->read_only)
 		rc = local_remove_orphans(local);
 	return rc;

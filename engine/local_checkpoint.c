@@ -99,19 +99,34 @@ static void mark_again(struct local *local, const struct collection *c)
 	}
 }
 
+static int put_cursors(struct local *local, const struct collection *c)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = catalog_put_cursors(local->catalog, c->rows, c->count);
+	while (reserve_again(local, rc, &again));
+	return rc;
+}
+
 /* checkpoint_lock */
 static int run(struct local *local)
 {
 	struct collection c = { 0 };
+	bool again = false;
 	uint64_t number;
-	int rc = journal_rotate(local->journal, &number);
+	int rc;
 
+	do
+		rc = journal_rotate(local->journal, &number);
+	while (reserve_again(local, rc, &again));
 	if (rc < 0)
 		return rc;
 	atomic_store(&local->checkpoint_pos, journal_end(local->journal));
 	rc = collect_all(local, &c);
 	if (rc == 0 && c.count > 0)
-		rc = catalog_put_cursors(local->catalog, c.rows, c.count);
+		rc = put_cursors(local, &c);
 	if (rc < 0)
 		mark_again(local, &c);
 	else
@@ -140,7 +155,8 @@ void checkpoint_fire(struct timer *timer)
 
 	if (rc == 0)
 		return;
-	if (!atomic_exchange(&local->checkpoint_failed, true))
+	/* A full disk is told of by the reserve, for as long as it is full. */
+	if (!(rc == -ENOSPC && reserve_is_used(local)) && !atomic_exchange(&local->checkpoint_failed, true))
 		local_fault(local, -rc, "a checkpoint of the cursors failed: %s", strerror(-rc));
 	atomic_store(&local->checkpoint_set, true);
 	timer_set_earlier(local, timer, clock_mono_ms() + LOCAL_CHECKPOINT_MS);

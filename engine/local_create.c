@@ -75,6 +75,17 @@ static int write_object(struct object *object)
 	return rc;
 }
 
+static int remove_rows(struct local *local, uint64_t id)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = catalog_remove(local->catalog, id);
+	while (reserve_again(local, rc, &again));
+	return rc;
+}
+
 /* parent.change */
 static int create(struct object *parent, enum engine_kind kind, const char *name, const struct engine_owner *owner,
     struct object **ret_object)
@@ -88,7 +99,9 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 		return -EIDRM;
 	if (registry_has_name(local, parent->id, kind, name))
 		return -EEXIST;
-	rc = catalog_next_id(local->catalog, &id);
+	rc = reserve_check(local);
+	if (rc == 0)
+		rc = catalog_next_id(local->catalog, &id);
 	if (rc < 0)
 		return rc;
 	object = new_object(local, parent, kind, id);
@@ -101,7 +114,7 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	strcpy(object->key.name, name);
 	rc = write_object(object);
 	if (rc < 0) {
-		catalog_remove(local->catalog, id);
+		remove_rows(local, id);
 		atomic_store(&object->removed, true); /* so that its logs go with it */
 		object_put(object);
 		return rc;
@@ -160,6 +173,7 @@ static int enter(struct engine_object *base, struct object **ret_object)
 static int rename_object(struct object *object, const char *name)
 {
 	struct local *local = local_of(object);
+	bool again = false;
 	int rc;
 
 	if (atomic_load(&object->removed))
@@ -168,7 +182,9 @@ static int rename_object(struct object *object, const char *name)
 		return 0;
 	if (registry_has_name(local, object->parent->id, object->kind, name))
 		return -EEXIST;
-	rc = catalog_rename(local->catalog, object->id, name, clock_wall_ms());
+	do
+		rc = catalog_rename(local->catalog, object->id, name, clock_wall_ms());
+	while (reserve_again(local, rc, &again));
 	return rc < 0 ? rc : registry_rename(local, object, name);
 }
 
@@ -219,7 +235,7 @@ static int remove_object(struct object *object)
 		rc = topic_freeze(topic_of_object(object));
 	if (rc < 0)
 		return rc;
-	rc = catalog_remove(local->catalog, object->id);
+	rc = remove_rows(local, object->id);
 	if (rc == 0) {
 		atomic_store(&object->removed, true);
 		if (is_topic)

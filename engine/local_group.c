@@ -153,9 +153,13 @@ static int append(struct group *group, uint32_t partition, const struct cursor *
 		.committed = next->committed,
 		.given = group->touched ? next->given : ENGINE_OFFSET_NONE,
 		.lost = next->lost };
-	uint64_t pos;
-	int rc = journal_append_cursor(local->journal, &record, &pos);
+	bool again = false;
+	uint64_t pos = 0;
+	int rc;
 
+	do
+		rc = journal_append_cursor(local->journal, &record, &pos);
+	while (reserve_again(local, rc, &again));
 	if (rc == 0)
 		checkpoint_note(local, pos);
 	return rc;

@@ -15,6 +15,7 @@
  *                     log. Logs are opened before it is taken: see topic_open_logs().
  *   producer.lock     the turn of a producer; taken alone
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
+ *   reserve.lock      (read-write) read while messages are written: the room of the reserve is not given back then
  *   wait_list.lock, flusher.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
  *
  * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
@@ -34,6 +35,7 @@
 #include "engine/journal.h"
 #include "engine/local_flush.h"
 #include "engine/local_ops.h"
+#include "engine/local_reserve.h"
 #include "engine/local_timer.h"
 #include "engine/local_wait.h"
 #include "engine/plog.h"
@@ -261,6 +263,7 @@ struct local {
 
 	struct flusher flusher;
 	struct timers timers;
+	struct reserve reserve;
 	struct sync_point journal_sync;
 	struct timer checkpoint_timer, idle_timer, sweep_timer;
 	uint64_t sweep_after; /* timer thread only */

@@ -174,6 +174,17 @@ static int load_details(struct local *local)
 	return rc;
 }
 
+static int remove_unfinished(struct local *local, uint64_t id)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = catalog_remove(local->catalog, id);
+	while (reserve_again(local, rc, &again));
+	return rc == -ENOENT ? 0 : rc; /* it went with its parent */
+}
+
 int local_load(struct local *local)
 {
 	struct loading loading = { .local = local };
@@ -181,9 +192,7 @@ int local_load(struct local *local)
 
 	rc = catalog_each_object(local->catalog, load_object, &loading);
 	for (size_t i = 0; i < loading.unfinished.count && rc == 0 && !local->read_only; i++) {
-		rc = catalog_remove(local->catalog, loading.unfinished.items[i]);
-		if (rc == -ENOENT)
-			rc = 0; /* it went with its parent */
+		rc = remove_unfinished(local, loading.unfinished.items[i]);
 	}
 	if (rc == 0)
 		rc = load_details(local);

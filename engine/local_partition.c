@@ -88,6 +88,7 @@ static int purge_one(struct topic *topic, uint32_t index, uint64_t before)
 	struct partition *partition = topic_partition(topic, index);
 	struct engine_partition_stat stat;
 	struct plog *plog;
+	bool again = false;
 	int rc = partition_open_log(partition, &plog);
 
 	if (rc < 0)
@@ -101,7 +102,9 @@ static int purge_one(struct topic *topic, uint32_t index, uint64_t before)
 	if (before <= stat.earliest)
 		return 0;
 	raise_purged(partition, before);
-	rc = plog_trim(plog, before);
+	do
+		rc = plog_trim(plog, before);
+	while (reserve_again(local_of(&topic->object), rc, &again));
 	/* Retention may have been there first, which has done what was asked. */
 	if (rc == -ESTALE)
 		rc = 0;

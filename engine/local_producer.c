@@ -8,8 +8,8 @@
  * Messages without a key are dealt out in turns: a turn sticks to a partition until it holds batch.size bytes or is
  * linger.ms old, and the next one, of whichever producer, takes the next partition.
  *
- * Producers of different partitions share no lock: a producer has its own, a partition has its own, and the number of
- * the next turn is an atomic.
+ * Producers of different partitions wait for no lock of each other: a producer has its own, a partition has its own, the
+ * number of the next turn is an atomic, and that of the reserve is taken for reading.
  *
  * What this leaves out: when a batch goes to several partitions and the disk fails or is full after some of them, these
  * keep their part. Only a transaction could take it back.
@@ -122,7 +122,11 @@ static int append(struct partition *partition, const struct engine_batch *batch)
 	pthread_mutex_lock(&partition->lock);
 	while (partition->frozen)
 		pthread_cond_wait(&partition->changed, &partition->lock);
-	rc = partition->dead ? -EIDRM : plog_append(plog, batch, 0, segment_bytes, &offset);
+	rc = partition->dead ? -EIDRM : reserve_enter(local_of(object));
+	if (rc == 0) {
+		rc = plog_append(plog, batch, 0, segment_bytes, &offset);
+		reserve_leave(local_of(object));
+	}
 	if (rc == 0) {
 		before = partition->unsynced_messages;
 		partition->unsynced_messages += batch->count;

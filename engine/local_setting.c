@@ -223,13 +223,16 @@ static int store(struct object *object, const struct engine_setting *setting, co
 {
 	struct local *local = local_of(object);
 	struct catalog_setting row = { setting->name, canonical };
+	bool again = false;
 	int rc;
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
 	if (is_partitions(object, setting))
 		return grow(object, from_text(setting, canonical));
-	rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
+	do
+		rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
+	while (reserve_again(local, rc, &again));
 	if (rc == 0)
 		atomic_store(&object->values[place_of(setting)], from_text(setting, canonical));
 	return rc == -ENOENT ? -EIDRM : rc; /* a group whose topic is being removed */

@@ -99,14 +99,17 @@ int local_get_owner(struct engine_object *base, const char *node, struct engine_
 static int set_owner(struct object *object, const char *node, const struct engine_owner *owner)
 {
 	struct local *local = local_of(object);
+	bool again = false;
 	int rc;
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
-	if (node[0] != '\0')
-		rc = catalog_set_node_owner(local->catalog, object->id, node, owner);
-	else
-		rc = catalog_set_owner(local->catalog, object->id, owner, clock_wall_ms());
+	do {
+		if (node[0] != '\0')
+			rc = catalog_set_node_owner(local->catalog, object->id, node, owner);
+		else
+			rc = catalog_set_owner(local->catalog, object->id, owner, clock_wall_ms());
+	} while (reserve_again(local, rc, &again));
 	if (rc == -ENOENT)
 		return -EIDRM; /* a group whose topic is being removed */
 	if (rc < 0 || node[0] != '\0')

@@ -157,7 +157,9 @@ static int make_partition(struct topic *topic)
 	uint64_t log_id;
 	int rc;
 
-	rc = catalog_next_id(local->catalog, &log_id);
+	rc = reserve_check(local);
+	if (rc == 0)
+		rc = catalog_next_id(local->catalog, &log_id);
 	if (rc < 0)
 		return rc;
 	options = log_options(local, log_id);
@@ -218,8 +220,12 @@ static int open_log(struct partition *partition, struct plog **ret_plog, struct 
 {
 	struct local *local = local_of(&partition->topic->object);
 	struct plog_options options = log_options(local, partition->log_id);
-	int rc = plog_open(&options, ret_plog);
+	bool again = false;
+	int rc;
 
+	do
+		rc = plog_open(&options, ret_plog);
+	while (reserve_again(local, rc, &again));
 	if (rc < 0)
 		return rc;
 	plog_stat(*ret_plog, ret_stat);

@@ -20,8 +20,9 @@
 #include "engine/clock.h"
 #include "engine/local_internal.h"
 
-#define RETAIN_MIN_MS 20 /* between two looks at the same partition: no busy loop when the clock disagrees */
-#define VICTIMS 16u      /* logs that one visit of the hand closes at most */
+#define RETAIN_MIN_MS 20    /* between two looks at the same partition: no busy loop when the clock disagrees */
+#define RETAIN_FULL_MS 5000 /* until another try when the disk was too full even to delete */
+#define VICTIMS 16u         /* logs that one visit of the hand closes at most */
 
 static struct partition *partition_of(struct timer *timer, size_t member)
 {
@@ -68,6 +69,18 @@ int64_t retain_delay(const struct object *topic)
 	return retention_ms > RETAIN_MIN_MS ? retention_ms : RETAIN_MIN_MS;
 }
 
+static int retain(struct object *topic, struct plog *plog, int64_t wall_ms, int64_t *ret_next_ms)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = plog_retain(plog, setting_value(topic, SET_RETENTION_MS),
+		    setting_value(topic, SET_RETENTION_BYTES), wall_ms, ret_next_ms);
+	while (reserve_again(local_of(topic), rc, &again));
+	return rc;
+}
+
 static void report_retained(struct partition *partition, uint64_t earliest, uint64_t before)
 {
 	struct object *object = &partition->topic->object;
@@ -98,13 +111,14 @@ void partition_retain_fire(struct timer *timer)
 	pthread_mutex_unlock(&partition->lock);
 	partition_bounds(partition, &before, &end);
 	wall_ms = clock_wall_ms();
-	rc = plog_retain(plog, setting_value(object, SET_RETENTION_MS), setting_value(object, SET_RETENTION_BYTES),
-	    wall_ms, &next_ms);
+	rc = retain(object, plog, wall_ms, &next_ms);
 	partition_bounds(partition, &earliest, &end);
 	report_retained(partition, earliest, before);
-	if (rc < 0 && rc != -EROFS && !atomic_exchange(&partition->retain_failed, true))
+	if (rc < 0 && rc != -EROFS && rc != -ENOSPC && !atomic_exchange(&partition->retain_failed, true))
 		partition_fault(partition, rc, "retention failed");
-	delay_ms = rc < 0 || next_ms > wall_ms + LOCAL_RETAIN_MAX_MS ? LOCAL_RETAIN_MAX_MS : next_ms - wall_ms;
+	delay_ms = rc == -ENOSPC                                       ? RETAIN_FULL_MS
+		   : rc < 0 || next_ms > wall_ms + LOCAL_RETAIN_MAX_MS ? LOCAL_RETAIN_MAX_MS
+								       : next_ms - wall_ms;
 	timer_set_earlier(
 	    local_of(object), timer, clock_mono_ms() + (delay_ms > RETAIN_MIN_MS ? delay_ms : RETAIN_MIN_MS));
 }

@@ -120,6 +120,8 @@ static int trim(struct plog *plog, uint64_t before)
 
 static int error_of_trim(int rc)
 {
+	if (rc == -EDQUOT)
+		return -ENOSPC;
 	return !rc || rc == -ENOSPC || rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -EROFS ? rc : -EIO;
 }
 

@@ -6,6 +6,7 @@
  *   STORE/catalog     LMDB (catalog.h)
  *   STORE/journal/    journal.h
  *   STORE/logs/       one directory per partition log (plog.h)
+ *   STORE/reserve     room for what must work on a full disk (local_reserve.h); may be missing
  *   STORE/spool/      unnamed files of messages that are being written into put/
  *
  * A store is made aside (.STORE.mqfs-new) and renamed into place, so that a crash leaves it whole or absent; an empty

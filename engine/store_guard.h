@@ -11,6 +11,7 @@
 #define STORE_FORMAT 1u
 #define STORE_FORMAT_NAME "FORMAT"
 #define STORE_LOCK_NAME "lock"
+#define STORE_RESERVE_NAME "reserve"
 
 /* Writes FORMAT, durable; then the directory is a store. */
 int store_write_format(int dirfd, const uint8_t uuid[16]);

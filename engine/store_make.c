@@ -30,7 +30,7 @@ static const char *const store_dirs[] = { "logs", "journal", "spool" };
 
 /* What else store_fill() and what it calls may leave, in case of a crash. */
 static const char *const store_files[] = { STORE_LOCK_NAME, STORE_FORMAT_NAME ".tmp", "catalog", "catalog-lock",
-	"catalog.new", "catalog.new-lock", "lost+found" };
+	"catalog.new", "catalog.new-lock", STORE_RESERVE_NAME, "lost+found" };
 #define STORE_FILES (sizeof(store_files) / sizeof(store_files[0]))
 
 static bool is_one_of(const char *name, const char *const *names, size_t count)
