@@ -1,0 +1,132 @@
+#!/usr/bin/env bats
+# A full disk: messages are refused, and all that acknowledges, deletes or sets goes on working, so that room can be made.
+# The store of each test is on a small tmpfs of its own.
+
+load helpers
+
+# shellcheck disable=SC2034 # asked by helpers
+NO_MOUNT=1
+DISK=$((24 << 20))
+
+small_disk() {
+	mkdir -p "$S"
+	mount -t tmpfs -o "size=$DISK,mode=700" tmpfs "$S"
+	mount_store
+}
+
+teardown() {
+	cd /
+	! mountpoint -q "$M" || unmount
+	! mountpoint -q "$S" || umount "$S"
+}
+
+# refused_full SHELL COMMAND - fails with ENOSPC, in the shell's words and in those of status/errors.
+refused_full() {
+	run t "$1" -c "$2"
+	[ "$status" != 0 ] || { echo "$1 succeeds: $2"; return 1; }
+	[ "$1" != bash ] || [[ $output == *"$(errno_text ENOSPC)"* ]] || { echo "$output"; return 1; }
+	told ENOSPC ''
+}
+
+# Produces until nothing more is taken, however short; then somebody else takes what is left of the disk.
+fill() {
+	local len accepted=0
+	for len in 200000 5000 100; do
+		head -c "$len" /dev/zero | tr '\0' x >"$BATS_TEST_TMPDIR/line"
+		echo >>"$BATS_TEST_TMPDIR/line"
+		while t dd if="$BATS_TEST_TMPDIR/line" of=in bs=1M oflag=append conv=notrunc status=none 2>/dev/null; do
+			accepted=$((accepted + 1))
+			[ $accepted -lt 3000 ]
+		done
+	done
+	is "$(messages)" $((accepted + ${1:-0}))
+	dd if=/dev/zero of="$S/rest" bs=4096 status=none 2>/dev/null || true
+}
+
+health() {
+	head -n 1 "$M/status/health"
+}
+
+works_when_full() {
+	local shell=$1 count
+	topic
+	group
+	echo first >>in
+	echo second >>in
+	fill 2
+	refused_full "$shell" 'printf "%0100000d\n" 1 >>in'
+	t "$shell" -c 'cat groups/g/next >/dev/null && echo all >groups/g/ack'
+	is "$(cat groups/g/offset)" '0 1'
+	t "$shell" -c 'echo 0 >groups/g/0/offset && echo latest >groups/g/offset && echo earliest >groups/g/offset'
+	is "$(cat groups/g/offset)" '0 0'
+	t "$shell" -c 'echo 1000000 >config/flush.ms && chmod a-w put && chmod u+w put'
+	is "$(cat config/flush.ms)" 1000000
+	count=$(messages)
+	t "$shell" -c 'echo "before 1" >0/purge'
+	is "$(messages)" $((count - 1))
+	is "$(head -n 1 0/log)" second
+
+	# The reserve is in use now, and what is left of it is not for messages.
+	is "$(health)" 'state degraded'
+	grep -q '^reason the disk is full' "$M/status/health"
+	refused_full "$shell" 'echo short >>in'
+	refused_full "$shell" 'mkdir ../new'
+	! [ -e ../new ]
+	is "$(messages)" $((count - 1))
+	is "$(wc -l <0/log)" $((count - 1))
+
+	# With room, messages again, at once and for good.
+	t "$shell" -c 'echo all >purge'
+	t "$shell" -c 'echo again >>in'
+	is "$(health)" 'state ok'
+	log_is again
+	is "$(t cat groups/g/next)" again
+	crash
+	log_is again
+	is "$(health)" 'state ok'
+	t "$shell" -c 'echo all >purge'
+	cd ..
+	t rmdir "$T"
+}
+
+@test "bash: a full disk refuses messages only, and a purge makes room for them" {
+	small_disk
+	works_when_full bash
+}
+
+@test "dash: a full disk refuses messages only, and a purge makes room for them" {
+	small_disk
+	works_when_full dash
+}
+
+@test "messages are accepted again when somebody else makes room; nobody has to ask for health to say so" {
+	small_disk
+	head -c 8M /dev/zero >"$S/other"
+	topic
+	fill
+	echo "before 1" >0/purge
+	is "$(health)" 'state degraded'
+	rm "$S/other"
+	eventually sh -c "[ \"\$(head -n 1 '$M/status/health')\" = 'state ok' ]"
+	echo again >>in
+	is "$(tail -n 1 0/log)" again
+}
+
+@test "a store on a full disk is mounted, read and emptied" {
+	small_disk
+	topic
+	group
+	echo first >>in
+	fill 1
+	remount
+	is "$(t cat groups/g/next)" first
+	echo all >groups/g/ack
+	echo all >purge
+	is "$(messages)" 0
+	echo again >>in
+	log_is again
+	cd ..
+	fails ENOTEMPTY rmdir "$T"
+	echo all >"$T/purge"
+	rmdir "$T"
+}
