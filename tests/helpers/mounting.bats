@@ -5,6 +5,7 @@
 setup_file() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	unshare -m true 2>/dev/null || skip "no mount namespace can be made here"
 	cd "$BATS_FILE_TMPDIR" || return
 	mkfifo ready
 	sbin=$(readlink -f /sbin)
@@ -23,7 +24,7 @@ setup_file() {
 }
 
 teardown_file() {
-	[ -z "$namespace" ] || kill "$namespace"
+	[ -z "${namespace:-}" ] || kill "$namespace"
 }
 
 setup() {
