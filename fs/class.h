@@ -28,7 +28,6 @@ struct file_class {
 	unsigned (*poll)(struct handle *handle, struct fuse_pollhandle *ph);
 	/* Puts size, blocks and times of the file into st, whose other fields are set. May be NULL: size 0. */
 	int (*attr)(struct fs *fs, const struct node *node, struct stat *st);
-	bool cached;                             /* the kernel may keep its pages; else direct I/O */
 };
 
 extern const struct file_class class_ack;

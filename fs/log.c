@@ -1,10 +1,12 @@
 /*
  * log - a partition as a file: log, and log.json and log.nul.
  *
- * `log` is the bytes of the segments one after the other, so a read is a read of those, and the kernel may keep its
- * pages: what was written never changes. Retention and purge take bytes away from the front; then `log` is another file,
- * with another inode (the node's variant is the position of its first byte), and one still open answers ESTALE for what
- * is gone. In the other framings the messages are rendered one after the other (reader.h), and the size is not known.
+ * `log` is the bytes of the segments one after the other, so a read is a read of those. Retention and purge take bytes
+ * away from the front; then `log` is another file, with another inode (the node's variant is the position of its first
+ * byte), and one still open keeps its positions: what is gone is ESTALE, what is there and what comes is read, so a
+ * tail -f goes on. That is why the kernel keeps no pages of it: it reads whole pages, and the one with both gone and
+ * present bytes in it would be either all an error or half a lie. In the other framings the messages are rendered one
+ * after the other (reader.h), and the size is not known.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -95,9 +97,8 @@ static int log_attr(struct fs *fs, const struct node *node, struct stat *st)
 	if (err)
 		return err;
 	if (node->framing == FRAME_LINE) {
-		if (stat.start_pos != node->variant)
-			return -ESTALE;
-		st->st_size = (off_t)(stat.end_pos - stat.start_pos);
+		/* Of who has it open since before a purge, too: its positions stay, and what is gone cannot be read. */
+		st->st_size = (off_t)(stat.end_pos - node->variant);
 		st->st_blocks = (st->st_size + 511) / 512;
 	}
 	st->st_mtim.tv_sec = stat.mtime_ms / 1000;
@@ -110,5 +111,4 @@ const struct file_class class_log = {
 	.read = log_read,
 	.release = log_release,
 	.attr = log_attr,
-	.cached = true,
 };

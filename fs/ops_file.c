@@ -29,10 +29,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_node_error(req, err, node, NULL, NULL);
 		return;
 	}
-	bool cached = class->cached && node->framing == FRAME_LINE;
 	fi->fh = handle->index;
-	fi->direct_io = !cached;
-	fi->keep_cache = cached;
+	fi->direct_io = 1; /* what a file gives is made for each open, or grows, or goes: the kernel keeps no pages */
 	if (fuse_reply_open(req, fi) == -ENOENT) /* interrupted: no release will come */
 		class->release(handle);
 }

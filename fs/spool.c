@@ -390,7 +390,14 @@ static int spool_open(struct fs *fs, const struct node *node, unsigned flags, co
 	}
 	pthread_mutex_lock(&fs->spool->lock);
 	struct spool_file *file = find_locked(fs->spool, node->object, node->name, 0);
-	err = file ? 0 : -ENOENT;
+	if (!file && (flags & O_ACCMODE) != O_RDONLY) {
+		/* A ghost, which its maker opens again: the next message of that name. */
+		pthread_mutex_unlock(&fs->spool->lock);
+		err = spool_create(fs->spool, node->object, node->name, 0666, cred);
+		pthread_mutex_lock(&fs->spool->lock);
+		file = find_locked(fs->spool, node->object, node->name, 0);
+	}
+	err = file ? 0 : err ? err : -ENOENT;
 	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY && ftruncate(file->fd, 0))
 		err = -errno;
 	if (!err)
