@@ -2,10 +2,19 @@
 # mount(8), fstab and umount(8) with the helpers and the real program. The helpers lie in /sbin of a mount namespace of
 # this file's own, with a /run/mount of its own, so that nothing on the machine that runs the tests is changed.
 
+# Why mounts cannot be tried here; nothing if they can.
+obstacle() {
+	if [ "$(id -u)" != 0 ]; then
+		echo "needs root"
+	elif [ ! -c /dev/fuse ]; then
+		echo "no /dev/fuse"
+	elif ! unshare -m true 2>/dev/null; then
+		echo "no mount namespace can be made here"
+	fi
+}
+
 setup_file() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	[ -c /dev/fuse ] || skip "no /dev/fuse"
-	unshare -m true 2>/dev/null || skip "no mount namespace can be made here"
+	[ -z "$(obstacle)" ] || return 0
 	cd "$BATS_FILE_TMPDIR" || return
 	mkfifo ready
 	sbin=$(readlink -f /sbin)
@@ -28,12 +37,14 @@ teardown_file() {
 }
 
 setup() {
+	[ -n "${namespace:-}" ] || skip "$(obstacle)"
 	cd "$BATS_TEST_TMPDIR" || return
 	mkdir mq
 	store=$PWD/store mq=$PWD/mq
 }
 
 teardown() {
+	[ -n "${namespace:-}" ] || return 0
 	inside umount -l "$mq" 2>/dev/null || true
 	inside umount -l "$PWD/other" 2>/dev/null || true
 }
