@@ -31,13 +31,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define ENGINE_NAME_MAX 200u                 /* bytes in the name of an object */
-#define ENGINE_KEY_MAX 255u                  /* bytes in a key or a routing key */
-#define ENGINE_PARTITIONS_MAX 1024u          /* of one topic; ten times what we design for */
-#define ENGINE_MESSAGE_MAX (512u << 20)      /* upper bound of the setting max.message.bytes, as in RabbitMQ */
-#define ENGINE_ANY UINT32_MAX                /* "any partition", "all partitions" */
+#define ENGINE_NAME_MAX 200u            /* bytes in the name of an object */
+#define ENGINE_KEY_MAX 255u             /* bytes in a key or a routing key */
+#define ENGINE_PARTITIONS_MAX 1024u     /* of one topic; ten times what we design for */
+#define ENGINE_MESSAGE_MAX (512u << 20) /* upper bound of the setting max.message.bytes, as in RabbitMQ */
+#define ENGINE_ANY UINT32_MAX           /* "any partition", "all partitions" */
 #define ENGINE_OFFSET_NONE UINT64_MAX
-#define ENGINE_PENDING 1                     /* not done yet: the engine_done will be called */
+#define ENGINE_PENDING 1 /* not done yet: the engine_done will be called */
 
 struct engine;
 struct engine_object;
@@ -64,17 +64,18 @@ struct engine_cred {
 /* What travels with one message besides its payload. ENGINE_PROPS_INIT is a message with nothing set. */
 struct engine_props {
 	struct engine_span key;
-	struct engine_span id;                   /* for idempotent producing */
+	struct engine_span id; /* for idempotent producing */
 	struct engine_span routing_key;
 	const struct engine_header *headers;
 	uint32_t header_count;
-	uint32_t partition;                      /* producing only: ENGINE_ANY lets key or turn decide */
-	int64_t ts_ms;                           /* Unix time; -1: that of the batch */
-	int64_t ttl_ms;                          /* -1: none */
-	int64_t delay_ms;                        /* -1: none */
-	int32_t priority;                        /* -1: none */
+	uint32_t partition; /* producing only: ENGINE_ANY lets key or turn decide */
+	int64_t ts_ms;      /* Unix time; -1: that of the batch */
+	int64_t ttl_ms;     /* -1: none */
+	int64_t delay_ms;   /* -1: none */
+	int32_t priority;   /* -1: none */
 };
-#define ENGINE_PROPS_INIT ((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
+#define ENGINE_PROPS_INIT                                                                                              \
+	((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
 
 /*
  * A run of messages in the order they were produced. data holds the payloads, each followed by exactly one '\n',
@@ -82,13 +83,13 @@ struct engine_props {
  */
 struct engine_batch {
 	const char *data;
-	size_t len;                              /* sum of (payload length + 1) */
-	uint32_t count;                          /* at least 1 */
-	const uint32_t *lengths;                 /* count payload lengths; to produce, NULL says: no payload holds a
+	size_t len;                       /* sum of (payload length + 1) */
+	uint32_t count;                   /* at least 1 */
+	const uint32_t *lengths;          /* count payload lengths; to produce, NULL says: no payload holds a
 	                                            '\n', so the newlines are the delimiters */
-	const struct engine_props *props;        /* count entries, or NULL: no message has any */
+	const struct engine_props *props; /* count entries, or NULL: no message has any */
 	struct engine_cred cred;
-	int64_t ts_ms;                           /* Unix time; to produce, -1 means now */
+	int64_t ts_ms; /* Unix time; to produce, -1 means now */
 };
 
 /*
@@ -98,7 +99,7 @@ struct engine_batch {
  */
 struct engine_view {
 	uint32_t partition;
-	uint64_t offset;                         /* of the first message */
+	uint64_t offset; /* of the first message */
 	struct engine_batch batch;
 };
 
@@ -157,7 +158,7 @@ void engine_reason_clear(void);
  * and stay with the object when it is renamed, so a file system can make inode numbers of them.
  */
 enum engine_kind {
-	ENGINE_STORE = 0,                        /* the root; exactly one, id ENGINE_ROOT_ID */
+	ENGINE_STORE = 0, /* the root; exactly one, id ENGINE_ROOT_ID */
 	ENGINE_TOPIC = 1,
 	ENGINE_GROUP = 2,
 	ENGINE_KIND_COUNT
@@ -165,7 +166,7 @@ enum engine_kind {
 #define ENGINE_ROOT_ID 1u
 
 struct engine_owner {
-	uint32_t uid, gid, mode;                 /* mode: permission bits only, 07777 */
+	uint32_t uid, gid, mode; /* mode: permission bits only, 07777 */
 };
 
 /* Fixed facts of an object. name changes by rename: copied, NUL-terminated. */
@@ -177,33 +178,33 @@ struct engine_identity {
 
 /* Totals count since the store was opened; the rest is what is there now. */
 struct engine_stat {
-	struct engine_owner owner;               /* of the object's directory */
-	struct engine_owner birth;               /* as it was created: files in it take their first owner and mode from it */
-	int64_t ctime_ms, mtime_ms;              /* created; last change (a topic: last produced or changed) */
-	uint64_t messages;                       /* store, topic: retained; group: lag */
-	uint64_t bytes;                          /* store, topic: of the retained messages with their delimiters */
-	uint32_t partitions;                     /* topic, and the topic of a group */
+	struct engine_owner owner;  /* of the object's directory */
+	struct engine_owner birth;  /* as it was created: files in it take their first owner and mode from it */
+	int64_t ctime_ms, mtime_ms; /* created; last change (a topic: last produced or changed) */
+	uint64_t messages;          /* store, topic: retained; group: lag */
+	uint64_t bytes;             /* store, topic: of the retained messages with their delimiters */
+	uint32_t partitions;        /* topic, and the topic of a group */
 	uint64_t published_total, published_bytes_total;
-	uint64_t delivered_total, acked_total;   /* group */
-	uint64_t lost;                           /* group: messages retention took before the group had them */
-	uint32_t readers;                        /* consumers open now (group), producers not counted */
-	uint32_t producers;                      /* topic */
+	uint64_t delivered_total, acked_total; /* group */
+	uint64_t lost;                         /* group: messages retention took before the group had them */
+	uint32_t readers;                      /* consumers open now (group), producers not counted */
+	uint32_t producers;                    /* topic */
 };
 
 struct engine_partition_stat {
-	uint64_t earliest;                       /* offset of the first retained message; == end when there is none */
-	uint64_t end;                            /* offset the next message will get */
-	uint64_t start_pos, end_pos;             /* byte positions in the partition's life of these two: end_pos - start_pos
+	uint64_t earliest;           /* offset of the first retained message; == end when there is none */
+	uint64_t end;                /* offset the next message will get */
+	uint64_t start_pos, end_pos; /* byte positions in the partition's life of these two: end_pos - start_pos
 	                                            bytes are retained; neither ever goes back, start_pos moves by retention
 	                                            and purge only */
-	int64_t mtime_ms;                        /* of the last message; creation of the partition if there was none */
-	uint64_t synced;                         /* all below this offset is on disk */
+	int64_t mtime_ms;            /* of the last message; creation of the partition if there was none */
+	uint64_t synced;             /* all below this offset is on disk */
 };
 
-struct engine_cursor_stat {                 /* of a group in one partition */
-	uint64_t committed;                      /* the stored offset: next to be given */
-	uint64_t given;                          /* one past the last message given and not taken back; >= committed */
-	uint64_t earliest, end;                  /* of the partition, in the same moment */
+struct engine_cursor_stat {     /* of a group in one partition */
+	uint64_t committed;     /* the stored offset: next to be given */
+	uint64_t given;         /* one past the last message given and not taken back; >= committed */
+	uint64_t earliest, end; /* of the partition, in the same moment */
 	uint64_t lost;
 };
 
@@ -217,16 +218,16 @@ enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE };
  */
 struct engine_setting {
 	const char *name;
-	enum engine_kind kind;                   /* of the objects that have it */
+	enum engine_kind kind; /* of the objects that have it */
 	enum engine_setting_type type;
-	int64_t min, max;                        /* ENGINE_INT: inclusive range */
-	int64_t none;                            /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
-	const char *const *choices;              /* ENGINE_CHOICE: ends with NULL */
-	const char *initial;                     /* the built-in default */
-	const char *unit;                        /* "ms", "bytes", "messages", or "" */
-	const char *text;                        /* one sentence for the manual */
+	int64_t min, max;           /* ENGINE_INT: inclusive range */
+	int64_t none;               /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
+	const char *const *choices; /* ENGINE_CHOICE: ends with NULL */
+	const char *initial;        /* the built-in default */
+	const char *unit;           /* "ms", "bytes", "messages", or "" */
+	const char *text;           /* one sentence for the manual */
 };
-#define ENGINE_VALUE_MAX 64u                 /* bytes of a value as text, with its NUL */
+#define ENGINE_VALUE_MAX 64u /* bytes of a value as text, with its NUL */
 
 /* The whole table; ends with a row whose name is NULL. Names are unique within a kind. */
 extern const struct engine_setting engine_settings[];
@@ -237,18 +238,18 @@ int engine_setting_parse(const struct engine_setting *setting, const char *text,
 /* ----------------------------------------------------------------------------------------- the engine */
 
 enum engine_consume {
-	ENGINE_CONSUME_ONE,                      /* one message: next, wait */
-	ENGINE_CONSUME_SNAPSHOT,                 /* what is there when it is opened, at most max.poll.records: out */
-	ENGINE_CONSUME_STREAM,                   /* all that comes: stream */
+	ENGINE_CONSUME_ONE,      /* one message: next, wait */
+	ENGINE_CONSUME_SNAPSHOT, /* what is there when it is opened, at most max.poll.records: out */
+	ENGINE_CONSUME_STREAM,   /* all that comes: stream */
 };
 
 /* Where a cursor is put. */
 enum engine_seek {
-	ENGINE_SEEK_OFFSET,                      /* value: the offset */
+	ENGINE_SEEK_OFFSET, /* value: the offset */
 	ENGINE_SEEK_EARLIEST,
 	ENGINE_SEEK_LATEST,
-	ENGINE_SEEK_TIME,                        /* value: Unix time in ms; the first message at or after it */
-	ENGINE_SEEK_RELATIVE,                    /* value: added to the stored offset */
+	ENGINE_SEEK_TIME,     /* value: Unix time in ms; the first message at or after it */
+	ENGINE_SEEK_RELATIVE, /* value: added to the stored offset */
 };
 
 struct engine_dirent {
@@ -258,7 +259,7 @@ struct engine_dirent {
 };
 
 struct engine_ops {
-	const char *name;                        /* "local", "memory" */
+	const char *name; /* "local", "memory" */
 
 	/* ---- life ---- */
 
@@ -333,7 +334,8 @@ struct engine_ops {
 	int (*set_owner)(struct engine_object *object, const char *node, const struct engine_owner *owner);
 
 	/* value as canonical text; in force and durable on return (may sync). EINVAL, ERANGE; EPERM: partitions cannot shrink. */
-	int (*get_setting)(struct engine_object *object, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX]);
+	int (*get_setting)(
+	    struct engine_object *object, const struct engine_setting *setting, char ret_value[ENGINE_VALUE_MAX]);
 	int (*set_setting)(struct engine_object *object, const struct engine_setting *setting, const char *value);
 
 	/* ---- partitions of a topic ---- */
@@ -353,10 +355,12 @@ struct engine_ops {
 	 * Bytes of the log as `log` shows it, by byte position in the partition's life. Returns the count read, 0 at
 	 * end_pos; ESTALE: pos is below start_pos. A read never goes past end_pos as it was during the call.
 	 */
-	ssize_t (*partition_pread)(struct engine_object *topic, uint32_t partition, uint64_t pos, void *buf, size_t size);
+	ssize_t (*partition_pread)(
+	    struct engine_object *topic, uint32_t partition, uint64_t pos, void *buf, size_t size);
 
 	/* First offset whose message was produced at or after ts_ms; the end if there is none. */
-	int (*partition_find_time)(struct engine_object *topic, uint32_t partition, int64_t ts_ms, uint64_t *ret_offset);
+	int (*partition_find_time)(
+	    struct engine_object *topic, uint32_t partition, int64_t ts_ms, uint64_t *ret_offset);
 
 	/*
 	 * Deletes all messages below offset; `before` at or below the earliest does nothing, above the end is ERANGE.
@@ -381,7 +385,8 @@ struct engine_ops {
 	 * or is linger.ms old, at producer_sync and at close. Nothing of batch is kept after the return, pending or not.
 	 * EMSGSIZE (over max.message.bytes), ENOENT (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
 	 */
-	int (*producer_send)(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
+	int (*producer_send)(
+	    struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
 
 	/*
 	 * Publisher confirm: completes when all messages taken so far from any producer of this topic (of the partition, if
@@ -463,10 +468,10 @@ struct engine_object {
 };
 
 struct engine_options {
-	bool create;                             /* make the store if there is none */
+	bool create; /* make the store if there is none */
 	bool read_only;
-	struct engine_owner root_owner;          /* of the store's top, when it is made */
-	struct engine_notify notify;             /* fn may be NULL */
+	struct engine_owner root_owner; /* of the store's top, when it is made */
+	struct engine_notify notify;    /* fn may be NULL */
 };
 
 /*

@@ -7,8 +7,8 @@
 #ifndef MQFS_FS_ATTR_H
 #define MQFS_FS_ATTR_H
 
-#include "fs/fuse.h"
 #include "fs/fs.h"
+#include "fs/fuse.h"
 #include "fs/node.h"
 
 /* ENOENT or ESTALE: what it stands for is gone. */

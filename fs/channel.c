@@ -26,9 +26,9 @@ struct channel {
 	struct handle handle;
 	struct engine_object *topic;
 	struct engine_producer *producer;
-	size_t limit;                            /* max.message.bytes as last read; lock */
-	struct framer framer;                    /* lock */
-	struct record_batch records;             /* of in.json; lock */
+	size_t limit;                /* max.message.bytes as last read; lock */
+	struct framer framer;        /* lock */
+	struct record_batch records; /* of in.json; lock */
 	pthread_mutex_t lock;
 };
 
@@ -38,7 +38,7 @@ struct pending_write {
 	struct channel *channel;
 	fuse_req_t req;
 	struct frame_scan scan;
-	bool sending;                            /* else syncing */
+	bool sending; /* else syncing */
 	size_t answer;
 };
 
@@ -75,8 +75,8 @@ static int open_producer(struct channel *channel, const struct node *node)
 	return fs->engine->ops->producer_open(channel->topic, node->partition, key, &channel->producer);
 }
 
-static int channel_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int channel_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	struct channel *channel = calloc(1, sizeof *channel);
 	if (!channel)
@@ -125,8 +125,9 @@ static int parse_records(struct channel *channel, struct frame_scan *scan, char 
 	const char *line = scan->batch.data;
 	record_batch_clear(&channel->records);
 	for (uint32_t i = 0; i < scan->batch.count; i++) {
-		const char *end = scan->batch.lengths ? line + scan->batch.lengths[i]
-		                                      : memchr(line, '\n', (size_t)(scan->batch.data + scan->batch.len - line));
+		const char *end = scan->batch.lengths
+				      ? line + scan->batch.lengths[i]
+				      : memchr(line, '\n', (size_t)(scan->batch.data + scan->batch.len - line));
 		int err = record_batch_add_line(&channel->records, line, (size_t)(end - line), channel->limit, reason);
 		if (err < 0)
 			return framer_refuse(&channel->framer, scan, i, err);
@@ -234,8 +235,8 @@ static void write_done(struct engine_done *done, int result)
  * Sends what is complete and makes the write's effect last. Returns 0 with *ret_answer, ENGINE_PENDING if the engine answers
  * later (then pending has what is needed), or the error. Call with the lock held.
  */
-static int take_write(struct channel *channel, const char *buf, size_t size, struct pending_write *pending, uint32_t pid,
-    size_t *ret_answer, char reason[RECORD_REASON_MAX])
+static int take_write(struct channel *channel, const char *buf, size_t size, struct pending_write *pending,
+    uint32_t pid, size_t *ret_answer, char reason[RECORD_REASON_MAX])
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	struct frame_scan *scan = &pending->scan;

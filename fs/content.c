@@ -46,8 +46,8 @@ static int print_readme(struct fs *fs, const struct node *node, struct buffer *o
 
 static const struct text_calls readme_calls = { .generate = print_readme };
 
-static int readme_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int readme_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &readme_calls, ret_handle);
 }
@@ -88,8 +88,8 @@ static int print_topic(struct engine_object *topic, const struct engine_stat *st
 static int print_group(struct engine_object *group, const struct engine_stat *stat, struct buffer *out)
 {
 	const struct engine_ops *ops = group->engine->ops;
-	buffer_printf(out, "lag %" PRIu64 "\nlost %" PRIu64 "\nreaders %" PRIu32 "\n", stat->messages, stat->lost,
-	    stat->readers);
+	buffer_printf(
+	    out, "lag %" PRIu64 "\nlost %" PRIu64 "\nreaders %" PRIu32 "\n", stat->messages, stat->lost, stat->readers);
 	buffer_printf(out, "delivered %" PRIu64 "\nacked %" PRIu64 "\n", stat->delivered_total, stat->acked_total);
 	for (uint32_t p = 0; p < stat->partitions; p++) {
 		struct engine_cursor_stat cursor;
@@ -124,8 +124,8 @@ static int print_info(struct fs *fs, const struct node *node, struct buffer *out
 
 static const struct text_calls info_calls = { .generate = print_info };
 
-static int info_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int info_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &info_calls, ret_handle);
 }
@@ -145,8 +145,8 @@ static int print_health(struct fs *fs, const struct node *node, struct buffer *o
 
 static const struct text_calls health_calls = { .generate = print_health };
 
-static int health_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int health_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &health_calls, ret_handle);
 }
@@ -163,8 +163,8 @@ static int print_errors(struct fs *fs, const struct node *node, struct buffer *o
 
 static const struct text_calls errors_calls = { .generate = print_errors };
 
-static int errors_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int errors_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &errors_calls, ret_handle);
 }
@@ -185,8 +185,8 @@ static int print_version(struct fs *fs, const struct node *node, struct buffer *
 
 static const struct text_calls version_calls = { .generate = print_version };
 
-static int version_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int version_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &version_calls, ret_handle);
 }
@@ -195,7 +195,8 @@ const struct file_class class_version = { .open = version_open, TEXT_CLASS };
 
 /* ---------------------------------------------------------------------------------------------- at/OFFSET */
 
-int content_message(struct fs *fs, const struct node *node, struct engine_scratch *scratch, struct engine_view *ret_view)
+int content_message(
+    struct fs *fs, const struct node *node, struct engine_scratch *scratch, struct engine_view *ret_view)
 {
 	struct engine_object *topic;
 	int err = fs->engine->ops->get(fs->engine, node->object, &topic);
@@ -221,7 +222,8 @@ static int print_message(struct fs *fs, const struct node *node, struct buffer *
 	err = fs->engine->ops->identity(topic, &identity);
 	fs->engine->ops->put(topic);
 	if (!err)
-		err = render_view(node->framing == FRAME_JSON ? FRAME_JSON : FRAME_RAW, &view, identity.name, 0, 1, out);
+		err =
+		    render_view(node->framing == FRAME_JSON ? FRAME_JSON : FRAME_RAW, &view, identity.name, 0, 1, out);
 out:
 	engine_scratch_release(&scratch);
 	return err;
@@ -229,8 +231,8 @@ out:
 
 static const struct text_calls message_calls = { .generate = print_message };
 
-static int message_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int message_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &message_calls, ret_handle);
 }

@@ -8,6 +8,7 @@
 #include "fs/node.h"
 
 /* The message of an at/OFFSET node; ret_view points into scratch. ENOENT: it is not retained (any more). */
-int content_message(struct fs *fs, const struct node *node, struct engine_scratch *scratch, struct engine_view *ret_view);
+int content_message(
+    struct fs *fs, const struct node *node, struct engine_scratch *scratch, struct engine_view *ret_view);
 
 #endif

@@ -85,8 +85,8 @@ static int group_sync(struct handle *handle, struct engine_done *done)
 
 static const struct text_calls ack_calls = { .line = ack_line, .part = ack_part, .sync = group_sync };
 
-static int ack_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int ack_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &ack_calls, ret_handle);
 }
@@ -136,8 +136,8 @@ static int offset_part(struct handle *handle, const char *part, size_t len, char
 
 static const struct text_calls offset_calls = { print_offsets, offset_line, offset_part, false, group_sync };
 
-static int offset_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int offset_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &offset_calls, ret_handle);
 }
@@ -171,8 +171,8 @@ static int purge_part(struct handle *handle, const char *part, size_t len, char 
 
 static const struct text_calls purge_calls = { .line = purge_line, .part = purge_part };
 
-static int purge_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int purge_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &purge_calls, ret_handle);
 }
@@ -200,7 +200,8 @@ static int kind_of(struct fs *fs, struct engine_object *object, enum engine_kind
 static int setting_of(struct fs *fs, uint64_t id, const char *path, const struct engine_setting **ret_setting,
     struct engine_object **ret_object)
 {
-	enum engine_kind kind = strncmp(path, "config/topics/", strlen("config/topics/")) == 0 ? ENGINE_TOPIC : ENGINE_GROUP;
+	enum engine_kind kind =
+	    strncmp(path, "config/topics/", strlen("config/topics/")) == 0 ? ENGINE_TOPIC : ENGINE_GROUP;
 	if (is_default(id)) {
 		*ret_object = fs->engine->ops->defaults(fs->engine, kind);
 	} else {
@@ -266,8 +267,8 @@ static int set_setting(struct handle *handle, const char *line, size_t len, char
 
 static const struct text_calls setting_calls = { .generate = print_setting, .line = set_setting, .whole = true };
 
-static int setting_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int setting_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &setting_calls, ret_handle);
 }

@@ -19,14 +19,14 @@
 
 struct events {
 	struct ring ring;
-	pthread_mutex_t lock;                    /* readers, and everything in them */
+	pthread_mutex_t lock; /* readers, and everything in them */
 	struct event_reader *readers;
 };
 
 struct event_reader {
 	struct handle handle;
-	uint64_t next;                           /* number of the next line */
-	struct buffer window;                    /* bytes window_start.. of the file */
+	uint64_t next;        /* number of the next line */
+	struct buffer window; /* bytes window_start.. of the file */
 	off_t window_start;
 	struct parked_list parked;
 	struct fuse_pollhandle *poll;
@@ -140,8 +140,8 @@ void events_add(struct fs *fs, uint64_t object, const char *path, const char *fo
 	events_add_line(fs, line);
 }
 
-static int events_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int events_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return engine_explain(-EPERM, "it can only be read");

@@ -11,7 +11,7 @@
 
 struct events;
 
-struct events *events_new(void); /* NULL: no memory */
+struct events *events_new(void);         /* NULL: no memory */
 void events_free(struct events *events); /* NULL allowed; no reader is left */
 
 /* path is below the object. Never fails: without memory the event is not seen. */

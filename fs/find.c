@@ -10,8 +10,9 @@
 #include "fs/spool.h"
 
 /* Calls of the engine on the object a directory belongs to. */
-static int with_object(struct fs *fs, uint64_t id, int (*call)(struct engine_object *object, struct found *found,
-                                                       const struct node *parent), struct found *found, const struct node *parent)
+static int with_object(struct fs *fs, uint64_t id,
+    int (*call)(struct engine_object *object, struct found *found, const struct node *parent), struct found *found,
+    const struct node *parent)
 {
 	struct engine_object *object;
 	int err = fs->engine->ops->get(fs->engine, id, &object);
@@ -102,7 +103,9 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_OFFSET: err = with_object(fs, parent->object, find_offset, &found, parent); break;
 	case MATCH_SETTING: err = with_object(fs, parent->object, find_setting, &found, parent); break;
 	case MATCH_SPOOL: err = spool_exists(fs->spool, parent->object, found.stem, pid) ? 0 : -ENOENT; break;
-	case MATCH_KEY: err = -ENOENT; break; /* without compaction nothing keeps a key's value: it is there to be created */
+	case MATCH_KEY:
+		err = -ENOENT;
+		break; /* without compaction nothing keeps a key's value: it is there to be created */
 	case MATCH_LITERAL:
 		if (found.row->class == &class_log)
 			err = with_object(fs, parent->object, find_log, &found, parent);

@@ -11,7 +11,7 @@
 struct found {
 	const struct tree_row *row;
 	enum framing framing;
-	char stem[ENGINE_KEY_MAX + 1];           /* offsets without leading zeros */
+	char stem[ENGINE_KEY_MAX + 1]; /* offsets without leading zeros */
 	uint64_t object, variant;
 };
 

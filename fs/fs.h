@@ -26,18 +26,18 @@ struct fs {
 	struct fuse_session *session;
 	struct node_table *nodes;
 	struct handle_table *handles;
-	struct ring *errors;                     /* status/errors */
-	struct events *events;                   /* status/events */
-	struct spool *spool;                     /* put/ */
+	struct ring *errors;   /* status/errors */
+	struct events *events; /* status/events */
+	struct spool *spool;   /* put/ */
 	const char *source, *mountpoint;
-	struct engine_owner owner;               /* of what belongs to no object's creator: who mounted */
+	struct engine_owner owner; /* of what belongs to no object's creator: who mounted */
 	int64_t started_ms;
 	bool read_only;
 	unsigned threads;
-	_Atomic bool ending;                     /* the mount is gone: what is half written is dropped, not finished */
-	pthread_mutex_t lock;                    /* pending */
-	pthread_cond_t settled;                  /* pending became 0 */
-	unsigned pending;                        /* requests the engine will answer: each keeps its open file */
+	_Atomic bool ending;    /* the mount is gone: what is half written is dropped, not finished */
+	pthread_mutex_t lock;   /* pending */
+	pthread_cond_t settled; /* pending became 0 */
+	unsigned pending;       /* requests the engine will answer: each keeps its open file */
 };
 
 /* Around every asynchronous call of the engine that leads back to an open file. */

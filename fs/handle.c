@@ -13,10 +13,11 @@
 #define CHUNKS 1024u
 
 struct handle_table {
-	pthread_mutex_t lock;                    /* free list, used, count */
-	_Atomic(struct handle *) *chunks[CHUNKS]; /* set once each; read without the lock by who got an index from open */
-	uint32_t *free;                          /* stack of indexes given back */
-	uint32_t free_count, used;               /* used: indexes ever given */
+	pthread_mutex_t lock; /* free list, used, count */
+	_Atomic(struct handle *)
+	    *chunks[CHUNKS];       /* set once each; read without the lock by who got an index from open */
+	uint32_t *free;            /* stack of indexes given back */
+	uint32_t free_count, used; /* used: indexes ever given */
 	uint64_t count;
 };
 
@@ -72,8 +73,8 @@ out:
 	return err;
 }
 
-int handle_init(struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags,
-    const struct engine_cred *cred)
+int handle_init(
+    struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags, const struct engine_cred *cred)
 {
 	handle->fs = fs;
 	handle->class = node->row->class;

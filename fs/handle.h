@@ -19,17 +19,17 @@ struct file_class;
 struct handle {
 	struct fs *fs;
 	const struct file_class *class;
-	uint64_t index;                          /* in the table; what the kernel calls fh */
-	uint64_t object;                         /* engine id */
+	uint64_t index;  /* in the table; what the kernel calls fh */
+	uint64_t object; /* engine id */
 	uint32_t partition;
 	uint64_t offset;
 	uint64_t variant;
 	enum framing framing;
-	int arg;                                 /* of the row */
-	unsigned open_flags;                     /* of open(2) */
-	struct engine_cred cred;                 /* of who opened it */
-	char *path;                              /* below the object, without suffix */
-	pthread_rwlock_t in_use;                 /* for reading: by each handler of the file; see handle_settle */
+	int arg;                 /* of the row */
+	unsigned open_flags;     /* of open(2) */
+	struct engine_cred cred; /* of who opened it */
+	char *path;              /* below the object, without suffix */
+	pthread_rwlock_t in_use; /* for reading: by each handler of the file; see handle_settle */
 };
 
 struct handle_table;
@@ -38,8 +38,8 @@ struct handle_table *handle_table_new(void);
 void handle_table_free(struct handle_table *table); /* no handle is left in it */
 
 /* Fills in the common part from a node and enters it into the table. ENOMEM, ENFILE. */
-int handle_init(struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags,
-    const struct engine_cred *cred);
+int handle_init(
+    struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags, const struct engine_cred *cred);
 /* Takes it out of the table and frees what handle_init made; the struct itself is its class's. */
 void handle_release(struct handle *handle);
 

@@ -20,8 +20,8 @@ struct logfile {
 	struct engine_object *topic;
 };
 
-static int plain_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int plain_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	struct logfile *file = calloc(1, sizeof *file);
 	if (!file)
@@ -42,8 +42,8 @@ err_file:
 	return err;
 }
 
-static int log_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int log_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return engine_explain(-EPERM, "the log is written through `in`");
@@ -67,7 +67,8 @@ static void log_read(struct handle *handle, fuse_req_t req, size_t size, off_t o
 	ssize_t got = handle->fs->engine->ops->partition_pread(
 	    file->topic, handle->partition, handle->variant + (uint64_t)offset, buf, size);
 	if (got < 0)
-		reply_handle_error(handle, req, (int)got, got == -ESTALE ? "retention or a purge has taken these messages" : NULL);
+		reply_handle_error(
+		    handle, req, (int)got, got == -ESTALE ? "retention or a purge has taken these messages" : NULL);
 	else
 		fuse_reply_buf(req, buf, (size_t)got);
 	free(buf);

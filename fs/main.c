@@ -29,7 +29,7 @@
 #include "fs/spool.h"
 
 #define ERRORS_KEPT 256u
-#define EXIT_USAGE 1   /* as mount(8) has them */
+#define EXIT_USAGE 1 /* as mount(8) has them */
 #define EXIT_SYSTEM 2
 #define EXIT_MOUNT 32
 
@@ -110,7 +110,7 @@ static int open_engine(struct fs *fs, const struct options *options, struct engi
 struct signals {
 	sigset_t set;
 	struct fs *fs;
-	_Atomic bool over;                       /* the mount has ended: the next signal is ours */
+	_Atomic bool over; /* the mount has ended: the next signal is ours */
 	pthread_t thread;
 };
 
@@ -209,7 +209,7 @@ static int run(const struct options *options, int report_fd)
 	if (!err)
 		err = open_engine(&fs, options, &fs.engine);
 	if (err) {
-		fill_report(&report, err == -EBUSY ? EXIT_MOUNT : EXIT_SYSTEM, options->source, err);
+		fill_report(&report, EXIT_MOUNT, options->source, err);
 		send_report(&report, report_fd);
 		code = report.code;
 	} else {
@@ -277,28 +277,34 @@ static char *absolute_source(const char *source)
 	return path;
 }
 
+/* The directory to mount at, absolute; NULL, and said why, if it cannot be one. */
+static char *mountpoint_of(const char *name)
+{
+	struct stat st;
+	char *path = realpath(name, NULL);
+	if (path && stat(path, &st) == 0) {
+		if (S_ISDIR(st.st_mode))
+			return path;
+		errno = ENOTDIR;
+	}
+	fprintf(stderr, "mqfs: %s: %s\n", name, strerror(errno));
+	free(path);
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
-	struct stat st;
 	options_parse(argc, argv, &options);
-	char *mountpoint = realpath(options.mountpoint, NULL);
-	if (!mountpoint || stat(mountpoint, &st)) {
-		fprintf(stderr, "mqfs: %s: %s\n", options.mountpoint, strerror(errno));
-		return EXIT_MOUNT;
+	char *mountpoint = mountpoint_of(options.mountpoint);
+	char *source = mountpoint ? absolute_source(options.source) : NULL;
+	int code = EXIT_MOUNT;
+	if (source) {
+		options.mountpoint = mountpoint;
+		options.source = source;
+		close_range(3, ~0u, 0); /* what a shell or a supervisor left open would stay so as long as the mount */
+		code = options.foreground ? run(&options, -1) : run_in_background(&options);
 	}
-	if (!S_ISDIR(st.st_mode)) {
-		fprintf(stderr, "mqfs: %s: %s\n", options.mountpoint, strerror(ENOTDIR));
-		return EXIT_MOUNT;
-	}
-	char *source = absolute_source(options.source);
-	if (!source) {
-		perror("mqfs");
-		return EXIT_SYSTEM;
-	}
-	options.mountpoint = mountpoint;
-	options.source = source;
-	int code = options.foreground ? run(&options, -1) : run_in_background(&options);
 	free(source);
 	free(mountpoint);
 	return code;

@@ -117,7 +117,7 @@ struct family {
 	const char *name, *unit, *help;
 	enum openmetrics_type type;
 	bool group;
-	size_t field, width;                     /* offset and size of the field in struct engine_stat */
+	size_t field, width; /* offset and size of the field in struct engine_stat */
 };
 #define FIELD(name) offsetof(struct engine_stat, name), sizeof((struct engine_stat *)0)->name
 
@@ -160,14 +160,16 @@ static void print_mount(struct openmetrics *metrics, struct fs *fs)
 {
 	uint64_t total = 0, free_bytes = 0;
 	openmetrics_family(metrics, "mqfs_build", OPENMETRICS_INFO, "", "The program.");
-	openmetrics_u64(metrics, (struct openmetrics_label[]){ { "version", MQFS_VERSION }, { "engine", fs->engine->ops->name } }, 2, 1);
+	openmetrics_u64(metrics,
+	    (struct openmetrics_label[]){ { "version", MQFS_VERSION }, { "engine", fs->engine->ops->name } }, 2, 1);
 	openmetrics_family(metrics, "mqfs_open_files", OPENMETRICS_GAUGE, "", "Files open in the mount.");
 	openmetrics_u64(metrics, NULL, 0, handle_count(fs->handles));
 	openmetrics_family(metrics, "mqfs_start_time_seconds", OPENMETRICS_GAUGE, "seconds", "When it was mounted.");
 	openmetrics_ms(metrics, NULL, 0, fs->started_ms);
 	if (fs->engine->ops->space(fs->engine, &total, &free_bytes) || total == 0)
 		return;
-	openmetrics_family(metrics, "mqfs_store_size_bytes", OPENMETRICS_GAUGE, "bytes", "Size of what the store is on.");
+	openmetrics_family(
+	    metrics, "mqfs_store_size_bytes", OPENMETRICS_GAUGE, "bytes", "Size of what the store is on.");
 	openmetrics_u64(metrics, NULL, 0, total);
 	openmetrics_family(metrics, "mqfs_store_free_bytes", OPENMETRICS_GAUGE, "bytes", "Room left there.");
 	openmetrics_u64(metrics, NULL, 0, free_bytes);
@@ -192,8 +194,8 @@ static int print_metrics(struct fs *fs, const struct node *node, struct buffer *
 
 static const struct text_calls metrics_calls = { .generate = print_metrics };
 
-static int metrics_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int metrics_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return text_open(fs, node, flags, cred, &metrics_calls, ret_handle);
 }

@@ -14,13 +14,13 @@
 /* The public part comes first, so that a struct node leads to its entry. */
 struct entry {
 	struct node node;
-	uint64_t nlookup;                        /* table->lock */
+	uint64_t nlookup; /* table->lock */
 	UT_hash_handle hh;
 	char path[];
 };
 
 struct node_table {
-	pthread_rwlock_t lock;                   /* entries, next_fresh */
+	pthread_rwlock_t lock; /* entries, next_fresh */
 	struct entry *entries;
 	uint64_t next_fresh;
 };
@@ -35,8 +35,13 @@ struct node_table *node_table_new(void)
 		return NULL;
 	}
 	pthread_rwlock_init(&table->lock, NULL);
-	root->node = (struct node){ .id = ROOT_NODE, .ino = ROOT_NODE, .row = &tree_root, .object = ENGINE_ROOT_ID,
-		.partition = ENGINE_ANY, .path = root->path, .name = root->path };
+	root->node = (struct node){ .id = ROOT_NODE,
+		.ino = ROOT_NODE,
+		.row = &tree_root,
+		.object = ENGINE_ROOT_ID,
+		.partition = ENGINE_ANY,
+		.path = root->path,
+		.name = root->path };
 	root->nlookup = 1;
 	HASH_ADD(hh, table->entries, node.id, sizeof root->node.id, root);
 	return table;
@@ -71,7 +76,8 @@ const struct node *node_find(struct node_table *table, uint64_t id)
 }
 
 /* Path of an entry below its object: objects start anew. Returns its length; ret may be NULL to learn that. */
-static size_t child_path(const struct node *parent, const struct tree_row *row, const char *stem, char *ret, size_t size)
+static size_t child_path(
+    const struct node *parent, const struct tree_row *row, const char *stem, char *ret, size_t size)
 {
 	if (row->match == MATCH_OBJECT)
 		return (size_t)snprintf(ret, size, "%s", "");
@@ -94,8 +100,8 @@ uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum fr
 	return hash_identity(object, path, framing, variant);
 }
 
-static bool same(const struct node *node, const struct tree_row *row, uint64_t object, const char *path,
-    enum framing framing)
+static bool same(
+    const struct node *node, const struct tree_row *row, uint64_t object, const char *path, enum framing framing)
 {
 	return node->row == row && node->object == object && node->framing == framing && strcmp(node->path, path) == 0;
 }

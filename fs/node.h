@@ -22,16 +22,16 @@
 #include "fs/tree.h"
 
 struct node {
-	uint64_t id;                             /* the kernel's nodeid */
-	uint64_t ino;                            /* st_ino */
+	uint64_t id;  /* the kernel's nodeid */
+	uint64_t ino; /* st_ino */
 	const struct tree_row *row;
-	uint64_t object;                         /* engine id: the topic, the group, or the store */
-	uint32_t partition;                      /* ENGINE_ANY above a partition directory */
-	uint64_t offset;                         /* of at/OFFSET */
-	uint64_t variant;                        /* which life of its content it is of: of `log`, the first byte's pos */
+	uint64_t object;    /* engine id: the topic, the group, or the store */
+	uint32_t partition; /* ENGINE_ANY above a partition directory */
+	uint64_t offset;    /* of at/OFFSET */
+	uint64_t variant;   /* which life of its content it is of: of `log`, the first byte's pos */
 	enum framing framing;
-	const char *path;                        /* below the object's directory: "", "in", "0/at/17"; no suffix */
-	const char *name;                        /* last part of path: a key, a setting, a spool name */
+	const char *path; /* below the object's directory: "", "in", "0/at/17"; no suffix */
+	const char *name; /* last part of path: a key, a setting, a spool name */
 };
 
 struct node_table;

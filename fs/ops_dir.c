@@ -23,7 +23,8 @@ static const struct node *request_node(fuse_req_t req, fuse_ino_t ino)
 }
 
 /* Makes the node of what was found, and the kernel's entry of it; the reference is the kernel's if the answer arrives. */
-static int make_entry(struct fs *fs, const struct node *parent, const struct found *found, struct fuse_entry_param *ret_entry)
+static int make_entry(
+    struct fs *fs, const struct node *parent, const struct found *found, struct fuse_entry_param *ret_entry)
 {
 	struct fuse_entry_param entry = { .generation = 1 };
 	const struct node *node =
@@ -120,10 +121,10 @@ static int make_object(struct fs *fs, const struct node *parent, enum engine_kin
 	const struct engine_owner owner = { cred->uid, cred->gid, mode & 01777 };
 	int err = name_check(name, ENGINE_NAME_MAX);
 	if (err)
-		return engine_explain(err, err == -ENAMETOOLONG
-		                               ? "a name has at most %u bytes"
-		                               : "not a name: 1 to %u bytes of UTF-8, no control characters, no leading "
-		                                 "dot, not *~, *.swp or 4913",
+		return engine_explain(err,
+		    err == -ENAMETOOLONG ? "a name has at most %u bytes"
+					 : "not a name: 1 to %u bytes of UTF-8, no control characters, no leading "
+					   "dot, not *~, *.swp or 4913",
 		    ENGINE_NAME_MAX);
 	err = fs->engine->ops->get(fs->engine, parent->object, &parent_object);
 	if (err)
@@ -157,8 +158,8 @@ static int make_partition(struct fs *fs, const struct node *parent, const char *
 	return err;
 }
 
-static int make_directory(struct fs *fs, const struct node *parent, const char *name, mode_t mode,
-    const struct engine_cred *cred)
+static int make_directory(
+    struct fs *fs, const struct node *parent, const char *name, mode_t mode, const struct engine_cred *cred)
 {
 	switch (parent->row->what) {
 	case DIR_TOPICS: return make_object(fs, parent, ENGINE_TOPIC, name, mode, cred);
@@ -170,7 +171,7 @@ static int make_directory(struct fs *fs, const struct node *parent, const char *
 	default: break;
 	}
 	return engine_explain(-EPERM, "no directory can be made here: mkdir makes topics in topics/, groups in groups/ "
-	                              "and partitions in a topic");
+				      "and partitions in a topic");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -196,8 +197,8 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mo
 }
 
 /* Calls on an object found by name; removing and renaming share the way there. */
-static int find_entry_object(struct fs *fs, const struct node *parent, const char *name, uint32_t pid,
-    struct engine_object **ret_object)
+static int find_entry_object(
+    struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct engine_object **ret_object)
 {
 	struct found found;
 	int err = find_name(fs, parent, name, pid, &found);
@@ -242,8 +243,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	if (parent->row->what == DIR_PUT)
 		err = spool_unlink(fs->spool, parent->object, name);
 	if (err)
-		reply_node_error(req, err, parent, name,
-		    err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
+		reply_node_error(
+		    req, err, parent, name, err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
 	else
 		reply_quiet(req, 0);
 }
@@ -410,8 +411,8 @@ struct listing {
 static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
 {
 	struct stat st = { .st_ino = ino, .st_mode = mode };
-	size_t need = fuse_add_direntry(listing->req, listing->buf + listing->used, listing->size - listing->used, name,
-	    &st, (off_t)next);
+	size_t need = fuse_add_direntry(
+	    listing->req, listing->buf + listing->used, listing->size - listing->used, name, &st, (off_t)next);
 	if (need > listing->size - listing->used) {
 		listing->full = true;
 		return false;
@@ -456,7 +457,8 @@ static void list_offsets(struct listing *listing, struct engine_object *object, 
 {
 	struct engine_partition_stat stat;
 	char name[24];
-	if (listing->fs->engine->ops->partition_stat(object, listing->node->partition, &stat) || stat.earliest == stat.end)
+	if (listing->fs->engine->ops->partition_stat(object, listing->node->partition, &stat) ||
+	    stat.earliest == stat.end)
 		return;
 	for (uint64_t i = item; i < (stat.end - stat.earliest > 1 ? 2 : 1); i++) {
 		snprintf(name, sizeof name, "%" PRIu64, i == 0 ? stat.earliest : stat.end - 1);
@@ -493,7 +495,8 @@ static void list_row(struct listing *listing, uint64_t item)
 	if (fs->engine->ops->get(fs->engine, node->object, &object))
 		return;
 	if (listing->row->match == MATCH_OBJECT)
-		fs->engine->ops->list(fs->engine, object, (enum engine_kind)listing->row->arg, item, list_object, listing);
+		fs->engine->ops->list(
+		    fs->engine, object, (enum engine_kind)listing->row->arg, item, list_object, listing);
 	if (listing->row->match == MATCH_PARTITION)
 		list_partitions(listing, object, item);
 	if (listing->row->match == MATCH_OFFSET)

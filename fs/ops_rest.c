@@ -21,8 +21,12 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		reply_quiet(req, err);
 		return;
 	}
-	const struct statvfs st = { .f_bsize = BLOCK, .f_frsize = BLOCK, .f_blocks = total / BLOCK,
-		.f_bfree = left / BLOCK, .f_bavail = left / BLOCK, .f_namemax = ENGINE_KEY_MAX };
+	const struct statvfs st = { .f_bsize = BLOCK,
+		.f_frsize = BLOCK,
+		.f_blocks = total / BLOCK,
+		.f_bfree = left / BLOCK,
+		.f_bavail = left / BLOCK,
+		.f_namemax = ENGINE_KEY_MAX };
 	fuse_reply_statfs(req, &st);
 }
 
@@ -86,7 +90,8 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, st
 	reply_quiet(req, ENOTTY);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+static void op_fallocate(
+    fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)mode;

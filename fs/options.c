@@ -160,8 +160,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 	static const struct argp_option arguments[] = {
 		{ "foreground", 'f', NULL, 0, "Stay in the foreground", 0 },
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
-		{ "options", 'o', "OPTIONS", 0, "ro, rw, allow_other, noallow_other, fsname=NAME, threads=N, separated by commas",
-		    0 },
+		{ "options", 'o', "OPTIONS", 0,
+		    "ro, rw, allow_other, noallow_other, fsname=NAME, threads=N, separated by commas", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = { arguments, parse, "STORE DIR",

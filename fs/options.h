@@ -10,7 +10,7 @@ struct options {
 	const char *source, *mountpoint;
 	bool foreground, debug;
 	bool read_only, allow_other;
-	const char *fsname;                      /* NULL: the source */
+	const char *fsname; /* NULL: the source */
 	unsigned threads;
 };
 

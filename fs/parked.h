@@ -22,13 +22,13 @@ struct parked {
 	fuse_req_t req;
 	size_t size;
 	off_t offset;
-	_Atomic int state;                       /* enum in parked.c: who may answer */
+	_Atomic int state; /* enum in parked.c: who may answer */
 	struct parked_list *list;
-	struct parked *next, **link;             /* list->lock; link is NULL once it is out */
+	struct parked *next, **link; /* list->lock; link is NULL once it is out */
 };
 
 struct parked_list {
-	pthread_mutex_t *lock;                   /* of the open file; guards first, last and count */
+	pthread_mutex_t *lock; /* of the open file; guards first, last and count */
 	struct parked *first, **last;
 	unsigned count;
 };

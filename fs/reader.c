@@ -31,20 +31,20 @@
 #define WINDOW_KEPT (64u << 10) /* longest answer kept for reading it again; one message is kept whatever its size */
 
 struct reader {
-	struct engine_waiter waiter;             /* first: reader_wake finds the reader by it */
+	struct engine_waiter waiter; /* first: reader_wake finds the reader by it */
 	struct handle handle;
-	struct engine_object *object;            /* group, or topic for a log */
-	struct engine_consumer *consumer;        /* NULL: a walk over the partition from `position` to `end` */
-	uint64_t position, end;                  /* lock */
-	bool waits, single;                      /* wait and stream; next and wait */
-	char topic[ENGINE_NAME_MAX + 1];         /* for JSON */
-	pthread_mutex_t lock;                    /* everything below */
+	struct engine_object *object;     /* group, or topic for a log */
+	struct engine_consumer *consumer; /* NULL: a walk over the partition from `position` to `end` */
+	uint64_t position, end;           /* lock */
+	bool waits, single;               /* wait and stream; next and wait */
+	char topic[ENGINE_NAME_MAX + 1];  /* for JSON */
+	pthread_mutex_t lock;             /* everything below */
 	struct parked_list parked;
-	struct fuse_pollhandle *poll;            /* to be told when there is something */
-	struct buffer window;                    /* bytes window_start.. of the file */
-	off_t window_start, window_end;          /* _end: where new messages go; the window may be empty before it */
-	off_t served_end;                        /* up to where a read has been answered */
-	bool given_one;                          /* single: had its message */
+	struct fuse_pollhandle *poll;   /* to be told when there is something */
+	struct buffer window;           /* bytes window_start.. of the file */
+	off_t window_start, window_end; /* _end: where new messages go; the window may be empty before it */
+	off_t served_end;               /* up to where a read has been answered */
+	bool given_one;                 /* single: had its message */
 	bool armed, closed;
 	unsigned refs;
 	struct engine_scratch scratch;
@@ -87,9 +87,9 @@ static int fetch(struct reader *reader, uint32_t max_count, size_t max_bytes, st
 {
 	if (reader->single && reader->given_one)
 		return 0;
-	int got = reader->consumer
-	              ? ops_of(reader)->consumer_fetch(reader->consumer, max_count, max_bytes, &reader->scratch, ret_view)
-	              : walk_fetch(reader, max_count, ret_view);
+	int got = reader->consumer ? ops_of(reader)->consumer_fetch(
+					 reader->consumer, max_count, max_bytes, &reader->scratch, ret_view)
+				   : walk_fetch(reader, max_count, ret_view);
 	if (got == 1)
 		reader->given_one = true;
 	return got;
@@ -422,8 +422,8 @@ err_reader:
 	return err;
 }
 
-static int consuming_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int consuming_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	return reader_open(fs, node, flags, cred, false, ret_handle);
 }
@@ -434,7 +434,8 @@ void reader_release(struct handle *handle)
 	pthread_mutex_lock(&reader->lock);
 	reader->closed = true;
 	for (struct parked *parked; (parked = parked_take(&reader->parked)) != NULL; parked_free(parked))
-		reply_quiet(parked->req, EINTR); /* only when the mount ends: else the kernel closes nothing that is read */
+		reply_quiet(
+		    parked->req, EINTR); /* only when the mount ends: else the kernel closes nothing that is read */
 	if (reader->poll)
 		fuse_pollhandle_destroy(reader->poll);
 	reader->poll = NULL;

@@ -67,8 +67,8 @@ void report_error(struct fs *fs, int err, const struct engine_cred *cred, const 
 	name_escape(path, strlen(path), path_text, sizeof path_text);
 	if (!sentence || !*sentence)
 		sentence = errtext_sentence(err);
-	int length = snprintf(line, sizeof line, "%s.%03ldZ %s uid=%u pid=%u %s: %s", time_text,
-	    now.tv_nsec / 1000000, errtext_name(err), cred->uid, cred->pid, path_text, sentence);
+	int length = snprintf(line, sizeof line, "%s.%03ldZ %s uid=%u pid=%u %s: %s", time_text, now.tv_nsec / 1000000,
+	    errtext_name(err), cred->uid, cred->pid, path_text, sentence);
 	size_t size = length < 0 ? 0 : (size_t)length;
 	if (size >= sizeof line)
 		size = sizeof line - 1;

@@ -25,22 +25,22 @@
 #include "fs/ops.h"
 
 #define THREADS_MAX 64u
-#define MAX_WRITE (1u << 20)      /* bytes of one request: the kernel's own limit */
-#define MAX_BACKGROUND 4096u      /* RELEASEs that may be on their way at once */
-#define WAKE_SIGNAL SIGUSR1       /* takes a thread out of its read */
+#define MAX_WRITE (1u << 20) /* bytes of one request: the kernel's own limit */
+#define MAX_BACKGROUND 4096u /* RELEASEs that may be on their way at once */
+#define WAKE_SIGNAL SIGUSR1  /* takes a thread out of its read */
 
 struct session {
 	struct fuse_session *fuse;
-	pthread_mutex_t reading;                 /* held while reading a request, see above */
-	pthread_mutex_t lock;                    /* the rest; a leaf */
-	pthread_cond_t changed;                  /* serving or init_done */
+	pthread_mutex_t reading; /* held while reading a request, see above */
+	pthread_mutex_t lock;    /* the rest; a leaf */
+	pthread_cond_t changed;  /* serving or init_done */
 	pthread_t threads[THREADS_MAX];
-	unsigned thread_count;                   /* not joined */
-	unsigned serving;                        /* of these, not ended */
+	unsigned thread_count; /* not joined */
+	unsigned serving;      /* of these, not ended */
 	bool init_done;
 	_Atomic bool stopping;
-	bool detached;                           /* it was busy: somebody else may be mounted there by now */
-	char message[256];                       /* the last thing libfuse had to say, while mounting */
+	bool detached;     /* it was busy: somebody else may be mounted there by now */
+	char message[256]; /* the last thing libfuse had to say, while mounting */
 };
 
 /* One mount per process: ops->init has no other way to it than through fs, which it gets. */
@@ -54,7 +54,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND;
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-	                          FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
+				  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
 	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
 	pthread_mutex_lock(&the_session.lock);
 	the_session.init_done = true;
@@ -93,8 +93,8 @@ static void *serve(void *arg)
 	for (;;) {
 		pthread_mutex_lock(&session->reading);
 		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
-		              ? 0
-		              : fuse_session_receive_buf(session->fuse, &buf);
+			      ? 0
+			      : fuse_session_receive_buf(session->fuse, &buf);
 		struct fuse_in_header header = { 0 };
 		if (got > 0)
 			header = header_of(&buf);
@@ -159,8 +159,9 @@ static int new_session(struct fs *fs, const struct session_options *options)
 			name[used++] = '\\'; /* as mount options are escaped */
 		name[used++] = *c;
 	}
-	snprintf(mount_options, sizeof mount_options, "default_permissions,nosuid,nodev,noexec,subtype=mqfs,fsname=%s%s%s",
-	    name, options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "");
+	snprintf(mount_options, sizeof mount_options,
+	    "default_permissions,nosuid,nodev,noexec,subtype=mqfs,fsname=%s%s%s", name,
+	    options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "");
 	char *argv[] = { (char[]){ "mqfs" }, (char[]){ "-o" }, mount_options, (char[]){ "-d" }, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(options->debug ? 4 : 3, argv);
 	the_session.fuse = fuse_session_new(&args, &ops, sizeof ops, fs);

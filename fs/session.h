@@ -8,7 +8,7 @@
 
 struct session_options {
 	bool read_only, allow_other;
-	const char *fsname;                      /* first column of mount and df; NULL: the source */
+	const char *fsname; /* first column of mount and df; NULL: the source */
 	unsigned threads;
 	bool debug;
 };

@@ -18,22 +18,22 @@
 struct spool_file {
 	uint64_t topic;
 	char name[ENGINE_KEY_MAX + 1];
-	int fd;                                  /* -1: a ghost */
-	struct engine_cred cred;                 /* of who made it */
+	int fd;                  /* -1: a ghost */
+	struct engine_cred cred; /* of who made it */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
 	struct timespec atime, mtime;
-	unsigned opens;                          /* handles that have it */
-	bool gone;                               /* unlinked or dropped: freed with its last handle */
-	bool refused;                            /* a write failed: what is there is not the whole message */
+	unsigned opens; /* handles that have it */
+	bool gone;      /* unlinked or dropped: freed with its last handle */
+	bool refused;   /* a write failed: what is there is not the whole message */
 	struct spool_file *prev, *next;
 };
 
 struct spool {
-	pthread_mutex_t lock;                    /* everything in here */
+	pthread_mutex_t lock; /* everything in here */
 	char *directory;
-	struct spool_file *files;                /* in order of creation: those that are not gone, ghosts too */
+	struct spool_file *files; /* in order of creation: those that are not gone, ghosts too */
 	unsigned ghosts;
 };
 
@@ -69,7 +69,7 @@ void spool_free(struct spool *spool)
 		return;
 	struct spool_file *file, *next;
 	DL_FOREACH_SAFE(spool->files, file, next)
-		free_file(file);
+	free_file(file);
 	free(spool->directory);
 	pthread_mutex_destroy(&spool->lock);
 	free(spool);
@@ -79,7 +79,7 @@ void spool_free(struct spool *spool)
 static struct spool_file *find_locked(struct spool *spool, uint64_t topic, const char *name, uint32_t pid)
 {
 	struct spool_file *file;
-	DL_FOREACH(spool->files, file)
+	DL_FOREACH (spool->files, file)
 		if (file->topic == topic && strcmp(file->name, name) == 0 && (file->fd >= 0 || file->cred.pid == pid))
 			return file;
 	return NULL;
@@ -106,7 +106,7 @@ static void make_ghost_locked(struct spool *spool, struct spool_file *file)
 	file->fd = -1;
 	if (spool->ghosts++ < GHOSTS_MAX)
 		return;
-	DL_FOREACH(spool->files, oldest)
+	DL_FOREACH (spool->files, oldest)
 		if (oldest->fd < 0 && oldest != file)
 			break;
 	if (oldest)
@@ -169,7 +169,7 @@ int spool_stat(struct spool *spool, uint64_t topic, const char *name, struct sta
 	pthread_mutex_lock(&spool->lock);
 	struct spool_file *file = find_locked(spool, topic, name, 0);
 	if (!file) { /* a ghost: lookup has made sure that it is the caller's */
-		DL_FOREACH(spool->files, file)
+		DL_FOREACH (spool->files, file)
 			if (file->topic == topic && strcmp(file->name, name) == 0)
 				break;
 	}
@@ -236,7 +236,7 @@ int spool_setattr(struct fs *fs, uint64_t topic, const char *name, const struct 
 	}
 	pthread_mutex_lock(&fs->spool->lock);
 	struct spool_file *file;
-	DL_FOREACH(fs->spool->files, file) {
+	DL_FOREACH (fs->spool->files, file) {
 		if (file->topic != topic || strcmp(file->name, name) != 0)
 			continue;
 		if (to_set & FUSE_SET_ATTR_MODE)
@@ -256,7 +256,7 @@ int spool_unlink(struct spool *spool, uint64_t topic, const char *name)
 	pthread_mutex_lock(&spool->lock);
 	struct spool_file *file = find_locked(spool, topic, name, 0);
 	if (!file)
-		DL_FOREACH(spool->files, file)
+		DL_FOREACH (spool->files, file)
 			if (file->topic == topic && strcmp(file->name, name) == 0)
 				break;
 	if (file)
@@ -283,13 +283,19 @@ static int read_whole(int fd, char *buf, size_t size)
 static int send_message(struct fs *fs, const struct spool_file *file, char *data, size_t size)
 {
 	const struct engine_ops *ops = fs->engine->ops;
-	const struct engine_header filename = { { "filename", strlen("filename") }, { file->name, strlen(file->name) } };
+	const struct engine_header filename = { { "filename", strlen("filename") },
+		{ file->name, strlen(file->name) } };
 	struct engine_props props = ENGINE_PROPS_INIT;
 	uint32_t length = (uint32_t)size;
 	props.headers = &filename;
 	props.header_count = 1;
-	const struct engine_batch batch = { .data = data, .len = size + 1, .count = 1, .lengths = &length,
-		.props = &props, .cred = file->cred, .ts_ms = -1 };
+	const struct engine_batch batch = { .data = data,
+		.len = size + 1,
+		.count = 1,
+		.lengths = &length,
+		.props = &props,
+		.cred = file->cred,
+		.ts_ms = -1 };
 	struct engine_object *topic;
 	struct engine_producer *producer;
 	int err = ops->get(fs->engine, file->topic, &topic);
@@ -364,7 +370,7 @@ void spool_list(struct spool *spool, uint64_t topic, uint64_t item,
 	uint64_t index = 0;
 	struct spool_file *file;
 	pthread_mutex_lock(&spool->lock);
-	DL_FOREACH(spool->files, file) {
+	DL_FOREACH (spool->files, file) {
 		if (file->topic != topic || file->fd < 0)
 			continue;
 		if (index++ < item)
@@ -377,8 +383,8 @@ void spool_list(struct spool *spool, uint64_t topic, uint64_t item,
 
 /* --------------------------------------------------------------------------------------------------- class */
 
-static int spool_open(struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred,
-    struct handle **ret_handle)
+static int spool_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
 	struct spool_handle *handle = calloc(1, sizeof *handle);
 	if (!handle)

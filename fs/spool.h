@@ -19,7 +19,7 @@
 struct spool;
 
 struct spool *spool_new(const char *directory); /* NULL: no memory */
-void spool_free(struct spool *spool); /* NULL allowed; no handle is left */
+void spool_free(struct spool *spool);           /* NULL allowed; no handle is left */
 
 /* Is there a file of this name in the topic's put/, as process pid sees it? */
 bool spool_exists(struct spool *spool, uint64_t topic, const char *name, uint32_t pid);

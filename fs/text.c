@@ -13,8 +13,8 @@
 struct text {
 	struct handle handle;
 	const struct text_calls *calls;
-	struct buffer content;                   /* fixed at open */
-	pthread_mutex_t lock;                    /* lines */
+	struct buffer content; /* fixed at open */
+	pthread_mutex_t lock;  /* lines */
 	struct line_buffer lines;
 };
 
@@ -96,8 +96,8 @@ void text_write(struct handle *handle, fuse_req_t req, const char *buf, size_t s
 	struct line_context context = { text, "" };
 	const struct line_calls calls = { call_line, call_part, &context };
 	pthread_mutex_lock(&text->lock);
-	ssize_t took = text->calls->whole ? write_whole(&context, buf, size)
-	                                  : line_buffer_write(&text->lines, buf, size, &calls);
+	ssize_t took =
+	    text->calls->whole ? write_whole(&context, buf, size) : line_buffer_write(&text->lines, buf, size, &calls);
 	pthread_mutex_unlock(&text->lock);
 	if (took < 0)
 		reply_handle_error(handle, req, (int)took, context.reason);

@@ -20,7 +20,7 @@ struct text_calls {
 	int (*line)(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX]);
 	/* Can this still become a line? NULL: anything can. */
 	int (*part)(struct handle *handle, const char *part, size_t len, char reason[TEXT_REASON_MAX]);
-	bool whole;                              /* each write is one line, with or without newline */
+	bool whole; /* each write is one line, with or without newline */
 	/* fsync: NULL is 0. */
 	int (*sync)(struct handle *handle, struct engine_done *done);
 };

@@ -85,7 +85,8 @@ const struct tree_row tree_rows[] = {
 	{ DIR_STATUS, "errors", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_errors },
 	{ DIR_STATUS, "version", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_version },
 	{ DIR_STATUS, "events", MATCH_LITERAL, FILE_LINK, L, LINE, NULL, 0, TREE_UNMASKED | TREE_FIXED, NULL },
-	{ DIR_STATUS, ".events", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, TREE_HIDDEN | TREE_FRESH, &class_events },
+	{ DIR_STATUS, ".events", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, TREE_HIDDEN | TREE_FRESH,
+	    &class_events },
 	{ .name = NULL },
 };
 
@@ -111,7 +112,8 @@ const struct tree_row *tree_find(
 		char stem[ENGINE_KEY_MAX + 1];
 		if (strlen(name) > ENGINE_KEY_MAX)
 			return NULL;
-		if (row->match == MATCH_KEY || row->match == MATCH_SPOOL || row->match == MATCH_OBJECT || row->framings == 0)
+		if (row->match == MATCH_KEY || row->match == MATCH_SPOOL || row->match == MATCH_OBJECT ||
+		    row->framings == 0)
 			strcpy(stem, name); /* every name is one: no suffix is a framing here */
 		else if (!name_split(name, row->framings, stem, &framing))
 			continue;

@@ -33,52 +33,53 @@ enum tree_kind {
 	DIR_GROUPS,
 	DIR_GROUP,
 	DIR_GROUP_PARTITION,
-	DIR_CONFIG,                              /* of a topic or a group */
-	DIR_DEFAULTS,                            /* config/ at the root */
-	DIR_DEFAULTS_KIND,                       /* config/topics, config/groups */
+	DIR_CONFIG,        /* of a topic or a group */
+	DIR_DEFAULTS,      /* config/ at the root */
+	DIR_DEFAULTS_KIND, /* config/topics, config/groups */
 	DIR_STATUS,
 	DIR_COUNT,
-	FILE_PLAIN = DIR_COUNT,                  /* does what its class says */
-	FILE_LINK,                               /* symbolic link to the same name with a dot in front */
-	FILE_SPOOL,                              /* a message being written in put/ */
+	FILE_PLAIN = DIR_COUNT, /* does what its class says */
+	FILE_LINK,              /* symbolic link to the same name with a dot in front */
+	FILE_SPOOL,             /* a message being written in put/ */
 };
 
 /* How the name of a row is matched. */
 enum tree_match {
 	MATCH_LITERAL,
-	MATCH_OBJECT,                            /* the name of an object of kind arg */
-	MATCH_PARTITION,                         /* the number of a partition */
-	MATCH_OFFSET,                            /* the offset of a retained message */
-	MATCH_KEY,                               /* any key; exists only to be created */
-	MATCH_SETTING,                           /* a setting of kind arg */
-	MATCH_SPOOL,                             /* a name in put/ */
+	MATCH_OBJECT,    /* the name of an object of kind arg */
+	MATCH_PARTITION, /* the number of a partition */
+	MATCH_OFFSET,    /* the offset of a retained message */
+	MATCH_KEY,       /* any key; exists only to be created */
+	MATCH_SETTING,   /* a setting of kind arg */
+	MATCH_SPOOL,     /* a name in put/ */
 };
 
 enum tree_flag {
-	TREE_HIDDEN = 1 << 0,                    /* found, not listed */
-	TREE_FRESH = 1 << 1,                     /* every lookup makes a node of its own, see node.h */
-	TREE_UNMASKED = 1 << 2,                  /* first mode is as given, whatever the object's own mode was */
-	TREE_FIXED = 1 << 3,                     /* attributes change by chmod and chown only: may be cached */
+	TREE_HIDDEN = 1 << 0,   /* found, not listed */
+	TREE_FRESH = 1 << 1,    /* every lookup makes a node of its own, see node.h */
+	TREE_UNMASKED = 1 << 2, /* first mode is as given, whatever the object's own mode was */
+	TREE_FIXED = 1 << 3,    /* attributes change by chmod and chown only: may be cached */
 };
 
 struct tree_row {
 	enum tree_kind where;
-	const char *name;                        /* literal name, or what stands for it in the manual */
+	const char *name; /* literal name, or what stands for it in the manual */
 	enum tree_match match;
 	enum tree_kind what;
-	mode_t mode;                             /* with the type; permissions before masking */
-	unsigned framings;                       /* FRAMING_BIT()s; 0 for directories and links of their own */
-	const char *owner;                       /* whose owner and mode it shares: "/in" of the object, "/" the object itself, "ack" in
+	mode_t mode;       /* with the type; permissions before masking */
+	unsigned framings; /* FRAMING_BIT()s; 0 for directories and links of their own */
+	const char *owner; /* whose owner and mode it shares: "/in" of the object, "/" the object itself, "ack" in
 	                                            the same directory, "../log" in the one above; NULL: its own */
-	int arg;                                 /* enum engine_kind or enum engine_consume, for the match or the class */
+	int arg;           /* enum engine_kind or enum engine_consume, for the match or the class */
 	unsigned flags;
 	const struct file_class *class;
 };
 
-extern const struct tree_row tree_rows[];    /* ends with a row whose name is NULL */
+extern const struct tree_row tree_rows[]; /* ends with a row whose name is NULL */
 extern const struct tree_row tree_root;
 
 /* The row of a plain name in a directory: literal rows first, then those that match by form. NULL: no such name. */
-const struct tree_row *tree_find(enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1]);
+const struct tree_row *tree_find(
+    enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1]);
 
 #endif
