@@ -10,11 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <mntent.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,8 +32,8 @@
 #include "fs/spool.h"
 
 #define ERRORS_KEPT 256u
-#define EXIT_USAGE 1 /* as mount(8) has them */
-#define EXIT_SYSTEM 2
+#define ENDING_MS 15000 /* for a daemon that is still writing to disk what it has */
+#define EXIT_SYSTEM 2   /* as mount(8) has them */
 #define EXIT_MOUNT 32
 
 /* What the child tells the parent. */
@@ -94,6 +97,38 @@ static void fs_release(struct fs *fs)
 	node_table_free(fs->nodes);
 }
 
+/* Is a store mounted somewhere, as the list of mounts has it? */
+static bool is_mounted(const char *source)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "r");
+	bool found = false;
+	for (struct mntent *mount; mounts && !found && (mount = getmntent(mounts)) != NULL;)
+		found = strcmp(mount->mnt_fsname, source) == 0 && strcmp(mount->mnt_type, "fuse.mqfs") == 0;
+	if (mounts)
+		endmntent(mounts);
+	return found;
+}
+
+/* Waits for the daemon that has the store to end; false: it has not, or cannot be found. */
+static bool await_holder(const char *source)
+{
+	char path[PATH_MAX], text[32] = "";
+	snprintf(path, sizeof path, "%s/lock", source);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t got = read(fd, text, sizeof text - 1);
+	close(fd);
+	long pid = got > 0 ? strtol(text, NULL, 10) : 0;
+	fd = pid > 0 ? pidfd_open((pid_t)pid, 0) : -1;
+	struct pollfd ended = { .fd = fd, .events = POLLIN };
+	if (fd < 0)
+		return pid > 0 && errno == ESRCH;
+	bool over = poll(&ended, 1, ENDING_MS) == 1;
+	close(fd);
+	return over;
+}
+
 static int open_engine(struct fs *fs, const struct options *options, struct engine **ret_engine)
 {
 	const struct engine_options engine_options = {
@@ -102,7 +137,11 @@ static int open_engine(struct fs *fs, const struct options *options, struct engi
 		.root_owner = fs->owner,
 		.notify = { on_notify, fs },
 	};
-	return engine_open(options->source, &engine_options, ret_engine);
+	int err = engine_open(options->source, &engine_options, ret_engine);
+	/* In use, but not mounted: umount returns before its daemon has finished. */
+	if (err == -EBUSY && !is_mounted(options->source) && await_holder(options->source))
+		err = engine_open(options->source, &engine_options, ret_engine);
+	return err;
 }
 
 /* --------------------------------------------------------------------------------------------------- signals */
@@ -219,8 +258,18 @@ static int run(const struct options *options, int report_fd)
 	return code;
 }
 
+/* Does the mount answer? Asked by the parent, which does not serve it and so can wait for it. */
+static int check_mount(const char *mountpoint)
+{
+	struct stat st;
+	if (stat(mountpoint, &st) == 0 && st.st_ino == 1)
+		return 0;
+	fprintf(stderr, "mqfs: %s: mounted, but it does not answer\n", mountpoint);
+	return EXIT_MOUNT;
+}
+
 /* The parent: waits for the child's report, and says what it says. */
-static int await_report(int fd)
+static int await_report(int fd, const char *mountpoint)
 {
 	struct report report;
 	size_t got = 0;
@@ -238,7 +287,7 @@ static int await_report(int fd)
 	}
 	if (report.code)
 		fprintf(stderr, "mqfs: %s\n", report.text);
-	return report.code;
+	return report.code ? report.code : check_mount(mountpoint);
 }
 
 static int run_in_background(const struct options *options)
@@ -255,7 +304,7 @@ static int run_in_background(const struct options *options)
 	}
 	if (pid > 0) {
 		close(ends[1]);
-		return await_report(ends[0]);
+		return await_report(ends[0], options->mountpoint);
 	}
 	close(ends[0]);
 	setsid();

@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,20 +171,18 @@ static int new_session(struct fs *fs, const struct session_options *options)
 	return the_session.fuse ? 0 : engine_explain(-EINVAL, "libfuse refused the mount options: %s", mount_options);
 }
 
-/* The mount is there when it is the root of another device and answers as ours. */
-static int check_mounted(struct fs *fs)
+/*
+ * The mount is there when the kernel has its answer to FUSE_INIT. We must not look at it ourselves: a process that waits for
+ * an answer of its own cannot be killed while it holds /dev/fuse open, and nobody else can end its wait.
+ */
+static int await_init(struct session *session)
 {
-	struct stat st;
-	pthread_mutex_lock(&the_session.lock);
-	while (!the_session.init_done && the_session.serving > 0)
-		pthread_cond_wait(&the_session.changed, &the_session.lock);
-	bool ready = the_session.init_done;
-	pthread_mutex_unlock(&the_session.lock);
-	if (!ready)
-		return engine_explain(-EIO, "the kernel ended the mount before it was ready");
-	if (stat(fs->mountpoint, &st))
-		return engine_explain(-errno, "%s does not answer: %s", fs->mountpoint, strerror(errno));
-	return st.st_ino == 1 ? 0 : engine_explain(-EIO, "%s is not the mount that was made", fs->mountpoint);
+	pthread_mutex_lock(&session->lock);
+	while (!session->init_done && session->serving > 0)
+		pthread_cond_wait(&session->changed, &session->lock);
+	bool ready = session->init_done;
+	pthread_mutex_unlock(&session->lock);
+	return ready ? 0 : engine_explain(-EIO, "the kernel ended the mount before it was ready");
 }
 
 int session_start(struct fs *fs, const struct session_options *options)
@@ -203,7 +200,7 @@ int session_start(struct fs *fs, const struct session_options *options)
 	err = start_threads(&the_session, options->threads);
 	if (err)
 		goto err_mount;
-	err = check_mounted(fs);
+	err = await_init(&the_session);
 	if (!err)
 		return 0;
 err_mount:

@@ -14,7 +14,8 @@ struct session_options {
 };
 
 /*
- * Mounts fs at fs->mountpoint, starts the threads, and returns when the mount has answered a request. On failure nothing is
+ * Mounts fs at fs->mountpoint, starts the threads, and returns when the kernel has been
+ * answered (FUSE_INIT). On failure nothing is
  * mounted, and engine_reason() says what failed.
  */
 int session_start(struct fs *fs, const struct session_options *options);

@@ -16,25 +16,25 @@ make_lines() {
 
 @test "200 MB of log lines: cat >> in, cat out of two groups, tail, count, replay: byte for byte the same" {
 	make_lines 200000000
-	local lines=$BATS_TEST_TMPDIR/lines count
-	[ "$(stat -c %s "$lines")" -ge 200000000 ]
+	local text=$BATS_TEST_TMPDIR/lines count
+	[ "$(stat -c %s "$text")" -ge 200000000 ]
 	topic
 	mkdir groups/a groups/b
-	timeout 120 cat "$lines" >>in
-	cmp "$lines" 0/log
-	timeout 120 cat groups/a/out 3>&- | cmp - "$lines"
-	timeout 120 dd if=groups/b/out bs=1M status=none 3>&- | cmp - "$lines"
-	count=$(grep -c '' "$lines")
+	timeout 120 cat "$text" >>in
+	cmp "$text" 0/log
+	timeout 120 cat groups/a/out 3>&- | cmp - "$text"
+	timeout 120 dd if=groups/b/out bs=1M status=none 3>&- | cmp - "$text"
+	count=$(grep -c '' "$text")
 	is "$(stat -c %s .)" "$count"
 	is "$(cat groups/a/offset)" '0 0'
 	echo all >groups/a/ack
 	is "$(cat groups/a/offset)" "0 $count"
-	is "$(cat 0/at/$((count / 2)))" "$(sed -n "$((count / 2 + 1)){p;q}" "$lines")"
+	is "$(cat 0/at/$((count / 2)))" "$(sed -n "$((count / 2 + 1)){p;q}" "$text")"
 	echo "0 $((count - 10))" >groups/b/offset
-	t cat groups/b/out | cmp - <(tail -n 10 "$lines")
-	is "$(tail -n 3 0/log)" "$(tail -n 3 "$lines")"
+	t cat groups/b/out | cmp - <(tail -n 10 "$text")
+	is "$(tail -n 3 0/log)" "$(tail -n 3 "$text")"
 	remount
-	cmp "$lines" 0/log
+	cmp "$text" 0/log
 	echo all >purge
 	is "$(messages) $(stat -c %s 0/log)" '0 0'
 }

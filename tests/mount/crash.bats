@@ -82,7 +82,7 @@ abort_mount() {
 		fi
 		wait "$pid" || true
 		# A dead mount is no mount point for mountpoint(1).
-		! grep -q " $M " /proc/self/mountinfo || umount -l "$M"
+		not grep -q " $M " /proc/self/mountinfo || umount -l "$M"
 	done
 	mount_store || { cat "$BATS_FILE_TMPDIR/said"; return 1; }
 	is "$(md5sum <"$T/0/log")" "$sum"

@@ -16,8 +16,8 @@ small_disk() {
 
 teardown() {
 	cd /
-	! mountpoint -q "$M" || unmount
-	! mountpoint -q "$S" || umount "$S"
+	not mountpoint -q "$M" || unmount
+	not mountpoint -q "$S" || umount "$S"
 }
 
 # refused_full SHELL COMMAND - fails with ENOSPC, in the shell's words and in those of status/errors.
@@ -71,7 +71,7 @@ works_when_full() {
 	grep -q '^reason the disk is full' "$M/status/health"
 	refused_full "$shell" 'echo short >>in'
 	refused_full "$shell" 'mkdir ../new'
-	! [ -e ../new ]
+	not [ -e ../new ]
 	is "$(messages)" $((count - 1))
 	is "$(wc -l <0/log)" $((count - 1))
 

@@ -155,7 +155,8 @@ lost() {
 	topic
 	group
 	echo before >>in
-	local now=$(date +%s)
+	local now
+	now=$(date +%s)
 	eventually sh -c "[ \$(date +%s) -gt $now ]"
 	echo after >>in
 	cd groups/g
@@ -327,7 +328,7 @@ lost() {
 		cat groups/g/$file 2>"$BATS_TEST_TMPDIR/err" 3>&- &
 		blocked $!
 		rmdir groups/g
-		! wait $! || { echo 'status 0'; return 1; }
+		not wait $! || { echo 'status 0'; return 1; }
 		grep -q "$(errno_text EIDRM)" "$BATS_TEST_TMPDIR/err"
 	done
 }

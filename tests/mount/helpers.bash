@@ -257,9 +257,16 @@ blocked() {
 eventually() {
 	local i
 	for ((i = 0; i < 500; i++)); do
-		! "$@" >/dev/null 2>&1 || return 0
+		not "$@" >/dev/null 2>&1 || return 0
 		sleep 0.02
 	done
 	echo "never: $*"
 	"$@"
+}
+
+# The command fails. A bare `! command` never fails a test of bats.
+not() {
+	if "$@"; then
+		return 1
+	fi
 }

@@ -27,7 +27,7 @@ mount_foreground() {
 	BACKGROUND=$!
 	local i
 	for i in $(seq 100); do
-		! mountpoint -q "$M" || break
+		not mountpoint -q "$M" || break
 		findmnt --poll=mount -n -1 -t 200 >/dev/null || true
 	done
 	stat "$M/README" >/dev/null
@@ -40,7 +40,7 @@ does_not_mount() {
 	run t "$@"
 	[ "$status" != 0 ] && [ "$status" -lt 124 ] || { echo "status $status: $output"; return 1; }
 	[[ $output == *"$word"* ]] || { echo "says '$output' and not '$word'"; return 1; }
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 }
 
 @test "mqfs STORE DIR makes the store, mounts, and returns when the mount answers" {
@@ -72,7 +72,7 @@ does_not_mount() {
 	local i
 	for i in 1 2 3; do
 		unmount
-		! mountpoint -q "$M"
+		not mountpoint -q "$M"
 		mount_store
 		is "$(cat "$M/topics/t/0/log")" kept
 	done
@@ -89,7 +89,7 @@ does_not_mount() {
 		kill "-$signal" "$BACKGROUND"
 		wait_gone "$BACKGROUND"
 		wait "$BACKGROUND" || { echo "SIG$signal: status $?"; cat "$BATS_TEST_TMPDIR/said"; return 1; }
-		! mountpoint -q "$M"
+		not mountpoint -q "$M"
 	done
 	mount_store
 	is "$(cat "$M/topics/t/0/log" | tr '\n' ' ')" 'TERM INT HUP '
@@ -108,7 +108,7 @@ does_not_mount() {
 	kill -TERM "$pid"
 	wait_gone "$reader"
 	wait_gone "$pid"
-	! /usr/bin/printf 'x\n' >&5 2>/dev/null
+	not /usr/bin/printf 'x\n' >&5 2>/dev/null
 	exec 5>&- || true
 	umount -l "$M" 2>/dev/null || true
 	mount_store
@@ -153,7 +153,7 @@ does_not_mount() {
 	run t "$MQFS_PROGRAM" "$S" "$BATS_TEST_TMPDIR/second"
 	[ "$status" != 0 ]
 	[[ $output == *"$(daemon_pid)"* ]] || { echo "$output"; return 1; }
-	! mountpoint -q "$BATS_TEST_TMPDIR/second"
+	not mountpoint -q "$BATS_TEST_TMPDIR/second"
 	mkdir "$M/topics/alive"
 	run t "$MQFS_PROGRAM" -f "$S" "$BATS_TEST_TMPDIR/second"
 	[ "$status" != 0 ]
@@ -226,7 +226,7 @@ does_not_mount() {
 	mkdir "$M/topics/t"
 	kill -KILL "$(daemon_pid)"
 	wait_gone "$(daemon_pid)"
-	! ls "$M" 2>/dev/null
+	not ls "$M" 2>/dev/null
 	umount "$M" || umount -l "$M"
 	mount_store
 	is "$(ls "$M/topics")" t
@@ -265,7 +265,7 @@ does_not_mount() {
 	is "$(tail -n 1 "$BATS_TEST_TMPDIR/metrics")" '# EOF'
 	grep -q '^# TYPE mqfs_' "$BATS_TEST_TMPDIR/metrics"
 	grep -q 'topic="t"' "$BATS_TEST_TMPDIR/metrics"
-	! grep -v -E '^(# (TYPE|HELP|UNIT|EOF)|[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^}]*\})? -?[0-9.e+-]+$)' "$BATS_TEST_TMPDIR/metrics"
+	not grep -v -E '^(# (TYPE|HELP|UNIT|EOF)|[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^}]*\})? -?[0-9.e+-]+$)' "$BATS_TEST_TMPDIR/metrics"
 }
 
 @test "status/errors: one line per refusal with time, errno, who and where; status/events tells it to who waits" {

@@ -304,7 +304,7 @@ synced() {
 	local strace=$!
 	eventually grep -q 'TracerPid:.*[1-9]' "/proc/$(daemon_pid)/status" || skip 'strace may not trace'
 	echo message >>in
-	! synced "$segment"
+	not synced "$segment"
 	t sync in
 	synced "$segment"
 	: >"$BATS_TEST_TMPDIR/trace"

@@ -97,7 +97,7 @@ check_ways() {
 	exec 5>in
 	echo 'twelve bytes' >&5
 	echo 10 >config/max.message.bytes
-	! bash -c 'echo "twelve bytes" >&5' 2>/dev/null
+	not bash -c 'echo "twelve bytes" >&5' 2>/dev/null
 	echo 100 >config/max.message.bytes
 	echo 'twelve bytes' >&5
 	exec 5>&-

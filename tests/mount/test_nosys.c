@@ -280,8 +280,8 @@ static pid_t start_strace(const char *output)
 	snprintf(pid, sizeof(pid), "%d", mnt.daemon);
 	pid_t child = fork();
 	if (child == 0) {
-		execl("/usr/bin/strace", "strace", "-q", "-f", "-e", "trace=read,writev,write", "-xx", "-s",
-		    "16", "-o", output, "-p", pid, (char *)NULL);
+		execl("/usr/bin/strace", "strace", "-q", "-f", "-e", "trace=read,writev,write", "-xx", "-s", "16", "-o",
+		    output, "-p", pid, (char *)NULL);
 		_exit(127);
 	}
 	int64_t until = mnt_now_us() + 5000000;

@@ -33,14 +33,14 @@ walks() {
 @test "grep -r finds what the logs hold, once per place, and reads nothing else" {
 	walks grep -r -a needle "$M"
 	grep -q /log: "$BATS_TEST_TMPDIR/out"
-	! grep -q groups "$BATS_TEST_TMPDIR/out"
+	not grep -q groups "$BATS_TEST_TMPDIR/out"
 	walks grep -r -c '' "$M"
 	walks grep -rIl 1 .
 }
 
 @test "find, find -type f -exec cat, find -exec file, find -newer, find -size" {
 	walks find "$M"
-	! grep -q -E '/\.(next|wait|out|stream|events)' "$BATS_TEST_TMPDIR/out"
+	not grep -q -E '/\.(next|wait|out|stream|events)' "$BATS_TEST_TMPDIR/out"
 	walks find "$M" -type f -exec head -c 100 {} +
 	walks find "$M" -type f -exec file {} +
 	walks find "$M" -type l -printf '%p %l\n'
