@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "fs/class.h"
+#include "fs/confirm.h"
 #include "fs/frame.h"
 #include "fs/process.h"
 #include "fs/record.h"
@@ -287,44 +288,15 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 
 /* ------------------------------------------------------------------------------------- confirming, closing */
 
-struct pending_fsync {
-	struct engine_done done;
-	struct handle *handle;
-	fuse_req_t req;
-};
-
-static void fsync_done(struct engine_done *done, int result)
+static int sync_producer(struct handle *handle, struct engine_done *done)
 {
-	struct pending_fsync *pending = (struct pending_fsync *)done;
-	struct handle *handle = pending->handle;
-	struct fs *fs = handle->fs;
-	fuse_req_t req = pending->req;
-	free(pending);
-	if (result < 0) /* the answer comes last, as in write_done */
-		reply_handle_error(handle, req, result, NULL);
-	else
-		fuse_reply_err(req, 0);
-	fs_pending_end(fs);
+	struct channel *channel = (struct channel *)handle;
+	return channel->producer ? handle->fs->engine->ops->producer_sync(channel->producer, done) : 0;
 }
 
 static void channel_fsync(struct handle *handle, fuse_req_t req)
 {
-	struct channel *channel = (struct channel *)handle;
-	const struct engine_ops *ops = handle->fs->engine->ops;
-	struct pending_fsync *pending = malloc(sizeof *pending);
-	struct engine_producer *producer = channel->producer;
-	int err = 0;
-	if (!pending) {
-		reply_handle_error(handle, req, -ENOMEM, NULL);
-		return;
-	}
-	*pending = (struct pending_fsync){ { fsync_done }, handle, req };
-	fs_pending_begin(handle->fs);
-	if (producer)
-		err = ops->producer_sync(producer, &pending->done);
-	if (err == ENGINE_PENDING)
-		return;
-	fsync_done(&pending->done, err);
+	confirm(handle, req, sync_producer);
 }
 
 static void channel_flush(struct handle *handle, uint32_t pid)

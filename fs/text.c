@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fs/command.h"
+#include "fs/confirm.h"
 #include "fs/reply.h"
 
 struct text {
@@ -105,39 +106,13 @@ void text_write(struct handle *handle, fuse_req_t req, const char *buf, size_t s
 		fuse_reply_write(req, (size_t)took);
 }
 
-struct pending_sync {
-	struct engine_done done;
-	struct handle *handle;
-	fuse_req_t req;
-};
-
-static void sync_done(struct engine_done *done, int result)
-{
-	struct pending_sync *pending = (struct pending_sync *)done;
-	struct handle *handle = pending->handle;
-	struct fs *fs = handle->fs;
-	fuse_req_t req = pending->req;
-	free(pending);
-	if (result < 0) /* the answer comes last: then the file may be closed under our feet */
-		reply_handle_error(handle, req, result, NULL);
-	else
-		fuse_reply_err(req, 0);
-	fs_pending_end(fs);
-}
-
 void text_fsync(struct handle *handle, fuse_req_t req)
 {
 	struct text *text = (struct text *)handle;
-	struct pending_sync *pending = text->calls->sync ? malloc(sizeof *pending) : NULL;
-	if (!pending) {
-		fuse_reply_err(req, text->calls->sync ? ENOMEM : 0);
-		return;
-	}
-	*pending = (struct pending_sync){ { sync_done }, handle, req };
-	fs_pending_begin(handle->fs);
-	int result = text->calls->sync(handle, &pending->done);
-	if (result != ENGINE_PENDING)
-		sync_done(&pending->done, result);
+	if (text->calls->sync)
+		confirm(handle, req, text->calls->sync);
+	else
+		reply_quiet(req, 0);
 }
 
 void text_release(struct handle *handle)
