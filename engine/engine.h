@@ -43,6 +43,9 @@ struct engine;
 struct engine_object;
 struct engine_producer;
 struct engine_consumer;
+struct engine_death;
+struct engine_delivery;
+struct engine_queue_ops;
 
 /* ------------------------------------------------------------------------------------------- messages */
 
@@ -73,6 +76,8 @@ struct engine_props {
 	int64_t ttl_ms;                          /* -1: none */
 	int64_t delay_ms;                        /* -1: none */
 	int32_t priority;                        /* -1: none */
+	const struct engine_death *deaths;       /* of a dead letter, engine_queue.h; reading only */
+	uint32_t death_count;
 };
 #define ENGINE_PROPS_INIT ((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
 
@@ -98,8 +103,9 @@ struct engine_batch {
  */
 struct engine_view {
 	uint32_t partition;
-	uint64_t offset;                         /* of the first message */
+	uint64_t offset;                         /* of the first message; of a queue's message: 0 */
 	struct engine_batch batch;
+	const struct engine_delivery *deliveries; /* of a queue: batch.count entries, engine_queue.h; else NULL */
 };
 
 /*
@@ -153,13 +159,15 @@ void engine_reason_clear(void);
 /* ------------------------------------------------------------------------------------------- objects */
 
 /*
- * Objects form a small tree: the store has topics, a topic has groups. Ids are never reused, not even over restarts,
+ * Objects form a small tree: the store has topics and queues, a topic has groups, a queue has consumers. Ids are never reused, not even over restarts,
  * and stay with the object when it is renamed, so a file system can make inode numbers of them.
  */
 enum engine_kind {
 	ENGINE_STORE = 0,                        /* the root; exactly one, id ENGINE_ROOT_ID */
 	ENGINE_TOPIC = 1,
 	ENGINE_GROUP = 2,
+	ENGINE_QUEUE = 3,                        /* below the store; and below each of those its dead letters, named "dlq" */
+	ENGINE_CONSUMER = 4,                     /* below a queue: a consumer with a name */
 	ENGINE_KIND_COUNT
 };
 #define ENGINE_ROOT_ID 1u
@@ -452,6 +460,8 @@ struct engine_ops {
 
 	/* Completes when all acks and seeks so far are on disk. As producer_sync. */
 	int (*group_sync)(struct engine_object *group, struct engine_done *done);
+
+	const struct engine_queue_ops *queue;    /* engine_queue.h; NULL: there are no queues */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -476,5 +486,7 @@ struct engine_options {
  * a store, or of a newer version): engine_reason() says what.
  */
 int engine_open(const char *source, const struct engine_options *options, struct engine **ret_engine);
+
+#include "engine/engine_queue.h"
 
 #endif
