@@ -136,7 +136,11 @@ struct engine_queue_ops {
 	int (*message_read)(struct engine_object *queue, uint64_t id, struct engine_scratch *scratch, struct engine_view *ret_view);
 	/* Discards it; UNACKED: acknowledges. */
 	int (*message_remove)(struct engine_object *queue, uint64_t id, enum engine_message_state state);
-	/* Atomic, with one winner. From the dead-letter queue its deaths stay with it. EEXIST cannot be. EINVAL, EDQUOT. */
+	/*
+	 * Atomic, with one winner. UNACKED to READY of its own queue is nack; to READY of its queue's own dead letters is reject (a
+	 * death is added); out of dead letters its deaths stay with it. EEXIST cannot be. EINVAL, EDQUOT, EPERM (claimed for a
+	 * consumer of another queue).
+	 */
 	int (*message_move)(struct engine_object *queue, uint64_t id, enum engine_message_state state, const struct engine_place *to);
 	/* UNACKED: the lease begins anew (until: ignored). READY, DELAYED: ready at `until_ms` (Unix time; past: now). */
 	int (*message_touch)(struct engine_object *queue, uint64_t id, enum engine_message_state state, int64_t until_ms);
