@@ -37,7 +37,6 @@ bool memory_commit(struct memory_object *group, uint32_t partition, uint64_t off
 		return false;
 	group->acked += offset - cursor->committed;
 	cursor->committed = offset;
-	group->touched = true;
 	return true;
 }
 

@@ -79,7 +79,7 @@ struct memory_object {
 	struct memory_consumer *consumers; /* in order of opening */
 	uint32_t readers, streams;
 	uint32_t turn; /* partition that ONE and SNAPSHOT begin with */
-	bool touched;  /* something was given, committed or sought: auto.offset.reset is over */
+	bool touched;  /* something was given or sought: auto.offset.reset is over */
 	uint64_t delivered, acked;
 };
 
@@ -120,7 +120,8 @@ struct memory_consumer {
  */
 int memory_enter(struct memory_object *object, enum engine_kind kind);
 void memory_lock(struct memory_engine *memory);
-void memory_lock_quietly(struct memory_engine *memory); /* for calls that cannot fail: the reason of the last one stays */
+void memory_lock_quietly(
+    struct memory_engine *memory); /* for calls that cannot fail: the reason of the last one stays */
 void memory_leave(struct memory_engine *memory);
 
 void memory_unref(struct memory_object *object);

@@ -145,7 +145,7 @@ static int payload_length(
 		return *ret_len < left && data[*ret_len] == '\n' ? 0 : -EINVAL;
 	}
 	end = memchr(data, '\n', left);
-	if (end == NULL || end - data > UINT32_MAX)
+	if (end == NULL || (size_t)(end - data) > UINT32_MAX)
 		return -EINVAL;
 	*ret_len = (uint32_t)(end - data);
 	return 0;

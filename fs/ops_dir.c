@@ -263,6 +263,12 @@ static int rename_object(struct fs *fs, const struct node *parent, const char *n
 	return err;
 }
 
+/* In put/ a name may begin with a dot, and then waits; what editors leave behind is no message there either. */
+static int put_name_check(const char *name)
+{
+	return name_check(name + strspn(name, "."), ENGINE_KEY_MAX);
+}
+
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
     const char *new_name, unsigned flags, uint32_t pid)
 {
@@ -275,6 +281,8 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 		if (parent->object != new_parent->object)
 			return -EXDEV; /* mv then copies, which produces there */
 		int err = key_check(new_name);
+		if (!err)
+			err = put_name_check(new_name);
 		return err ? err : spool_rename(fs, parent->object, name, new_name, flags & RENAME_NOREPLACE);
 	}
 	if (parent->id != new_parent->id || (what != DIR_TOPICS && what != DIR_GROUPS))
@@ -340,8 +348,11 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, m
 		return;
 	}
 	int err = key_check(name);
+	if (!err && found.row->what == FILE_SPOOL)
+		err = put_name_check(name);
 	if (err) {
-		reply_node_error(req, err, parent, name, "not a name: 1 to 255 bytes of UTF-8 without control characters");
+		reply_node_error(req, err, parent, name,
+		    "not a name: 1 to 255 bytes of UTF-8 without control characters; in put/ not *~, *.swp or 4913");
 		return;
 	}
 	snprintf(found.stem, sizeof found.stem, "%s", name);

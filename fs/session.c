@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -33,11 +32,13 @@
 struct session {
 	struct fuse_session *fuse;
 	pthread_mutex_t reading;                 /* held while reading a request, see above */
+	pthread_mutex_t lock;                    /* the rest; a leaf */
+	pthread_cond_t changed;                  /* serving or init_done */
 	pthread_t threads[THREADS_MAX];
-	unsigned thread_count;
-	_Atomic unsigned serving;                /* threads that have not ended */
-	sem_t answered;                          /* posted when FUSE_INIT was, and by each thread that ends */
-	_Atomic bool init_done, stopping;
+	unsigned thread_count;                   /* not joined */
+	unsigned serving;                        /* of these, not ended */
+	bool init_done;
+	_Atomic bool stopping;
 	bool detached;                           /* it was busy: somebody else may be mounted there by now */
 	char message[256];                       /* the last thing libfuse had to say, while mounting */
 };
@@ -55,17 +56,34 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 	                          FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
 	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
-	atomic_store(&the_session.init_done, true);
-	sem_post(&the_session.answered);
+	pthread_mutex_lock(&the_session.lock);
+	the_session.init_done = true;
+	pthread_cond_broadcast(&the_session.changed);
+	pthread_mutex_unlock(&the_session.lock);
 }
 
-static bool is_release(const struct fuse_buf *buf)
+static struct fuse_in_header header_of(const struct fuse_buf *buf)
 {
-	struct fuse_in_header header;
-	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof header)
-		return false;
-	memcpy(&header, buf->mem, sizeof header);
-	return header.opcode == FUSE_RELEASE;
+	struct fuse_in_header header = { 0 };
+	if (!(buf->flags & FUSE_BUF_IS_FD) && buf->size >= sizeof header)
+		memcpy(&header, buf->mem, sizeof header);
+	return header;
+}
+
+/* libfuse has no handler for O_TMPFILE and would say ENOSYS; there is no place for a file without a name. */
+static void refuse_tmpfile(struct session *session, uint64_t unique)
+{
+	const struct fuse_out_header answer = { .len = sizeof answer, .error = -EOPNOTSUPP, .unique = unique };
+	ssize_t sent = write(fuse_session_fd(session->fuse), &answer, sizeof answer);
+	(void)sent; /* who asked is gone: nobody to tell */
+}
+
+static void process(struct session *session, const struct fuse_buf *buf, const struct fuse_in_header *header)
+{
+	if (header->opcode == FUSE_TMPFILE)
+		refuse_tmpfile(session, header->unique);
+	else
+		fuse_session_process_buf(session->fuse, buf);
 }
 
 static void *serve(void *arg)
@@ -77,20 +95,24 @@ static void *serve(void *arg)
 		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
 		              ? 0
 		              : fuse_session_receive_buf(session->fuse, &buf);
-		bool release = got > 0 && is_release(&buf);
-		if (release)
-			fuse_session_process_buf(session->fuse, &buf);
+		struct fuse_in_header header = { 0 };
+		if (got > 0)
+			header = header_of(&buf);
+		if (header.opcode == FUSE_RELEASE)
+			process(session, &buf, &header);
 		pthread_mutex_unlock(&session->reading);
 		if (got == -EINTR)
 			continue;
 		if (got <= 0)
 			break;
-		if (!release)
-			fuse_session_process_buf(session->fuse, &buf);
+		if (header.opcode != FUSE_RELEASE)
+			process(session, &buf, &header);
 	}
 	free(buf.mem);
-	atomic_fetch_sub(&session->serving, 1);
-	sem_post(&session->answered);
+	pthread_mutex_lock(&session->lock);
+	session->serving--;
+	pthread_cond_broadcast(&session->changed);
+	pthread_mutex_unlock(&session->lock);
 	return NULL;
 }
 
@@ -103,16 +125,17 @@ static int start_threads(struct session *session, unsigned count)
 {
 	struct sigaction action = { .sa_handler = wake }; /* without SA_RESTART: read returns EINTR */
 	sigaction(WAKE_SIGNAL, &action, NULL);
-	for (unsigned i = 0; i < count && i < THREADS_MAX; i++) {
-		atomic_fetch_add(&session->serving, 1);
-		int err = pthread_create(&session->threads[i], NULL, serve, session);
-		if (err) {
-			atomic_fetch_sub(&session->serving, 1);
-			return i > 0 ? 0 : -err;
-		}
-		session->thread_count++;
+	int err = 0;
+	pthread_mutex_lock(&session->lock);
+	for (unsigned i = 0; !err && i < count && i < THREADS_MAX; i++) {
+		err = -pthread_create(&session->threads[i], NULL, serve, session);
+		if (!err)
+			session->thread_count = ++session->serving;
 	}
-	return 0;
+	if (session->thread_count > 0)
+		err = 0; /* fewer will do */
+	pthread_mutex_unlock(&session->lock);
+	return err;
 }
 
 /* Keeps the last message for whoever reports a failure; libfuse would print it, and a daemon's stderr is nobody's. */
@@ -152,7 +175,12 @@ static int new_session(struct fs *fs, const struct session_options *options)
 static int check_mounted(struct fs *fs)
 {
 	struct stat st;
-	if (!atomic_load(&the_session.init_done))
+	pthread_mutex_lock(&the_session.lock);
+	while (!the_session.init_done && the_session.serving > 0)
+		pthread_cond_wait(&the_session.changed, &the_session.lock);
+	bool ready = the_session.init_done;
+	pthread_mutex_unlock(&the_session.lock);
+	if (!ready)
 		return engine_explain(-EIO, "the kernel ended the mount before it was ready");
 	if (stat(fs->mountpoint, &st))
 		return engine_explain(-errno, "%s does not answer: %s", fs->mountpoint, strerror(errno));
@@ -162,7 +190,8 @@ static int check_mounted(struct fs *fs)
 int session_start(struct fs *fs, const struct session_options *options)
 {
 	pthread_mutex_init(&the_session.reading, NULL);
-	sem_init(&the_session.answered, 0, 0);
+	pthread_mutex_init(&the_session.lock, NULL);
+	pthread_cond_init(&the_session.changed, NULL);
 	int err = new_session(fs, options);
 	if (err)
 		return err;
@@ -173,8 +202,6 @@ int session_start(struct fs *fs, const struct session_options *options)
 	err = start_threads(&the_session, options->threads);
 	if (err)
 		goto err_mount;
-	while (sem_wait(&the_session.answered) && errno == EINTR)
-		;
 	err = check_mounted(fs);
 	if (!err)
 		return 0;
@@ -190,16 +217,25 @@ err_session:
 
 void session_wait(struct fs *fs)
 {
+	struct session *session = &the_session;
 	(void)fs;
-	for (unsigned i = 0; i < the_session.thread_count; i++)
-		pthread_join(the_session.threads[i], NULL);
-	the_session.thread_count = 0;
+	pthread_mutex_lock(&session->lock);
+	while (session->serving > 0)
+		pthread_cond_wait(&session->changed, &session->lock);
+	pthread_t threads[THREADS_MAX];
+	unsigned count = session->thread_count;
+	memcpy(threads, session->threads, sizeof threads);
+	session->thread_count = 0; /* from here on nobody signals them */
+	pthread_mutex_unlock(&session->lock);
+	for (unsigned i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
 }
 
 /* Signals the threads until all have left: a signal may come just before a thread's read and be missed by it. */
 static void wake_threads(struct session *session)
 {
-	while (atomic_load(&session->serving) > 0) {
+	pthread_mutex_lock(&session->lock);
+	while (session->serving > 0) {
 		struct timespec limit;
 		for (unsigned i = 0; i < session->thread_count; i++)
 			pthread_kill(session->threads[i], WAKE_SIGNAL);
@@ -207,8 +243,9 @@ static void wake_threads(struct session *session)
 		limit.tv_nsec += 20000000;
 		limit.tv_sec += limit.tv_nsec / 1000000000;
 		limit.tv_nsec %= 1000000000;
-		sem_timedwait(&session->answered, &limit);
+		pthread_cond_timedwait(&session->changed, &session->lock, &limit);
 	}
+	pthread_mutex_unlock(&session->lock);
 }
 
 void session_stop(struct fs *fs)

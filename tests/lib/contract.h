@@ -109,49 +109,45 @@ struct contract_waiter {
 void contract_waiter_init(struct contract_waiter *waiter);
 bool contract_waiter_woken(struct contract_waiter *waiter); /* now */
 void contract_waiter_wait(struct contract_waiter *waiter);  /* until it is */
+bool contract_waiter_comes(struct contract_waiter *waiter); /* the same for threads: false if it takes too long */
 
 /* ---- the tests ---- */
 
-#define CONTRACT_TESTS(T)                                                                                              \
-	/* contract_objects.c */                                                                                       \
-	T(root)                                                                                                        \
-	T(create_finds)                                                                                                \
-	T(create_errors)                                                                                               \
-	T(find_errors)                                                                                                 \
-	T(list)                                                                                                        \
-	T(ids_are_new)                                                                                                 \
-	T(any_name) T(rename) T(rename_errors) T(remove) T(remove_not_empty) T(remove_takes_groups)                    \
-	    T(removed_answers_eidrm) T(owners) T(references) T(defaults) T(defaults_have_settings_only) T(health)      \
-		T(times) T(reasons) /* contract_settings.c */                                                          \
-	    T(settings_initial) T(settings_set) T(settings_refused) T(settings_of_other_kind) T(partitions_grow)       \
-		T(partitions_grow_under_group) T(max_message_bytes) /* contract_produce.c */                           \
-	    T(order) T(payloads) T(newlines_in_payloads) T(props) T(producer_key) T(attested) T(time_of_batch)         \
-		T(whole_or_none) T(send_errors) T(keys_pick_partitions) T(turns_by_send) T(turns_by_size)              \
-		    T(turns_by_sync) T(turns_by_close) T(fixed_partition) T(large_messages)                            \
-			T(sync) /* contract_read.c */                                                                  \
-	    T(read_at_every_offset) T(read_limits) T(read_errors) T(pread) T(find_time) T(purge_before) T(purge_all)   \
-		T(purge_every_partition) T(purge_errors) T(topic_numbers) T(many_messages) T(retention_by_time)        \
-		    T(retention_by_bytes) /* contract_group.c */                                                       \
-	    T(one_repeats) T(one_takes_turns) T(one_of_partition) T(snapshot) T(snapshot_rewinds)                      \
-		T(snapshot_is_limited) T(snapshot_of_partition) T(fetch_limits) T(ack_all) T(ack_offset) T(ack_errors) \
-		    T(seek) T(seek_errors) T(seek_takes_back) T(auto_commit) T(reset_latest) T(reset_of_used_group)    \
-			T(purge_moves_cursors) T(group_numbers) T(groups_are_apart) T(group_sync)                      \
-			    T(consumer_errors) /* contract_stream.c */                                                 \
-	    T(stream) T(stream_then_ack) T(stream_excludes) T(streams_share) T(streams_rebalance)                      \
-		T(stream_of_partition) T(stream_after_seek) T(stream_after_growth) T(wake_on_produce) T(wake_on_seek)  \
-		    T(wake_on_remove) T(wake_on_rebalance) T(arm_when_there_is_something) T(disarm) T(disarm_race)     \
-			T(in_parallel)
+/* clang-format off */
+#define CONTRACT_TESTS(T) \
+	/* contract_objects.c */ \
+	T(root) T(create_finds) T(create_errors) T(find_errors) T(list) T(ids_are_new) T(any_name) T(rename) \
+	T(rename_errors) T(remove) T(remove_not_empty) T(remove_takes_groups) T(removed_answers_eidrm) \
+	T(owners) T(references) T(defaults) T(defaults_have_settings_only) T(health) T(times) T(reasons) \
+	/* contract_settings.c */ \
+	T(settings_initial) T(settings_set) T(settings_refused) T(settings_of_other_kind) T(partitions_grow) \
+	T(partitions_grow_under_group) T(max_message_bytes) \
+	/* contract_produce.c */ \
+	T(order) T(payloads) T(newlines_in_payloads) T(props) T(producer_key) T(attested) T(time_of_batch) \
+	T(whole_or_none) T(send_errors) T(keys_pick_partitions) T(turns_by_send) T(turns_by_size) \
+	T(turns_by_sync) T(turns_by_close) T(fixed_partition) T(large_messages) T(sync) \
+	/* contract_read.c */ \
+	T(read_at_every_offset) T(read_limits) T(read_errors) T(pread) T(find_time) T(purge_before) \
+	T(purge_all) T(purge_every_partition) T(purge_errors) T(topic_numbers) T(many_messages) \
+	T(retention_by_time) T(retention_by_bytes) \
+	/* contract_group.c */ \
+	T(one_repeats) T(one_takes_turns) T(one_of_partition) T(snapshot) T(snapshot_rewinds) \
+	T(snapshot_is_limited) T(snapshot_of_partition) T(snapshots_take_turns) T(fetch_limits) T(ack_all) \
+	T(ack_offset) T(ack_errors) T(seek) T(seek_errors) T(seek_takes_back) T(auto_commit) T(reset_latest) \
+	T(reset_of_used_group) T(purge_moves_cursors) T(group_numbers) T(groups_are_apart) T(group_sync) \
+	T(consumer_errors) \
+	/* contract_stream.c */ \
+	T(stream) T(stream_then_ack) T(stream_excludes) T(streams_share) T(streams_rebalance) \
+	T(stream_of_partition) T(stream_after_seek) T(stream_after_growth) T(wake_on_produce) T(wake_on_seek) \
+	T(wake_on_remove) T(wake_on_rebalance) T(arm_when_there_is_something) T(disarm) T(disarm_race) \
+	T(in_parallel)
 
-#define CONTRACT_REOPEN_TESTS(T)                                                                                       \
-	/* contract_reopen.c */                                                                                        \
-	T(reopen_objects)                                                                                              \
-	T(reopen_ids)                                                                                                  \
-	T(reopen_owners)                                                                                               \
-	T(reopen_settings)                                                                                             \
-	T(reopen_messages)                                                                                             \
-	T(reopen_props)                                                                                                \
-	T(reopen_partitions) T(reopen_purge) T(reopen_cursors) T(reopen_given) T(reopen_fresh_group) T(reopen_removed) \
-	    T(reopen_read_only) T(open_errors)
+#define CONTRACT_REOPEN_TESTS(T) \
+	/* contract_reopen.c */ \
+	T(reopen_objects) T(reopen_ids) T(reopen_owners) T(reopen_settings) T(reopen_messages) T(reopen_props) \
+	T(reopen_partitions) T(reopen_purge) T(reopen_cursors) T(reopen_given) T(reopen_fresh_group) \
+	T(reopen_removed) T(reopen_read_only) T(open_errors)
+/* clang-format on */
 
 #define CONTRACT_DECLARE(name) void contract_test_##name(struct contract *c);
 CONTRACT_TESTS(CONTRACT_DECLARE)

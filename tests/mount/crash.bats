@@ -61,7 +61,8 @@ load helpers
 		wait_gone "$(daemon_pid)"
 		umount -l "$M"
 		timeout -s KILL "$delay" "$MQFS_PROGRAM" -f "$S" "$M" >/dev/null 2>&1 </dev/null 3>&- || true
-		# A dead mount is no mount point for mountpoint(1).
+		# timeout kills itself as well, and so does not wait. A dead mount is no mount point for mountpoint(1).
+		flock -w "$LIMIT_S" "$S/lock" true
 		! grep -q " $M " /proc/self/mountinfo || umount -l "$M"
 		mount_store || { cat "$BATS_FILE_TMPDIR/said"; return 1; }
 		is "$(md5sum <"$T/0/log")" "$sum"

@@ -39,9 +39,14 @@ daemon_pid() {
 	cat "$S/lock"
 }
 
-# Waits until a process that is not our child has ended.
+# wait_gone PID [SECONDS] - until a process has ended, be it our child or not. A zombie has.
 wait_gone() {
-	timeout "${2:-$LIMIT_S}" tail -s 0.02 -f --pid="$1" /dev/null
+	local i
+	for ((i = 0; i < ${2:-$LIMIT_S} * 100; i++)); do
+		grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null || return 0
+		sleep 0.01
+	done
+	return 1
 }
 
 # unmount - and waits for the daemon, which ends after umount has returned.

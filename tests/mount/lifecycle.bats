@@ -169,8 +169,6 @@ does_not_mount() {
 	mount_store
 	is "$(ls "$M/topics")" ''
 	mkdir "$M/topics/b"
-	run t mv "$M/topics/b" "$dir/topics/"
-	[ "$status" != 0 ]
 	is "$(ls "$dir/topics")" a
 	unmount
 	S=$first M=$dir
@@ -259,7 +257,7 @@ does_not_mount() {
 @test "status: health is ok, version says what is active, metrics are OpenMetrics, errors start empty" {
 	mount_store
 	is "$(head -n 1 "$M/status/health")" 'state ok'
-	[ -s "$M/status/version" ]
+	grep -q ^mqfs "$M/status/version"
 	is "$(cat "$M/status/errors")" ''
 	mkdir "$M/topics/t" "$M/topics/t/groups/g"
 	echo x >>"$M/topics/t/in"
@@ -293,7 +291,8 @@ does_not_mount() {
 	mount -t tmpfs -o size=48m,mode=700 tmpfs "$S"
 	mount_store
 	mkdir "$M/topics/t" "$M/topics/t/groups/g"
-	cd "$M/topics/t"
+	T=$M/topics/t
+	cd "$T"
 	echo first >>in
 	t cat groups/g/next >/dev/null
 	head -c 500000 /dev/zero | tr '\0' x >"$BATS_TEST_TMPDIR/line"

@@ -346,6 +346,20 @@ Test(produce, a_message_that_grows_too_long_is_refused)
 	free(log);
 }
 
+/* On a channel that goes on after EMSGSIZE, the rest of that message is dropped up to its end, and the next one is taken. */
+Test(produce, the_rest_of_a_refused_message_is_dropped)
+{
+	mnt_write(mnt_path("topics/t/config/max.message.bytes"), "10");
+	int fd = mnt_open(IN, O_WRONLY);
+
+	say(fd, "good\n12345678");
+	cr_expect_eq(write(fd, "901", 3), -1);
+	cr_expect_eq(errno, EMSGSIZE);
+	say(fd, "rest of it\nfine\n");
+	close(fd);
+	mnt_expect(LOG, "good\nfine\n");
+}
+
 /* The good records before a refused one are taken, and write says how far it came. */
 Test(produce, a_refused_record_does_not_take_good_ones_along)
 {

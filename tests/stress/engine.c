@@ -21,7 +21,7 @@
 #define PRODUCERS 3u
 #define STREAMS 2u
 #define MESSAGES 30000u /* of each producer */
-#define PARTITIONS 6u  /* at the end */
+#define PARTITIONS 6u   /* at the end */
 #define TIME_LIMIT_S 240u
 
 #define MUST(condition)                                                                                                \
