@@ -266,7 +266,7 @@ static int rename_object(struct fs *fs, const struct node *parent, const char *n
 /* In put/ a name may begin with a dot, and then waits; what editors leave behind is no message there either. */
 static int put_name_check(const char *name)
 {
-	return name_check(name + strspn(name, "."), ENGINE_KEY_MAX);
+	return name_check(name + strspn(name, "."), ENGINE_NAME_MAX);
 }
 
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,

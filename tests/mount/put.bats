@@ -200,14 +200,15 @@ check_killed() {
 	is "$(messages) $(stat -c %s 0/at/0)" '1 1000'
 }
 
-@test "names that cannot be: control characters, no UTF-8, too long; directories, links and devices" {
+@test "names that cannot be: control characters, no UTF-8, editors' leavings, too long; directories, links and devices" {
 	topic
 	local name
-	for name in $'a\nb' $'a\tb' $'a\x7f' $'\377'; do
+	for name in $'a\nb' $'a\tb' $'a\x7f' $'\377' 'a~' x.swp .x.swp 4913; do
 		run t touch "put/$name"
 		[ "$status" != 0 ] || { printf 'accepted: %q\n' "$name"; return 1; }
 	done
 	fails ENAMETOOLONG touch "put/$(printf '%0256d' 0)"
+	fails ENAMETOOLONG touch "put/$(printf '%0201d' 0)"
 	run t mkdir put/dir
 	[ "$status" != 0 ]
 	run t ln -s x put/link
