@@ -217,7 +217,7 @@ struct engine_cursor_stat {                 /* of a group in one partition */
 
 /* --------------------------------------------------------------------------------------------- settings */
 
-enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE };
+enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE, ENGINE_TEXT };
 
 /*
  * One row of the settings table (engine/settings.c), from which reading, checking, listing and the manual come.
@@ -229,16 +229,25 @@ struct engine_setting {
 	enum engine_setting_type type;
 	int64_t min, max;                        /* ENGINE_INT: inclusive range */
 	int64_t none;                            /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
-	const char *const *choices;              /* ENGINE_CHOICE: ends with NULL */
-	const char *initial;                     /* the built-in default */
+	const char *const *choices;              /* ends with NULL. ENGINE_CHOICE: the words; ENGINE_TEXT: a word that ends
+	                                            in '/' takes a name after it */
+	const char *initial;                     /* the built-in default; "": see engine_setting_inherits() */
 	const char *unit;                        /* "ms", "bytes", "messages", or "" */
 	const char *text;                        /* one sentence for the manual */
 };
-#define ENGINE_VALUE_MAX 64u                 /* bytes of a value as text, with its NUL */
+#define ENGINE_VALUE_MAX 256u                /* bytes of a value as text, with its NUL */
 
 /* The whole table; ends with a row whose name is NULL. Names are unique within a kind. */
 extern const struct engine_setting engine_settings[];
 const struct engine_setting *engine_setting_find(enum engine_kind kind, const char *name);
+/*
+ * Whether an object without a value of its own has that of the setting with this name of its parent (a consumer: of its
+ * queue). Setting it to "" takes the own value away; get_setting() tells what is in force ("" of a defaults object).
+ */
+static inline bool engine_setting_inherits(const struct engine_setting *setting)
+{
+	return setting->initial[0] == '\0';
+}
 /* Checks text (blanks at both ends allowed) and writes the canonical form. EINVAL: not of the type; ERANGE. */
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX]);
 

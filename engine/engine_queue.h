@@ -21,7 +21,40 @@
  *	    |  delay -----------> DELAYED -- its time ------> READY, in its place
  *
  * Order. Highest priority first; within it, what was put to the head comes first (the last put first of all), then the
- * order of arrival. What comes back (nack, lease over, delay over) comes back to its place.
+ * order of arrival. What comes back (nack, lease over, delay over) comes back to its place. What comes from elsewhere (moved,
+ * dead, redriven, or given another priority) arrives anew: at the end of its priority, by the calling order.
+ *
+ * Coming back. A lease ends without being settled when its time is over, its stream or the last session of its consumer is
+ * closed, its consumer is removed, or the daemon died. Then, and after a nack: delivered more than delivery.limit times, it is
+ * dead; else with redelivery.delay.ms it is DELAYED that long; else READY. deliveries count in the queue it is in: a
+ * message that arrives anew starts at 0, unless it only changed its priority.
+ *
+ * Time to live. Counts from the arrival in the queue (batch.ts_ms, or the moment it was moved there), plus the delay_ms it was
+ * produced with; the lower of message.ttl.ms and its own ttl_ms holds. Only what is READY expires: at once, wherever it
+ * stands, also as it comes back. A dead letter loses its own ttl_ms for good.
+ *
+ * Length. max.length and max.length.bytes (payloads) count READY. Under drop-head every message that becomes READY above
+ * a limit, and a limit that is lowered, drops from the lowest priority that has any: the first in order that was not put to the
+ * head, or if all were, the last in order; to dead letters as ENGINE_MAXLEN. Under reject-publish only producing, moving in
+ * and redriving are refused (EDQUOT), and only if they add to READY (a delayed message does not); what comes back and dead letters
+ * always come in. reject-publish-dlx: what has no room when it is produced goes to dead letters as ENGINE_MAXLEN
+ * and the producer has success; with dead.letter.to none, and for moving and redriving, it is reject-publish.
+ *
+ * Dead letters go to where dead.letter.to says, to the queue's own dlq if that queue is not there. A circle: going on to a queue
+ * it was in before (a death of it says so, this one included) with no ENGINE_REJECTED among the deaths since then (those
+ * before that one in the list, and it). That, and what has nowhere to go, is dropped and counted. A queue's name in a death
+ * is "jobs", that of its dead letters "jobs/dlq".
+ *
+ * The dead-letter queue starts with the settings of the table, not those of defaults(), except dead.letter.to none and
+ * delivery.limit -1, so that nothing is lost there unasked. "dlq" is EINVAL as its dead.letter.to, expires.ms does
+ * nothing there, and it cannot be renamed or removed by itself (EPERM).
+ *
+ * Removing. A queue: ENOTEMPTY if it or its dead letters hold messages in any state; its consumers and its dlq go with it. A
+ * consumer: what it holds comes back. By expires.ms a queue goes with all it holds: when it has no producer, consumer
+ * or session open, and nothing but time changed it or its dlq for that long. engine_ops.stat of a queue: messages counts READY,
+ * bytes is that of engine_queue_stat; of a consumer: messages counts what it holds.
+ *
+ * Of what happens at one moment, the earlier due comes first, then the lower id.
  */
 #ifndef MQFS_ENGINE_QUEUE_H
 #define MQFS_ENGINE_QUEUE_H
@@ -98,23 +131,28 @@ struct engine_queue_ops {
 	 * producer_open on a queue: partition is the priority (ENGINE_ANY: that of props, else 0). head puts to the head.
 	 * producer_send honours props.priority (above max.priority: lowered to it), ttl_ms, delay_ms; EDQUOT under overflow
 	 * reject-publish when it would go over max.length or max.length.bytes (which count READY): the batch is taken up to
-	 * there by the caller's own splitting, all or none here. producer_sync as for topics.
+	 * there by the caller's own splitting, all or none here. producer_sync as for topics. EINVAL: no such priority (10 or
+	 * more); one above max.priority is lowered to it, too.
 	 */
 	int (*producer_open)(struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
 
 	/*
-	 * A consumer for one open file, of a queue (anonymous) or a named consumer. take: acknowledged as it is delivered. ONE,
-	 * SNAPSHOT (what was READY at open, at most prefetch) and STREAM as for groups, but every fetch leases what it gives:
-	 * never more unacked at once than prefetch (0: no limit) for the consumer; a STREAM's leases go back when its file is
-	 * closed. EBUSY: single.active.consumer, and another is active (a STREAM then waits for its turn instead).
-	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority. consumer_rewind is ESPIPE.
+	 * A consumer for one open file, of a queue (anonymous) or a named consumer. take: acknowledged as it is delivered, as
+	 * under auto.ack. ONE, SNAPSHOT and STREAM as for groups, but every fetch leases what it gives: never more unacked at once
+	 * than prefetch (0: no limit) for the consumer; a STREAM's leases go back when its file is closed. SNAPSHOT gives at most
+	 * as many as were READY at open (and at most prefetch), of those with an id given before it was opened, each behind
+	 * the one before in order, so that none is given twice. EBUSY: single.active.consumer, and another is active (a
+	 * STREAM then waits for its turn instead, and a consumer that is not active any more is given nothing). Consumers in this
+	 * sense are: a named one with all its files and sessions, and each file of the anonymous one; the one opened first is active.
+	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority, of one producer, produced alike: those that
+	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes.
 	 */
 	int (*consumer_open)(struct engine_object *consumer, enum engine_consume how, bool take,
 	    struct engine_consumer **ret_consumer);
 
 	/*
 	 * As long as the session is open, the consumer's leases have no deadline but consumer.timeout.ms; when it is closed, all
-	 * it holds is READY again before the call returns. Several may be open; the last one counts.
+	 * it holds is READY again before the call returns. Several may be open; the last one counts. EINVAL: the anonymous consumer.
 	 */
 	int (*session_open)(struct engine_object *consumer, struct engine_session **ret_session);
 	void (*session_close)(struct engine_session *session); /* NULL allowed */
@@ -123,7 +161,12 @@ struct engine_queue_ops {
 	 * Settles the messages first..last (ids) that the consumer holds. A single id (first == last) that it does not hold
 	 * is ENOENT (never in this queue, or long gone), EALREADY (settled), ESTALE (its lease was lost) or EPERM (another's: a named
 	 * consumer may settle its own only, the anonymous one all that no named consumer holds). A range settles those in it that
-	 * it holds, ENOENT if there is none. Survives the daemon's death when it returns. Returns the count settled.
+	 * it holds, ENOENT if there is none. Survives the daemon's death when it returns. Returns the count settled. EINVAL: first
+	 * > last. Which it is, for a single id:
+	 *	UNACKED by another: ESTALE (EALREADY) if the last lease before that was this consumer's, and lost (nacked); else EPERM
+	 *	READY, DELAYED: never leased ENOENT; EALREADY after a nack, ESTALE after a lost lease, whosever
+	 *	gone: EALREADY when acked (taken, removed from UNACKED), rejected or moved away from UNACKED; ESTALE when its last
+	 *	    lease was lost; else ENOENT. An engine remembers the last 1,000 at least that went so; a restart may forget them.
 	 */
 	int64_t (*settle)(struct engine_object *consumer, enum engine_settle how, uint64_t first, uint64_t last);
 	/* All it holds; EINVAL for the anonymous consumer. Returns the count. */
@@ -158,7 +201,10 @@ struct engine_queue_ops {
 
 	/* Discards all READY and DELAYED messages (what is leased stays with its holder). Durable on return. */
 	int (*purge)(struct engine_object *queue);
-	/* Dead-letter queue: puts ids first..last (0, UINT64_MAX: all) back to the queues they came from; returns the count. */
+	/*
+	 * Dead-letter queue: puts what is READY of the ids first..last (0, UINT64_MAX: all) back to the queue it belongs to, in
+	 * order of delivery, its deaths with it; returns the count. ENOENT: none of a range; EDQUOT: there is no room for the first.
+	 */
 	int64_t (*redrive)(struct engine_object *dlq, uint64_t first, uint64_t last);
 
 	/* Completes when all settling so far is on disk. */

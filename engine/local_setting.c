@@ -48,6 +48,8 @@ static int64_t from_text(const struct engine_setting *setting, const char *text)
 		return strtoll(text, NULL, 10);
 	if (setting->type == ENGINE_BOOL)
 		return strcmp(text, "true") == 0;
+	if (setting->type == ENGINE_TEXT)
+		return 0;
 	while (setting->choices[choice] != NULL && strcmp(setting->choices[choice], text) != 0)
 		choice++;
 	return choice;
@@ -59,6 +61,9 @@ static void to_text(const struct engine_setting *setting, int64_t value, char re
 	case ENGINE_INT: snprintf(ret_text, ENGINE_VALUE_MAX, "%" PRId64, value); break;
 	case ENGINE_BOOL: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", value != 0 ? "true" : "false"); break;
 	case ENGINE_CHOICE: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", setting->choices[value]); break;
+	case ENGINE_TEXT:
+		snprintf(ret_text, ENGINE_VALUE_MAX, "%s", setting->initial);
+		break; /* only queues have one */
 	}
 }
 
