@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,14 +164,16 @@ static int make_directory(struct fs *fs, const struct node *parent, const char *
 	switch (parent->row->what) {
 	case DIR_TOPICS: return make_object(fs, parent, ENGINE_TOPIC, name, mode, cred);
 	case DIR_GROUPS: return make_object(fs, parent, ENGINE_GROUP, name, mode, cred);
+	case DIR_QUEUES: return make_object(fs, parent, ENGINE_QUEUE, name, mode, cred);
+	case DIR_CONSUMERS: return make_object(fs, parent, ENGINE_CONSUMER, name, mode, cred);
 	case DIR_TOPIC:
 		if (*name && name[strspn(name, "0123456789")] == '\0')
 			return make_partition(fs, parent, name);
 		break;
 	default: break;
 	}
-	return engine_explain(-EPERM, "no directory can be made here: mkdir makes topics in topics/, groups in groups/ "
-	                              "and partitions in a topic");
+	return engine_explain(-EPERM, "no directory can be made here: mkdir makes topics in topics/, queues in queues/, "
+	                              "groups in groups/, consumers in consumers/ and partitions in a topic");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -234,6 +237,23 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	reply_quiet(req, 0);
 }
 
+/* rm of a message discards it, or acknowledges what is leased. */
+static int remove_message(struct fs *fs, const struct node *parent, const char *name, uint32_t pid)
+{
+	struct found found;
+	struct engine_object *queue;
+	int err = find_name(fs, parent, name, pid, &found);
+	if (err)
+		return err;
+	err = find_queue_by_id(fs, parent->object, &queue);
+	if (err)
+		return err;
+	err = fs->engine->ops->queue->message_remove(
+	    queue, strtoull(found.stem, NULL, 10), (enum engine_message_state)parent->row->arg);
+	fs->engine->ops->put(queue);
+	return err;
+}
+
 static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
 	struct fs *fs = request_fs(req);
@@ -241,6 +261,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	int err = -EPERM;
 	if (parent->row->what == DIR_PUT)
 		err = spool_unlink(fs->spool, parent->object, name);
+	else if (parent->row->what == DIR_MESSAGES)
+		err = remove_message(fs, parent, name, request_cred(req).pid);
 	if (err)
 		reply_node_error(req, err, parent, name,
 		    err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
@@ -269,6 +291,52 @@ static int put_name_check(const char *name)
 	return name_check(name + strspn(name, "."), ENGINE_NAME_MAX);
 }
 
+/* Where mv takes a message: ready/ of a queue or a priority, or unacked/ of a consumer that claims it. */
+static int place_of(struct fs *fs, const struct node *directory, struct engine_place *ret_place)
+{
+	struct engine_place place = { .state = (enum engine_message_state)directory->row->arg, .priority = directory->partition };
+	if (place.state == ENGINE_DELAYED)
+		return engine_explain(-EINVAL, "a message is delayed by touch -d, not by mv");
+	int err = find_queue_by_id(fs, directory->object, &place.queue);
+	if (err)
+		return err;
+	if (place.state == ENGINE_UNACKED)
+		err = fs->engine->ops->get(fs->engine, directory->object, &place.consumer);
+	if (err)
+		fs->engine->ops->put(place.queue);
+	else
+		*ret_place = place;
+	return err;
+}
+
+/* mv of a message: nack, reject, claim, retry, another priority, another queue; its name is its id and stays. */
+static int move_message(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
+    const char *new_name, uint32_t pid)
+{
+	struct found found, there;
+	struct engine_place place;
+	struct engine_object *queue;
+	int err = find_name(fs, parent, name, pid, &found);
+	if (err)
+		return err;
+	uint64_t id = strtoull(found.stem, NULL, 10);
+	if (!*new_name || new_name[strspn(new_name, "0123456789")] != '\0' || strtoull(new_name, NULL, 10) != id)
+		return engine_explain(-EINVAL, "a message keeps its id: its name cannot change");
+	if (find_name(fs, new_parent, new_name, pid, &there) == 0 && parent->id != new_parent->id)
+		return -EEXIST;
+	err = place_of(fs, new_parent, &place);
+	if (err)
+		return err;
+	err = find_queue_by_id(fs, parent->object, &queue);
+	if (!err) {
+		err = fs->engine->ops->queue->message_move(queue, id, (enum engine_message_state)parent->row->arg, &place);
+		fs->engine->ops->put(queue);
+	}
+	fs->engine->ops->put(place.consumer);
+	fs->engine->ops->put(place.queue);
+	return err;
+}
+
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
     const char *new_name, unsigned flags, uint32_t pid)
 {
@@ -285,7 +353,9 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 			err = put_name_check(new_name);
 		return err ? err : spool_rename(fs, parent->object, name, new_name, flags & RENAME_NOREPLACE);
 	}
-	if (parent->id != new_parent->id || (what != DIR_TOPICS && what != DIR_GROUPS))
+	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
+		return move_message(fs, parent, name, new_parent, new_name, pid);
+	if (parent->id != new_parent->id || !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
 	return rename_object(fs, parent, name, new_name, pid);
 }
@@ -306,6 +376,10 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 		return;
 	}
 	char path[ENGINE_KEY_MAX + 64], shown[2 * ENGINE_KEY_MAX];
+	if (parent->row->what == DIR_MESSAGES) { /* no event: there may be thousands a second */
+		reply_quiet(req, 0);
+		return;
+	}
 	snprintf(path, sizeof path, "%s/%s", parent->path, new_name);
 	name_escape(name, strlen(name), shown, sizeof shown);
 	events_add(fs, parent->object, path, "renamed from %s", shown);
@@ -405,6 +479,17 @@ struct listing {
 	char *buf;
 	size_t size, used;
 	bool full;
+	struct message_walk *walk;               /* of a directory of messages */
+};
+
+/*
+ * An open directory of messages. Where the engine's list goes on does not fit into the number that the kernel keeps, so it
+ * is kept here, with the item it belongs to; a seek starts over and goes forward.
+ */
+struct message_walk {
+	struct handle handle;
+	pthread_mutex_t lock;
+	uint64_t cursor[2], item;                /* lock */
 };
 
 static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
@@ -474,6 +559,60 @@ static void list_settings(struct listing *listing, uint64_t item)
 			return;
 }
 
+static void list_priorities(struct listing *listing, uint64_t item)
+{
+	char name[8];
+	struct found found;
+	for (uint64_t p = item; p < ENGINE_PRIORITIES; p++) {
+		snprintf(name, sizeof name, "%" PRIu64, p);
+		if (find_name(listing->fs, listing->node, name, 0, &found) == 0 &&
+		    !list_item(listing, name, listing->node->object, 0, p + 1))
+			return;
+	}
+}
+
+struct message_step {
+	struct listing *listing;
+	uint64_t skip;                           /* messages to pass over first */
+};
+
+static bool list_message(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
+{
+	struct message_step *step = ctx;
+	struct message_walk *walk = step->listing->walk;
+	char name[24];
+	snprintf(name, sizeof name, "%020" PRIu64, stat->id);
+	if (step->skip > 0)
+		step->skip--;
+	else if (!list_item(step->listing, name, step->listing->node->object, 0, walk->item + 1))
+		return false;
+	walk->item++;
+	walk->cursor[0] = next[0];
+	walk->cursor[1] = next[1];
+	return true;
+}
+
+static void list_messages(struct listing *listing, struct engine_object *object, uint64_t item)
+{
+	struct fs *fs = listing->fs;
+	struct message_walk *walk = listing->walk;
+	struct message_step step = { listing, 0 };
+	struct engine_object *queue;
+	uint64_t consumer, from[2];
+	if (!walk || find_queue(object, &queue, &consumer))
+		return;
+	pthread_mutex_lock(&walk->lock);
+	if (item != walk->item) {
+		walk->cursor[0] = walk->cursor[1] = walk->item = 0;
+		step.skip = item;
+	}
+	memcpy(from, walk->cursor, sizeof from);
+	fs->engine->ops->queue->message_list(queue, (enum engine_message_state)listing->node->row->arg,
+	    listing->node->partition, consumer ? object : NULL, from, list_message, &step);
+	pthread_mutex_unlock(&walk->lock);
+	fs->engine->ops->put(queue);
+}
+
 /* The names that a row matches, from an item on. */
 static void list_row(struct listing *listing, uint64_t item)
 {
@@ -481,9 +620,11 @@ static void list_row(struct listing *listing, uint64_t item)
 	const struct node *node = listing->node;
 	struct engine_object *object;
 	struct found found;
-	if (listing->row->match == MATCH_LITERAL) {
+	if (listing->row->match == MATCH_PRIORITY)
+		list_priorities(listing, item);
+	if (listing->row->match == MATCH_LITERAL || listing->row->match == MATCH_DLQ) {
 		if (item == 0 && find_name(fs, node, listing->row->name, 0, &found) == 0)
-			list_item(listing, listing->row->name, node->object, found.variant, 1);
+			list_item(listing, listing->row->name, found.object, found.variant, 1);
 		return;
 	}
 	if (listing->row->match == MATCH_SETTING)
@@ -498,6 +639,8 @@ static void list_row(struct listing *listing, uint64_t item)
 		list_partitions(listing, object, item);
 	if (listing->row->match == MATCH_OFFSET)
 		list_offsets(listing, object, item);
+	if (listing->row->match == MATCH_ID)
+		list_messages(listing, object, item);
 	fs->engine->ops->put(object);
 }
 
@@ -505,7 +648,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 {
 	struct listing listing = { .req = req, .fs = request_fs(req), .node = request_node(req, ino), .size = size };
 	uint64_t row = (uint64_t)offset >> ROW_SHIFT, item = (uint64_t)offset & ITEM_MASK;
-	(void)fi;
+	listing.walk = (struct message_walk *)handle_get(listing.fs->handles, fi->fh);
 	listing.buf = malloc(size);
 	if (!listing.buf) {
 		reply_quiet(req, ENOMEM);
@@ -517,11 +660,53 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 		row = FIRST_ROW, list_add(&listing, "..", S_IFDIR, 1, (uint64_t)FIRST_ROW << ROW_SHIFT);
 	for (; !listing.full && tree_rows[row - FIRST_ROW].name; row++, item = 0) {
 		listing.row = &tree_rows[row - FIRST_ROW];
-		if (listing.row->where == listing.node->row->what && !(listing.row->flags & TREE_HIDDEN))
+		if (tree_stands_in(listing.row, listing.node->row->what) && !(listing.row->flags & TREE_HIDDEN))
 			list_row(&listing, item);
 	}
 	fuse_reply_buf(req, listing.buf, listing.used);
 	free(listing.buf);
+}
+
+static void walk_release(struct handle *handle)
+{
+	struct message_walk *walk = (struct message_walk *)handle;
+	handle_release(handle);
+	pthread_mutex_destroy(&walk->lock);
+	free(walk);
+}
+
+static const struct file_class class_walk = { .release = walk_release };
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *node = request_node(req, ino);
+	const struct engine_cred cred = request_cred(req);
+	struct message_walk *walk = NULL;
+	fi->fh = UINT64_MAX;
+	if (node->row->what == DIR_MESSAGES) {
+		walk = calloc(1, sizeof *walk);
+		int err = walk ? handle_init(&walk->handle, fs, node, 0, &cred) : -ENOMEM;
+		if (err) {
+			free(walk);
+			reply_quiet(req, err);
+			return;
+		}
+		walk->handle.class = &class_walk;
+		pthread_mutex_init(&walk->lock, NULL);
+		fi->fh = walk->handle.index;
+	}
+	if (fuse_reply_open(req, fi) == -ENOENT && walk)
+		walk_release(&walk->handle);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *walk = handle_get(request_fs(req)->handles, fi->fh);
+	(void)ino;
+	if (walk)
+		walk_release(walk);
+	reply_quiet(req, 0);
 }
 
 void ops_dir_fill(struct fuse_lowlevel_ops *ops)
@@ -539,5 +724,7 @@ void ops_dir_fill(struct fuse_lowlevel_ops *ops)
 	ops->mknod = op_mknod;
 	ops->symlink = op_symlink;
 	ops->link = op_link;
+	ops->opendir = op_opendir;
 	ops->readdir = op_readdir;
+	ops->releasedir = op_releasedir;
 }

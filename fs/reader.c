@@ -37,7 +37,7 @@ struct reader {
 	struct engine_consumer *consumer;        /* NULL: a walk over the partition from `position` to `end` */
 	uint64_t position, end;                  /* lock */
 	bool waits, single;                      /* wait and stream; next and wait */
-	char topic[ENGINE_NAME_MAX + 1];         /* for JSON */
+	char topic[ENGINE_NAME_MAX + 1];         /* or queue; for JSON */
 	pthread_mutex_t lock;                    /* everything below */
 	struct parked_list parked;
 	struct fuse_pollhandle *poll;            /* to be told when there is something */
@@ -364,7 +364,7 @@ static int name_topic(struct reader *reader)
 	struct engine_identity identity;
 	struct engine_object *topic;
 	int err = ops->identity(reader->object, &identity);
-	if (!err && identity.kind == ENGINE_GROUP) {
+	if (!err && (identity.kind == ENGINE_GROUP || identity.kind == ENGINE_CONSUMER)) {
 		err = ops->get(reader->handle.fs->engine, identity.parent_id, &topic);
 		if (err)
 			return err;
@@ -387,6 +387,13 @@ static int open_source(struct reader *reader, const struct node *node, bool log)
 	if (log)
 		return start_walk(reader);
 	enum engine_consume how = reader->single ? ENGINE_CONSUME_ONE : (enum engine_consume)reader->handle.arg;
+	struct engine_identity identity;
+	err = fs->engine->ops->identity(reader->object, &identity);
+	if (err)
+		return err;
+	if (identity.kind == ENGINE_QUEUE || identity.kind == ENGINE_CONSUMER)
+		return fs->engine->ops->queue->consumer_open(
+		    reader->object, how, reader->handle.arg == READER_TAKE, &reader->consumer);
 	return fs->engine->ops->consumer_open(reader->object, node->partition, how, &reader->consumer);
 }
 
@@ -403,7 +410,8 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	reader->waiter.wake = reader_wake;
 	reader->refs = 1;
 	reader->waits = !log && (node->row->arg == ENGINE_CONSUME_STREAM || node->row->arg == READER_WAIT);
-	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == READER_WAIT);
+	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == READER_WAIT ||
+	                             node->row->arg == READER_TAKE);
 	int err = handle_init(&reader->handle, fs, node, flags, cred);
 	if (err)
 		goto err_reader;
