@@ -30,7 +30,7 @@
  * message that arrives anew starts at 0, unless it only changed its priority.
  *
  * Time to live. Counts from the arrival in the queue (batch.ts_ms, or the moment it was moved there), plus the delay_ms it was
- * produced with; the lower of message.ttl.ms and its own ttl_ms holds. Only what is READY expires: at once, wherever it
+ * produced with (which counts from batch.ts_ms too); the lower of message.ttl.ms and its own ttl_ms holds. Only what is READY expires: at once, wherever it
  * stands, also as it comes back. A dead letter loses its own ttl_ms for good.
  *
  * Length. max.length and max.length.bytes (payloads) count READY. Under drop-head every message that becomes READY above
@@ -87,7 +87,7 @@ struct engine_death {
 struct engine_delivery {
 	uint64_t id;
 	uint32_t priority;
-	uint32_t deliveries;                     /* how often it was delivered, this time included; 0 for a look at READY */
+	uint32_t deliveries;                     /* how often it was delivered in this queue, this time included */
 	bool redelivered;                        /* deliveries > 1 */
 };
 
@@ -165,8 +165,8 @@ struct engine_queue_ops {
 	 * > last. Which it is, for a single id:
 	 *	UNACKED by another: ESTALE (EALREADY) if the last lease before that was this consumer's, and lost (nacked); else EPERM
 	 *	READY, DELAYED: never leased ENOENT; EALREADY after a nack, ESTALE after a lost lease, whosever
-	 *	gone: EALREADY when acked (taken, removed from UNACKED), rejected or moved away from UNACKED; ESTALE when its last
-	 *	    lease was lost; else ENOENT. An engine remembers the last 1,000 at least that went so; a restart may forget them.
+	 *	gone: EALREADY when its last lease was settled (also by a nack, or by removing or moving it from UNACKED), ESTALE
+	 *	    when it was lost; else ENOENT. What a range or `all` settles is settled in order of delivery. An engine remembers the last 1,000 at least that went so; a restart may forget them.
 	 */
 	int64_t (*settle)(struct engine_object *consumer, enum engine_settle how, uint64_t first, uint64_t last);
 	/* All it holds; EINVAL for the anonymous consumer. Returns the count. */
