@@ -269,31 +269,14 @@ int content_message(struct fs *fs, const struct node *node, struct engine_scratc
 	return err == -ENODATA || err == -ESTALE ? -ENOENT : err;
 }
 
-/* The name that a record shows: of the topic, the queue, or the queue a consumer is of. */
-static int name_of(struct fs *fs, uint64_t id, char ret_name[ENGINE_NAME_MAX + 1])
-{
-	struct engine_object *object;
-	struct engine_identity identity;
-	int err = fs->engine->ops->get(fs->engine, id, &object);
-	if (err)
-		return err;
-	err = fs->engine->ops->identity(object, &identity);
-	fs->engine->ops->put(object);
-	if (err || identity.kind != ENGINE_CONSUMER) {
-		memcpy(ret_name, identity.name, ENGINE_NAME_MAX + 1);
-		return err;
-	}
-	return name_of(fs, identity.parent_id, ret_name);
-}
-
 static int print_message(struct fs *fs, const struct node *node, struct buffer *out)
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
-	char name[ENGINE_NAME_MAX + 1];
+	char name[FIND_RECORD_NAME_MAX];
 	int err = content_message(fs, node, &scratch, &view);
 	if (!err)
-		err = name_of(fs, node->object, name);
+		err = find_record_name(fs, node->object, name);
 	if (!err)
 		err = render_view(node->framing == FRAME_JSON ? FRAME_JSON : FRAME_RAW, &view, name, 0, 1, out);
 	engine_scratch_release(&scratch);

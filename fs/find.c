@@ -108,6 +108,29 @@ int find_queue(struct engine_object *object, struct engine_object **ret_queue, u
 	return engine->ops->get(engine, identity.kind == ENGINE_CONSUMER ? identity.parent_id : identity.id, ret_queue);
 }
 
+int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
+{
+	struct engine_object *object;
+	struct engine_identity self;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (err)
+		return err;
+	err = fs->engine->ops->identity(object, &self);
+	fs->engine->ops->put(object);
+	if (err)
+		return err;
+	if (self.parent_id == ENGINE_ROOT_ID) {
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%s", self.name);
+		return 0;
+	}
+	char above[FIND_RECORD_NAME_MAX];
+	err = find_record_name(fs, self.parent_id, above);
+	if (!err)
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%.*s%s", (int)ENGINE_NAME_MAX, above,
+		    self.kind == ENGINE_QUEUE ? "/dlq" : strchr(above, '/') ? "/dlq" : "");
+	return err;
+}
+
 int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queue)
 {
 	struct engine_object *object;

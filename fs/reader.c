@@ -22,6 +22,7 @@
 
 #include "fs/buffer.h"
 #include "fs/class.h"
+#include "fs/find.h"
 #include "fs/parked.h"
 #include "fs/reader.h"
 #include "fs/render.h"
@@ -37,7 +38,7 @@ struct reader {
 	struct engine_consumer *consumer;        /* NULL: a walk over the partition from `position` to `end` */
 	uint64_t position, end;                  /* lock */
 	bool waits, single;                      /* wait and stream; next and wait */
-	char topic[ENGINE_NAME_MAX + 1];         /* or queue; for JSON */
+	char topic[FIND_RECORD_NAME_MAX];        /* or queue; for JSON */
 	pthread_mutex_t lock;                    /* everything below */
 	struct parked_list parked;
 	struct fuse_pollhandle *poll;            /* to be told when there is something */
@@ -357,31 +358,12 @@ static unsigned reader_poll(struct handle *handle, struct fuse_pollhandle *ph)
 
 /* ------------------------------------------------------------------------------------------ opening, closing */
 
-/* The topic's name, which JSON shows: that of the group's parent, or the object's own. */
-static int name_topic(struct reader *reader)
-{
-	const struct engine_ops *ops = ops_of(reader);
-	struct engine_identity identity;
-	struct engine_object *topic;
-	int err = ops->identity(reader->object, &identity);
-	if (!err && (identity.kind == ENGINE_GROUP || identity.kind == ENGINE_CONSUMER)) {
-		err = ops->get(reader->handle.fs->engine, identity.parent_id, &topic);
-		if (err)
-			return err;
-		err = ops->identity(topic, &identity);
-		ops->put(topic);
-	}
-	if (!err)
-		memcpy(reader->topic, identity.name, sizeof reader->topic);
-	return err;
-}
-
 static int open_source(struct reader *reader, const struct node *node, bool log)
 {
 	struct fs *fs = reader->handle.fs;
 	int err = fs->engine->ops->get(fs->engine, node->object, &reader->object);
 	if (!err)
-		err = name_topic(reader);
+		err = find_record_name(fs, node->object, reader->topic);
 	if (err)
 		return err;
 	if (log)
