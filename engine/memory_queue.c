@@ -356,7 +356,7 @@ void memory_discard(struct memory_item *item, uint64_t *total)
 	memory_queue_changed(queue);
 }
 
-void memory_item_insert(struct memory_item *item, struct memory_object *queue, uint32_t priority, bool head)
+void memory_item_place(struct memory_item *item, struct memory_object *queue, uint32_t priority, bool head)
 {
 	uint32_t max = memory_max_priority(queue);
 
@@ -367,16 +367,14 @@ void memory_item_insert(struct memory_item *item, struct memory_object *queue, u
 
 void memory_arrive(struct memory_item *item, struct memory_object *queue, uint32_t priority)
 {
-	if (queue != item->queue) {
-		remember(item->queue->queue, item->id, item->ended);
-		forget(queue->queue, item->id);
-		item->deliveries = 0;
-		item->ended = MEMORY_NEVER_LEASED;
-		item->alive_ms = clock_wall_ms();
-		queue->queue->totals.moved_in++;
-		memory_queue_changed(item->queue);
-	}
-	memory_item_insert(item, queue, priority, false);
+	remember(item->queue->queue, item->id, item->ended);
+	forget(queue->queue, item->id);
+	item->deliveries = 0;
+	item->ended = MEMORY_NEVER_LEASED;
+	item->alive_ms = clock_wall_ms();
+	queue->queue->totals.moved_in++;
+	memory_queue_changed(item->queue);
+	memory_item_place(item, queue, priority, false);
 }
 
 void memory_lose_leases(struct memory_object *consumer, const struct memory_queue_file *stream)

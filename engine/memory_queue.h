@@ -114,10 +114,10 @@ void memory_deliver_acked(struct memory_item *item);
 void memory_come_back(struct memory_item *item, enum memory_ended ended);
 void memory_die(struct memory_item *item, enum engine_death_reason reason);
 void memory_discard(struct memory_item *item, uint64_t *total);
-/* At the end of that priority of queue, which may be the one it is in, as something new. Then make it something. */
+/* Comes to queue (which may be the one it died in) as something new. Its place is as below; it is in the air still. */
 void memory_arrive(struct memory_item *item, struct memory_object *queue, uint32_t priority);
-/* Puts it into a queue for the first time. */
-void memory_item_insert(struct memory_item *item, struct memory_object *queue, uint32_t priority, bool head);
+/* Gives it a place at the end of that priority, or at the head. */
+void memory_item_place(struct memory_item *item, struct memory_object *queue, uint32_t priority, bool head);
 
 /* All that is leased to consumer (and by stream, if not NULL) comes back. */
 void memory_lose_leases(struct memory_object *consumer, const struct memory_queue_file *stream);

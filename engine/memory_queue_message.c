@@ -149,7 +149,7 @@ static void move_within(struct memory_item *item, const struct engine_place *to)
 		return;
 	memory_item_take(item);
 	if (changes_priority(item, to))
-		memory_arrive(item, item->queue, to->priority);
+		memory_item_place(item, item->queue, to->priority, false);
 	if (item->state == ENGINE_UNACKED)
 		memory_come_back(item, MEMORY_SETTLED);
 	else
@@ -191,7 +191,7 @@ static void claim(struct memory_item *item, const struct engine_place *to)
 		item->ended_by = item->consumer->id;
 	}
 	if (changes_priority(item, to))
-		memory_arrive(item, item->queue, to->priority);
+		memory_item_place(item, item->queue, to->priority, false);
 	memory_make_unacked(item, consumer, NULL);
 }
 

@@ -159,7 +159,7 @@ static void put_in(struct memory_queue_producer *producer, struct memory_item *i
 	item->id = ++queue->memory->last_message_id;
 	HASH_ADD(by_id, queue->memory->items, id, sizeof(item->id), item);
 	item->alive_ms = ready_at(item);
-	memory_item_insert(item, queue, choose_priority(producer, &item->message.props), producer->head);
+	memory_item_place(item, queue, choose_priority(producer, &item->message.props), producer->head);
 	queue->queue->totals.published++;
 	queue->published++;
 	queue->published_bytes += item->message.len + 1;

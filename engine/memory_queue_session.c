@@ -2,7 +2,7 @@
  * memory_queue_session - who is present at a queue: open files and sessions, and whose turn it is.
  *
  * Holders are in order of opening. Under single.active.consumer the first of them is active; with a named consumer all its
- * holders are, wherever they stand.
+ * holders are, wherever they stand. A named consumer came when it opened the first and stays until it closes the last.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +25,21 @@ void memory_hold(struct memory_holder *holder, struct memory_object *consumer, b
 	queue->used_mono = clock_mono_ms();
 }
 
+/* Another holder of the same named consumer takes the place, at *link, of the one that goes. */
+static void hand_over(struct memory_holder **link, const struct memory_holder *gone)
+{
+	struct memory_holder **other = link, *heir;
+
+	while (*other != NULL && ((*other)->consumer != gone->consumer || gone->consumer->kind != ENGINE_CONSUMER))
+		other = &(*other)->next;
+	heir = *other;
+	if (heir == NULL)
+		return;
+	*other = heir->next;
+	heir->next = *link;
+	*link = heir;
+}
+
 void memory_let_go(struct memory_holder *holder)
 {
 	struct memory_object *consumer = holder->consumer, *queue = memory_queue_of(consumer);
@@ -33,6 +48,7 @@ void memory_let_go(struct memory_holder *holder)
 	while (*link != holder)
 		link = &(*link)->next;
 	*link = holder->next;
+	hand_over(link, holder);
 	consumer->readers -= holder->is_file;
 	consumer->sessions -= !holder->is_file;
 	queue->queue->used_mono = clock_mono_ms();
