@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* Cursors on their way to the catalog. */
 struct collection {
@@ -114,9 +114,13 @@ static int run(struct local *local)
 		rc = catalog_put_cursors(local->catalog, c.rows, c.count);
 	if (rc < 0)
 		mark_again(local, &c);
-	else
-		rc = journal_drop(local->journal, number);
 	free(c.rows);
+	if (rc == 0)
+		rc = queue_checkpoint(local);
+	if (rc == 0)
+		rc = journal_drop(local->journal, number);
+	if (rc == 0)
+		queue_trim_all(local);
 	return rc;
 }
 
@@ -189,7 +193,11 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 	struct journal_cursor cursor;
 	struct object *object;
 
-	if (type != JOURNAL_CURSOR || journal_decode_cursor(record, size, &cursor) < 0)
+	if (type != JOURNAL_CURSOR) {
+		atomic_store(&local->checkpoint_set, true);
+		return queue_replay(local, type, record, size);
+	}
+	if (journal_decode_cursor(record, size, &cursor) < 0)
 		return 0;
 	object = registry_get(local, cursor.group_id);
 	if (object != NULL && object->kind == ENGINE_GROUP) {

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* ---- references ---- */
 
@@ -65,6 +65,19 @@ void object_release(struct object *object)
 	object_put(parent);
 }
 
+bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
+{
+	switch (kind) {
+	case ENGINE_TOPIC: return parent == ENGINE_STORE;
+	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
+	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE;
+	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	case ENGINE_STORE:
+	case ENGINE_KIND_COUNT: break;
+	}
+	return false;
+}
+
 void object_put(struct object *object)
 {
 	if (object == NULL || atomic_fetch_sub(&object->refs, 1) > 1)
@@ -75,6 +88,8 @@ void object_put(struct object *object)
 		topic_free(topic_of_object(object));
 	else if (object->kind == ENGINE_GROUP)
 		group_free(group_of_object(object));
+	else if (object->kind == ENGINE_QUEUE)
+		queue_free(queue_of_object(object));
 	else
 		object_release(object);
 }
