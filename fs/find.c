@@ -170,7 +170,7 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	struct found found = { .object = parent->object };
 	if (strlen(name) > ENGINE_KEY_MAX)
 		return -ENAMETOOLONG;
-	found.row = tree_find(parent->row->what, name, &found.framing, found.stem);
+	found.row = tree_find_row(parent->row->what, name, &found.framing, found.stem);
 	if (!found.row)
 		return -ENOENT;
 	int err = 0;

@@ -51,7 +51,9 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 		return;
 	object_path(fs, self.parent_id, above, sizeof above);
 	bool dlq = self.kind == ENGINE_QUEUE && self.parent_id != ENGINE_ROOT_ID;
-	snprintf(ret, size, "%s%s%s%s", above, *above ? "/" : "", dlq ? "" : directory[self.kind], self.name);
+	int length = snprintf(ret, size, "%s%s%s%s", above, *above ? "/" : "", dlq ? "" : directory[self.kind], self.name);
+	if (length < 0 || (size_t)length >= size)
+		snprintf(ret, size, "..."); /* cannot be: there is room for three names */
 }
 
 void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)

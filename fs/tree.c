@@ -150,7 +150,7 @@ bool tree_stands_in(const struct tree_row *row, enum tree_kind where)
 	return row->where == where || (where == DIR_DLQ && row->where == DIR_QUEUE && !(row->flags & TREE_NOT_DLQ));
 }
 
-const struct tree_row *tree_find(
+const struct tree_row *tree_find_row(
     enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1])
 {
 	for (const struct tree_row *row = tree_rows; row->name; row++) {

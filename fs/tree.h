@@ -94,6 +94,6 @@ extern const struct tree_row tree_root;
 bool tree_stands_in(const struct tree_row *row, enum tree_kind where);
 
 /* The row of a plain name in a directory: literal rows first, then those that match by form. NULL: no such name. */
-const struct tree_row *tree_find(enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1]);
+const struct tree_row *tree_find_row(enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1]);
 
 #endif
