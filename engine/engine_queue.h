@@ -203,7 +203,9 @@ struct engine_queue_ops {
 	int (*purge)(struct engine_object *queue);
 	/*
 	 * Dead-letter queue: puts what is READY of the ids first..last (0, UINT64_MAX: all) back to the queue it belongs to, in
-	 * order of delivery, its deaths with it; returns the count. ENOENT: none of a range; EDQUOT: there is no room for the first.
+	 * order of delivery, its deaths with it; returns the count. Each of those that are READY at the call goes once, even if
+	 * what it displaces there comes here; one that was displaced from here meanwhile is passed over. ENOENT: none of
+	 * a range; EDQUOT: there is no room for the first.
 	 */
 	int64_t (*redrive)(struct engine_object *dlq, uint64_t first, uint64_t last);
 

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "engine/clock.h"
 #include "engine/memory_queue.h"
@@ -270,16 +271,31 @@ int memory_purge(struct engine_object *queue)
 	return rc;
 }
 
-/* Puts what is READY of one priority back; the count so far, or EDQUOT if there is no room for the first of all. */
-static int64_t redrive_priority(
-    struct memory_object *dlq, uint32_t priority, uint64_t first, uint64_t last, int64_t count)
+/* The ids of what is READY within first..last, in order of delivery, up to a 0: to be freed. */
+static uint64_t *list_ready(const struct memory_queue *queue, uint64_t first, uint64_t last)
+{
+	uint64_t *ids = calloc(queue->ready_count + 1, sizeof(*ids));
+	size_t count = 0;
+
+	for (uint32_t p = ENGINE_PRIORITIES; ids != NULL && p-- > 0;) {
+		for (const struct memory_item *item = queue->ready[p].first; item != NULL; item = item->next) {
+			if (item->id >= first && item->id <= last)
+				ids[count++] = item->id;
+		}
+	}
+	return ids;
+}
+
+/* What this one displaces there may come here anew: then it stays, or it would go round for ever. */
+static int64_t redrive_ids(struct memory_object *dlq, const uint64_t *ids)
 {
 	struct memory_object *queue = dlq->parent;
-	struct memory_item *item = dlq->queue->ready[priority].first, *next;
+	int64_t count = 0;
 
-	for (; item != NULL; item = next) {
-		next = item->next;
-		if (item->id < first || item->id > last)
+	for (; *ids != 0; ids++) {
+		struct memory_item *item = memory_item_find(dlq->memory, *ids);
+
+		if (item == NULL || item->queue != dlq || item->state != ENGINE_READY)
 			continue;
 		if (memory_refuses(queue) && !memory_has_room(queue, 1, item->message.len))
 			return count > 0 ? count : engine_explain(-EDQUOT, "the queue is full");
@@ -294,14 +310,18 @@ static int64_t redrive_priority(
 
 static int64_t redrive_locked(struct memory_object *dlq, uint64_t first, uint64_t last)
 {
-	int64_t count = 0;
+	uint64_t *ids;
+	int64_t count;
 
 	if (dlq->queue->dlq != NULL)
 		return -EINVAL;
 	if (dlq->memory->read_only)
 		return -EROFS;
-	for (uint32_t p = ENGINE_PRIORITIES; count >= 0 && p-- > 0;)
-		count = redrive_priority(dlq, p, first, last, count);
+	ids = list_ready(dlq->queue, first, last);
+	if (ids == NULL)
+		return -ENOMEM;
+	count = redrive_ids(dlq, ids);
+	free(ids);
 	if (count > 0) {
 		memory_queue_used(dlq);
 		memory_queue_used(dlq->parent);

@@ -12,6 +12,12 @@
 
 /* contract_run() with the clock of the test, which is at this time; says SKIP if the engine has no queues. */
 void contract_queue_run(bool persists, void (*test)(struct contract *c));
+
+/* The same in two steps, for up to two engines at a time. */
+void q_open(struct contract *c, bool persists);
+void q_close(struct contract *c);
+void q_lenient(struct contract *c); /* a message that was never seen has the id 0 */
+
 void q_tick(int64_t ms);
 int64_t q_now(void);
 
@@ -32,8 +38,9 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_lifecycle)                                                                                                 \
 	T(q_transitions)                                                                                               \
 	T(q_refused)                                                                                                   \
-	T(q_settle_errors) T(q_settle_ranges) T(q_late_acks) T(q_objects) T(q_remove) T(q_settings)                    \
-	    T(q_consumer_settings) T(q_props) /* contract_queue_order.c */                                             \
+	T(q_settle_errors)                                                                                             \
+	T(q_settle_ranges) T(q_late_acks) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings)                \
+	    T(q_props) /* contract_queue_order.c */                                                                    \
 	    T(q_order) T(q_head) T(q_priorities) T(q_max_priority) T(q_comes_back_in_place) T(q_one) T(q_snapshot)     \
 		T(q_stream) T(q_take) T(q_auto_ack) T(q_prefetch) T(q_prefetch_of_consumer) T(q_single_active)         \
 		    T(q_list) T(q_list_while_it_changes) /* contract_queue_time.c */                                   \

@@ -74,6 +74,9 @@ void contract_test_q_redrive(struct contract *c)
 	    "set q max.length -1 => ok", "redrive q/dlq => 1", "redrive q/dlq => 0", "show q => a,e,b,d |  | ",
 	    "get q => a", "redrive q => EINVAL", "totals q => published 5 delivered 5 dead_lettered 4 moved_in 3",
 	    "totals q/dlq => moved_in 4 moved_out 3");
+	/* What comes back displaces others, which are dead letters then: it ends all the same. */
+	Q_SCRIPT(c, "queue o", "send o v w", "snap o => v,w", "reject o v-w => 2", "set o max.length 1 => ok",
+	    "send o x", "redrive o/dlq => 2", "show o => w |  | ", "show o/dlq => x,v |  | ");
 }
 
 /* Above max.length the oldest of the lowest priority goes to dead letters; what is leased or delayed does not count. */
