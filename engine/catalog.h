@@ -117,7 +117,7 @@ struct catalog_queue_row {
 	enum catalog_queue_what what;
 	uint32_t len;
 	uint8_t priority; /* of a lane or span */
-	uint8_t value[87];
+	uint8_t value[95];
 };
 int catalog_put_queue_rows(struct catalog *catalog, const struct catalog_queue_row *rows, size_t count);
 int catalog_each_queue_row(struct catalog *catalog, uint64_t queue_id,

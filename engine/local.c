@@ -267,6 +267,7 @@ static struct local *new_local(const struct engine_options *options)
 	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
 	local->warm.limit = raise_files();
 	local->journal_sync.run = sync_journal;
+	atomic_init(&local->queues_due_ms, INT64_MAX);
 	local->wall_base_ms = clock_wall_ms() - clock_mono_ms();
 	pthread_mutex_init(&local->ids.lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);

@@ -308,6 +308,7 @@ struct local {
 		pthread_mutex_t lock;
 		uint64_t next, end; /* lock: of messages of queues; taken from the catalog and not given yet */
 	} ids;
+	_Atomic int64_t queues_due_ms; /* queue_now() at which something of a queue is due, or before: see queue_catch_up() */
 	int64_t wall_base_ms;       /* never changes: see queue_now() */
 	struct pending_move *moves; /* uthash; at start only: moves in the journal */
 	bool recovered_moves;       /* at start only: some were done anew */
@@ -344,6 +345,8 @@ int registry_add(struct local *local, struct object *object); /* takes over the 
 void registry_remove(struct local *local, struct object *object);
 void registry_clear(struct local *local);
 struct object *registry_get(struct local *local, uint64_t id); /* a reference, or NULL */
+/* A reference, or NULL. */
+struct object *registry_find(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
 bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
 int registry_rename(struct local *local, struct object *object, const char *name);
 /* The next child (of any topic or group, if parent is NULL) after id `after`: a reference, or NULL. */

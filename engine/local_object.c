@@ -260,6 +260,18 @@ struct object *registry_get(struct local *local, uint64_t id)
 	return object;
 }
 
+struct object *registry_find(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name)
+{
+	struct object *found;
+
+	pthread_rwlock_rdlock(&local->registry);
+	found = find_name(local, parent_id, kind, name);
+	if (found != NULL)
+		object_ref(found);
+	pthread_rwlock_unlock(&local->registry);
+	return found;
+}
+
 bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name)
 {
 	bool has;
@@ -372,7 +384,10 @@ int local_lookup(struct engine *engine, struct engine_object *parent, enum engin
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL, *found;
-	int rc = object_enter_any(parent, &above);
+	int rc;
+
+	queue_catch_up(local);
+	rc = object_enter_any(parent, &above);
 
 	if (rc < 0)
 		return rc == -EIDRM ? -ENOENT : rc;
@@ -392,6 +407,7 @@ int local_get(struct engine *engine, uint64_t id, struct engine_object **ret_obj
 	struct object *found;
 
 	engine_reason_clear();
+	queue_catch_up((struct local *)engine);
 	found = registry_get((struct local *)engine, id);
 	if (found == NULL)
 		return -ENOENT;
@@ -415,9 +431,11 @@ int local_list(struct engine *engine, struct engine_object *parent, enum engine_
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL;
-	int rc = object_enter_any(parent, &above);
 	bool more = true;
+	int rc;
 
+	queue_catch_up(local);
+	rc = object_enter_any(parent, &above);
 	if (rc < 0)
 		return rc;
 	pthread_rwlock_rdlock(&local->registry);

@@ -225,6 +225,14 @@ int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_la
 
 /* ---- opening ---- */
 
+/* From when on the first message of view lives: not before its delay is over. */
+static int64_t alive_from(const struct engine_view *view)
+{
+	int64_t delay = view->batch.props != NULL ? view->batch.props[0].delay_ms : 0;
+
+	return view->batch.ts_ms + (delay > 0 && delay < QUEUE_NEVER - view->batch.ts_ms ? delay : 0);
+}
+
 /* Sizes and time of a span that was read from the catalog or the journal. */
 static int load_facts(struct span *span)
 {
@@ -250,7 +258,7 @@ static int load_facts(struct span *span)
 			span->bytes += view.batch.lengths[i];
 		}
 		if (at == 0 && rc == 0) {
-			span->ts_ms = view.batch.ts_ms;
+			span->ts_ms = alive_from(&view);
 			span->first_id = first_id;
 		}
 		at += count < span->count - at ? count : span->count - at;
@@ -304,8 +312,10 @@ static int finish_lane(struct lane *lane)
 	}
 	lane_skip(lane, stat.earliest);
 	lane->last_id = plog_last_id(atomic_load(&lane->plog));
-	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
+	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node)) {
 		rc = load_facts((struct span *)((char *)node - offsetof(struct span, by_offset)));
+		span_refile((struct span *)((char *)node - offsetof(struct span, by_offset)));
+	}
 	if (stat.synced < stat.end && !queue_local(queue)->read_only) {
 		lane->unsynced_messages = stat.end - stat.synced;
 		lane->unsynced_since_ms = clock_mono_ms();
@@ -429,7 +439,10 @@ void queue_open_soon(struct queue *queue)
 int queue_enter(struct engine_object *base, bool change, struct queue **ret_queue)
 {
 	struct object *object = NULL;
-	int rc = change ? object_enter_change(base, ENGINE_QUEUE, &object) : object_enter(base, ENGINE_QUEUE, &object);
+	int rc;
+
+	queue_catch_up((struct local *)base->engine);
+	rc = change ? object_enter_change(base, ENGINE_QUEUE, &object) : object_enter(base, ENGINE_QUEUE, &object);
 
 	if (rc == 0)
 		rc = queue_open(queue_of_object(object));
@@ -441,8 +454,10 @@ int queue_enter(struct engine_object *base, bool change, struct queue **ret_queu
 int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, struct holder **ret_holder)
 {
 	struct object *object = NULL;
-	int rc = object_enter_any(base, &object);
+	int rc;
 
+	queue_catch_up((struct local *)base->engine);
+	rc = object_enter_any(base, &object);
 	if (rc < 0)
 		return rc;
 	if (object->kind != ENGINE_QUEUE && object->kind != ENGINE_CONSUMER)
@@ -464,8 +479,21 @@ int queue_lock(struct queue *queue)
 		pthread_mutex_unlock(&queue->lock);
 		return -EIDRM;
 	}
-	queue->used_ms = queue_now(queue_local(queue));
 	return 0;
+}
+
+void queue_present(struct queue *queue, int change)
+{
+	if (queue_is_dlq(queue))
+		atomic_fetch_add(&queue_of_object(queue->object.parent)->dlq_present, (uint32_t)change);
+	queue_used(queue);
+}
+
+void queue_used(struct queue *queue)
+{
+	queue->used_ms = queue_now(queue_local(queue));
+	if (queue_is_dlq(queue)) /* it goes with its queue */
+		atomic_store(&queue_of_object(queue->object.parent)->dlq_used_ms, queue->used_ms);
 }
 
 void queue_unlock(struct queue *queue)

@@ -70,6 +70,12 @@ struct lane;
 struct queue;
 struct queue_reader;
 
+/*
+ * Deliveries of a queue are numbered so that they are in order and tell their time: Unix time in ms, and 20 bits that
+ * count within it.
+ */
+#define DELIVERED_SHIFT 20
+
 /* Who holds leases: the queue itself for who has no name, or a named consumer. All of it: queue.lock. */
 struct holder {
 	uint64_t id;       /* never changes: of the object */
@@ -102,8 +108,10 @@ struct span {
 	uint8_t ended;          /* enum span_ended: how that ended */
 	int64_t due_ms;         /* UNACKED: deadline; DELAYED: ready then */
 	int64_t expires_ms;     /* by its own time to live */
+	int64_t expiry_ms;      /* READY: when it expires, as it is filed; see span_expiry() */
 	int64_t ts_ms;          /* produced */
-	int64_t delivered_ms;   /* UNACKED: when it was */
+	int64_t delivered;      /* UNACKED: the number of the delivery */
+	int64_t leased_ms;      /* UNACKED: its lease counts from here */
 	uint64_t holder_id;     /* UNACKED */
 	struct holder *holder;  /* UNACKED, once the queue is open */
 	struct span *held_next; /* in holder.spans */
@@ -142,8 +150,7 @@ struct lane {
 
 /* A message that went without being acked: what a late ack of it is told. */
 struct queue_gone {
-	const struct lane *lane;
-	uint64_t offset;
+	uint64_t id; /* 0: none */
 	enum span_ended ended;
 };
 #define QUEUE_GONE 1024u /* that are remembered; the contract asks for 1,000 */
@@ -166,9 +173,12 @@ struct queue {
 	uint64_t stored_change;   /* at the last checkpoint: the catalog says all up to it */
 	uint64_t messages[SPAN_GONE], bytes[SPAN_GONE]; /* by state */
 	struct queue_totals totals;
-	uint64_t published_bytes; /* since the engine was opened */
-	int64_t changed_ms;       /* wall clock of the last message that came; 0: none */
-	int64_t used_ms;          /* queue_now() when somebody last had it open, or did something; for expires.ms */
+	int64_t delivered;            /* number of the last delivery */
+	uint64_t published_bytes;     /* since the engine was opened */
+	int64_t changed_ms;           /* wall clock of the last message that came; 0: none */
+	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
+	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
+	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */
 	struct tree leased, deadlines, delayed, expiring;
 	struct span *strays; /* uthash */
 	struct span *spare;  /* unused ones, linked by held_next: a change that has begun needs no memory */
@@ -241,7 +251,7 @@ struct span_set {
 	uint8_t ended;
 	uint32_t deliveries;
 	uint64_t id, holder_id, ended_by;
-	int64_t place, due_ms, expires_ms, delivered_ms;
+	int64_t place, due_ms, expires_ms, delivered, leased_ms;
 };
 
 /* What never changes of a message, or of a run of them that were produced together. */
@@ -279,6 +289,8 @@ int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, str
 /* Takes the lock. EIDRM: not taken. */
 int queue_lock(struct queue *queue);
 void queue_unlock(struct queue *queue);
+void queue_present(struct queue *queue, int change);           /* a file or session came or goes; lock */
+void queue_used(struct queue *queue);                          /* somebody did something: for expires.ms. lock */
 int queue_lock_both(struct queue *queue, struct queue *other); /* other may be NULL, or the same */
 void queue_unlock_both(struct queue *queue, struct queue *other);
 void queue_fault(struct queue *queue, int err, const char *what);
@@ -309,9 +321,10 @@ void lane_skip(struct lane *lane, uint64_t earliest);                  /* there 
 void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes); /* fresh messages at the end */
 uint64_t lane_lowest(struct lane *lane); /* the lowest offset that is not settled; end if there is none */
 void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream);
-void span_refile(struct span *span);   /* after a change of due_ms or place */
-void span_mark(struct span *span);     /* it is to be stored */
-void queue_count(struct queue *queue); /* counters, from nothing */
+void span_refile(struct span *span);              /* after a change of due_ms or place */
+void span_mark(struct span *span);                /* it is to be stored */
+void queue_count(struct queue *queue);            /* counters, from nothing */
+int64_t queue_next_delivery(struct queue *queue); /* its number */
 void queue_check_invariants(struct queue *queue);
 void lane_row_gone(struct lane *lane, uint64_t first); /* the catalog has a row that is to go */
 int lane_restore(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set); /* from the catalog */
@@ -338,7 +351,7 @@ int queue_replay(struct local *local, enum journal_type type, const void *record
 int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
 void queue_forget_moves(struct local *local);
 void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries);
-#define SPAN_BYTES 72u
+#define SPAN_BYTES 80u
 void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set);
 int span_decode(const uint8_t *in, struct span_set *ret_set); /* EBADMSG */
 
@@ -416,7 +429,9 @@ void queue_set_timer(struct queue *queue);           /* for what is due first; l
 void queue_due(struct queue *queue, int64_t due_ms); /* something is, at this queue_now(); lock */
 /* A span has become READY: its time to live runs, and who waits is woken. lock */
 void queue_ready(struct queue *queue, const struct span *span, struct wake_list *wake);
-void queue_expire(struct queue *queue);          /* it was not used for expires.ms: it goes. No lock */
+void queue_expire(struct queue *queue); /* it was not used for expires.ms: it goes. No lock */
+/* Calls find what they would find had everything happened in time. No lock */
+void queue_catch_up(struct local *local);
 void queue_sweep(struct queue *queue);           /* does what is due; no lock */
 void queue_setting_changed(struct queue *queue); /* limits and times may have; no lock */
 int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
@@ -426,10 +441,11 @@ int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
 /* Where dead letters go: a reference with its logs open, or NULL: nowhere. No lock. */
 struct queue *queue_dead_target(struct queue *queue);
 /*
- * Takes a message (or a whole span) out: to the dead letters of target (NULL: it is dropped, and counted). Both locks.
+ * Takes a message (or a whole span) out: to the dead letters of target (NULL: it is dropped, and counted). ended: how its last
+ * lease did, for who settles it late. Both locks.
  */
-int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, struct queue *target,
-    struct wake_list *wake);
+int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
+    struct queue *target, struct wake_list *wake);
 /* Drops from the head what is over max.length. No lock. */
 void queue_enforce_length(struct queue *queue);
 int queue_message_move(
@@ -439,10 +455,11 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 /* ---- local_queue_message.c ---- */
 
 /* Where a message is. No lock but those it takes. ENOENT: never was here, or is long gone. */
-/* What a late ack of a message that is gone is told: EALREADY, ESTALE or ENOENT. lock */
-int queue_gone_errno(struct lane *lane, uint64_t offset);
+/* What a late ack of a message is told that is gone from offset of lane, or (NULL) not to be found. lock */
+int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset);
 /* Notes that a message goes otherwise than by an ack. lock */
-void queue_remember_gone(struct lane *lane, uint64_t offset, enum span_ended ended);
+void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended);
+void queue_forget_gone(struct queue *queue, uint64_t id); /* it has come back; lock */
 int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_t *ret_offset);
 /* The i-th message of view, which is of this lane; span may be NULL. lock */
 void message_fill_stat(struct lane *lane, const struct span *span, const struct engine_view *view, uint32_t i,

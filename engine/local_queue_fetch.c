@@ -58,6 +58,12 @@ bool lane_peek(struct lane *lane, int64_t after, uint64_t *ret_offset, int64_t *
 	return true;
 }
 
+/* Where a snapshot goes on looking in this fetch: what it came by is too new for it. */
+struct skip {
+	uint32_t priority; /* ENGINE_PRIORITIES: from the start */
+	int64_t place;
+};
+
 struct pick {
 	struct lane *lane;
 	uint64_t offset;
@@ -65,19 +71,33 @@ struct pick {
 	uint32_t count;
 };
 
-static bool find_next(struct queue_reader *reader, struct pick *ret_pick)
+/* Behind what place of lane p the reader looks. false: not there */
+static bool look_behind(const struct queue_reader *reader, const struct skip *skip, uint32_t p, int64_t *ret_place)
+{
+	*ret_place = INT64_MIN;
+	if (reader->how != ENGINE_CONSUME_SNAPSHOT)
+		return true;
+	if (p > reader->priority || p > skip->priority)
+		return false;
+	if (p == reader->priority)
+		*ret_place = reader->place;
+	if (p == skip->priority && skip->place > *ret_place)
+		*ret_place = skip->place;
+	return true;
+}
+
+static bool find_next(struct queue_reader *reader, const struct skip *skip, struct pick *ret_pick)
 {
 	uint64_t allowed = reader_allowance(reader);
-	bool snapshot = reader->how == ENGINE_CONSUME_SNAPSHOT;
+	int64_t behind;
 
 	for (uint32_t p = ENGINE_PRIORITIES; allowed > 0 && p-- > 0;) {
 		struct lane *lane = queue_lane(reader->queue, p);
 
-		if (lane == NULL || lane->ready_count == 0 || (snapshot && p > reader->priority))
+		if (lane == NULL || lane->ready_count == 0 || !look_behind(reader, skip, p, &behind))
 			continue;
 		ret_pick->lane = lane;
-		if (!lane_peek(lane, snapshot && p == reader->priority ? reader->place : INT64_MIN, &ret_pick->offset,
-			&ret_pick->place))
+		if (!lane_peek(lane, behind, &ret_pick->offset, &ret_pick->place))
 			continue;
 		ret_pick->count =
 		    lane_ready_run(lane, ret_pick->offset, allowed < UINT32_MAX ? (uint32_t)allowed : UINT32_MAX);
@@ -88,9 +108,10 @@ static bool find_next(struct queue_reader *reader, struct pick *ret_pick)
 
 bool reader_finds(struct queue_reader *reader)
 {
+	const struct skip none = { .priority = ENGINE_PRIORITIES };
 	struct pick unused;
 
-	return find_next(reader, &unused);
+	return find_next(reader, &none, &unused);
 }
 
 /* ---- reading ---- */
@@ -148,14 +169,17 @@ static int lease(struct queue_reader *reader, const struct pick *pick, const str
 
 	if (span != NULL)
 		set = span_as(span);
+	if (set.id != 0 && acks) /* the log does not find it again */
+		queue_remember_gone(queue, set.id, ENDED_SETTLED);
 	set.place = pick->place;
 	set.state = acks ? SPAN_GONE : SPAN_UNACKED;
 	set.deliveries++;
 	set.held = held;
 	set.holder_id = reader->holder->id;
-	set.delivered_ms = queue_now(queue_local(queue));
+	set.leased_ms = queue_now(queue_local(queue));
+	set.delivered = queue_next_delivery(queue);
 	set.due_ms =
-	    set.delivered_ms + setting_value(&queue->object, held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
+	    set.leased_ms + setting_value(&queue->object, held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
 	rc = lane_set(
 	    pick->lane, pick->offset, count, &set, facts, acks ? WHY_TAKEN : WHY_DELIVERED, acks ? NULL : &span);
 	if (rc < 0)
@@ -189,7 +213,8 @@ static bool is_over(struct lane *lane, uint64_t offset, int64_t ts_ms)
 }
 
 /* What was read is taken. lock */
-static int take(struct queue_reader *reader, const struct pick *pick, struct engine_view *view, uint64_t first_id)
+static int take(struct queue_reader *reader, const struct pick *pick, struct engine_view *view, uint64_t first_id,
+    struct skip *skip)
 {
 	uint64_t allowed = reader_allowance(reader);
 	uint32_t count = view->batch.count, deliveries = 0;
@@ -200,9 +225,11 @@ static int take(struct queue_reader *reader, const struct pick *pick, struct eng
 		count = (uint32_t)allowed;
 	if (reader->how == ENGINE_CONSUME_SNAPSHOT && first_id + count > reader->before)
 		count = first_id < reader->before ? (uint32_t)(reader->before - first_id) : 0;
-	if (allowed > 0 && count == 0) { /* a snapshot has come to what is newer: it has had all */
-		reader->left = 0;
-		return 0;
+	if (allowed > 0 && count == 0) { /* a snapshot has come to what is newer; in a fresh run all that follows is */
+		*skip = (struct skip){ pick->lane->priority, span_at(pick->lane, pick->offset) != NULL
+								 ? pick->place + (int64_t)view->batch.count - 1
+								 : (int64_t)pick->lane->end };
+		return -EAGAIN;
 	}
 	count = lane_ready_run(pick->lane, pick->offset, count);
 	if (count == 0)
@@ -213,6 +240,7 @@ static int take(struct queue_reader *reader, const struct pick *pick, struct eng
 	if (rc < 0)
 		return rc;
 	advance(reader, pick, count);
+	queue_used(reader->queue);
 	describe(view, first_id, pick->lane->priority, deliveries);
 	return 1;
 }
@@ -230,7 +258,7 @@ static void drop_damaged(const struct pick *pick, uint32_t count)
 
 /* One round. -EAGAIN: another one is needed. */
 static int fetch_once(struct queue_reader *reader, uint32_t max_count, size_t max_bytes, struct engine_scratch *scratch,
-    struct engine_view *view)
+    struct engine_view *view, struct skip *skip)
 {
 	struct queue *queue = reader->queue;
 	uint64_t first_id = 0;
@@ -244,7 +272,7 @@ static int fetch_once(struct queue_reader *reader, uint32_t max_count, size_t ma
 	if (atomic_load(&reader->owner->removed))
 		rc = -EIDRM;
 	else
-		rc = find_next(reader, &pick) ? 1 : 0;
+		rc = find_next(reader, skip, &pick) ? 1 : 0;
 	queue_unlock(queue);
 	if (rc <= 0)
 		return rc;
@@ -260,7 +288,7 @@ static int fetch_once(struct queue_reader *reader, uint32_t max_count, size_t ma
 	over = got == 0 && is_over(pick.lane, pick.offset, view->batch.ts_ms);
 	if (got < 0)
 		drop_damaged(&pick, view->batch.count);
-	rc = got < 0 || over ? -EAGAIN : take(reader, &pick, view, first_id);
+	rc = got < 0 || over ? -EAGAIN : take(reader, &pick, view, first_id, skip);
 	queue_unlock(queue);
 	if (over)
 		queue_sweep(queue);
@@ -270,15 +298,17 @@ static int fetch_once(struct queue_reader *reader, uint32_t max_count, size_t ma
 int queue_reader_fetch(struct queue_reader *reader, uint32_t max_count, size_t max_bytes,
     struct engine_scratch *scratch, struct engine_view *ret_view)
 {
+	struct skip skip = { .priority = ENGINE_PRIORITIES };
 	struct engine_view view;
 	int rc;
 
 	engine_reason_clear();
 	if (max_count == 0)
 		return -EINVAL;
+	queue_catch_up(queue_local(reader->queue));
 	pthread_mutex_lock(&reader->queue->fetch_lock);
 	do
-		rc = fetch_once(reader, max_count, max_bytes, scratch, &view);
+		rc = fetch_once(reader, max_count, max_bytes, scratch, &view, &skip);
 	while (rc == -EAGAIN);
 	pthread_mutex_unlock(&reader->queue->fetch_lock);
 	if (rc == 1)

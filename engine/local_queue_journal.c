@@ -14,18 +14,18 @@
  *   29  1  why, enum queue_why                   26  1  why, of the queue it leaves
  *   30  2  zero                                  27  1  1: READY as it comes, without a span; 2: the
  *                                                       append failed: the span is that of the source
- *   32     the span, 0 or 72 bytes               28  4  zero
+ *   32     the span, 0 or 80 bytes               28  4  zero
  *                                                32  8  id of the queue it comes to
  *   JOURNAL_CUT                                  40  8  number of the change there
  *    0  8  id of the queue                       48  8  offset it gets there
  *    8  8  number of the change                  56  8  id of the message
- *   16  8  offset of the end                     64     the span there, 72 bytes
+ *   16  8  offset of the end                     64     the span there, 80 bytes
  *   24  1  priority
  *   25  7  zero
  *
  *   span: 0 u8 state, 1 u8 flags (1: held), 2 u8 how its last lease ended, 3 five zero bytes, 8 u32 deliveries, 12 u32 zero,
- *         16 u64 id of a stray or 0, 24 u64 id of the holder, 32 i64 place, 40 i64 due, 48 i64 expires, 56 i64 delivered
- *         (Unix time in ms, or the largest number for never), 64 u64 whose its last lease was. Without span the range is
+ *         16 u64 id of a stray or 0, 24 u64 id of the holder, 32 i64 place, 40 i64 due, 48 i64 expires, 56 i64 number of the delivery
+ *         (Unix time in ms, or the largest number for never), 64 u64 whose its last lease was, 72 i64 when the lease began. Without span the range is
  *         settled.
  *
  * A move is noted before the message is appended to the log it comes to. If the daemon dies in between, the start finds the
@@ -90,8 +90,9 @@ void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set)
 	bytes_put64(out + 32, (uint64_t)set->place);
 	bytes_put64(out + 40, (uint64_t)set->due_ms);
 	bytes_put64(out + 48, (uint64_t)set->expires_ms);
-	bytes_put64(out + 56, (uint64_t)set->delivered_ms);
+	bytes_put64(out + 56, (uint64_t)set->delivered);
 	bytes_put64(out + 64, set->ended_by);
+	bytes_put64(out + 72, (uint64_t)set->leased_ms);
 }
 
 int span_decode(const uint8_t *in, struct span_set *ret_set)
@@ -108,7 +109,8 @@ int span_decode(const uint8_t *in, struct span_set *ret_set)
 		.place = (int64_t)bytes_get64(in + 32),
 		.due_ms = (int64_t)bytes_get64(in + 40),
 		.expires_ms = (int64_t)bytes_get64(in + 48),
-		.delivered_ms = (int64_t)bytes_get64(in + 56) };
+		.delivered = (int64_t)bytes_get64(in + 56),
+		.leased_ms = (int64_t)bytes_get64(in + 72) };
 	return 0;
 }
 
@@ -249,7 +251,7 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
 		return 0;
 	span = span_at(lane, first);
-	deliveries = set.state == SPAN_GONE && span != NULL ? span->deliveries : set.deliveries;
+	deliveries = record[29] == WHY_TAKEN && span != NULL ? span->deliveries + 1 : set.deliveries;
 	if (record[29] < WHY_COUNT)
 		count_why(lane->queue, (enum queue_why)record[29], count, deliveries);
 	return lane_replay(lane, first, count, &set);

@@ -94,14 +94,14 @@ static bool is_before(const struct tree_node *node, const void *key)
 {
 	const struct span *span = SPAN_BY_ORDER(node);
 	const struct time_place *at = key;
-	int64_t time_ms = at->unacked ? span->delivered_ms : span->due_ms;
+	int64_t time_ms = at->unacked ? span->delivered : span->due_ms;
 
 	return time_ms != at->time_ms ? time_ms < at->time_ms : tie_of(span, span->count - 1) <= at->tie;
 }
 
 static void add_span(struct listing *l, struct span *span, const struct time_place *from)
 {
-	int64_t time_ms = from->unacked ? span->delivered_ms : span->due_ms;
+	int64_t time_ms = from->unacked ? span->delivered : span->due_ms;
 	uint32_t i = 0;
 
 	while (i < span->count && time_ms == from->time_ms && tie_of(span, i) <= from->tie)

@@ -17,24 +17,28 @@
 
 /* ---- what went ---- */
 
-void queue_remember_gone(struct lane *lane, uint64_t offset, enum span_ended ended)
+void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended)
 {
-	struct queue *queue = lane->queue;
-
 	if (queue->gone == NULL)
 		queue->gone = calloc(QUEUE_GONE, sizeof(*queue->gone));
 	if (queue->gone == NULL)
 		return;
-	queue->gone[queue->gone_next] = (struct queue_gone){ lane, offset, ended };
+	queue->gone[queue->gone_next] = (struct queue_gone){ id, ended };
 	queue->gone_next = (queue->gone_next + 1) % QUEUE_GONE;
 }
 
-int queue_gone_errno(struct lane *lane, uint64_t offset)
+void queue_forget_gone(struct queue *queue, uint64_t id)
 {
-	const struct queue *queue = lane->queue;
-
 	for (uint32_t i = 0; queue->gone != NULL && i < QUEUE_GONE; i++) {
-		if (queue->gone[i].lane != lane || queue->gone[i].offset != offset)
+		if (queue->gone[i].id == id)
+			queue->gone[i].id = 0;
+	}
+}
+
+int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset)
+{
+	for (uint32_t i = 0; queue->gone != NULL && i < QUEUE_GONE; i++) {
+		if (queue->gone[i].id != id)
 			continue;
 		switch (queue->gone[i].ended) {
 		case ENDED_NEVER: return -ENOENT;
@@ -42,7 +46,7 @@ int queue_gone_errno(struct lane *lane, uint64_t offset)
 		case ENDED_LOST: return -ESTALE;
 		}
 	}
-	return offset >= lane->purged_from && offset < lane->purged_to ? -ENOENT : -EALREADY;
+	return lane == NULL || (offset >= lane->purged_from && offset < lane->purged_to) ? -ENOENT : -EALREADY;
 }
 
 /* ---- finding ---- */
@@ -130,6 +134,8 @@ void message_fill_stat(struct lane *lane, const struct span *span, const struct 
 	stat->due_ms = span->state == SPAN_READY ? span_expiry(span) : span->due_ms;
 	if (span->state == SPAN_UNACKED) {
 		stat->consumer_id = span->holder_id;
+		if (span->held)
+			stat->due_ms = INT64_MAX;
 	}
 }
 
@@ -192,10 +198,10 @@ int queue_message_remove(struct engine_object *base, uint64_t id, enum engine_me
 	if (rc == 0) {
 		facts = facts_of(&view, first_id);
 		if (state != ENGINE_UNACKED)
-			queue_remember_gone(
-			    f.lane, f.offset, f.span != NULL ? (enum span_ended)f.span->ended : ENDED_NEVER);
+			queue_remember_gone(f.queue, id, f.span != NULL ? (enum span_ended)f.span->ended : ENDED_NEVER);
 		rc = lane_set(
 		    f.lane, f.offset, 1, &gone, &facts, state == ENGINE_UNACKED ? WHY_ACKED : WHY_DROPPED, NULL);
+		queue_used(f.queue);
 		queue_room(f.queue, &wake);
 	}
 	queue_unlock(f.queue);
@@ -220,6 +226,7 @@ static int touch(struct found *f, int64_t until_ms, const struct span_facts *fac
 		stream = f->span->stream;
 	}
 	if (f->state == SPAN_UNACKED) {
+		set.leased_ms = now;
 		set.due_ms =
 		    now + setting_value(&queue->object, set.held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
 	} else {
@@ -231,6 +238,7 @@ static int touch(struct found *f, int64_t until_ms, const struct span_facts *fac
 	rc = lane_set(f->lane, f->offset, 1, &set, facts, WHY_NOTHING, &f->span);
 	if (rc < 0)
 		return rc;
+	queue_used(queue);
 	if (set.state == SPAN_UNACKED)
 		span_hold(f->span, holder, stream);
 	if (set.state == SPAN_READY)
@@ -265,6 +273,12 @@ int queue_message_touch(struct engine_object *base, uint64_t id, enum engine_mes
 
 /* ---- purge ---- */
 
+static void remember_span(const struct span *span)
+{
+	for (uint32_t i = 0; i < span->count; i++)
+		queue_remember_gone(span->lane->queue, span->first_id + i, (enum span_ended)span->ended);
+}
+
 /* All READY of a lane. lock */
 static int purge_lane(struct lane *lane)
 {
@@ -280,7 +294,7 @@ static int purge_lane(struct lane *lane)
 		struct span *span = span_at(lane, offset);
 
 		if (span != NULL)
-			queue_remember_gone(lane, offset, (enum span_ended)span->ended);
+			remember_span(span);
 		/* The bytes of a fresh run are all that is ready in the lane and in no span: see below. */
 		rc = lane_set(lane, offset, run, &gone, &facts, WHY_DROPPED, NULL);
 	}
@@ -303,6 +317,7 @@ static int purge(struct queue *queue)
 	while (rc == 0 && (node = tree_first(&queue->delayed)) != NULL) {
 		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_order));
 
+		remember_span(span);
 		rc = lane_set(span->lane, span->first, span->count, &gone, NULL, WHY_DROPPED, NULL);
 	}
 	return rc;
@@ -318,6 +333,7 @@ int queue_purge(struct engine_object *base)
 	if (rc < 0)
 		return rc;
 	rc = purge(queue);
+	queue_used(queue);
 	queue_unlock(queue);
 	if (rc == 0)
 		rc = journal_sync(queue_local(queue)->journal);

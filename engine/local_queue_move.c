@@ -27,16 +27,15 @@ static struct queue *find_target(struct queue *queue)
 	struct local *local = queue_local(queue);
 	int64_t to = setting_value(&queue->object, SET_QUEUE_DEAD_LETTER);
 	const char *name = settings_text(to);
-	struct engine_object *found = NULL;
+	struct object *found = NULL;
 
 	if (to == DEAD_LETTER_NONE)
 		return NULL;
-	if (name != NULL &&
-	    local_lookup(&local->base, &local->root->base, ENGINE_QUEUE, name + strlen("queues/"), &found) == 0)
-		return queue_of_object(object_of(found));
-	if (local_lookup(&local->base, &queue->object.base, ENGINE_QUEUE, "dlq", &found) == 0)
-		return queue_of_object(object_of(found));
-	return NULL;
+	if (name != NULL)
+		found = registry_find(local, local->root->id, ENGINE_QUEUE, name + strlen("queues/"));
+	if (found == NULL)
+		found = registry_find(local, queue->object.id, ENGINE_QUEUE, "dlq");
+	return found != NULL ? queue_of_object(found) : NULL;
 }
 
 static uint32_t lower(const struct queue *queue, uint32_t priority)
@@ -168,6 +167,7 @@ static int append_moved(const struct moving *m, const struct queue_move_note *no
 	if (rc < 0)
 		return rc;
 	to->arrived++;
+	queue_forget_gone(to->queue, m->id);
 	to->moved_in = true;
 	if (note->why != WHY_MOVED_WITHIN)
 		count_why(to->queue, WHY_MOVED_IN, 1, 0);
@@ -270,8 +270,8 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 	return rc;
 }
 
-int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, struct queue *target,
-    struct wake_list *wake)
+int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
+    struct queue *target, struct wake_list *wake)
 {
 	static const struct span_set gone = { .state = SPAN_GONE };
 	const struct span_facts none = { 0 };
@@ -281,19 +281,14 @@ int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_dea
 	for (uint64_t offset = first; offset < first + count && rc == 0; offset++) {
 		struct engine_view view;
 		uint64_t id = 0;
-		struct span *span;
 
 		rc = lane_read(lane, offset, 1, &queue->scratch, &view, &id);
-		if (lane_state(lane, offset, &span) == SPAN_READY || (span != NULL && reason != ENGINE_REJECTED))
-			queue_remember_gone(lane, offset,
-			    reason == ENGINE_REJECTED                     ? ENDED_SETTLED
-			    : span != NULL && span->state == SPAN_UNACKED ? ENDED_LOST
-			    : span != NULL                                ? (enum span_ended)span->ended
-									  : ENDED_NEVER);
 		if (rc == -EIO || rc == -ESTALE)
 			rc = lane_set(lane, offset, 1, &gone, &none, WHY_DROPPED, NULL);
 		else if (rc == 0)
 			rc = kill_one(lane, offset, reason, target, &view, id, wake);
+		if (rc == 0 && target != queue)
+			queue_remember_gone(queue, id, ended);
 	}
 	return rc;
 }
@@ -316,6 +311,7 @@ static int drop_one(struct queue *queue, struct queue *target, struct wake_list 
 {
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
+		struct span *span;
 		uint64_t offset;
 		int64_t place;
 
@@ -328,7 +324,9 @@ static int drop_one(struct queue *queue, struct queue *target, struct wake_list 
 				node = tree_next(node);
 			offset = ((struct span *)((char *)node - offsetof(struct span, by_order)))->first;
 		}
-		return lane_kill(lane, offset, 1, ENGINE_MAXLEN, target, wake);
+		span = span_at(lane, offset);
+		return lane_kill(lane, offset, 1, ENGINE_MAXLEN,
+		    span != NULL ? (enum span_ended)span->ended : ENDED_NEVER, target, wake);
 	}
 	return -ENOENT;
 }
@@ -387,9 +385,26 @@ static void lease_to(struct queue *queue, const struct holder *holder, struct sp
 	set->deliveries++;
 	set->held = holder->sessions > 0;
 	set->holder_id = holder->id;
-	set->delivered_ms = queue_now(queue_local(queue));
-	set->due_ms = set->delivered_ms +
+	set->leased_ms = queue_now(queue_local(queue));
+	set->delivered = queue_next_delivery(queue);
+	set->due_ms = set->leased_ms +
 		      setting_value(&queue->object, set->held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
+}
+
+/* Who holds it claims it again: the lease begins anew. lock */
+static int renew(struct queue *queue, struct span *span, uint64_t offset, struct span_set *set)
+{
+	struct holder *holder = span->holder;
+	struct queue_reader *stream = span->stream;
+	int rc;
+
+	set->leased_ms = queue_now(queue_local(queue));
+	set->due_ms = set->leased_ms +
+		      setting_value(&queue->object, set->held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
+	rc = lane_set(span->lane, offset, 1, set, NULL, WHY_NOTHING, &span);
+	if (rc == 0)
+		span_hold(span, holder, stream);
+	return rc;
 }
 
 /* It stays in its lane. Both locks */
@@ -403,9 +418,13 @@ static int move_in_place(
 		set = span_as(span);
 		set.place += (int64_t)(offset - span->first);
 	}
+	if (mv->state == ENGINE_UNACKED && mv->holder == span->holder)
+		return renew(mv->from, span, offset, &set);
 	if (mv->state == ENGINE_UNACKED) {
-		set.ended = ENDED_SETTLED;
+		set.ended = ENDED_LOST;
 		set.ended_by = span->holder_id;
+	} else if (mv->state == ENGINE_READY && mv->holder == NULL) {
+		return 0;
 	}
 	if (mv->holder != NULL)
 		lease_to(mv->from, mv->holder, &set);
@@ -438,7 +457,11 @@ static int move_away(
 	int rc;
 
 	if (mv->holder == NULL && queue_is_dlq(mv->to) && mv->to->object.parent == &mv->from->object)
-		return lane_kill(lane, offset, 1, ENGINE_REJECTED, mv->to, &mv->wake);
+		return lane_kill(lane, offset, 1, ENGINE_REJECTED,
+		    mv->state == ENGINE_UNACKED ? ENDED_SETTLED
+		    : span != NULL              ? (enum span_ended)span->ended
+						: ENDED_NEVER,
+		    mv->to, &mv->wake);
 	m.to = queue_lane(mv->to, mv->priority);
 	if (m.to == NULL)
 		return -EAGAIN;
@@ -447,13 +470,13 @@ static int move_away(
 	if (within && span != NULL) {
 		m.set.deliveries = span->deliveries;
 		m.set.expires_ms = span->expires_ms;
-		m.set.ended = mv->state == ENGINE_UNACKED ? ENDED_SETTLED : span->ended;
+		m.set.ended = mv->state == ENGINE_UNACKED ? ENDED_LOST : span->ended;
 		m.set.ended_by = mv->state == ENGINE_UNACKED ? span->holder_id : span->ended_by;
 	}
 	if (mv->holder != NULL)
 		lease_to(mv->to, mv->holder, &m.set);
 	if (!within)
-		queue_remember_gone(lane, offset,
+		queue_remember_gone(mv->from, id,
 		    mv->state == ENGINE_UNACKED ? ENDED_SETTLED
 		    : span != NULL              ? (enum span_ended)span->ended
 						: ENDED_NEVER);
@@ -499,6 +522,9 @@ static int find_place(struct mv *mv, const struct engine_place *to)
 		return engine_explain(-EINVAL, "messages are moved to be ready, or to be claimed");
 	if (to->priority != ENGINE_ANY && to->priority >= ENGINE_PRIORITIES)
 		return engine_explain(-EINVAL, "priorities are 0 to %u", ENGINE_PRIORITIES - 1);
+	if (to->priority != ENGINE_ANY && to->priority != lower(mv->to, to->priority))
+		return engine_explain(-EINVAL, "the highest priority of the queue is %" PRId64,
+		    setting_value(&mv->to->object, SET_QUEUE_MAX_PRIORITY));
 	if (to->state == ENGINE_READY)
 		return 0;
 	if (to->consumer == NULL)
@@ -509,7 +535,7 @@ static int find_place(struct mv *mv, const struct engine_place *to)
 	else if (consumer->kind == ENGINE_CONSUMER && consumer->parent == &mv->to->object)
 		mv->holder = &queue_consumer_of(consumer)->holder;
 	else
-		return engine_explain(-EPERM, "it is a consumer of another queue");
+		return engine_explain(-EINVAL, "it is a consumer of another queue");
 	return atomic_load(&consumer->removed) ? -EIDRM : 0;
 }
 
@@ -521,13 +547,17 @@ static int mv_message(struct mv *mv, uint64_t id)
 
 	if (rc < 0)
 		return rc;
-	mv->priority = lower(mv->to, mv->priority == ENGINE_ANY ? lane->priority : mv->priority);
+	mv->priority = mv->priority == ENGINE_ANY && mv->from == mv->to ? lane->priority
+		       : mv->priority == ENGINE_ANY                     ? lower(mv->to, lane->priority)
+									: mv->priority;
 	rc = queue_make_lane(mv->to, mv->priority, &target);
 	if (rc == 0)
 		rc = queue_lock_both(mv->from, mv->to);
 	if (rc < 0)
 		return rc;
 	rc = move_locked(mv, lane, offset, id);
+	queue_used(mv->from);
+	queue_used(mv->to);
 	queue_room(mv->from, &mv->wake);
 	queue_unlock_both(mv->from, mv->to);
 	return rc;
@@ -546,13 +576,16 @@ int queue_message_move(
 	if (rc < 0)
 		return rc;
 	/* Too many deliveries make a nack a death, which needs the queue where dead letters go: that is a settling. */
-	if (state == ENGINE_UNACKED && mv.from == mv.to && mv.holder == NULL && to->state == ENGINE_READY &&
-	    to->priority == ENGINE_ANY)
-		return queue_nack_any(mv.from, id);
+	if (state == ENGINE_UNACKED && mv.from == mv.to && mv.holder == NULL) {
+		rc = queue_nack_any(mv.from, id);
+		mv.state = ENGINE_READY;
+		if (rc < 0 || to->priority == ENGINE_ANY)
+			return rc;
+	}
 	rc = mv_message(&mv, id);
 	wake_run(&mv.wake);
 	queue_enforce_length(mv.to);
-	return rc;
+	return rc == -ENOENT && mv.state != state ? 0 : rc; /* it was nacked, whatever became of it */
 }
 
 /* ---- redrive ---- */

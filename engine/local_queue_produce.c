@@ -50,6 +50,7 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 		return rc;
 	}
 	queue->producers++;
+	queue_present(queue, 1);
 	queue_unlock(queue);
 	object_ref(&queue->object);
 	*ret_producer = (struct engine_producer *)producer;
@@ -63,7 +64,7 @@ void queue_producer_close(struct engine_producer *handle)
 
 	pthread_mutex_lock(&queue->lock);
 	queue->producers--;
-	queue->used_ms = queue_now(queue_local(queue));
+	queue_present(queue, -1);
 	queue_set_timer(queue);
 	pthread_mutex_unlock(&queue->lock);
 	object_put(&queue->object);
@@ -309,7 +310,7 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 	}
 	rc = lane_set(lane, offset, 1, &set, &facts, WHY_UNTOLD, NULL);
 	if (rc == 0 && excess)
-		return lane_kill(lane, offset, 1, ENGINE_MAXLEN, s->target, &s->wake);
+		return lane_kill(lane, offset, 1, ENGINE_MAXLEN, ENDED_NEVER, s->target, &s->wake);
 	s->ready += set.state == SPAN_READY;
 	return rc;
 }
@@ -361,10 +362,8 @@ static int make_lanes(const struct sending *s)
 static int send(struct sending *s)
 {
 	struct queue *queue = s->queue;
-	int rc = make_lanes(s);
+	int rc = queue_lock_both(queue, s->target);
 
-	if (rc == 0)
-		rc = queue_lock_both(queue, s->target);
 	if (rc < 0)
 		return rc;
 	rc = check_room(s);
@@ -375,6 +374,7 @@ static int send(struct sending *s)
 	if (rc == 0) {
 		queue->published_bytes += s->batch.len;
 		queue->changed_ms = clock_wall_ms();
+		queue_used(queue);
 	}
 	if (s->ready > 0)
 		queue_wake(queue, s->ready, &s->wake);
@@ -383,6 +383,8 @@ static int send(struct sending *s)
 	wake_run(&s->wake);
 	if (s->ready > 0 && !s->refuses)
 		queue_enforce_length(queue);
+	if (s->target != NULL)
+		queue_enforce_length(s->target);
 	return rc;
 }
 
@@ -393,7 +395,10 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	uint32_t some[64];
 	struct object *object = NULL;
 	int64_t overflow;
-	int rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
+	int rc;
+
+	queue_catch_up(queue_local(s.queue));
+	rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
 
 	if (rc < 0)
 		return rc;
@@ -406,11 +411,13 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 		return -ENOMEM;
 	overflow = setting_value(object, SET_QUEUE_OVERFLOW);
 	s.refuses = overflow != OVERFLOW_DROP_HEAD;
-	if (overflow == OVERFLOW_REJECT_DLX) {
+	rc = find_lengths(&s);
+	if (rc == 0)
+		rc = make_lanes(&s);
+	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
 		s.target = queue_dead_target(s.queue);
 		s.kills = s.target != NULL;
 	}
-	rc = find_lengths(&s);
 	if (rc == 0)
 		rc = send(&s);
 	if (s.lengths != some)

@@ -164,32 +164,54 @@ void queue_nudge_fire(struct timer *timer)
 
 /* ---- presence ---- */
 
+/* Puts reader into the list at *link. lock */
+static void insert_at(struct queue *queue, struct queue_reader *reader, struct queue_reader **link)
+{
+	reader->next = *link;
+	reader->link = link;
+	if (reader->next != NULL)
+		reader->next->link = &reader->next;
+	else
+		queue->readers_tail = &reader->next;
+	*link = reader;
+}
+
 /* lock */
 static void enter_list(struct queue_reader *reader)
 {
 	struct queue *queue = reader->queue;
 
-	reader->next = NULL;
-	reader->link = queue->readers_tail;
-	*queue->readers_tail = reader;
-	queue->readers_tail = &reader->next;
+	insert_at(queue, reader, queue->readers_tail);
 	reader->holder->readers += !reader->is_session;
 	reader->holder->sessions += reader->is_session;
+	queue_present(queue, 1);
 }
 
-/* lock */
-static void leave_list(struct queue_reader *reader)
+static void take_out(struct queue *queue, struct queue_reader *reader)
 {
-	struct queue *queue = reader->queue;
-
 	*reader->link = reader->next;
 	if (reader->next != NULL)
 		reader->next->link = reader->link;
 	else
 		queue->readers_tail = reader->link;
+}
+
+/* A named consumer stays in its place until it closes the last of its files: another takes that of the one that goes. lock */
+static void leave_list(struct queue_reader *reader)
+{
+	struct queue *queue = reader->queue;
+	struct queue_reader **place = reader->link, *heir;
+
+	take_out(queue, reader);
+	for (heir = *place; heir != NULL && !same_consumer(heir, reader); heir = heir->next)
+		;
+	if (heir != NULL && &heir->next != place) {
+		take_out(queue, heir);
+		insert_at(queue, heir, place);
+	}
 	reader->holder->readers -= !reader->is_session;
 	reader->holder->sessions -= reader->is_session;
-	queue->used_ms = queue_now(queue_local(queue));
+	queue_present(queue, -1);
 	queue_set_timer(queue);
 }
 
@@ -288,6 +310,7 @@ int queue_reader_open(
 
 void queue_reader_close(struct queue_reader *reader)
 {
+	queue_catch_up(queue_local(reader->queue));
 	if (reader->how == ENGINE_CONSUME_STREAM)
 		holder_return(reader->queue, reader->holder, reader);
 	close_reader(reader);
@@ -299,6 +322,7 @@ int queue_reader_arm(struct queue_reader *reader, struct engine_waiter *waiter)
 	int rc;
 
 	engine_reason_clear();
+	queue_catch_up(queue_local(queue));
 	rc = queue_lock(queue);
 	if (rc < 0)
 		return rc;
@@ -351,7 +375,7 @@ static void hold_leases(struct queue *queue, struct holder *holder, bool held)
 		if (span->held == held || stream != NULL)
 			continue;
 		set.held = held;
-		set.due_ms = span->delivered_ms + timeout;
+		set.due_ms = span->leased_ms + timeout;
 		if (lane_set(span->lane, span->first, span->count, &set, NULL, WHY_NOTHING, &span) == 0)
 			span_hold(span, holder, stream);
 	}
@@ -380,6 +404,7 @@ void queue_session_close(struct engine_session *session)
 
 	if (reader == NULL)
 		return;
+	queue_catch_up(queue_local(reader->queue));
 	pthread_mutex_lock(&reader->queue->lock);
 	last = reader->holder->sessions == 1;
 	pthread_mutex_unlock(&reader->queue->lock);

@@ -25,9 +25,9 @@ int span_return(struct span *span, uint64_t first, uint32_t count, enum span_end
 	int rc;
 
 	if (limit >= 0 && span->deliveries > limit)
-		return lane_kill(lane, first, count, ENGINE_DELIVERY_LIMIT, target, wake);
+		return lane_kill(lane, first, count, ENGINE_DELIVERY_LIMIT, ended, target, wake);
 	if (delay <= 0 && span_expiry(span) <= now)
-		return lane_kill(lane, first, count, ENGINE_EXPIRED, target, wake);
+		return lane_kill(lane, first, count, ENGINE_EXPIRED, ended, target, wake);
 	set.state = delay > 0 ? SPAN_DELAYED : SPAN_READY;
 	set.ended = (uint8_t)ended;
 	set.ended_by = span->holder_id;
@@ -82,9 +82,12 @@ static int settle_part(struct span *span, uint64_t first, uint32_t count, enum e
 	const struct span_set gone = { .state = SPAN_GONE };
 
 	switch (how) {
-	case ENGINE_ACK: return lane_set(span->lane, first, count, &gone, NULL, WHY_ACKED, NULL);
+	case ENGINE_ACK:
+		if (span->id != 0) /* the log does not find it again */
+			queue_remember_gone(span->lane->queue, span->id, ENDED_SETTLED);
+		return lane_set(span->lane, first, count, &gone, NULL, WHY_ACKED, NULL);
 	case ENGINE_NACK: return span_return(span, first, count, ENDED_SETTLED, target, WHY_NOTHING, wake);
-	case ENGINE_REJECT: return lane_kill(span->lane, first, count, ENGINE_REJECTED, target, wake);
+	case ENGINE_REJECT: return lane_kill(span->lane, first, count, ENGINE_REJECTED, ENDED_SETTLED, target, wake);
 	}
 	return -EINVAL;
 }
@@ -107,7 +110,7 @@ static int explain(struct lane *lane, uint64_t offset, const struct holder *hold
 	int ended;
 
 	if (state == SPAN_GONE)
-		return refuse(queue_gone_errno(lane, offset), id);
+		return refuse(queue_gone_errno(lane->queue, id, lane, offset), id);
 	ended = span != NULL ? span->ended : ENDED_NEVER;
 	if (state == SPAN_UNACKED && (ended == ENDED_NEVER || span->ended_by != holder->id))
 		return refuse(-EPERM, id);
@@ -122,15 +125,18 @@ static int64_t settle_one(struct queue *queue, struct holder *holder, enum engin
 	uint64_t offset;
 	int rc = queue_find(queue, id, &lane, &offset);
 
-	if (rc < 0)
-		return refuse(rc == -ENOENT ? -ENOENT : rc, id);
+	bool found = rc == 0;
+
 	rc = queue_lock_both(queue, target);
 	if (rc < 0)
 		return rc;
-	if (lane_state(lane, offset, &span) == SPAN_UNACKED && span->holder == holder)
+	if (!found)
+		rc = refuse(queue_gone_errno(queue, id, NULL, 0), id);
+	else if (lane_state(lane, offset, &span) == SPAN_UNACKED && span->holder == holder)
 		rc = settle_part(span, offset, 1, how, target, wake);
 	else
 		rc = explain(lane, offset, holder, id);
+	queue_used(queue);
 	queue_room(queue, wake);
 	queue_unlock_both(queue, target);
 	return rc < 0 ? rc : 1;
@@ -159,6 +165,7 @@ static int64_t settle_range(struct queue *queue, struct holder *holder, enum eng
 		if (rc == 0)
 			count += (int64_t)(to - from) + 1;
 	}
+	queue_used(queue);
 	queue_room(queue, wake);
 	queue_unlock_both(queue, target);
 	return count > 0 ? count : rc;

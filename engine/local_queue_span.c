@@ -51,7 +51,7 @@ static bool delivered_before(const struct tree_node *a, const struct tree_node *
 {
 	const struct span *x = SPAN_OF(a, by_order), *y = SPAN_OF(b, by_order);
 
-	return time_before(x, y, x->delivered_ms, y->delivered_ms);
+	return time_before(x, y, x->delivered, y->delivered);
 }
 
 static bool delay_before(const struct tree_node *a, const struct tree_node *b)
@@ -68,7 +68,7 @@ static bool due_before(const struct tree_node *a, const struct tree_node *b)
 
 static bool expiry_before(const struct tree_node *a, const struct tree_node *b)
 {
-	return SPAN_OF(a, by_due)->expires_ms < SPAN_OF(b, by_due)->expires_ms;
+	return SPAN_OF(a, by_due)->expiry_ms < SPAN_OF(b, by_due)->expiry_ms;
 }
 
 void span_trees_init(struct queue *queue)
@@ -212,7 +212,8 @@ static void file_span(struct span *span)
 
 	if (span->state == SPAN_READY) {
 		tree_insert(&lane->ready, &span->by_order);
-		if (span->expires_ms != QUEUE_NEVER)
+		span->expiry_ms = span_expiry(span);
+		if (span->expiry_ms != QUEUE_NEVER)
 			tree_insert(&queue->expiring, &span->by_due);
 	} else if (span->state == SPAN_UNACKED) {
 		tree_insert(&queue->leased, &span->by_order);
@@ -249,7 +250,6 @@ void span_refile(struct span *span)
 {
 	unfile_span(span);
 	file_span(span);
-	span_mark(span);
 }
 
 /* The catalog's row for where the span begins is wrong. There is room. */
@@ -446,7 +446,10 @@ static void apply_set(struct span *span, const struct span_set *set)
 	span->place = set->place;
 	span->due_ms = set->due_ms;
 	span->expires_ms = set->expires_ms;
-	span->delivered_ms = set->delivered_ms;
+	span->delivered = set->delivered;
+	span->leased_ms = set->leased_ms;
+	if (set->delivered > span->lane->queue->delivered)
+		span->lane->queue->delivered = set->delivered;
 	span->holder_id = set->holder_id;
 	if (set->place < span->lane->head_place)
 		span->lane->head_place = set->place;
@@ -464,7 +467,8 @@ struct span_set span_as(const struct span *span)
 		.place = span->place,
 		.due_ms = span->due_ms,
 		.expires_ms = span->expires_ms,
-		.delivered_ms = span->delivered_ms };
+		.delivered = span->delivered,
+		.leased_ms = span->leased_ms };
 }
 
 /* A new span for a range that has none. */
@@ -544,7 +548,7 @@ int lane_set(struct lane *lane, uint64_t first, uint32_t count, const struct spa
 {
 	struct span *span = span_at(lane, first);
 	struct span_sizes *sizes = NULL;
-	uint32_t deliveries = set->state == SPAN_GONE && span != NULL ? span->deliveries : set->deliveries;
+	uint32_t deliveries = why == WHY_TAKEN && span != NULL ? span->deliveries + 1 : set->deliveries;
 	int rc = reserve(lane);
 
 	if (rc == 0 && span == NULL && set->state != SPAN_GONE)
@@ -750,6 +754,13 @@ void queue_count(struct queue *queue)
 	}
 	/* Differs from what it was only if the machine died, and logs and journal did not lose the same. */
 	queue->published_base = (int64_t)(accounted(queue) - published_in_logs(queue));
+}
+
+int64_t queue_next_delivery(struct queue *queue)
+{
+	int64_t number = queue_now(queue_local(queue)) << DELIVERED_SHIFT;
+
+	return number > queue->delivered ? number : queue->delivered + 1;
 }
 
 #ifdef MQFS_DEBUG

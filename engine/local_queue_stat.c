@@ -63,12 +63,12 @@ static void fill(struct queue *queue, struct engine_queue_stat *stat)
 			oldest_ms = ms;
 	}
 	stat->oldest_ready_ms = oldest_ms != INT64_MAX ? oldest_ms : 0;
-	stat->oldest_unacked_ms = node != NULL ? SPAN_BY_ORDER(node)->delivered_ms : 0;
+	stat->oldest_unacked_ms = node != NULL ? SPAN_BY_ORDER(node)->delivered >> DELIVERED_SHIFT : 0;
 }
 
 int queue_stat_call(struct engine_object *base, struct engine_queue_stat *ret_stat)
 {
-	struct engine_object *dlq = NULL;
+	struct object *dlq;
 	struct queue *queue = NULL;
 	int rc = queue_enter(base, false, &queue);
 
@@ -77,8 +77,9 @@ int queue_stat_call(struct engine_object *base, struct engine_queue_stat *ret_st
 	pthread_mutex_lock(&queue->lock);
 	fill(queue, ret_stat);
 	pthread_mutex_unlock(&queue->lock);
-	if (local_lookup(&queue_local(queue)->base, base, ENGINE_QUEUE, "dlq", &dlq) == 0) {
-		struct queue *dead = queue_of_object(object_of(dlq));
+	dlq = registry_find(queue_local(queue), queue->object.id, ENGINE_QUEUE, "dlq");
+	if (dlq != NULL) {
+		struct queue *dead = queue_of_object(dlq);
 
 		if (queue_open(dead) == 0) {
 			pthread_mutex_lock(&dead->lock);
@@ -86,7 +87,7 @@ int queue_stat_call(struct engine_object *base, struct engine_queue_stat *ret_st
 			    dead->messages[SPAN_READY] + dead->messages[SPAN_UNACKED] + dead->messages[SPAN_DELAYED];
 			pthread_mutex_unlock(&dead->lock);
 		}
-		local_put(dlq);
+		object_put(dlq);
 	}
 	return 0;
 }

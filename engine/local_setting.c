@@ -309,6 +309,9 @@ static int store(struct object *object, const struct engine_setting *setting, co
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
+	if (setting->type == ENGINE_TEXT && strcmp(canonical, "dlq") == 0 && !object->is_defaults &&
+	    object->parent->kind == ENGINE_QUEUE)
+		return engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (is_partitions(object, setting))
 		return grow(object, from_text(local_of(object), setting, canonical));
 	rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
