@@ -44,6 +44,7 @@ void memory_leave(struct memory_engine *memory)
 {
 	struct engine_waiter *waiter;
 
+	memory_queue_sweep(memory); /* the call may have made something due: a setting, a session */
 	look_at_changed(memory);
 	waiter = memory->wakes;
 	memory->wakes = NULL;
@@ -282,6 +283,7 @@ int64_t memory_setting_int(const struct memory_object *object, const char *name)
 static int enter_setting(struct memory_object *object, const struct engine_setting *setting)
 {
 	memory_lock(object->memory);
+	memory_queue_sweep(object->memory); /* what is due comes before the change */
 	if (setting->kind == object->kind && !object->removed)
 		return 0;
 	memory_leave(object->memory);
