@@ -54,7 +54,8 @@
  * or session open, and nothing but time changed it or its dlq for that long. engine_ops.stat of a queue: messages counts READY,
  * bytes is that of engine_queue_stat; of a consumer: messages counts what it holds.
  *
- * Of what happens at one moment, the earlier due comes first, then the lower id.
+ * What is due is done before a call looks, and of what is due the earlier first, then the lower id; a call that makes something
+ * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due.
  */
 #ifndef MQFS_ENGINE_QUEUE_H
 #define MQFS_ENGINE_QUEUE_H
@@ -181,8 +182,11 @@ struct engine_queue_ops {
 	int (*message_remove)(struct engine_object *queue, uint64_t id, enum engine_message_state state);
 	/*
 	 * Atomic, with one winner. UNACKED to READY of its own queue is nack; to READY of its queue's own dead letters is reject (a
-	 * death is added); out of dead letters its deaths stay with it. EEXIST cannot be. EINVAL, EDQUOT, EPERM (claimed for a
-	 * consumer of another queue).
+	 * death is added); out of dead letters its deaths stay with it. EEXIST cannot be. DELAYED to READY ends the delay; another
+	 * priority puts it at the end of that one. To another queue: moved_out here and moved_in there. To UNACKED it is delivered
+	 * (whatever prefetch and auto.ack say), also from one holder to another; to its own holder, it begins the lease anew.
+	 * ENOENT comes before all others; EINVAL: a priority above the queue's max.priority, state DELAYED, UNACKED for nobody; EPERM:
+	 * claimed for a consumer of another queue; EDQUOT; EIDRM.
 	 */
 	int (*message_move)(struct engine_object *queue, uint64_t id, enum engine_message_state state, const struct engine_place *to);
 	/* UNACKED: the lease begins anew (until: ignored). READY, DELAYED: ready at `until_ms` (Unix time; past: now). */

@@ -128,8 +128,10 @@ static int check_place(const struct memory_item *item, const struct engine_place
 	if (to->priority != ENGINE_ANY && to->priority > memory_max_priority(queue))
 		return engine_explain(-EINVAL, "max.priority of the queue is %" PRIu32, memory_max_priority(queue));
 	if (to->state == ENGINE_UNACKED) {
-		if (consumer == NULL || consumer->is_defaults || memory_queue_of(consumer) != queue)
+		if (consumer == NULL || consumer->is_defaults)
 			return -EINVAL;
+		if (memory_queue_of(consumer) != queue)
+			return engine_explain(-EPERM, "it is a consumer of another queue");
 		return consumer->removed ? -EIDRM : 0;
 	}
 	if (is_new_there(item, queue) && item->queue->queue->dlq != queue && memory_refuses(queue) &&

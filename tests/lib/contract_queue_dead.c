@@ -147,7 +147,7 @@ void contract_test_q_move_errors(struct contract *c)
 
 	Q_SCRIPT(c, "queue q", "queue o", "consumer q/w1", "consumer o/w2", "set o max.priority 4 => ok", "send q a:p9",
 	    "mv q ready a o ready p5 => EINVAL", "mv q ready a o unacked => EINVAL",
-	    "mv q ready a o unacked q/w1 => EINVAL", "mv q ready a q unacked o/w2 => EINVAL",
+	    "mv q ready a o unacked q/w1 => EPERM", "mv q ready a q unacked o/w2 => EPERM",
 	    "mv q ready a o delayed => EINVAL", "mv q unacked a o ready => ENOENT", "mv o ready a q ready => ENOENT",
 	    "show q => a |  | ");
 	queue = q_object(c, "q");
