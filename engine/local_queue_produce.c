@@ -376,8 +376,13 @@ static int send(struct sending *s)
 		queue->changed_ms = clock_wall_ms();
 		queue_used(queue);
 	}
-	if (s->ready > 0)
+	if (s->ready > 0) {
+		int64_t ttl = setting_value(&queue->object, SET_QUEUE_TTL);
+
+		if (ttl >= 0 && add_ms(s->batch.ts_ms, ttl) < queue->ttl_due)
+			queue->ttl_due = add_ms(s->batch.ts_ms, ttl);
 		queue_wake(queue, s->ready, &s->wake);
+	}
 	queue_set_timer(queue);
 	queue_unlock_both(queue, s->target);
 	wake_run(&s->wake);
