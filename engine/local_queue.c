@@ -425,13 +425,11 @@ int queue_open(struct queue *queue)
 
 void queue_open_soon(struct queue *queue)
 {
-	struct local *local = queue_local(queue);
-	bool soon = queue->deadlines.count > 0 || queue->delayed.count > 0 || queue->expiring.count > 0 ||
-		    setting_value(&queue->object, SET_QUEUE_TTL) >= 0 ||
-		    setting_value(&queue->object, SET_QUEUE_EXPIRES) >= 0;
-
-	if (soon && !local->read_only)
-		timer_set(local, &queue->timer, clock_mono_ms());
+	/* When its messages expire is known once it is open. */
+	if (setting_value(&queue->object, SET_QUEUE_TTL) >= 0)
+		queue_due(queue, queue_now(queue_local(queue)));
+	else
+		queue_set_timer(queue);
 }
 
 /* ---- the beginning of calls ---- */

@@ -535,7 +535,7 @@ static int find_place(struct mv *mv, const struct engine_place *to)
 	else if (consumer->kind == ENGINE_CONSUMER && consumer->parent == &mv->to->object)
 		mv->holder = &queue_consumer_of(consumer)->holder;
 	else
-		return engine_explain(-EINVAL, "it is a consumer of another queue");
+		return engine_explain(-EPERM, "it is a consumer of another queue");
 	return atomic_load(&consumer->removed) ? -EIDRM : 0;
 }
 
@@ -590,36 +590,56 @@ int queue_message_move(
 
 /* ---- redrive ---- */
 
-/* The next message that is READY behind a place, of an id in the range. lock of the dlq */
-static bool next_of_range(
-    struct queue *dlq, uint64_t first, uint64_t last, uint32_t *priority, int64_t *place, uint64_t *ret_id)
+/* Where a redrive is: what comes back to the dead letters meanwhile lies behind the ends they had, and stays. */
+struct redrive {
+	uint64_t first, last; /* ids */
+	uint32_t priority;
+	int64_t place;
+	uint64_t ends[ENGINE_PRIORITIES];
+};
+
+/* The next message that is READY behind the place, of an id in the range. lock of the dlq */
+static bool next_of_range(struct queue *dlq, struct redrive *r, uint64_t *ret_id)
 {
-	for (;; *place = INT64_MIN) {
-		struct lane *lane = queue_lane(dlq, *priority);
-		uint64_t offset;
-		int64_t at;
+	for (;; r->place = INT64_MIN) {
+		struct lane *lane = queue_lane(dlq, r->priority);
+		uint64_t offset, id;
+		int64_t place;
 
-		while (lane != NULL && lane_peek(lane, *place, &offset, &at)) {
+		while (lane != NULL && lane_peek(lane, r->place, &offset, &place)) {
 			struct engine_view view;
-			uint64_t id;
 
-			*place = at;
-			if (lane_read(lane, offset, 1, &dlq->scratch, &view, &id) == 0 && id >= first && id <= last) {
+			r->place = place;
+			if (offset < r->ends[r->priority] &&
+			    lane_read(lane, offset, 1, &dlq->scratch, &view, &id) == 0 && id >= r->first &&
+			    id <= r->last) {
 				*ret_id = id;
 				return true;
 			}
 		}
-		if (*priority == 0)
+		if (r->priority == 0)
 			return false;
-		(*priority)--;
+		r->priority--;
 	}
+}
+
+static int begin_redrive(struct queue *dlq, struct redrive *r)
+{
+	int rc = queue_lock(dlq);
+
+	if (rc < 0)
+		return rc;
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++)
+		r->ends[p] = queue_lane(dlq, p) != NULL ? queue_lane(dlq, p)->end : 0;
+	queue_unlock(dlq);
+	return 0;
 }
 
 int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 {
-	uint32_t priority = ENGINE_PRIORITIES - 1;
-	int64_t place = INT64_MIN, count = 0;
+	struct redrive r = { .first = first, .last = last, .priority = ENGINE_PRIORITIES - 1, .place = INT64_MIN };
 	struct queue *dlq = NULL;
+	int64_t count = 0;
 	uint64_t id;
 	int rc = queue_enter(base, true, &dlq);
 
@@ -627,6 +647,7 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 		return rc;
 	if (!queue_is_dlq(dlq) || first > last)
 		return engine_explain(-EINVAL, "only dead letters can go back to where they came from");
+	rc = begin_redrive(dlq, &r);
 	while (rc == 0) {
 		struct engine_place to = {
 			.queue = &dlq->object.parent->base, .state = ENGINE_READY, .priority = ENGINE_ANY
@@ -636,7 +657,7 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 		rc = queue_lock(dlq);
 		if (rc < 0)
 			break;
-		more = next_of_range(dlq, first, last, &priority, &place, &id);
+		more = next_of_range(dlq, &r, &id);
 		queue_unlock(dlq);
 		if (!more)
 			break;
