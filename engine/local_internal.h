@@ -40,11 +40,13 @@
 #include "engine/store.h"
 
 #define LOCAL_PARTITION_BLOCKS 11      /* 1 + 2 + 4 + ... + 1024 >= ENGINE_PARTITIONS_MAX */
-#define LOCAL_JOURNAL_BYTES (8u << 20) /* replayed in a tenth of a second; more is brought into the catalog */
-#define LOCAL_CHECKPOINT_MS 30000      /* the same, by age */
-#define LOCAL_IDLE_MS 10000            /* descriptors of a log not used for one to two of these are closed */
-#define LOCAL_RETAIN_MAX_MS 3600000    /* retention looks again after an hour at most: the wall clock may be set */
-#define LOCAL_SWEEP_OBJECTS 64u        /* topics looked at per step of the sweep after the start */
+#define LOCAL_JOURNAL_BYTES (1u << 20) /* replayed in milliseconds; more than that is brought into the catalog */
+#define LOCAL_JOURNAL_MAX (16u << 20)  /* at once, if there is this much; else LOCAL_CHECKPOINT_MIN_MS after the last */
+#define LOCAL_CHECKPOINT_MIN_MS 1000
+#define LOCAL_CHECKPOINT_MS 30000   /* the same, by age */
+#define LOCAL_IDLE_MS 10000         /* descriptors of a log not used for one to two of these are closed */
+#define LOCAL_RETAIN_MAX_MS 3600000 /* retention looks again after an hour at most: the wall clock may be set */
+#define LOCAL_SWEEP_OBJECTS 64u     /* topics looked at per step of the sweep after the start */
 #define LOCAL_SWEEP_MS 1000
 #define LOCAL_NO_LOG 0u      /* id of a log whose row in the catalog is lost; ids begin at 1 */
 #define LOCAL_FAULTS_MAX 32u /* lines health shows; a broken disk would otherwise fill memory with them */
@@ -295,6 +297,8 @@ struct local {
 	uint64_t sweep_after; /* timer thread only */
 	pthread_mutex_t checkpoint_lock;
 	_Atomic uint64_t checkpoint_pos;                /* of the journal at the last one */
+	_Atomic int64_t checkpoint_ms;                  /* clock_mono_ms of the last one */
+	_Atomic bool checkpoint_soon;                   /* the timer is set for the growth of the journal */
 	_Atomic bool checkpoint_set;                    /* the timer is set */
 	_Atomic bool checkpoint_failed, journal_failed; /* reported */
 
@@ -308,8 +312,9 @@ struct local {
 		pthread_mutex_t lock;
 		uint64_t next, end; /* lock: of messages of queues; taken from the catalog and not given yet */
 	} ids;
-	_Atomic int64_t queues_due_ms; /* queue_now() at which something of a queue is due, or before: see queue_catch_up() */
-	int64_t wall_base_ms;       /* never changes: see queue_now() */
+	_Atomic int64_t
+	    queues_due_ms;    /* queue_now() at which something of a queue is due, or before: see queue_catch_up() */
+	int64_t wall_base_ms; /* never changes: see queue_now() */
 	struct pending_move *moves; /* uthash; at start only: moves in the journal */
 	bool recovered_moves;       /* at start only: some were done anew */
 
