@@ -312,10 +312,10 @@ static int finish_lane(struct lane *lane)
 	}
 	lane_skip(lane, stat.earliest);
 	lane->last_id = plog_last_id(atomic_load(&lane->plog));
-	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node)) {
+	for (node = tree_first(&lane->spans); node != NULL; node = tree_next(node))
+		span_unfile((struct span *)((char *)node - offsetof(struct span, by_offset)));
+	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
 		rc = load_facts((struct span *)((char *)node - offsetof(struct span, by_offset)));
-		span_refile((struct span *)((char *)node - offsetof(struct span, by_offset)));
-	}
 	if (stat.synced < stat.end && !queue_local(queue)->read_only) {
 		lane->unsynced_messages = stat.end - stat.synced;
 		lane->unsynced_since_ms = clock_mono_ms();
@@ -356,12 +356,17 @@ static int finish_opening(struct queue *queue)
 	int rc = 0;
 
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
+		if (queue_lane(queue, p) != NULL)
+			rc = finish_lane(queue_lane(queue, p));
+	}
+	/* What spans are ordered by is known of all of them now. */
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
+		struct tree_node *node = lane != NULL ? tree_first(&lane->spans) : NULL;
 
-		if (lane == NULL)
-			continue;
-		rc = finish_lane(lane);
-		if (rc == 0)
+		for (; node != NULL; node = tree_next(node))
+			span_refile((struct span *)((char *)node - offsetof(struct span, by_offset)));
+		if (lane != NULL && rc == 0)
 			find_holders(lane);
 	}
 	if (rc == 0) {

@@ -39,6 +39,7 @@
 #define QUEUE_TRIM_BYTES (1u << 20)     /* a log that is wholly settled is begun anew when it holds this much */
 #define QUEUE_IDS_AT_ONCE 1000000u      /* ids taken by one commit of the catalog */
 #define QUEUE_NEVER INT64_MAX           /* a time that does not come */
+#define QUEUE_PURGES 8                  /* that a lane remembers */
 #define QUEUE_NUDGE_MS 50               /* a waiter that was woken and does not come for this long: another one is */
 
 enum span_state {
@@ -136,8 +137,11 @@ struct lane {
 	int64_t head_place;  /* of the last message that was put to the head; 0: none */
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
-	uint64_t purged_from,
-	    purged_to;          /* by the last purge: in there what is gone and is not remembered was never leased */
+	/* Of the last purges: what is gone there and is not remembered was never leased. */
+	struct {
+		uint64_t from, to;
+	} purged[QUEUE_PURGES];
+	uint32_t purge_next;
 	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
 	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
 	uint64_t unsynced_messages;
@@ -321,7 +325,8 @@ void lane_skip(struct lane *lane, uint64_t earliest);                  /* there 
 void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes); /* fresh messages at the end */
 uint64_t lane_lowest(struct lane *lane); /* the lowest offset that is not settled; end if there is none */
 void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream);
-void span_refile(struct span *span);              /* after a change of due_ms or place */
+void span_unfile(struct span *span);              /* before what it is ordered by changes */
+void span_refile(struct span *span);              /* afterwards, unfiled or not */
 void span_mark(struct span *span);                /* it is to be stored */
 void queue_count(struct queue *queue);            /* counters, from nothing */
 int64_t queue_next_delivery(struct queue *queue); /* its number */

@@ -6,7 +6,7 @@
  * or goes meanwhile does no harm.
  *
  * A place is two numbers. READY: 10 - priority (so that 0 is before all), and the place in the lane above its lowest.
- * DELAYED and UNACKED: the time, and below it what breaks ties: priority downwards, then the place.
+ * DELAYED: the time and, of those of the same, the id. UNACKED: the number of the delivery, and the id.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,7 +15,6 @@
 
 #define LIST_AT_ONCE 64u
 #define PLACE_BIAS ((uint64_t)1 << 63)
-#define TIE_BIAS ((uint64_t)1 << 58)
 #define SPAN_BY_ORDER(node) ((struct span *)((char *)(uintptr_t)(node)-offsetof(struct span, by_order)))
 
 struct page {
@@ -85,8 +84,7 @@ struct time_place {
 
 static uint64_t tie_of(const struct span *span, uint32_t i)
 {
-	return (uint64_t)(ENGINE_PRIORITIES - 1 - span->lane->priority) << 59 |
-	       (uint64_t)(span->place + (int64_t)i + (int64_t)TIE_BIAS);
+	return span->first_id + i;
 }
 
 /* Does the span end at or before the place? */

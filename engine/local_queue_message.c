@@ -46,7 +46,11 @@ int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, 
 		case ENDED_LOST: return -ESTALE;
 		}
 	}
-	return lane == NULL || (offset >= lane->purged_from && offset < lane->purged_to) ? -ENOENT : -EALREADY;
+	for (uint32_t i = 0; lane != NULL && i < QUEUE_PURGES; i++) {
+		if (offset >= lane->purged[i].from && offset < lane->purged[i].to)
+			return -ENOENT;
+	}
+	return lane == NULL ? -ENOENT : -EALREADY;
 }
 
 /* ---- finding ---- */
@@ -288,7 +292,7 @@ static int purge_lane(struct lane *lane)
 	int64_t place;
 	int rc = 0;
 
-	lane->purged_from = lane->next;
+	lane->purged[lane->purge_next].from = lane->next;
 	while (rc == 0 && lane_peek(lane, INT64_MIN, &offset, &place)) {
 		uint32_t run = lane_ready_run(lane, offset, UINT32_MAX);
 		struct span *span = span_at(lane, offset);
@@ -298,7 +302,8 @@ static int purge_lane(struct lane *lane)
 		/* The bytes of a fresh run are all that is ready in the lane and in no span: see below. */
 		rc = lane_set(lane, offset, run, &gone, &facts, WHY_DROPPED, NULL);
 	}
-	lane->purged_to = lane->end;
+	lane->purged[lane->purge_next].to = lane->end;
+	lane->purge_next = (lane->purge_next + 1) % QUEUE_PURGES;
 	return rc;
 }
 

@@ -270,6 +270,15 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 	return rc;
 }
 
+/* Has it come back to the queue it died in? Then it is a stray there. lock */
+static bool queue_has(struct queue *queue, uint64_t id)
+{
+	struct span *span;
+
+	HASH_FIND(hh, queue->strays, &id, sizeof(id), span);
+	return span != NULL;
+}
+
 int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
     struct queue *target, struct wake_list *wake)
 {
@@ -287,7 +296,7 @@ int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_dea
 			rc = lane_set(lane, offset, 1, &gone, &none, WHY_DROPPED, NULL);
 		else if (rc == 0)
 			rc = kill_one(lane, offset, reason, target, &view, id, wake);
-		if (rc == 0 && target != queue)
+		if (rc == 0 && !queue_has(queue, id))
 			queue_remember_gone(queue, id, ended);
 	}
 	return rc;
@@ -513,6 +522,23 @@ static int move_locked(struct mv *mv, struct lane *lane, uint64_t offset, uint64
 	return move_away(mv, lane, offset, span, &view, id);
 }
 
+/* Is there such a message in that state? Else that is what is said, before anything of the place. */
+static int check_there(struct queue *queue, uint64_t id, enum engine_message_state state)
+{
+	struct lane *lane;
+	struct span *span;
+	uint64_t offset;
+	int rc = queue_find(queue, id, &lane, &offset);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&queue->lock);
+	if ((int)lane_state(lane, offset, &span) != (int)state)
+		rc = -ENOENT;
+	pthread_mutex_unlock(&queue->lock);
+	return rc;
+}
+
 /* The place's own checks. */
 static int find_place(struct mv *mv, const struct engine_place *to)
 {
@@ -569,6 +595,8 @@ int queue_message_move(
 	struct mv mv = { .state = state, .priority = to->priority };
 	int rc = queue_enter(base, true, &mv.from);
 
+	if (rc == 0)
+		rc = check_there(mv.from, id, state);
 	if (rc == 0)
 		rc = queue_enter(to->queue, true, &mv.to);
 	if (rc == 0)

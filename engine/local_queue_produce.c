@@ -296,7 +296,7 @@ static struct span_set first_set(struct sending *s, struct lane *lane, uint32_t 
 static int append_special(struct sending *s, struct lane *lane, const struct engine_batch *part, uint32_t i)
 {
 	struct span_set set = first_set(s, lane, i);
-	struct span_facts facts = { part->ts_ms, s->next_id, s->lengths[i], NULL };
+	struct span_facts facts = { ready_at(s, i), s->next_id, s->lengths[i], NULL };
 	bool excess = s->kills && set.state == SPAN_READY && !has_room(s->queue, 1, s->lengths[i]);
 	uint64_t offset = lane->end;
 	int rc = queue_note(lane, offset, 1, &set, WHY_NOTHING);

@@ -37,14 +37,10 @@ static bool place_before(const struct tree_node *a, const struct tree_node *b)
 	return SPAN_OF(a, by_order)->place < SPAN_OF(b, by_order)->place;
 }
 
-/* By time, then as they would be delivered. */
+/* By time, then by age. */
 static bool time_before(const struct span *a, const struct span *b, int64_t time_a, int64_t time_b)
 {
-	if (time_a != time_b)
-		return time_a < time_b;
-	if (a->lane != b->lane)
-		return a->lane->priority > b->lane->priority;
-	return a->place < b->place;
+	return time_a != time_b ? time_a < time_b : a->first_id < b->first_id;
 }
 
 static bool delivered_before(const struct tree_node *a, const struct tree_node *b)
@@ -63,12 +59,16 @@ static bool delay_before(const struct tree_node *a, const struct tree_node *b)
 
 static bool due_before(const struct tree_node *a, const struct tree_node *b)
 {
-	return SPAN_OF(a, by_due)->due_ms < SPAN_OF(b, by_due)->due_ms;
+	const struct span *x = SPAN_OF(a, by_due), *y = SPAN_OF(b, by_due);
+
+	return time_before(x, y, x->due_ms, y->due_ms);
 }
 
 static bool expiry_before(const struct tree_node *a, const struct tree_node *b)
 {
-	return SPAN_OF(a, by_due)->expiry_ms < SPAN_OF(b, by_due)->expiry_ms;
+	const struct span *x = SPAN_OF(a, by_due), *y = SPAN_OF(b, by_due);
+
+	return time_before(x, y, x->expiry_ms, y->expiry_ms);
 }
 
 void span_trees_init(struct queue *queue)
@@ -244,6 +244,11 @@ static void unfile_span(struct span *span)
 void span_mark(struct span *span)
 {
 	span->dirty = true;
+}
+
+void span_unfile(struct span *span)
+{
+	unfile_span(span);
 }
 
 void span_refile(struct span *span)
