@@ -108,6 +108,7 @@ void queue_free(struct queue *queue)
 			free_lane(queue_lane(queue, p));
 	}
 	engine_scratch_release(&queue->scratch);
+	free(queue->gone);
 	pthread_cond_destroy(&queue->changed);
 	pthread_mutex_destroy(&queue->lock);
 	pthread_mutex_destroy(&queue->fetch_lock);

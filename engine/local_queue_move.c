@@ -153,6 +153,8 @@ static struct engine_batch make_batch(const struct moving *m, struct engine_prop
 	}
 	if (m->from->queue != m->to->queue)
 		batch.ts_ms = queue_now(queue_local(m->to->queue)); /* its times to live begin anew */
+	else if (span_at(m->from, m->offset) != NULL)
+		batch.ts_ms = span_at(m->from, m->offset)->ts_ms;
 	batch.props = props;
 	return batch;
 }

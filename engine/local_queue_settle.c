@@ -70,8 +70,10 @@ void holder_return(struct queue *queue, struct holder *holder, const struct queu
 			span->stream = NULL;
 	}
 	pthread_mutex_unlock(&queue->lock);
-	if (target != NULL)
+	if (target != NULL) {
+		queue_enforce_length(target);
 		object_put(&target->object);
+	}
 }
 
 /* ---- settling; lock, and both for what is no ack ---- */
@@ -209,8 +211,10 @@ int queue_nack_any(struct queue *queue, uint64_t id)
 		wake_run(&wake);
 		queue_enforce_length(queue);
 	}
-	if (target != NULL)
+	if (target != NULL) {
+		queue_enforce_length(target);
 		object_put(&target->object);
+	}
 	return rc;
 }
 

@@ -121,8 +121,9 @@ static int reserve(struct lane *lane)
 			return -ENOMEM;
 		give_spare(queue, span);
 	}
-	if (lane->gone_room - lane->gone_count < SPARE_NEED + 2) {
-		size_t room = lane->gone_room > 0 ? lane->gone_room * 2 : 16;
+	/* Any number of spans may go with the cursor that passes them, and each may have a row. */
+	if (lane->gone_room < lane->gone_count + lane->spans.count + SPARE_NEED) {
+		size_t room = (lane->gone_count + lane->spans.count + SPARE_NEED) * 2;
 		uint64_t *rows = realloc(lane->gone_rows, room * sizeof(*rows));
 
 		if (rows == NULL)
@@ -665,6 +666,7 @@ void lane_release(struct lane *lane)
 	lane->gone_count = 0;
 	while ((node = tree_first(&lane->spans)) != NULL) {
 		SPAN_OF(node, by_offset)->stored = false;
+		SPAN_OF(node, by_offset)->holder = NULL; /* it may be gone before its queue */
 		free_span(SPAN_OF(node, by_offset));
 	}
 	while (queue->spare != NULL)

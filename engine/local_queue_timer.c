@@ -232,8 +232,10 @@ void queue_sweep(struct queue *queue)
 		wake_run(&wake);
 		queue_enforce_length(queue);
 	}
-	if (target != NULL)
+	if (target != NULL) {
+		queue_enforce_length(target);
 		object_put(&target->object);
+	}
 }
 
 /* Does what is due. No lock */
