@@ -95,6 +95,7 @@ struct span {
 	struct tree_node by_offset; /* lane.spans */
 	struct tree_node by_order;  /* READY: lane.ready; UNACKED: queue.leased; DELAYED: queue.delayed */
 	struct tree_node by_due;    /* UNACKED: queue.deadlines; READY that expires: queue.expiring */
+	struct tree_node by_id;     /* queue.ids, unless GONE */
 	struct lane *lane;
 	uint64_t first;
 	uint32_t count;
@@ -121,7 +122,6 @@ struct span {
 	uint64_t bytes;              /* of all payloads */
 	struct span_sizes *sizes;    /* of each, if count > 1; shared by the parts of a span */
 	uint32_t sizes_at;           /* of the first */
-	UT_hash_handle hh;           /* in queue.strays, by id, if id != 0 */
 };
 
 struct lane {
@@ -183,9 +183,8 @@ struct queue {
 	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
 	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
 	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */
-	struct tree leased, deadlines, delayed, expiring;
-	struct span *strays; /* uthash */
-	struct span *spare;  /* unused ones, linked by held_next: a change that has begun needs no memory */
+	struct tree leased, deadlines, delayed, expiring, ids;
+	struct span *spare; /* unused ones, linked by held_next: a change that has begun needs no memory */
 	uint32_t spare_count;
 	struct queue_gone *gone; /* QUEUE_GONE of them, once there is one; a ring */
 	uint32_t gone_next;
@@ -465,6 +464,8 @@ int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, 
 /* Notes that a message goes otherwise than by an ack. lock */
 void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended);
 void queue_forget_gone(struct queue *queue, uint64_t id); /* it has come back; lock */
+/* Where a message is that is in a span, or was nobody's yet: NULL. lock */
+struct span *span_of_id(struct queue *queue, uint64_t id);
 int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_t *ret_offset);
 /* The i-th message of view, which is of this lane; span may be NULL. lock */
 void message_fill_stat(struct lane *lane, const struct span *span, const struct engine_view *view, uint32_t i,

@@ -1,7 +1,7 @@
 /*
  * local_queue_message - messages one by one, and all of them together: looking, removing, delaying, purging.
  *
- * A message is found by its id: a stray in the hash of these, any other in the index of a lane's log, in which ids rise. Where
+ * A message is found by its id: in a tree if it is in a span, else in the index of a lane's log, in which ids rise. Where
  * a message is, how large it is and when it was produced never changes, so that is looked up without the lock; what
  * state it is in is asked under it.
  *
@@ -61,11 +61,11 @@ int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_
 	bool stray;
 
 	pthread_mutex_lock(&queue->lock);
-	HASH_FIND(hh, queue->strays, &id, sizeof(id), span);
+	span = span_of_id(queue, id);
 	stray = span != NULL;
 	if (stray) {
 		*ret_lane = span->lane;
-		*ret_offset = span->first;
+		*ret_offset = span->first + (id - span->first_id);
 	}
 	pthread_mutex_unlock(&queue->lock);
 	if (stray)

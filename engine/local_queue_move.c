@@ -272,15 +272,6 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 	return rc;
 }
 
-/* Has it come back to the queue it died in? Then it is a stray there. lock */
-static bool queue_has(struct queue *queue, uint64_t id)
-{
-	struct span *span;
-
-	HASH_FIND(hh, queue->strays, &id, sizeof(id), span);
-	return span != NULL;
-}
-
 int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
     struct queue *target, struct wake_list *wake)
 {
@@ -298,7 +289,7 @@ int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_dea
 			rc = lane_set(lane, offset, 1, &gone, &none, WHY_DROPPED, NULL);
 		else if (rc == 0)
 			rc = kill_one(lane, offset, reason, target, &view, id, wake);
-		if (rc == 0 && !queue_has(queue, id))
+		if (rc == 0 && span_of_id(queue, id) == NULL) /* else it has come back to the queue it died in */
 			queue_remember_gone(queue, id, ended);
 	}
 	return rc;

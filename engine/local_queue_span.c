@@ -11,8 +11,6 @@
  * Counters are of what is there now, by state, and move with each change. Before a queue is open they mean nothing;
  * queue_count() then sets them from the logs.
  */
-#define HASH_NONFATAL_OOM 1
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -71,8 +69,14 @@ static bool expiry_before(const struct tree_node *a, const struct tree_node *b)
 	return time_before(x, y, x->expiry_ms, y->expiry_ms);
 }
 
+static bool id_before(const struct tree_node *a, const struct tree_node *b)
+{
+	return SPAN_OF(a, by_id)->first_id < SPAN_OF(b, by_id)->first_id;
+}
+
 void span_trees_init(struct queue *queue)
 {
+	queue->ids.before = id_before;
 	queue->leased.before = delivered_before;
 	queue->deadlines.before = due_before;
 	queue->delayed.before = delay_before;
@@ -222,6 +226,8 @@ static void file_span(struct span *span)
 	} else if (span->state == SPAN_DELAYED) {
 		tree_insert(&queue->delayed, &span->by_order);
 	}
+	if (span->state != SPAN_GONE && span->first_id != 0)
+		tree_insert(&queue->ids, &span->by_id);
 	tally(span, true);
 }
 
@@ -239,6 +245,7 @@ static void unfile_span(struct span *span)
 	} else if (span->state == SPAN_DELAYED) {
 		tree_remove(&queue->delayed, &span->by_order);
 	}
+	tree_remove(&queue->ids, &span->by_id);
 	tally(span, false);
 }
 
@@ -276,8 +283,6 @@ static void free_span(struct span *span)
 	span_hold(span, NULL, NULL);
 	forget_row(span);
 	tree_remove(&span->lane->spans, &span->by_offset);
-	if (span->hh.tbl != NULL)
-		HASH_DELETE(hh, queue->strays, span);
 	drop_sizes(span);
 	give_spare(queue, span);
 }
@@ -289,6 +294,20 @@ static bool ends_by(const struct tree_node *node, const void *key)
 	const struct span *span = SPAN_OF(node, by_offset);
 
 	return span->first + span->count <= *(const uint64_t *)key;
+}
+
+static bool has_lower_ids(const struct tree_node *node, const void *key)
+{
+	const struct span *span = SPAN_OF(node, by_id);
+
+	return span->first_id + span->count <= *(const uint64_t *)key;
+}
+
+struct span *span_of_id(struct queue *queue, uint64_t id)
+{
+	struct tree_node *node = tree_find(&queue->ids, has_lower_ids, &id);
+
+	return node != NULL && SPAN_OF(node, by_id)->first_id <= id ? SPAN_OF(node, by_id) : NULL;
 }
 
 struct span *span_from(struct lane *lane, uint64_t offset)
@@ -369,7 +388,7 @@ static struct span *split(struct span *span, uint32_t n)
 	unfile_span(span);
 	span_hold(span, NULL, NULL);
 	*tail = *span;
-	tail->by_offset = tail->by_order = tail->by_due = (struct tree_node){ 0 };
+	tail->by_offset = tail->by_order = tail->by_due = tail->by_id = (struct tree_node){ 0 };
 	tail->stored = false;
 	tail->first += n;
 	tail->place += n;
@@ -495,8 +514,6 @@ static struct span *new_span(struct lane *lane, uint64_t first, uint32_t count, 
 	}
 	apply_set(span, set);
 	tree_insert(&lane->spans, &span->by_offset);
-	if (span->id != 0)
-		HASH_ADD(hh, lane->queue->strays, id, sizeof(span->id), span);
 	file_span(span);
 	span_mark(span);
 	return span;
@@ -514,9 +531,6 @@ static void end_span(struct span *span)
 	unfile_span(span);
 	span_hold(span, NULL, NULL);
 	drop_sizes(span);
-	if (span->hh.tbl != NULL)
-		HASH_DELETE(hh, lane->queue->strays, span);
-	span->hh.tbl = NULL;
 	span->id = 0;
 	span->bytes = 0;
 	span->state = SPAN_GONE;
