@@ -60,7 +60,7 @@ int catalog_rename(
     struct catalog *catalog, uint64_t id, const char *name, int64_t mtime_ms); /* EEXIST, ENOENT; 0 if it is its own */
 
 /*
- * Removes the object and, with it, its children, owners, settings, partitions and cursors, in one transaction. ENOENT;
+ * Removes the object and, with it, its children, owners, settings, partitions, lanes and checkpoints, in one transaction. ENOENT;
  * EPERM for the root. The logs its partition rows named are the caller's to destroy.
  */
 int catalog_remove(struct catalog *catalog, uint64_t id);
@@ -99,6 +99,29 @@ int catalog_put_settings(
 int catalog_add_partition(struct catalog *catalog, uint64_t topic_id, uint32_t partition, uint64_t log_id);
 int catalog_each_partition(
     struct catalog *catalog, uint64_t topic_id, int (*each)(void *ctx, uint32_t partition, uint64_t log_id), void *ctx);
+
+/* The log of one priority of a queue; listed by catalog_each_partition. log_id from catalog_next_id. ENOENT. */
+int catalog_add_lane(struct catalog *catalog, uint64_t queue_id, uint32_t priority, uint64_t log_id);
+
+/* Numbers for messages of queues, never given before: count of them from *ret_first on. */
+int catalog_next_message_ids(struct catalog *catalog, uint64_t count, uint64_t *ret_first);
+
+/*
+ * Checkpoints of queues: rows whose values are the caller's. put writes (or, with len 0, removes) all of them or none, except
+ * those of queues that are gone; each gives the queue's own row first, then each lane's before those of its spans.
+ */
+enum catalog_queue_what { CATALOG_OF_QUEUE, CATALOG_OF_LANE, CATALOG_OF_SPAN };
+struct catalog_queue_row {
+	uint64_t queue_id;
+	uint64_t first; /* of a span */
+	enum catalog_queue_what what;
+	uint32_t len;
+	uint8_t priority; /* of a lane or span */
+	uint8_t value[95];
+};
+int catalog_put_queue_rows(struct catalog *catalog, const struct catalog_queue_row *rows, size_t count);
+int catalog_each_queue_row(
+    struct catalog *catalog, uint64_t queue_id, int (*each)(void *ctx, const struct catalog_queue_row *row), void *ctx);
 
 /* Checkpoints of cursors; put writes all rows or none, except those of groups that are gone: these it passes over. */
 int catalog_each_cursor(

@@ -14,7 +14,11 @@
  *   'w'    object  node                   uid, gid, mode u32
  *   's'    object  kind u8, name          text; of the defaults: id 0 and their kind, otherwise kind 0
  *   'p'    topic   partition BE32         log id u64
+ *   'p'    queue   priority BE32          log id u64
  *   'u'    group   partition BE32         committed, given, lost u64
+ *   'q'    queue   -                      the last change, totals: see local_queue_store.c, as for the next two
+ *   'q'    queue   priority u8            the cursor of a lane
+ *   'q'    queue   priority u8, first BE64  a span of a lane
  *
  * To change a value's layout: raise CATALOG_FORMAT, keep reading the old one, say so in mqfs-format(5).
  */
@@ -41,6 +45,7 @@ enum catalog_table {
 	CATALOG_SETTING = 's',
 	CATALOG_PARTITION = 'p',
 	CATALOG_CURSOR = 'u',
+	CATALOG_QUEUE = 'q',
 };
 
 /* ------------------------------------------------------------------------------------- transactions (catalog.c) */

@@ -43,6 +43,9 @@ struct engine;
 struct engine_object;
 struct engine_producer;
 struct engine_consumer;
+struct engine_death;
+struct engine_delivery;
+struct engine_queue_ops;
 
 /* ------------------------------------------------------------------------------------------- messages */
 
@@ -68,11 +71,13 @@ struct engine_props {
 	struct engine_span routing_key;
 	const struct engine_header *headers;
 	uint32_t header_count;
-	uint32_t partition; /* producing only: ENGINE_ANY lets key or turn decide */
-	int64_t ts_ms;      /* Unix time; -1: that of the batch */
-	int64_t ttl_ms;     /* -1: none */
-	int64_t delay_ms;   /* -1: none */
-	int32_t priority;   /* -1: none */
+	uint32_t partition;                /* producing only: ENGINE_ANY lets key or turn decide */
+	int64_t ts_ms;                     /* Unix time; -1: that of the batch */
+	int64_t ttl_ms;                    /* -1: none */
+	int64_t delay_ms;                  /* -1: none */
+	int32_t priority;                  /* -1: none */
+	const struct engine_death *deaths; /* of a dead letter, engine_queue.h; reading only */
+	uint32_t death_count;
 };
 #define ENGINE_PROPS_INIT                                                                                              \
 	((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
@@ -99,8 +104,9 @@ struct engine_batch {
  */
 struct engine_view {
 	uint32_t partition;
-	uint64_t offset; /* of the first message */
+	uint64_t offset; /* of the first message; of a queue's message: 0 */
 	struct engine_batch batch;
+	const struct engine_delivery *deliveries; /* of a queue: batch.count entries, engine_queue.h; else NULL */
 };
 
 /*
@@ -154,13 +160,15 @@ void engine_reason_clear(void);
 /* ------------------------------------------------------------------------------------------- objects */
 
 /*
- * Objects form a small tree: the store has topics, a topic has groups. Ids are never reused, not even over restarts,
+ * Objects form a small tree: the store has topics and queues, a topic has groups, a queue has consumers. Ids are never reused, not even over restarts,
  * and stay with the object when it is renamed, so a file system can make inode numbers of them.
  */
 enum engine_kind {
 	ENGINE_STORE = 0, /* the root; exactly one, id ENGINE_ROOT_ID */
 	ENGINE_TOPIC = 1,
 	ENGINE_GROUP = 2,
+	ENGINE_QUEUE = 3,    /* below the store; and below each of those its dead letters, named "dlq" */
+	ENGINE_CONSUMER = 4, /* below a queue: a consumer with a name */
 	ENGINE_KIND_COUNT
 };
 #define ENGINE_ROOT_ID 1u
@@ -210,7 +218,7 @@ struct engine_cursor_stat {     /* of a group in one partition */
 
 /* --------------------------------------------------------------------------------------------- settings */
 
-enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE };
+enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE, ENGINE_TEXT };
 
 /*
  * One row of the settings table (engine/settings.c), from which reading, checking, listing and the manual come.
@@ -222,16 +230,25 @@ struct engine_setting {
 	enum engine_setting_type type;
 	int64_t min, max;           /* ENGINE_INT: inclusive range */
 	int64_t none;               /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
-	const char *const *choices; /* ENGINE_CHOICE: ends with NULL */
-	const char *initial;        /* the built-in default */
+	const char *const *choices; /* ends with NULL. ENGINE_CHOICE: the words; ENGINE_TEXT: a word that ends
+	                                            in '/' takes a name after it */
+	const char *initial;        /* the built-in default; "": see engine_setting_inherits() */
 	const char *unit;           /* "ms", "bytes", "messages", or "" */
 	const char *text;           /* one sentence for the manual */
 };
-#define ENGINE_VALUE_MAX 64u /* bytes of a value as text, with its NUL */
+#define ENGINE_VALUE_MAX 256u /* bytes of a value as text, with its NUL */
 
 /* The whole table; ends with a row whose name is NULL. Names are unique within a kind. */
 extern const struct engine_setting engine_settings[];
 const struct engine_setting *engine_setting_find(enum engine_kind kind, const char *name);
+/*
+ * Whether an object without a value of its own has that of the setting with this name of its parent (a consumer: of its
+ * queue). Setting it to "" takes the own value away; get_setting() tells what is in force ("" of a defaults object).
+ */
+static inline bool engine_setting_inherits(const struct engine_setting *setting)
+{
+	return setting->initial[0] == '\0';
+}
 /* Checks text (blanks at both ends allowed) and writes the canonical form. EINVAL: not of the type; ERANGE. */
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX]);
 
@@ -457,6 +474,8 @@ struct engine_ops {
 
 	/* Completes when all acks and seeks so far are on disk. As producer_sync. */
 	int (*group_sync)(struct engine_object *group, struct engine_done *done);
+
+	const struct engine_queue_ops *queue; /* engine_queue.h; NULL: there are no queues */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -481,5 +500,7 @@ struct engine_options {
  * a store, or of a newer version): engine_reason() says what.
  */
 int engine_open(const char *source, const struct engine_options *options, struct engine **ret_engine);
+
+#include "engine/engine_queue.h"
 
 #endif

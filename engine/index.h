@@ -45,9 +45,10 @@
 #include "engine/engine.h"
 
 #define INDEX_VERSION 1u
-#define INDEX_SLOT 64u   /* bytes of every record */
-#define INDEX_FIRST 128u /* where the entries begin */
-#define INDEX_MORE 0x01u /* flag: the append goes on in the next entry */
+#define INDEX_SLOT 64u    /* bytes of every record */
+#define INDEX_FIRST 128u  /* where the entries begin */
+#define INDEX_MORE 0x01u  /* flag: the append goes on in the next entry */
+#define INDEX_STRAY 0x02u /* flag: its id is out of order: it came from another log */
 #define INDEX_COUNT_MAX 0xffffffu
 
 struct index_header {

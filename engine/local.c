@@ -19,7 +19,8 @@
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 
-#include "engine/local_internal.h"
+#include "engine/clock.h"
+#include "engine/local_queue.h"
 
 #define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
 #define FILES_RESERVED 256
@@ -137,9 +138,12 @@ static int close_logs(struct local *local)
 	int rc = 0, closed;
 
 	for (size_t i = 0; i < local->objects.count; i++) {
-		if (local->objects.items[i]->kind != ENGINE_TOPIC)
+		if (local->objects.items[i]->kind == ENGINE_QUEUE)
+			closed = queue_close_logs(queue_of_object(local->objects.items[i]));
+		else if (local->objects.items[i]->kind == ENGINE_TOPIC)
+			closed = topic_close_logs(topic_of_object(local->objects.items[i]));
+		else
 			continue;
-		closed = topic_close_logs(topic_of_object(local->objects.items[i]));
 		if (rc == 0)
 			rc = closed;
 	}
@@ -154,7 +158,11 @@ static void release_memory(struct local *local)
 	for (size_t i = 0; i < LOCAL_FAULTS_MAX; i++)
 		free(local->faults[i]);
 	reserve_release(&local->reserve);
+	settings_free_texts(local);
+	queue_forget_moves(local);
 	timers_release(&local->timers);
+	pthread_mutex_destroy(&local->texts.lock);
+	pthread_mutex_destroy(&local->ids.lock);
 	pthread_cond_destroy(&local->flusher.wanted);
 	pthread_mutex_destroy(&local->flusher.lock);
 	pthread_mutex_destroy(&local->fault_lock);
@@ -234,6 +242,7 @@ static const struct engine_ops local_ops = {
 	.seek = local_seek,
 	.cursor_stat = local_cursor_stat,
 	.group_sync = local_group_sync,
+	.queue = &local_queue_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -267,6 +276,10 @@ static struct local *new_local(const struct engine_options *options)
 	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
 	local->warm.limit = raise_files();
 	local->journal_sync.run = sync_journal;
+	atomic_init(&local->queues_due_ms, INT64_MAX);
+	local->wall_base_ms = clock_wall_ms() - clock_mono_ms();
+	pthread_mutex_init(&local->ids.lock, NULL);
+	pthread_mutex_init(&local->texts.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);
 	pthread_mutex_init(&local->checkpoint_lock, NULL);
 	pthread_mutex_init(&local->warm.lock, NULL);
@@ -341,13 +354,24 @@ static int recover(struct local *local)
 		rc = open_journal(local);
 	if (rc == 0 && !local->read_only)
 		rc = local_remove_orphans(local);
+	if (rc == 0 && !local->read_only)
+		rc = queue_finish_moves(local);
+	if (rc == 0 && local->recovered_moves)
+		rc = checkpoint_run(local);
 	return rc;
 }
 
 static int start(struct local *local)
 {
+	struct object *queue;
+	uint64_t after = 0;
 	int rc = upkeep_start(local);
 
+	while (rc == 0 && (queue = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
+		after = queue->id;
+		queue_open_soon(queue_of_object(queue));
+		object_put(queue);
+	}
 	if (rc == 0)
 		rc = flusher_start(local);
 	if (rc == 0)

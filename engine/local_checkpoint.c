@@ -6,7 +6,7 @@
  * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
  * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
  *
- * It runs when the journal has grown by LOCAL_JOURNAL_BYTES, LOCAL_CHECKPOINT_MS after the first change, and at close.
+ * It runs when the journal has grown by LOCAL_JOURNAL_BYTES (but not more than once a second, until it is much more), LOCAL_CHECKPOINT_MS after the first change, and at close.
  *
  * At the start the journal is replayed over what the catalog said. No log needs to be open for that.
  */
@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* Cursors on their way to the catalog. */
 struct collection {
@@ -129,9 +129,13 @@ static int run(struct local *local)
 		rc = put_cursors(local, &c);
 	if (rc < 0)
 		mark_again(local, &c);
-	else
-		rc = journal_drop(local->journal, number);
 	free(c.rows);
+	if (rc == 0)
+		rc = queue_checkpoint(local);
+	if (rc == 0)
+		rc = journal_drop(local->journal, number);
+	if (rc == 0)
+		queue_trim_all(local);
 	return rc;
 }
 
@@ -143,6 +147,8 @@ int checkpoint_run(struct local *local)
 		return 0;
 	pthread_mutex_lock(&local->checkpoint_lock);
 	atomic_store(&local->checkpoint_set, false);
+	atomic_store(&local->checkpoint_soon, false);
+	atomic_store(&local->checkpoint_ms, clock_mono_ms());
 	rc = run(local);
 	pthread_mutex_unlock(&local->checkpoint_lock);
 	return rc;
@@ -168,10 +174,13 @@ void checkpoint_note(struct local *local, uint64_t pos)
 
 	if (!atomic_exchange(&local->checkpoint_set, true))
 		timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms() + LOCAL_CHECKPOINT_MS);
-	if (pos > last && pos - last >= LOCAL_JOURNAL_BYTES) {
+	if (pos > last && pos - last >= LOCAL_JOURNAL_MAX) {
 		/* Once: what comes before that checkpoint ran counts for the next. */
 		if (atomic_compare_exchange_strong(&local->checkpoint_pos, &last, pos))
 			timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms());
+	} else if (pos > last && pos - last >= LOCAL_JOURNAL_BYTES && !atomic_exchange(&local->checkpoint_soon, true)) {
+		timer_set_earlier(
+		    local, &local->checkpoint_timer, atomic_load(&local->checkpoint_ms) + LOCAL_CHECKPOINT_MIN_MS);
 	}
 }
 
@@ -205,7 +214,11 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 	struct journal_cursor cursor;
 	struct object *object;
 
-	if (type != JOURNAL_CURSOR || journal_decode_cursor(record, size, &cursor) < 0)
+	if (type != JOURNAL_CURSOR) {
+		atomic_store(&local->checkpoint_set, true);
+		return queue_replay(local, type, record, size);
+	}
+	if (journal_decode_cursor(record, size, &cursor) < 0)
 		return 0;
 	object = registry_get(local, cursor.group_id);
 	if (object != NULL && object->kind == ENGINE_GROUP) {

@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* Where to read next. */
 struct pick {
@@ -154,6 +154,10 @@ void local_consumer_close(struct engine_consumer *handle)
 
 	if (consumer == NULL)
 		return;
+	if (consumer->of_queue) {
+		queue_reader_close((struct queue_reader *)consumer);
+		return;
+	}
 	group = consumer->group;
 	pthread_mutex_lock(&group->lock); /* not group_lock(): a removed group too has to forget it */
 	group->readers--;
@@ -417,6 +421,8 @@ int local_consumer_fetch(struct engine_consumer *handle, uint32_t max_count, siz
 	struct consumer *consumer = consumer_of(handle);
 	int rc;
 
+	if (consumer->of_queue)
+		return queue_reader_fetch((struct queue_reader *)consumer, max_count, max_bytes, scratch, ret_view);
 	engine_reason_clear();
 	if (max_count == 0)
 		return -EINVAL;
@@ -435,6 +441,8 @@ int local_consumer_rewind(struct engine_consumer *handle)
 	int rc;
 
 	engine_reason_clear();
+	if (consumer->of_queue)
+		return -ESPIPE;
 	if (consumer->how != ENGINE_CONSUME_SNAPSHOT)
 		return -EINVAL;
 	rc = group_lock(consumer->group);
@@ -454,6 +462,8 @@ int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *wai
 	struct pick where;
 	int rc;
 
+	if (consumer->of_queue)
+		return queue_reader_arm((struct queue_reader *)consumer, waiter);
 	engine_reason_clear();
 	topic_open_logs(group_topic(consumer->group), consumer->partition);
 	/* In the list first, then looking: see local_wait.c. */
@@ -470,5 +480,7 @@ int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *wai
 
 bool local_consumer_disarm(struct engine_consumer *handle, struct engine_waiter *waiter)
 {
+	if (consumer_of(handle)->of_queue)
+		return queue_reader_disarm((struct queue_reader *)handle, waiter);
 	return wait_list_remove(consumer_of(handle)->waiters, waiter);
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 static int check_name(const char *name)
 {
@@ -31,10 +31,20 @@ static struct object *new_object(struct local *local, struct object *parent, enu
 {
 	struct topic *topic;
 	struct group *group;
+	struct queue *queue;
+	struct queue_consumer *consumer;
 
 	if (kind == ENGINE_TOPIC) {
 		topic = topic_new(local, id);
 		return topic != NULL ? &topic->object : NULL;
+	}
+	if (kind == ENGINE_QUEUE) {
+		queue = queue_new(local, id, parent);
+		return queue != NULL ? &queue->object : NULL;
+	}
+	if (kind == ENGINE_CONSUMER) {
+		consumer = queue_consumer_new(local, id, queue_of_object(parent));
+		return consumer != NULL ? &consumer->object : NULL;
 	}
 	group = group_new(local, id, topic_of_object(parent));
 	return group != NULL ? &group->object : NULL;
@@ -54,9 +64,39 @@ static int put_object(struct object *object)
 	return catalog_put_object(local_of(object)->catalog, &row);
 }
 
+/* The dead letters of a queue that is being made: on disk it is complete, and there once the queue is. */
+static int make_dlq(struct object *object, struct object **ret_dlq)
+{
+	struct local *local = local_of(object);
+	struct queue *dlq;
+	uint64_t id;
+	int rc = catalog_next_id(local->catalog, &id);
+
+	if (rc < 0)
+		return rc;
+	dlq = queue_new(local, id, object);
+	if (dlq == NULL)
+		return -ENOMEM;
+	dlq->object.owner = object->owner;
+	dlq->object.birth = object->birth;
+	dlq->object.ctime_ms = dlq->object.mtime_ms = object->ctime_ms;
+	strcpy(dlq->object.key.name, "dlq");
+	rc = put_object(&dlq->object);
+	if (rc == 0)
+		rc = settings_store(&dlq->object);
+	if (rc == 0)
+		rc = catalog_rename(local->catalog, id, "dlq", dlq->object.mtime_ms);
+	if (rc < 0)
+		object_put(&dlq->object);
+	else
+		*ret_dlq = &dlq->object;
+	return rc;
+}
+
 /* Everything on disk, the name last; in memory, but not in the registry. */
 static int write_object(struct object *object)
 {
+	struct object *dlq = NULL;
 	int64_t partitions = 0;
 	int rc = put_object(object);
 
@@ -68,10 +108,16 @@ static int write_object(struct object *object)
 		rc = topic_grow(topic_of_object(object), (uint32_t)partitions);
 	if (rc == 0 && object->kind == ENGINE_GROUP)
 		rc = group_start(group_of_object(object));
+	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_STORE)
+		rc = make_dlq(object, &dlq);
 	if (rc == 0)
 		rc = catalog_rename(local_of(object)->catalog, object->id, object->key.name, object->mtime_ms);
 	if (rc == 0)
 		rc = registry_add(local_of(object), object);
+	if (rc == 0 && dlq != NULL)
+		rc = registry_add(local_of(object), dlq);
+	if (rc < 0)
+		object_put(dlq);
 	return rc;
 }
 
@@ -134,8 +180,7 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 		rc = check_name(name);
 	if (rc < 0)
 		return rc;
-	if (!(above->kind == ENGINE_STORE && kind == ENGINE_TOPIC) &&
-	    !(above->kind == ENGINE_TOPIC && kind == ENGINE_GROUP))
+	if (!object_may_hold(above->kind, kind) || (above->kind == ENGINE_QUEUE && kind == ENGINE_QUEUE))
 		return -EINVAL;
 	if (local->read_only)
 		return engine_explain(-EROFS, "the store is mounted read-only");
@@ -195,6 +240,8 @@ int local_rename(struct engine_object *base, const char *name)
 
 	if (rc == 0)
 		rc = check_name(name);
+	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE)
+		rc = engine_explain(-EPERM, "dead letters are always called dlq");
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&object->parent->change);
@@ -209,41 +256,79 @@ int local_rename(struct engine_object *base, const char *name)
 	return 0;
 }
 
-/* change of the parent, which keeps the groups of a topic from changing. */
-static void forget_groups(struct object *topic)
+/* change of the parent, which keeps what is below a topic or queue from changing. */
+static void forget_children(struct object *above, enum engine_kind kind)
 {
-	struct local *local = local_of(topic);
-	struct object *group;
+	struct local *local = local_of(above);
+	struct object *child;
 
-	while ((group = registry_next(local, topic, ENGINE_GROUP, 0)) != NULL) {
-		atomic_store(&group->removed, true);
-		registry_remove(local, group);
-		object_put(group);
+	while ((child = registry_next(local, above, kind, 0)) != NULL) {
+		atomic_store(&child->removed, true);
+		if (kind == ENGINE_QUEUE)
+			forget_children(child, ENGINE_CONSUMER);
+		registry_remove(local, child);
+		object_put(child);
 	}
+}
+
+/* Stops what would put messages in. ENOTEMPTY. */
+static int freeze(struct object *object, struct object *dlq)
+{
+	int rc = 0;
+
+	if (object->kind == ENGINE_TOPIC)
+		return topic_freeze(topic_of_object(object));
+	if (object->kind == ENGINE_QUEUE)
+		rc = queue_freeze(queue_of_object(object));
+	if (rc == 0 && dlq != NULL) {
+		rc = queue_freeze(queue_of_object(dlq));
+		if (rc < 0)
+			queue_thaw(queue_of_object(object));
+	}
+	return rc;
+}
+
+static void thaw(struct object *object, struct object *dlq, bool dead)
+{
+	if (object->kind == ENGINE_TOPIC)
+		topic_thaw(topic_of_object(object), dead);
+	if (object->kind == ENGINE_QUEUE)
+		queue_thaw(queue_of_object(object));
+	if (dlq != NULL)
+		queue_thaw(queue_of_object(dlq));
+}
+
+static void forget(struct object *object)
+{
+	atomic_store(&object->removed, true);
+	if (object->kind == ENGINE_TOPIC)
+		forget_children(object, ENGINE_GROUP);
+	if (object->kind == ENGINE_QUEUE) {
+		forget_children(object, ENGINE_CONSUMER);
+		forget_children(object, ENGINE_QUEUE);
+	}
+	registry_remove(local_of(object), object);
 }
 
 /* parent.change, object.change */
 static int remove_object(struct object *object)
 {
 	struct local *local = local_of(object);
-	bool is_topic = object->kind == ENGINE_TOPIC;
+	struct object *dlq = object->kind == ENGINE_QUEUE ? registry_next(local, object, ENGINE_QUEUE, 0) : NULL;
 	int rc = 0;
 
-	if (atomic_load(&object->removed))
+	if (atomic_load(&object->removed)) {
+		object_put(dlq);
 		return -EIDRM;
-	if (is_topic)
-		rc = topic_freeze(topic_of_object(object));
-	if (rc < 0)
-		return rc;
-	rc = remove_rows(local, object->id);
-	if (rc == 0) {
-		atomic_store(&object->removed, true);
-		if (is_topic)
-			forget_groups(object);
-		registry_remove(local, object);
 	}
-	if (is_topic)
-		topic_thaw(topic_of_object(object), rc == 0);
+	rc = freeze(object, dlq);
+	if (rc == 0) {
+		rc = remove_rows(local, object->id);
+		if (rc == 0)
+			forget(object);
+		thaw(object, dlq, rc == 0);
+	}
+	object_put(dlq);
 	return rc;
 }
 
@@ -254,8 +339,12 @@ int local_remove(struct engine_object *base)
 
 	if (rc < 0)
 		return rc;
+	if (object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE)
+		return engine_explain(-EPERM, "a queue's dead letters go with it");
 	parent = object->parent;
 	object_ref(object); /* the registry's goes */
+	if (object->kind == ENGINE_CONSUMER)
+		holder_return(queue_of_object(parent), &queue_consumer_of(object)->holder, NULL);
 	if (object->kind == ENGINE_TOPIC)
 		topic_open_logs(topic_of_object(object), ENGINE_ANY); /* may report; so before the locks */
 	pthread_mutex_lock(&parent->change);
@@ -267,9 +356,22 @@ int local_remove(struct engine_object *base)
 		object_changed(parent);
 		if (object->kind == ENGINE_TOPIC)
 			topic_wake(topic_of_object(object), NULL);
-		else
+		else if (object->kind == ENGINE_GROUP)
 			topic_wake(topic_of_object(parent), group_of_object(object));
 	}
 	object_put(object);
 	return rc;
+}
+
+/* A queue that nobody used for expires.ms: what it holds goes with it. */
+void queue_expire(struct queue *queue)
+{
+	struct object *dlq = registry_next(queue_local(queue), &queue->object, ENGINE_QUEUE, 0);
+	char name[ENGINE_NAME_MAX + 1];
+
+	object_name(&queue->object, name);
+	if (queue_clear(queue) == 0 && (dlq == NULL || queue_clear(queue_of_object(dlq)) == 0) &&
+	    local_remove(&queue->object.base) == 0)
+		local_notify(queue_local(queue), 0, "queue %s was not used for expires.ms and is removed", name);
+	object_put(dlq);
 }

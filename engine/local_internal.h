@@ -43,10 +43,12 @@
 
 #define LOCAL_PARTITION_BLOCKS 11      /* 1 + 2 + 4 + ... + 1024 >= ENGINE_PARTITIONS_MAX */
 #define LOCAL_JOURNAL_BYTES (1u << 20) /* replayed in milliseconds; more than that is brought into the catalog */
-#define LOCAL_CHECKPOINT_MS 30000      /* the same, by age */
-#define LOCAL_IDLE_MS 10000            /* descriptors of a log not used for one to two of these are closed */
-#define LOCAL_RETAIN_MAX_MS 3600000    /* retention looks again after an hour at most: the wall clock may be set */
-#define LOCAL_SWEEP_OBJECTS 64u        /* topics looked at per step of the sweep after the start */
+#define LOCAL_JOURNAL_MAX (16u << 20)  /* at once, if there is this much; else LOCAL_CHECKPOINT_MIN_MS after the last */
+#define LOCAL_CHECKPOINT_MIN_MS 1000
+#define LOCAL_CHECKPOINT_MS 30000   /* the same, by age */
+#define LOCAL_IDLE_MS 10000         /* descriptors of a log not used for one to two of these are closed */
+#define LOCAL_RETAIN_MAX_MS 3600000 /* retention looks again after an hour at most: the wall clock may be set */
+#define LOCAL_SWEEP_OBJECTS 64u     /* topics looked at per step of the sweep after the start */
 #define LOCAL_SWEEP_MS 1000
 #define LOCAL_NO_LOG 0u      /* id of a log whose row in the catalog is lost; ids begin at 1 */
 #define LOCAL_FAULTS_MAX 32u /* lines health shows; a broken disk would otherwise fill memory with them */
@@ -196,6 +198,7 @@ struct range {
 };
 
 struct consumer {
+	bool of_queue;       /* false; else it is a struct queue_reader */
 	struct group *group; /* a reference */
 	uint32_t partition;  /* ENGINE_ANY: all */
 	enum engine_consume how;
@@ -216,6 +219,7 @@ static inline bool consumer_owns(const struct consumer *consumer, uint32_t parti
 }
 
 struct producer {
+	bool of_queue;       /* false; else it is a struct queue_producer */
 	struct topic *topic; /* a reference */
 	uint32_t partition;
 	struct engine_span key; /* ptr NULL: none; owned */
@@ -242,9 +246,36 @@ enum local_setting {
 	SET_AUTO_COMMIT,
 	SET_AUTO_OFFSET_RESET,
 	SET_MAX_POLL_RECORDS,
+	SET_QUEUE_MAX_PRIORITY,
+	SET_QUEUE_FLUSH_MESSAGES,
+	SET_QUEUE_FLUSH_MS,
+	SET_QUEUE_TTL,
+	SET_QUEUE_MAX_LENGTH,
+	SET_QUEUE_MAX_LENGTH_BYTES,
+	SET_QUEUE_OVERFLOW,
+	SET_QUEUE_MAX_MESSAGE_BYTES,
+	SET_QUEUE_ACK_TIMEOUT,
+	SET_QUEUE_CONSUMER_TIMEOUT,
+	SET_QUEUE_DELIVERY_LIMIT,
+	SET_QUEUE_PREFETCH,
+	SET_QUEUE_AUTO_ACK,
+	SET_QUEUE_DEAD_LETTER,
+	SET_QUEUE_SINGLE_ACTIVE,
+	SET_QUEUE_REDELIVERY_DELAY,
+	SET_QUEUE_EXPIRES,
+	SET_CONSUMER_PREFETCH,
+	SET_CONSUMER_AUTO_ACK,
 	LOCAL_SETTING_COUNT
 };
-#define RESET_LATEST 1 /* auto.offset.reset by its place among the choices */
+/* Choices by their place in the table. */
+#define RESET_LATEST 1       /* auto.offset.reset */
+#define OVERFLOW_DROP_HEAD 0 /* overflow */
+#define OVERFLOW_REJECT_DLX 2
+#define DEAD_LETTER_NONE 1         /* dead.letter.to; a queue is a text */
+#define SETTING_INHERITS INT64_MIN /* no value of its own */
+
+struct pending_move;
+struct local_text;
 
 struct local {
 	struct engine base; /* first */
@@ -269,6 +300,8 @@ struct local {
 	uint64_t sweep_after; /* timer thread only */
 	pthread_mutex_t checkpoint_lock;
 	_Atomic uint64_t checkpoint_pos;                /* of the journal at the last one */
+	_Atomic int64_t checkpoint_ms;                  /* clock_mono_ms of the last one */
+	_Atomic bool checkpoint_soon;                   /* the timer is set for the growth of the journal */
 	_Atomic bool checkpoint_set;                    /* the timer is set */
 	_Atomic bool checkpoint_failed, journal_failed; /* reported */
 
@@ -277,6 +310,21 @@ struct local {
 		struct partition *hand; /* a ring; lock */
 		size_t count, limit;    /* lock */
 	} warm;
+
+	struct {
+		pthread_mutex_t lock;
+		uint64_t next, end; /* lock: of messages of queues; taken from the catalog and not given yet */
+	} ids;
+	_Atomic int64_t
+	    queues_due_ms;    /* queue_now() at which something of a queue is due, or before: see queue_catch_up() */
+	int64_t wall_base_ms; /* never changes: see queue_now() */
+	struct pending_move *moves; /* uthash; at start only: moves in the journal */
+	bool recovered_moves;       /* at start only: some were done anew */
+
+	struct {
+		pthread_mutex_t lock;
+		struct local_text *list; /* lock; texts stay to the end */
+	} texts;                         /* values of settings that are names */
 
 	pthread_mutex_t fault_lock;
 	char *faults[LOCAL_FAULTS_MAX]; /* fault_lock */
@@ -300,10 +348,13 @@ struct object *object_ref(struct object *object);
 bool object_try_ref(struct object *object); /* false: it is being freed */
 void object_put(struct object *object);     /* NULL allowed; frees the last one's, which may sync */
 void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
+bool object_may_hold(enum engine_kind parent, enum engine_kind kind);
 int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */
 void registry_remove(struct local *local, struct object *object);
 void registry_clear(struct local *local);
 struct object *registry_get(struct local *local, uint64_t id); /* a reference, or NULL */
+/* A reference, or NULL. */
+struct object *registry_find(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
 bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
 int registry_rename(struct local *local, struct object *object, const char *name);
 /* The next child (of any topic or group, if parent is NULL) after id `after`: a reference, or NULL. */
@@ -329,7 +380,12 @@ static inline int64_t setting_value(const struct object *object, enum local_sett
 	return atomic_load_explicit(&object->values[local->setting_index[setting]], memory_order_relaxed);
 }
 
+/* The text behind a value that is one, or NULL: then it is the place of a choice. */
+const char *settings_text(int64_t value);
+void settings_free_texts(struct local *local);
+
 /* -- local_topic.c -- */
+struct plog_options local_log_options(struct local *local, uint64_t log_id);
 struct topic *topic_new(struct local *local, uint64_t id);
 void topic_free(struct topic *topic);
 int topic_close_logs(struct topic *topic);                     /* at the end of the engine: the first error */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* ---- objects ---- */
 
@@ -57,10 +57,20 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 {
 	struct topic *topic;
 	struct group *group;
+	struct queue *queue;
+	struct queue_consumer *consumer;
 
 	if (row->kind == ENGINE_TOPIC) {
 		topic = topic_new(local, row->id);
 		return topic != NULL ? &topic->object : NULL;
+	}
+	if (row->kind == ENGINE_QUEUE) {
+		queue = queue_new(local, row->id, parent);
+		return queue != NULL ? &queue->object : NULL;
+	}
+	if (row->kind == ENGINE_CONSUMER) {
+		consumer = queue_consumer_new(local, row->id, queue_of_object(parent));
+		return consumer != NULL ? &consumer->object : NULL;
 	}
 	group = group_new(local, row->id, topic_of_object(parent));
 	return group != NULL ? &group->object : NULL;
@@ -71,8 +81,7 @@ static int add_object(struct local *local, const struct catalog_object *row)
 	struct object *parent = registry_get(local, row->parent_id), *object;
 	int rc = -ENOMEM;
 
-	if (parent == NULL || (row->kind == ENGINE_TOPIC) != (parent->kind == ENGINE_STORE) ||
-	    (row->kind == ENGINE_GROUP) != (parent->kind == ENGINE_TOPIC)) {
+	if (parent == NULL || !object_may_hold(parent->kind, row->kind)) {
 		object_put(parent);
 		local_notify(
 		    local, EIO, "object %" PRIu64 " of the catalog has no place in the tree and is left out", row->id);
@@ -170,6 +179,10 @@ static int load_details(struct local *local)
 			rc = load_topic(local, topic_of_object(object));
 		else if (object->kind == ENGINE_GROUP)
 			rc = load_group(local, group_of_object(object));
+		else if (object->kind == ENGINE_QUEUE)
+			rc = queue_load(queue_of_object(object));
+		else if (object->kind == ENGINE_CONSUMER)
+			rc = settings_load(object);
 	}
 	return rc;
 }

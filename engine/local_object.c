@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 /* ---- references ---- */
 
@@ -65,6 +65,19 @@ void object_release(struct object *object)
 	object_put(parent);
 }
 
+bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
+{
+	switch (kind) {
+	case ENGINE_TOPIC: return parent == ENGINE_STORE;
+	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
+	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE;
+	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	case ENGINE_STORE:
+	case ENGINE_KIND_COUNT: break;
+	}
+	return false;
+}
+
 void object_put(struct object *object)
 {
 	if (object == NULL || atomic_fetch_sub(&object->refs, 1) > 1)
@@ -75,6 +88,8 @@ void object_put(struct object *object)
 		topic_free(topic_of_object(object));
 	else if (object->kind == ENGINE_GROUP)
 		group_free(group_of_object(object));
+	else if (object->kind == ENGINE_QUEUE)
+		queue_free(queue_of_object(object));
 	else
 		object_release(object);
 }
@@ -245,6 +260,18 @@ struct object *registry_get(struct local *local, uint64_t id)
 	return object;
 }
 
+struct object *registry_find(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name)
+{
+	struct object *found;
+
+	pthread_rwlock_rdlock(&local->registry);
+	found = find_name(local, parent_id, kind, name);
+	if (found != NULL)
+		object_ref(found);
+	pthread_rwlock_unlock(&local->registry);
+	return found;
+}
+
 bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name)
 {
 	bool has;
@@ -357,7 +384,10 @@ int local_lookup(struct engine *engine, struct engine_object *parent, enum engin
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL, *found;
-	int rc = object_enter_any(parent, &above);
+	int rc;
+
+	queue_catch_up(local);
+	rc = object_enter_any(parent, &above);
 
 	if (rc < 0)
 		return rc == -EIDRM ? -ENOENT : rc;
@@ -377,6 +407,7 @@ int local_get(struct engine *engine, uint64_t id, struct engine_object **ret_obj
 	struct object *found;
 
 	engine_reason_clear();
+	queue_catch_up((struct local *)engine);
 	found = registry_get((struct local *)engine, id);
 	if (found == NULL)
 		return -ENOENT;
@@ -400,9 +431,11 @@ int local_list(struct engine *engine, struct engine_object *parent, enum engine_
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL;
-	int rc = object_enter_any(parent, &above);
 	bool more = true;
+	int rc;
 
+	queue_catch_up(local);
+	rc = object_enter_any(parent, &above);
 	if (rc < 0)
 		return rc;
 	pthread_rwlock_rdlock(&local->registry);

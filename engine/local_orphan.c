@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 #define LOG_NAME_LEN 16 /* hex digits */
 
@@ -40,14 +40,21 @@ static int find_known(struct local *local, struct known *ret_known)
 	for (size_t i = 0; i < local->objects.count; i++) {
 		if (local->objects.items[i]->kind == ENGINE_TOPIC)
 			room += atomic_load(&topic_of_object(local->objects.items[i])->partitions);
+		else if (local->objects.items[i]->kind == ENGINE_QUEUE)
+			room += ENGINE_PRIORITIES;
 	}
 	known.ids = malloc((room + 1) * sizeof(*known.ids));
 	if (known.ids == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < local->objects.count; i++) {
 		const struct topic *topic = topic_of_object(local->objects.items[i]);
+		const struct queue *queue = queue_of_object(local->objects.items[i]);
 
-		if (local->objects.items[i]->kind != ENGINE_TOPIC)
+		for (uint32_t p = 0; topic->object.kind == ENGINE_QUEUE && p < ENGINE_PRIORITIES; p++) {
+			if (queue_lane(queue, p) != NULL)
+				known.ids[known.count++] = queue_lane(queue, p)->log_id;
+		}
+		if (topic->object.kind != ENGINE_TOPIC)
 			continue;
 		for (uint32_t p = 0; p < atomic_load(&topic->partitions); p++)
 			known.ids[known.count++] = topic_partition(topic, p)->log_id;

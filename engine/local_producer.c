@@ -20,7 +20,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 #include "engine/partitioner.h"
 
 static struct producer *producer_of(struct engine_producer *handle)
@@ -71,6 +71,10 @@ void local_producer_close(struct engine_producer *handle)
 
 	if (producer == NULL)
 		return;
+	if (producer->of_queue) {
+		queue_producer_close(handle);
+		return;
+	}
 	atomic_fetch_sub(&producer->topic->producers, 1);
 	object_put(&producer->topic->object);
 	pthread_mutex_destroy(&producer->lock);
@@ -429,9 +433,12 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	struct engine_batch stamped = *batch;
 	struct object *object = NULL;
 	uint32_t index;
-	int rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
+	int rc;
 
 	(void)done; /* the page cache has it at once */
+	if (producer->of_queue)
+		return queue_producer_send(handle, batch);
+	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
 	if (rc < 0)
 		return rc;
 	if (batch->count == 0)
@@ -465,12 +472,17 @@ static size_t add_point(struct partition *partition, struct sync_point **points,
 int local_producer_sync(struct engine_producer *handle, struct engine_done *done)
 {
 	struct producer *producer = producer_of(handle);
-	struct topic *topic = producer->topic;
+	struct topic *topic;
 	struct sync_point *points[ENGINE_PARTITIONS_MAX];
 	struct object *object = NULL;
 	uint32_t partitions;
 	size_t count = 0;
-	int rc = object_enter(&topic->object.base, ENGINE_TOPIC, &object);
+	int rc;
+
+	if (producer->of_queue)
+		return queue_producer_sync(handle, done);
+	topic = producer->topic;
+	rc = object_enter(&topic->object.base, ENGINE_TOPIC, &object);
 
 	if (rc < 0)
 		return rc;

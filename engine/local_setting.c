@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 #define SETTINGS_MAX 32u /* of one kind */
 
@@ -40,25 +40,79 @@ static const struct engine_setting *next_of_kind(const struct engine_setting *s,
 	return s;
 }
 
-static int64_t from_text(const struct engine_setting *setting, const char *text)
+/* A value that is a text: its number is where that is. It stays to the end of the engine, once for all who have it. */
+struct local_text {
+	struct local_text *next;
+	char text[];
+};
+
+const char *settings_text(int64_t value)
+{
+	return value >= 4096 ? (const char *)(uintptr_t)value : NULL;
+}
+
+/* 0: no memory */
+static int64_t keep_text(struct local *local, const char *text)
+{
+	struct local_text *kept;
+
+	pthread_mutex_lock(&local->texts.lock);
+	for (kept = local->texts.list; kept != NULL && strcmp(kept->text, text) != 0; kept = kept->next)
+		;
+	if (kept == NULL) {
+		kept = malloc(sizeof(*kept) + strlen(text) + 1);
+		if (kept != NULL) {
+			strcpy(kept->text, text);
+			kept->next = local->texts.list;
+			local->texts.list = kept;
+		}
+	}
+	pthread_mutex_unlock(&local->texts.lock);
+	return kept != NULL ? (int64_t)(uintptr_t)kept->text : 0;
+}
+
+void settings_free_texts(struct local *local)
+{
+	struct local_text *next;
+
+	for (struct local_text *kept = local->texts.list; kept != NULL; kept = next) {
+		next = kept->next;
+		free(kept);
+	}
+}
+
+/* text is canonical. */
+static int64_t from_text(struct local *local, const struct engine_setting *setting, const char *text)
 {
 	int64_t choice = 0;
 
+	if (text[0] == '\0' && engine_setting_inherits(setting))
+		return SETTING_INHERITS;
 	if (setting->type == ENGINE_INT)
 		return strtoll(text, NULL, 10);
 	if (setting->type == ENGINE_BOOL)
 		return strcmp(text, "true") == 0;
 	while (setting->choices[choice] != NULL && strcmp(setting->choices[choice], text) != 0)
 		choice++;
+	if (setting->type == ENGINE_TEXT && setting->choices[choice] == NULL)
+		return keep_text(local, text);
 	return choice;
 }
 
 static void to_text(const struct engine_setting *setting, int64_t value, char ret_text[ENGINE_VALUE_MAX])
 {
+	if (value == SETTING_INHERITS) {
+		ret_text[0] = '\0';
+		return;
+	}
 	switch (setting->type) {
 	case ENGINE_INT: snprintf(ret_text, ENGINE_VALUE_MAX, "%" PRId64, value); break;
 	case ENGINE_BOOL: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", value != 0 ? "true" : "false"); break;
 	case ENGINE_CHOICE: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", setting->choices[value]); break;
+	case ENGINE_TEXT:
+		snprintf(ret_text, ENGINE_VALUE_MAX, "%s",
+		    settings_text(value) != NULL ? settings_text(value) : setting->choices[value]);
+		break;
 	}
 }
 
@@ -80,6 +134,25 @@ int settings_bind(struct local *local)
 		[SET_AUTO_COMMIT] = { ENGINE_GROUP, "auto.commit" },
 		[SET_AUTO_OFFSET_RESET] = { ENGINE_GROUP, "auto.offset.reset" },
 		[SET_MAX_POLL_RECORDS] = { ENGINE_GROUP, "max.poll.records" },
+		[SET_QUEUE_MAX_PRIORITY] = { ENGINE_QUEUE, "max.priority" },
+		[SET_QUEUE_FLUSH_MESSAGES] = { ENGINE_QUEUE, "flush.messages" },
+		[SET_QUEUE_FLUSH_MS] = { ENGINE_QUEUE, "flush.ms" },
+		[SET_QUEUE_TTL] = { ENGINE_QUEUE, "message.ttl.ms" },
+		[SET_QUEUE_MAX_LENGTH] = { ENGINE_QUEUE, "max.length" },
+		[SET_QUEUE_MAX_LENGTH_BYTES] = { ENGINE_QUEUE, "max.length.bytes" },
+		[SET_QUEUE_OVERFLOW] = { ENGINE_QUEUE, "overflow" },
+		[SET_QUEUE_MAX_MESSAGE_BYTES] = { ENGINE_QUEUE, "max.message.bytes" },
+		[SET_QUEUE_ACK_TIMEOUT] = { ENGINE_QUEUE, "ack.timeout.ms" },
+		[SET_QUEUE_CONSUMER_TIMEOUT] = { ENGINE_QUEUE, "consumer.timeout.ms" },
+		[SET_QUEUE_DELIVERY_LIMIT] = { ENGINE_QUEUE, "delivery.limit" },
+		[SET_QUEUE_PREFETCH] = { ENGINE_QUEUE, "prefetch" },
+		[SET_QUEUE_AUTO_ACK] = { ENGINE_QUEUE, "auto.ack" },
+		[SET_QUEUE_DEAD_LETTER] = { ENGINE_QUEUE, "dead.letter.to" },
+		[SET_QUEUE_SINGLE_ACTIVE] = { ENGINE_QUEUE, "single.active.consumer" },
+		[SET_QUEUE_REDELIVERY_DELAY] = { ENGINE_QUEUE, "redelivery.delay.ms" },
+		[SET_QUEUE_EXPIRES] = { ENGINE_QUEUE, "expires.ms" },
+		[SET_CONSUMER_PREFETCH] = { ENGINE_CONSUMER, "prefetch" },
+		[SET_CONSUMER_AUTO_ACK] = { ENGINE_CONSUMER, "auto.ack" },
 	};
 
 	for (size_t i = 0; i < LOCAL_SETTING_COUNT; i++) {
@@ -102,7 +175,7 @@ int settings_init(struct object *object, const struct object *defaults)
 	for (size_t i = 0; s->name != NULL; i++, s = next_of_kind(s + 1, object->kind)) {
 		assert(i < SETTINGS_MAX);
 		atomic_init(&object->values[i],
-		    defaults != NULL ? atomic_load(&defaults->values[i]) : from_text(s, s->initial));
+		    defaults != NULL ? atomic_load(&defaults->values[i]) : from_text(local_of(object), s, s->initial));
 	}
 	return 0;
 }
@@ -121,7 +194,7 @@ static int load_one(void *ctx, const char *name, const char *value)
 		    "object %" PRIu64 ": the stored value of %s is not valid, the default is used", object->id, name);
 		return 0;
 	}
-	atomic_store(&object->values[place_of(setting)], from_text(setting, canonical));
+	atomic_store(&object->values[place_of(setting)], from_text(local_of(object), setting, canonical));
 	return 0;
 }
 
@@ -138,7 +211,7 @@ int settings_store(struct object *object)
 	size_t count = 0;
 
 	for (size_t i = 0; s->name != NULL; i++, s = next_of_kind(s + 1, object->kind)) {
-		if (atomic_load(&object->values[i]) == from_text(s, s->initial))
+		if (atomic_load(&object->values[i]) == from_text(local_of(object), s, s->initial))
 			continue;
 		to_text(s, atomic_load(&object->values[i]), texts[count]);
 		rows[count] = (struct catalog_setting){ s->name, texts[count] };
@@ -175,10 +248,15 @@ int local_get_setting(
 {
 	struct object *object = object_of(base);
 	int rc = enter(object, setting);
+	int64_t value;
 
 	if (rc < 0)
 		return rc;
-	to_text(setting, atomic_load(&object->values[place_of(setting)]), ret_value);
+	value = atomic_load(&object->values[place_of(setting)]);
+	if (value == SETTING_INHERITS && !object->is_defaults) /* its queue's is in force */
+		return local_get_setting(
+		    &object->parent->base, engine_setting_find(object->parent->kind, setting->name), ret_value);
+	to_text(setting, value, ret_value);
 	return 0;
 }
 
@@ -199,6 +277,10 @@ static void apply(struct object *object, const struct engine_setting *setting)
 	} else if (object->kind == ENGINE_GROUP) {
 		if (place == local->setting_index[SET_AUTO_OFFSET_RESET])
 			group_reset(group_of_object(object));
+	} else if (object->kind == ENGINE_QUEUE) {
+		queue_setting_changed(queue_of_object(object));
+	} else if (object->kind == ENGINE_CONSUMER) {
+		queue_setting_changed(queue_of_object(object->parent));
 	}
 }
 
@@ -222,19 +304,22 @@ static int grow(struct object *object, int64_t partitions)
 static int store(struct object *object, const struct engine_setting *setting, const char *canonical)
 {
 	struct local *local = local_of(object);
-	struct catalog_setting row = { setting->name, canonical };
+	struct catalog_setting row = { setting->name, canonical[0] != '\0' ? canonical : NULL };
 	bool again = false;
 	int rc;
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
+	if (setting->type == ENGINE_TEXT && strcmp(canonical, "dlq") == 0 && !object->is_defaults &&
+	    object->parent->kind == ENGINE_QUEUE)
+		return engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (is_partitions(object, setting))
-		return grow(object, from_text(setting, canonical));
+		return grow(object, from_text(local_of(object), setting, canonical));
 	do
 		rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
 	while (reserve_again(local, rc, &again));
 	if (rc == 0)
-		atomic_store(&object->values[place_of(setting)], from_text(setting, canonical));
+		atomic_store(&object->values[place_of(setting)], from_text(local_of(object), setting, canonical));
 	return rc == -ENOENT ? -EIDRM : rc; /* a group whose topic is being removed */
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_queue.h"
 
 static void sum_store(struct object *store, struct engine_stat *stat)
 {
@@ -22,6 +22,13 @@ static void sum_store(struct object *store, struct engine_stat *stat)
 		topic_sum(topic_of_object(topic), stat);
 		object_put(topic);
 	}
+	after = 0;
+	while ((topic = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
+		after = topic->id;
+		queue_sum(queue_of_object(topic), stat);
+		object_put(topic);
+	}
+	stat->readers = 0;
 	stat->mtime_ms = mtime_ms; /* of the directory; topics have their own */
 	stat->producers = 0;
 }
@@ -69,6 +76,10 @@ int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 	} else if (object->kind == ENGINE_TOPIC) {
 		stat.partitions = atomic_load(&topic_of_object(object)->partitions);
 		topic_sum(topic_of_object(object), &stat);
+	} else if (object->kind == ENGINE_QUEUE) {
+		queue_sum(queue_of_object(object), &stat);
+	} else if (object->kind == ENGINE_CONSUMER) {
+		queue_sum_consumer(queue_consumer_of(object), &stat);
 	} else {
 		rc = sum_group(group_of_object(object), &stat);
 		if (rc < 0)

@@ -23,7 +23,7 @@
 #include "engine/clock.h"
 #include "engine/local_internal.h"
 
-static struct plog_options log_options(struct local *local, uint64_t log_id)
+struct plog_options local_log_options(struct local *local, uint64_t log_id)
 {
 	struct plog_options options = { .logs_dirfd = local->store.logs_dirfd,
 		.id = log_id,
@@ -162,7 +162,7 @@ static int make_partition(struct topic *topic)
 		rc = catalog_next_id(local->catalog, &log_id);
 	if (rc < 0)
 		return rc;
-	options = log_options(local, log_id);
+	options = local_log_options(local, log_id);
 	rc = plog_create(&options);
 	if (rc < 0)
 		return rc;
@@ -219,7 +219,7 @@ static void cut_groups(struct partition *partition, uint64_t end)
 static int open_log(struct partition *partition, struct plog **ret_plog, struct engine_partition_stat *ret_stat)
 {
 	struct local *local = local_of(&partition->topic->object);
-	struct plog_options options = log_options(local, partition->log_id);
+	struct plog_options options = local_log_options(local, partition->log_id);
 	bool again = false;
 	int rc;
 

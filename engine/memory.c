@@ -11,6 +11,7 @@
 
 #include "engine/clock.h"
 #include "engine/memory_internal.h"
+#include "engine/memory_queue.h"
 
 /* ---- the lock ---- */
 
@@ -25,10 +26,27 @@ void memory_lock(struct memory_engine *memory)
 	memory_lock_quietly(memory);
 }
 
+/* Looks at the queues that something changed in: who waits there may have something now. */
+static void look_at_changed(struct memory_engine *memory)
+{
+	while (memory->changed != NULL) {
+		struct memory_object *queue = memory->changed;
+
+		memory->changed = queue->queue->next_changed;
+		queue->queue->changed = false;
+		memory_check_queue(queue);
+		memory_wake_queue(queue, queue->removed);
+		memory_unref(queue);
+	}
+}
+
 void memory_leave(struct memory_engine *memory)
 {
-	struct engine_waiter *waiter = memory->wakes;
+	struct engine_waiter *waiter;
 
+	memory_queue_sweep(memory); /* the call may have made something due: a setting, a session */
+	look_at_changed(memory);
+	waiter = memory->wakes;
 	memory->wakes = NULL;
 	pthread_mutex_unlock(&memory->lock);
 	while (waiter != NULL) {
@@ -42,6 +60,7 @@ void memory_leave(struct memory_engine *memory)
 int memory_enter(struct memory_object *object, enum engine_kind kind)
 {
 	memory_lock(object->memory);
+	memory_queue_sweep(object->memory);
 	if (object->is_defaults || (kind != ENGINE_KIND_COUNT && object->kind != kind)) {
 		memory_leave(object->memory);
 		return -EINVAL;
@@ -119,6 +138,7 @@ static void free_object(struct memory_object *object)
 		object->nodes = node->next;
 		free(node);
 	}
+	memory_queue_free(object);
 	free(object->partitions);
 	free(object->cursors);
 	free(object->values);
@@ -228,9 +248,30 @@ int memory_set_owner(struct engine_object *object, const char *name, const struc
 
 /* ---- settings ---- */
 
+/* The value in force: a consumer that has none of its own has its queue's. */
 const char *memory_setting(const struct memory_object *object, const char *name)
 {
-	return object->values[engine_setting_find(object->kind, name) - engine_settings];
+	const struct engine_setting *setting = engine_setting_find(object->kind, name);
+	const char *value = object->values[setting - engine_settings];
+
+	if (value[0] == '\0' && !object->is_defaults && engine_setting_inherits(setting))
+		return memory_setting(object->parent, name);
+	return value;
+}
+
+void memory_init_dlq_settings(struct memory_object *dlq)
+{
+	for (const struct engine_setting *s = engine_settings; s->name != NULL; s++) {
+		const char *value = s->initial;
+
+		if (s->kind != ENGINE_QUEUE)
+			continue;
+		if (strcmp(s->name, "dead.letter.to") == 0)
+			value = "none";
+		if (strcmp(s->name, "delivery.limit") == 0)
+			value = "-1";
+		snprintf(dlq->values[s - engine_settings], ENGINE_VALUE_MAX, "%s", value);
+	}
 }
 
 int64_t memory_setting_int(const struct memory_object *object, const char *name)
@@ -242,6 +283,7 @@ int64_t memory_setting_int(const struct memory_object *object, const char *name)
 static int enter_setting(struct memory_object *object, const struct engine_setting *setting)
 {
 	memory_lock(object->memory);
+	memory_queue_sweep(object->memory); /* what is due comes before the change */
 	if (setting->kind == object->kind && !object->removed)
 		return 0;
 	memory_leave(object->memory);
@@ -256,7 +298,7 @@ int memory_get_setting(
 
 	if (rc < 0)
 		return rc;
-	snprintf(ret_value, ENGINE_VALUE_MAX, "%s", self->values[setting - engine_settings]);
+	snprintf(ret_value, ENGINE_VALUE_MAX, "%s", memory_setting(self, setting->name));
 	memory_leave(self->memory);
 	return 0;
 }
@@ -269,6 +311,15 @@ static int grow_to(struct memory_object *topic, uint32_t count)
 	return memory_grow(topic, count);
 }
 
+/* Times and limits are looked at anew, and those who wait: prefetch or their turn may have changed. */
+static void apply_to_queue(struct memory_object *queue)
+{
+	memory_look_again(queue);
+	memory_enforce_length(queue);
+	memory_queue_changed(queue);
+	memory_queue_used(queue);
+}
+
 /* What a new value does besides being stored; an error leaves the old one in force. */
 static int apply_setting(struct memory_object *object, const struct engine_setting *setting, const char *value)
 {
@@ -276,6 +327,9 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 
 	if (!object->is_defaults && object->kind == ENGINE_TOPIC && strcmp(setting->name, "partitions") == 0)
 		rc = grow_to(object, (uint32_t)strtoul(value, NULL, 10));
+	if (strcmp(setting->name, "dead.letter.to") == 0 && strcmp(value, "dlq") == 0 && object->parent != NULL &&
+	    object->parent->kind == ENGINE_QUEUE)
+		rc = engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (rc < 0)
 		return rc;
 	strcpy(object->values[setting - engine_settings], value);
@@ -286,6 +340,8 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 		memory_expire(object);
 	if (object->kind == ENGINE_GROUP && strcmp(setting->name, "auto.offset.reset") == 0 && !object->touched)
 		memory_reset_cursors(object);
+	if (object->kind == ENGINE_QUEUE || object->kind == ENGINE_CONSUMER)
+		apply_to_queue(memory_queue_of(object));
 	return 0;
 }
 
@@ -312,6 +368,7 @@ static int memory_close(struct engine *engine)
 
 	if (engine == NULL)
 		return 0;
+	memory_timer_stop(memory);
 	for (size_t i = memory->object_count; i-- > 0;) /* children before their parents */
 		memory_unref(memory->objects[i]);
 	for (size_t kind = 0; kind < ENGINE_KIND_COUNT; kind++)
@@ -366,20 +423,21 @@ static const struct engine_ops memory_ops = {
 	.partition_find_time = memory_partition_find_time,
 	.partition_purge = memory_partition_purge,
 	.producer_open = memory_producer_open,
-	.producer_send = memory_producer_send,
-	.producer_sync = memory_producer_sync,
-	.producer_close = memory_producer_close,
+	.producer_send = memory_any_send,
+	.producer_sync = memory_any_sync,
+	.producer_close = memory_any_producer_close,
 	.consumer_open = memory_consumer_open,
-	.consumer_fetch = memory_consumer_fetch,
-	.consumer_rewind = memory_consumer_rewind,
-	.consumer_arm = memory_consumer_arm,
-	.consumer_disarm = memory_consumer_disarm,
-	.consumer_close = memory_consumer_close,
+	.consumer_fetch = memory_any_fetch,
+	.consumer_rewind = memory_any_rewind,
+	.consumer_arm = memory_any_arm,
+	.consumer_disarm = memory_any_disarm,
+	.consumer_close = memory_any_consumer_close,
 	.ack_all = memory_ack_all,
 	.ack = memory_ack,
 	.seek = memory_seek,
 	.cursor_stat = memory_cursor_stat,
 	.group_sync = memory_group_sync,
+	.queue = &memory_queue_ops,
 };
 
 /* The defaults of every kind, and the store itself. What it made by the time of a failure, close takes away. */
@@ -416,6 +474,7 @@ int engine_memory_open(const char *rest, const struct engine_options *options, s
 	memory->base.ops = &memory_ops;
 	memory->read_only = options->read_only;
 	pthread_mutex_init(&memory->lock, NULL);
+	memory->next_wall = memory->next_mono = INT64_MAX;
 	memory->object_room = 16;
 	memory->objects = calloc(memory->object_room, sizeof(struct memory_object *));
 	rc = memory->objects != NULL ? make_first_objects(memory, &options->root_owner) : -ENOMEM;

@@ -7,7 +7,8 @@
  *
  * Its code: memory.c (life, references, owners, settings), memory_object.c (creating, finding, removing),
  * memory_partition.c (the messages of a partition and their retention), memory_produce.c, memory_consume.c (consumers and how
- * streams share partitions) and memory_cursor.c (acks, seeks).
+ * streams share partitions) and memory_cursor.c (acks, seeks). Queues are in memory_queue*.c, which begin with
+ * memory_queue.h; memory_calls.c tells the two apart.
  */
 #ifndef MQFS_MEMORY_H
 #define MQFS_MEMORY_H

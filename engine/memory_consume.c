@@ -120,14 +120,32 @@ static bool find_next(const struct memory_consumer *consumer, uint32_t *ret_p, u
 
 /* ---- waking ---- */
 
-static void wake_all(struct memory_consumer *consumer)
+void memory_arm(struct engine_waiter **waiters, struct engine_waiter *waiter)
 {
-	struct memory_engine *memory = consumer->group->memory;
+	waiter->engine_next = *waiters;
+	waiter->engine_link = waiters;
+	if (*waiters != NULL)
+		(*waiters)->engine_link = &waiter->engine_next;
+	*waiters = waiter;
+}
 
-	while (consumer->waiters != NULL) {
-		struct engine_waiter *waiter = consumer->waiters;
+bool memory_disarm(struct engine_waiter *waiter)
+{
+	if (waiter->engine_link == NULL)
+		return false;
+	*waiter->engine_link = waiter->engine_next;
+	if (waiter->engine_next != NULL)
+		waiter->engine_next->engine_link = waiter->engine_link;
+	waiter->engine_link = NULL;
+	return true;
+}
 
-		consumer->waiters = waiter->engine_next;
+void memory_wake_all(struct memory_engine *memory, struct engine_waiter **waiters)
+{
+	while (*waiters != NULL) {
+		struct engine_waiter *waiter = *waiters;
+
+		*waiters = waiter->engine_next;
 		waiter->engine_link = NULL; /* from here on disarm says it is too late */
 		waiter->engine_next = memory->wakes;
 		memory->wakes = waiter;
@@ -141,14 +159,14 @@ void memory_wake_group(struct memory_object *group)
 
 	for (struct memory_consumer *c = group->consumers; c != NULL; c = c->next) {
 		if (c->waiters != NULL && find_next(c, &p, &pos, &end))
-			wake_all(c);
+			memory_wake_all(group->memory, &c->waiters);
 	}
 }
 
 void memory_wake_group_all(struct memory_object *group)
 {
 	for (struct memory_consumer *c = group->consumers; c != NULL; c = c->next)
-		wake_all(c);
+		memory_wake_all(group->memory, &c->waiters);
 }
 
 void memory_wake_topic(struct memory_object *topic)
@@ -169,16 +187,10 @@ int memory_consumer_arm(struct engine_consumer *consumer, struct engine_waiter *
 	if (rc < 0)
 		return rc;
 	memory_expire(self->group->parent);
-	if (find_next(self, &p, &pos, &end)) {
+	if (find_next(self, &p, &pos, &end))
 		rc = 1;
-	} else {
-		waiter->engine_private = self;
-		waiter->engine_next = self->waiters;
-		waiter->engine_link = &self->waiters;
-		if (self->waiters != NULL)
-			self->waiters->engine_link = &waiter->engine_next;
-		self->waiters = waiter;
-	}
+	else
+		memory_arm(&self->waiters, waiter);
 	memory_leave(self->group->memory);
 	return rc;
 }
@@ -189,13 +201,7 @@ bool memory_consumer_disarm(struct engine_consumer *consumer, struct engine_wait
 	bool armed;
 
 	memory_lock(self->group->memory);
-	armed = waiter->engine_link != NULL;
-	if (armed) {
-		*waiter->engine_link = waiter->engine_next;
-		if (waiter->engine_next != NULL)
-			waiter->engine_next->engine_link = waiter->engine_link;
-		waiter->engine_link = NULL;
-	}
+	armed = memory_disarm(waiter);
 	memory_leave(self->group->memory);
 	return armed;
 }

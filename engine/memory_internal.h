@@ -78,9 +78,14 @@ struct memory_object {
 	struct memory_cursor *cursors;
 	struct memory_consumer *consumers; /* in order of opening */
 	uint32_t readers, streams;
-	uint32_t turn; /* partition that ONE and SNAPSHOT begin with */
-	bool touched;  /* something was given or sought: auto.offset.reset is over */
-	uint64_t delivered, acked;
+	uint32_t turn;             /* partition that ONE and SNAPSHOT begin with */
+	bool touched;              /* something was given or sought: auto.offset.reset is over */
+	uint64_t delivered, acked; /* of a queue and a consumer too, as readers */
+
+	/* A queue, and a consumer of one */
+	struct memory_queue *queue; /* of a queue: memory_queue.h */
+	uint64_t unacked;           /* messages leased to it; of a queue: to its anonymous consumer */
+	uint32_t sessions;
 };
 
 struct memory_engine {
@@ -92,6 +97,16 @@ struct memory_engine {
 	uint64_t next_id;
 	struct memory_object *defaults[ENGINE_KIND_COUNT];
 	struct engine_waiter *wakes; /* to be called by memory_leave(), linked by engine_next */
+
+	/* Queues */
+	struct memory_item *items; /* by id */
+	struct memory_object
+	    *changed; /* queues to be looked at by memory_leave(), linked by next_changed; references */
+	uint64_t last_message_id, next_batch;
+	int64_t next_wall, next_mono; /* nothing is due before */
+	pthread_t timer;
+	pthread_cond_t timer_wake;
+	bool timer_runs, timer_stop;
 };
 
 /* Where a consumer stands in one partition; stale when epoch is not that of the cursor. */
@@ -101,7 +116,7 @@ struct memory_reader {
 };
 
 struct memory_consumer {
-	struct memory_object *group; /* a reference */
+	struct memory_object *group; /* a reference; first, as in all consumers: see memory_calls.c */
 	struct memory_consumer *next;
 	enum engine_consume how;
 	uint32_t partition;    /* or ENGINE_ANY */
@@ -115,7 +130,7 @@ struct memory_consumer {
 /* ---- memory.c: life, locking, references, owners, settings ---- */
 
 /*
- * Takes the lock for a call on object and checks that it may be called: EINVAL if it is a defaults object or not of kind
+ * Takes the lock for a call on object, does what is due in queues, and checks that it may be called: EINVAL if it is a defaults object or not of kind
  * (ENGINE_KIND_COUNT: any kind), EIDRM if it was removed. Only when it returns 0 is the lock held.
  */
 int memory_enter(struct memory_object *object, enum engine_kind kind);
@@ -129,6 +144,9 @@ int memory_new_object(struct memory_engine *memory, struct memory_object *parent
     const char *name, const struct engine_owner *owner, struct memory_object **ret_object);
 int64_t memory_setting_int(const struct memory_object *object, const char *name);
 const char *memory_setting(const struct memory_object *object, const char *name);
+
+/* Gives a queue for dead letters the settings it starts with. */
+void memory_init_dlq_settings(struct memory_object *dlq);
 
 int memory_get_owner(struct engine_object *object, const char *node, struct engine_owner *ret_owner);
 int memory_set_owner(struct engine_object *object, const char *node, const struct engine_owner *owner);
@@ -160,7 +178,13 @@ int memory_list(struct engine *engine, struct engine_object *parent, enum engine
 int memory_identity(struct engine_object *object, struct engine_identity *ret_identity);
 int memory_stat(struct engine_object *object, struct engine_stat *ret_stat);
 
-/* The groups of topic one after the other: the one after previous (NULL: the first), or NULL. */
+struct memory_object *memory_find_child(
+    struct memory_engine *memory, const struct memory_object *parent, enum engine_kind kind, const char *name);
+
+/* Takes a queue out of the engine, with its consumers and its dead letters; it must be empty. */
+void memory_detach_queue(struct memory_object *queue);
+
+/* The groups of topic, or the children of a queue, one after the other: the one after previous (NULL: the first), or NULL. */
 struct memory_object *memory_next_group(const struct memory_object *topic, const struct memory_object *previous);
 
 /* Makes partitions of topic, and cursors in its groups and open streams, up to count. ENOMEM: nothing changed. */
@@ -186,6 +210,12 @@ void memory_expire(struct memory_object *topic);
 int memory_make_message(const char *payload, uint32_t len, const struct engine_props *props, struct engine_span key,
     const struct engine_batch *batch, struct memory_message *ret_message);
 
+/* Bytes that the spans of props hold together; one more, so that an empty span has an address too. */
+size_t memory_text_size(const struct engine_props *props);
+
+/* Copies props; what it points to goes to *headers and *text, which are moved on. */
+struct engine_props memory_copy_props(const struct engine_props *props, struct engine_header **headers, char **text);
+
 /* Makes room for count more messages. */
 int memory_reserve(struct memory_partition *partition, size_t count);
 
@@ -210,13 +240,34 @@ int memory_partition_purge(struct engine_object *topic, uint32_t partition, uint
 
 /* ---- memory_produce.c ---- */
 
+/* Length of the payload at data, of which left bytes are in the batch. EINVAL: the batch contradicts itself. */
+int memory_payload_length(
+    const struct engine_batch *batch, uint32_t i, const char *data, size_t left, uint32_t *ret_len);
+
 int memory_producer_open(
     struct engine_object *topic, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int memory_producer_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
 int memory_producer_sync(struct engine_producer *producer, struct engine_done *done);
 void memory_producer_close(struct engine_producer *producer);
 
+/* ---- memory_calls.c: of topics or of queues ---- */
+
+int memory_any_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
+int memory_any_sync(struct engine_producer *producer, struct engine_done *done);
+void memory_any_producer_close(struct engine_producer *producer);
+int memory_any_fetch(struct engine_consumer *consumer, uint32_t max_count, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+int memory_any_rewind(struct engine_consumer *consumer);
+int memory_any_arm(struct engine_consumer *consumer, struct engine_waiter *waiter);
+bool memory_any_disarm(struct engine_consumer *consumer, struct engine_waiter *waiter);
+void memory_any_consumer_close(struct engine_consumer *consumer);
+
 /* ---- memory_consume.c ---- */
+
+/* A list of armed waiters: adding one, taking one out (false: it is called already), collecting all to be called. */
+void memory_arm(struct engine_waiter **waiters, struct engine_waiter *waiter);
+bool memory_disarm(struct engine_waiter *waiter);
+void memory_wake_all(struct memory_engine *memory, struct engine_waiter **waiters);
 
 /* Collects the waiters of the group's consumers that have something to fetch; all: of every consumer. */
 void memory_wake_group(struct memory_object *group);

@@ -10,6 +10,7 @@
 
 #include "engine/clock.h"
 #include "engine/memory_internal.h"
+#include "engine/memory_queue.h"
 
 /* Index of the first object whose id is at least id. */
 static size_t lower_bound(const struct memory_engine *memory, uint64_t id)
@@ -27,7 +28,7 @@ static size_t lower_bound(const struct memory_engine *memory, uint64_t id)
 	return low;
 }
 
-static struct memory_object *find_child(
+struct memory_object *memory_find_child(
     struct memory_engine *memory, const struct memory_object *parent, enum engine_kind kind, const char *name)
 {
 	for (size_t i = 0; i < memory->object_count; i++) {
@@ -62,14 +63,21 @@ static int check_name(const char *name)
 
 static bool is_child_kind(enum engine_kind parent, enum engine_kind kind)
 {
-	return (parent == ENGINE_STORE && kind == ENGINE_TOPIC) || (parent == ENGINE_TOPIC && kind == ENGINE_GROUP);
+	switch (kind) {
+	case ENGINE_TOPIC: return parent == ENGINE_STORE;
+	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
+	case ENGINE_QUEUE: return parent == ENGINE_STORE;
+	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	default: return false;
+	}
 }
 
-static int reserve_object(struct memory_engine *memory)
+/* Makes room for two: a queue comes with its dead letters. */
+static int reserve_objects(struct memory_engine *memory)
 {
 	struct memory_object **grown;
 
-	if (memory->object_count < memory->object_room)
+	if (memory->object_count + 2 <= memory->object_room)
 		return 0;
 	grown = realloc(memory->objects, memory->object_room * 2 * sizeof(*grown));
 	if (grown == NULL)
@@ -79,9 +87,13 @@ static int reserve_object(struct memory_engine *memory)
 	return 0;
 }
 
-/* A new topic's partitions, a new group's cursors. */
+/* A new topic's partitions, a new group's cursors, what a new queue holds. */
 static int fill_object(struct memory_object *object)
 {
+	if (object->kind == ENGINE_CONSUMER)
+		return 0;
+	if (object->kind == ENGINE_QUEUE)
+		return memory_queue_init(object);
 	if (object->kind == ENGINE_TOPIC)
 		return memory_grow(object, (uint32_t)memory_setting_int(object, "partitions"));
 	object->partition_count = object->parent->partition_count;
@@ -89,6 +101,37 @@ static int fill_object(struct memory_object *object)
 	if (object->cursors == NULL)
 		return -ENOMEM;
 	memory_reset_cursors(object);
+	return 0;
+}
+
+static void attach(struct memory_object *object)
+{
+	struct memory_engine *memory = object->memory;
+
+	object->id = memory->next_id++;
+	memory->objects[memory->object_count++] = object;
+	object->parent->mtime_ms = object->ctime_ms;
+}
+
+/* A new queue gets its dead letters, and time to go by. */
+static int attach_queue(struct memory_object *queue)
+{
+	struct memory_object *dlq;
+	int rc = memory_timer_start(queue->memory);
+
+	if (rc == 0)
+		rc = memory_new_object(queue->memory, queue, ENGINE_QUEUE, "dlq", &queue->birth, &dlq);
+	if (rc < 0)
+		return rc;
+	memory_init_dlq_settings(dlq);
+	rc = memory_queue_init(dlq);
+	if (rc < 0) {
+		memory_unref(dlq);
+		return rc;
+	}
+	attach(queue);
+	attach(dlq);
+	queue->queue->dlq = dlq;
 	return 0;
 }
 
@@ -104,22 +147,22 @@ static int create_locked(struct memory_engine *memory, struct memory_object *par
 		return -EINVAL;
 	if (memory->read_only)
 		return -EROFS;
-	if (find_child(memory, parent, kind, name) != NULL)
+	if (memory_find_child(memory, parent, kind, name) != NULL)
 		return -EEXIST;
-	rc = reserve_object(memory);
+	rc = reserve_objects(memory);
 	if (rc == 0)
 		rc = memory_new_object(memory, parent, kind, name, owner, &object);
 	if (rc < 0)
 		return rc;
-	object->id = memory->next_id;
 	rc = fill_object(object);
+	if (rc == 0 && kind == ENGINE_QUEUE)
+		rc = attach_queue(object);
 	if (rc < 0) {
 		memory_unref(object);
 		return rc;
 	}
-	memory->next_id++;
-	memory->objects[memory->object_count++] = object;
-	parent->mtime_ms = object->ctime_ms;
+	if (kind != ENGINE_QUEUE)
+		attach(object);
 	*ret_object = object;
 	return 0;
 }
@@ -153,7 +196,7 @@ int memory_lookup(struct engine *engine, struct engine_object *parent, enum engi
 
 	if (rc < 0)
 		return rc == -EIDRM ? -ENOENT : rc;
-	object = find_child(memory, memory_of(parent), kind, name);
+	object = memory_find_child(memory, memory_of(parent), kind, name);
 	if (object != NULL) {
 		object->refs++;
 		*ret_object = &object->base;
@@ -169,6 +212,7 @@ int memory_get(struct engine *engine, uint64_t id, struct engine_object **ret_ob
 	size_t i;
 
 	memory_lock(memory);
+	memory_queue_sweep(memory);
 	i = lower_bound(memory, id);
 	if (i < memory->object_count && memory->objects[i]->id == id) {
 		memory->objects[i]->refs++;
@@ -216,6 +260,52 @@ static void detach(struct memory_object *object)
 	memory_unref(object);
 }
 
+static bool is_dlq(const struct memory_object *object)
+{
+	return object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE;
+}
+
+void memory_detach_queue(struct memory_object *queue)
+{
+	struct memory_object *child;
+
+	memory_queue_changed(queue); /* who waits is told */
+	while ((child = memory_next_group(queue, NULL)) != NULL) {
+		if (child->kind == ENGINE_QUEUE)
+			memory_detach_queue(child);
+		else
+			detach(child);
+	}
+	detach(queue);
+}
+
+static bool is_empty(const struct memory_queue *queue)
+{
+	return queue->ready_count + queue->unacked.count + queue->delayed.count == 0;
+}
+
+static int remove_queue(struct memory_object *queue)
+{
+	if (is_dlq(queue))
+		return engine_explain(-EPERM, "dead letters go with their queue");
+	if (!is_empty(queue->queue))
+		return -ENOTEMPTY;
+	if (!is_empty(queue->queue->dlq->queue))
+		return engine_explain(-ENOTEMPTY, "there are dead letters");
+	memory_detach_queue(queue);
+	return 0;
+}
+
+/* What it holds comes back. */
+static int remove_consumer(struct memory_object *consumer)
+{
+	memory_lose_leases(consumer, NULL);
+	memory_queue_changed(consumer->parent);
+	memory_queue_used(consumer->parent);
+	detach(consumer);
+	return 0;
+}
+
 static uint64_t count_messages(const struct memory_object *topic)
 {
 	uint64_t messages = 0;
@@ -252,6 +342,10 @@ int memory_remove(struct engine_object *object)
 		rc = -EROFS;
 	else if (self->kind == ENGINE_TOPIC)
 		rc = remove_topic(self);
+	else if (self->kind == ENGINE_QUEUE)
+		rc = remove_queue(self);
+	else if (self->kind == ENGINE_CONSUMER)
+		rc = remove_consumer(self);
 	else
 		detach(self);
 	memory_leave(memory);
@@ -269,11 +363,15 @@ static int rename_locked(struct memory_object *object, const char *name)
 		return -EINVAL;
 	if (object->memory->read_only)
 		return -EROFS;
-	other = find_child(object->memory, object->parent, object->kind, name);
+	if (is_dlq(object))
+		return engine_explain(-EPERM, "dead letters are always called %s", object->name);
+	other = memory_find_child(object->memory, object->parent, object->kind, name);
 	if (other != NULL)
 		return other == object ? 0 : -EEXIST;
 	strcpy(object->name, name);
 	object->mtime_ms = object->parent->mtime_ms = clock_wall_ms();
+	if (object->kind == ENGINE_QUEUE)
+		memory_queue_used(object);
 	return 0;
 }
 
@@ -384,8 +482,14 @@ static void add_topic(struct memory_object *topic, struct engine_stat *stat)
 static void stat_store(const struct memory_engine *memory, struct engine_stat *stat)
 {
 	for (size_t i = 0; i < memory->object_count; i++) {
+		const struct memory_queue *queue = memory->objects[i]->queue;
+
 		if (memory->objects[i]->kind == ENGINE_TOPIC)
 			add_topic(memory->objects[i], stat);
+		if (queue != NULL) {
+			stat->messages += queue->ready_count + queue->unacked.count + queue->delayed.count;
+			stat->bytes += queue->bytes;
+		}
 	}
 }
 
@@ -401,6 +505,16 @@ static void stat_group(struct memory_object *group, struct engine_stat *stat)
 	stat->readers = group->readers;
 }
 
+/* Of a queue, or of a consumer of one. */
+static void stat_queue(const struct memory_object *object, struct engine_stat *stat)
+{
+	stat->messages = object->queue != NULL ? object->queue->ready_count : object->unacked;
+	stat->bytes = object->queue != NULL ? object->queue->bytes : 0;
+	stat->delivered_total = object->queue != NULL ? object->queue->totals.delivered : object->delivered;
+	stat->acked_total = object->queue != NULL ? object->queue->totals.acked : object->acked;
+	stat->readers = object->readers;
+}
+
 int memory_stat(struct engine_object *object, struct engine_stat *ret_stat)
 {
 	struct memory_object *self = memory_of(object);
@@ -413,8 +527,10 @@ int memory_stat(struct engine_object *object, struct engine_stat *ret_stat)
 		stat_store(self->memory, &stat);
 	else if (self->kind == ENGINE_TOPIC)
 		add_topic(self, &stat);
-	else
+	else if (self->kind == ENGINE_GROUP)
 		stat_group(self, &stat);
+	else
+		stat_queue(self, &stat);
 	stat.owner = self->owner;
 	stat.birth = self->birth;
 	stat.ctime_ms = self->ctime_ms;
@@ -422,7 +538,7 @@ int memory_stat(struct engine_object *object, struct engine_stat *ret_stat)
 	stat.partitions = self->partition_count;
 	stat.published_total = self->published;
 	stat.published_bytes_total = self->published_bytes;
-	stat.producers = self->producers;
+	stat.producers = self->queue != NULL ? self->queue->producers : self->producers;
 	*ret_stat = stat;
 	memory_leave(self->memory);
 	return 0;

@@ -16,8 +16,7 @@
 
 /* ---- copying properties ---- */
 
-/* Bytes that the spans of props hold together; one more, so that an empty span has an address too. */
-static size_t text_size(const struct engine_props *props)
+size_t memory_text_size(const struct engine_props *props)
 {
 	size_t size = props->key.len + props->id.len + props->routing_key.len + 1;
 
@@ -38,8 +37,7 @@ static struct engine_span copy_span(struct engine_span span, char **text)
 	return copy;
 }
 
-/* Copies props; what it points to goes to *headers and *text, which are moved on. */
-static struct engine_props copy_props(const struct engine_props *props, struct engine_header **headers, char **text)
+struct engine_props memory_copy_props(const struct engine_props *props, struct engine_header **headers, char **text)
 {
 	struct engine_props copy = *props;
 
@@ -78,7 +76,7 @@ int memory_make_message(const char *payload, uint32_t len, const struct engine_p
 	message.has_props = has_props(&own);
 	if (own.ts_ms < 0)
 		own.ts_ms = batch->ts_ms;
-	headers = malloc(own.header_count * sizeof(*headers) + len + 1 + text_size(&own));
+	headers = malloc(own.header_count * sizeof(*headers) + len + 1 + memory_text_size(&own));
 	if (headers == NULL)
 		return -ENOMEM;
 	message.block = headers;
@@ -87,7 +85,7 @@ int memory_make_message(const char *payload, uint32_t len, const struct engine_p
 	memcpy(text, payload, len);
 	text[len] = '\n';
 	text += len + 1;
-	message.props = copy_props(&own, &headers, &text);
+	message.props = memory_copy_props(&own, &headers, &text);
 	*ret_message = message;
 	return 0;
 }
@@ -199,7 +197,7 @@ static struct scratch_need count_view(
 		need.count++;
 		need.data += message->len + 1;
 		need.headers += message->props.header_count;
-		need.text += text_size(&message->props);
+		need.text += memory_text_size(&message->props);
 		any_props = any_props || message->has_props;
 	}
 	if (any_props)
@@ -235,7 +233,7 @@ int memory_view(struct memory_object *topic, uint32_t partition, uint64_t offset
 		data += first[i].len + 1;
 		room.lengths[i] = first[i].len;
 		if (need.props > 0)
-			room.props[i] = copy_props(&first[i].props, &room.headers, &room.text);
+			room.props[i] = memory_copy_props(&first[i].props, &room.headers, &room.text);
 	}
 	return 0;
 }

@@ -23,7 +23,7 @@ struct turn {
 };
 
 struct memory_producer {
-	struct memory_object *topic; /* a reference */
+	struct memory_object *topic; /* a reference; first, as in all producers: see memory_calls.c */
 	uint32_t partition;          /* or ENGINE_ANY */
 	struct engine_span key;      /* owned; ptr NULL if there is none */
 	struct turn turn;
@@ -134,8 +134,7 @@ static int choose_partition(struct sending *s, uint32_t len, const struct engine
 	return 0;
 }
 
-/* Length of the payload at data, of which left bytes are in the batch. EINVAL: the batch contradicts itself. */
-static int payload_length(
+int memory_payload_length(
     const struct engine_batch *batch, uint32_t i, const char *data, size_t left, uint32_t *ret_len)
 {
 	const char *end;
@@ -162,7 +161,7 @@ static int prepare(struct sending *s)
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct engine_props *props = batch->props != NULL ? &batch->props[i] : NULL;
 		uint32_t len = 0;
-		int rc = payload_length(batch, i, data, left, &len);
+		int rc = memory_payload_length(batch, i, data, left, &len);
 
 		if (rc == 0 && len > max_bytes)
 			rc = engine_explain(-EMSGSIZE,

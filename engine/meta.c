@@ -13,7 +13,7 @@
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
 
-enum property { KEY = 1, HEADER = 2, ID = 3, ROUTING_KEY = 4, TS = 5, TTL = 6, DELAY = 7, PRIORITY = 8 };
+enum property { KEY = 1, HEADER = 2, ID = 3, ROUTING_KEY = 4, TS = 5, TTL = 6, DELAY = 7, PRIORITY = 8, DEATH = 9 };
 
 /* ------------------------------------------------------------------------------------------ writing */
 
@@ -68,6 +68,19 @@ static void sink_header(struct sink *sink, const struct engine_header *header)
 	sink_bytes(sink, header->value.ptr, header->value.len);
 }
 
+static void sink_death(struct sink *sink, const struct engine_death *death)
+{
+	uint64_t ts_ms = death->ts_ms > 0 ? (uint64_t)death->ts_ms : 0;
+
+	sink_type(sink, DEATH);
+	sink_leb(sink, bytes_leb_size((uint64_t)death->reason) + bytes_leb_size(death->count) + bytes_leb_size(ts_ms) +
+			   death->queue.len);
+	sink_leb(sink, (uint64_t)death->reason);
+	sink_leb(sink, death->count);
+	sink_leb(sink, ts_ms);
+	sink_bytes(sink, death->queue.ptr, death->queue.len);
+}
+
 static void sink_props(struct sink *sink, const struct engine_props *props, int64_t batch_ts_ms, bool with_key)
 {
 	if (with_key)
@@ -81,6 +94,8 @@ static void sink_props(struct sink *sink, const struct engine_props *props, int6
 	sink_number(sink, TTL, props->ttl_ms);
 	sink_number(sink, DELAY, props->delay_ms);
 	sink_number(sink, PRIORITY, props->priority);
+	for (uint32_t i = 0; i < props->death_count; i++)
+		sink_death(sink, &props->deaths[i]);
 }
 
 static bool same_key(const struct engine_span *a, const struct engine_span *b)
@@ -201,9 +216,26 @@ static bool take_header(struct engine_span value, struct engine_header *ret_head
 	return true;
 }
 
-/* One property. *header is where the next header goes. */
-static bool take_property(
-    uint8_t type, struct engine_span value, struct engine_props *props, struct engine_header *header)
+static bool take_death(struct engine_span value, struct engine_death *ret_death)
+{
+	const uint8_t *p = (const uint8_t *)value.ptr, *end = p + value.len;
+	uint64_t reason, count, ts_ms;
+
+	if (!bytes_get_leb(&p, end, &reason) || !bytes_get_leb(&p, end, &count) || !bytes_get_leb(&p, end, &ts_ms) ||
+	    reason > ENGINE_DELIVERY_LIMIT || count > UINT32_MAX)
+		return false;
+	*ret_death = (struct engine_death){
+		.queue = { .ptr = (const char *)p, .len = (size_t)(end - p) },
+		.reason = (enum engine_death_reason)reason,
+		.count = (uint32_t)count,
+		.ts_ms = (int64_t)ts_ms,
+	};
+	return true;
+}
+
+/* One property. *header and *death are where the next of these go. */
+static bool take_property(uint8_t type, struct engine_span value, struct engine_props *props,
+    struct engine_header *header, struct engine_death *death)
 {
 	int64_t number;
 
@@ -220,25 +252,29 @@ static bool take_property(
 			return false;
 		props->priority = (int32_t)number;
 		return true;
+	case DEATH: props->death_count++; return take_death(value, death);
 	default: return true;
 	}
 }
 
 /*
- * The properties of one message. With headers NULL they are only counted and checked; else they go there, one after
- * another.
+ * The properties of one message. With headers NULL they and deaths are only counted and checked; else they go there, one
+ * after another.
  */
-static bool take_props(struct engine_span list, struct engine_props *props, struct engine_header *headers)
+static bool take_props(
+    struct engine_span list, struct engine_props *props, struct engine_header *headers, struct engine_death *deaths)
 {
 	const uint8_t *p = (const uint8_t *)list.ptr, *end = p + list.len;
 	struct engine_header unused;
+	struct engine_death unused_death;
 
 	while (p < end) {
 		uint8_t type = *p++;
 		struct engine_span value;
 
 		if (!take_span(&p, end, &value) ||
-		    !take_property(type, value, props, headers ? &headers[props->header_count] : &unused))
+		    !take_property(type, value, props, headers ? &headers[props->header_count] : &unused,
+			deaths ? &deaths[props->death_count] : &unused_death))
 			return false;
 	}
 	return true;
@@ -277,9 +313,10 @@ int meta_check(const uint8_t *record, uint32_t size, uint32_t count, uint32_t da
 	for (uint32_t i = 0; shape.flags & META_PROPS && i < count; i++) {
 		struct engine_props props = { 0 };
 
-		if (!take_span(&p, end, &span) || !take_props(span, &props, NULL))
+		if (!take_span(&p, end, &span) || !take_props(span, &props, NULL, NULL))
 			return -EBADMSG;
 		shape.header_count += props.header_count;
+		shape.death_count += props.death_count;
 	}
 	if (p != end)
 		return -EBADMSG;
@@ -288,7 +325,7 @@ int meta_check(const uint8_t *record, uint32_t size, uint32_t count, uint32_t da
 }
 
 void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_ms, uint32_t *lengths,
-    struct engine_props *props, struct engine_header *headers)
+    struct engine_props *props, struct engine_header *headers, struct engine_death *deaths)
 {
 	const uint8_t *p = record + META_FIXED, *end = record + size;
 	uint8_t flags = record[8];
@@ -308,10 +345,14 @@ void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_m
 		props[i].ts_ms = ts_ms;
 		if (!(flags & META_PROPS))
 			continue;
-		ok = ok && take_span(&p, end, &list) && take_props(list, &props[i], headers);
+		ok = ok && take_span(&p, end, &list) && take_props(list, &props[i], headers, deaths);
 		if (props[i].header_count > 0) {
 			props[i].headers = headers;
 			headers += props[i].header_count;
+		}
+		if (props[i].death_count > 0) {
+			props[i].deaths = deaths;
+			deaths += props[i].death_count;
 		}
 	}
 	assert(ok && p == end);

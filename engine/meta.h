@@ -19,6 +19,7 @@
  *         3 id            bytes
  *         4 routing key   bytes
  *         5 ts, 6 ttl, 7 delay (ms), 8 priority      leb
+ *         9 death         leb reason, leb count, leb time (ms), name of the queue; once for each, in order
  *
  * A type that is not known is passed over, so that later versions can add some. What the batch says for all (its time)
  * is not repeated.
@@ -47,6 +48,7 @@ void meta_put(uint8_t *out, uint32_t size, const struct engine_batch *batch, uin
 struct meta_shape {
 	uint8_t flags;
 	uint32_t header_count; /* of all messages together */
+	uint32_t death_count;  /* the same */
 };
 
 /*
@@ -61,9 +63,9 @@ uint32_t meta_crc_seed(uint32_t data_crc);
 
 /*
  * Takes apart a record that meta_check found right. lengths (count; if META_LENGTHS), props (count; if META_PROPS or
- * META_KEY) and headers (header_count) are the caller's; spans point into record. ts_ms is that of the batch.
+ * META_KEY), headers (header_count) and deaths (death_count) are the caller's; spans point into record. ts_ms is that of the batch.
  */
 void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_ms, uint32_t *lengths,
-    struct engine_props *props, struct engine_header *headers);
+    struct engine_props *props, struct engine_header *headers, struct engine_death *deaths);
 
 #endif

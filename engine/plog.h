@@ -51,18 +51,33 @@ void plog_release_files(struct plog *plog);
  * Appends a batch (its ts_ms resolved by the caller, >= 0), all of it or nothing, and returns the offset of its first
  * message. The bytes are in the page cache on return. Large batches become several entries. segment_bytes: the segment
  * is rolled when the batch would take it past that size. first_id: id of the first message in the store's sequence of
- * ids, 0 if the log has none.
+ * ids, 0 if the log has none; with PLOG_STRAY, a batch of one whose id is below that of an earlier message of the log.
  * ENOSPC, EIO (nothing was appended), EROFS (read-only, or failed by an earlier sync).
  */
+#define PLOG_STRAY ((uint64_t)1 << 63)
 int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
     uint64_t *ret_offset);
 
 /* As partition_read, partition_pread, partition_find_time and partition_stat of engine.h. view->partition is not set. */
 int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
     struct engine_view *ret_view);
+/* The same, and the id of the first message, 0 if the log has none. With ids, view->deliveries has room for all. */
+int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
+    struct engine_view *ret_view, uint64_t *ret_first_id);
 ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size);
 int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset);
 void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat);
+
+/* ---- plog_find.c: of a log with ids ---- */
+
+/* Where a message is, by its id; strays are not found. ENOENT. */
+int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset);
+/* The entry of the batch that offset is in. ESTALE, ENODATA, EIO as plog_read. */
+struct index_entry;
+int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry);
+uint64_t plog_last_id(struct plog *plog); /* the highest id that is no stray's, 0 if there is none */
+/* Offset at which the segment begins that offset is in: plog_trim() to it removes what can be removed below. */
+uint64_t plog_segment_base(struct plog *plog, uint64_t offset);
 
 /* Byte position of the message at offset (earliest <= offset <= end). ESTALE, ERANGE. */
 int plog_pos_of(struct plog *plog, uint64_t offset, uint64_t *ret_pos);

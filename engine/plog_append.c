@@ -92,13 +92,13 @@ static int plan_piece(struct plan *plan, const struct engine_batch *batch, uint6
 {
 	struct index_entry entry = {
 		.base_offset = piece->first,
-		.first_id = first_id ? first_id + piece->first : 0,
+		.first_id = first_id ? (first_id & ~PLOG_STRAY) + piece->first : 0,
 		.ts_ms = batch->ts_ms,
 		.pos = piece->pos,
 		.length = piece->length,
 		.count = piece->count,
 		.cred = batch->cred,
-		.flags = INDEX_MORE, /* of all but the last */
+		.flags = INDEX_MORE | (first_id & PLOG_STRAY ? INDEX_STRAY : 0), /* MORE: of all but the last */
 	};
 	int rc = plan_reserve(plan);
 
@@ -165,7 +165,7 @@ static int plan_make(struct plan *plan, const struct engine_batch *batch, uint64
 	rc = plan_pieces(plan, batch, first_id);
 	if (rc)
 		return rc;
-	plan->entries[plan->count - 1].flags = 0;
+	plan->entries[plan->count - 1].flags &= (uint8_t)~INDEX_MORE;
 	plan->slots = plan->count == 1 ? plan->one_slot : malloc((size_t)plan->count * INDEX_SLOT);
 	return plan->slots ? 0 : -ENOMEM;
 }
@@ -187,8 +187,9 @@ static bool may_extend(const struct plog *plog, const struct plan *plan)
 {
 	const struct index_entry *last = &plog->last, *add = &plan->entries[0];
 
-	return plan->count == 1 && last->count > 0 && plog_active(plog)->slots > plog->frozen && last->meta_len == 0 &&
-	       add->meta_len == 0 && last->length + add->length <= LIMIT_ENTRY_DATA && last->ts_ms == add->ts_ms &&
+	return plan->count == 1 && last->count > 0 && !(last->flags & INDEX_STRAY) && !(add->flags & INDEX_STRAY) &&
+	       plog_active(plog)->slots > plog->frozen && last->meta_len == 0 && add->meta_len == 0 &&
+	       last->length + add->length <= LIMIT_ENTRY_DATA && last->ts_ms == add->ts_ms &&
 	       last->cred.uid == add->cred.uid && last->cred.gid == add->cred.gid && last->cred.pid == add->cred.pid &&
 	       add->first_id == (last->first_id ? last->first_id + last->count : 0);
 }

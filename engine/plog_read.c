@@ -28,12 +28,13 @@ struct cached {
 	uint32_t slot;
 	const char *data;
 	const uint32_t *lengths;
-	const struct engine_props *props; /* NULL: no message has any */
+	const struct engine_props *props;   /* NULL: no message has any */
+	struct engine_delivery *deliveries; /* NULL: the log has no ids */
 };
 
 /* Where in the block things are. */
 struct layout {
-	size_t data, meta, lengths, props, headers, size;
+	size_t data, meta, lengths, props, headers, deaths, deliveries, size;
 };
 
 static size_t aligned(size_t size)
@@ -51,7 +52,9 @@ static struct layout lay_out(const struct index_entry *entry, const struct meta_
 	at.lengths = aligned(at.meta + entry->meta_len);
 	at.props = aligned(at.lengths + entry->count * sizeof(uint32_t));
 	at.headers = aligned(at.props + (props ? entry->count * sizeof(struct engine_props) : 0));
-	at.size = at.headers + shape->header_count * sizeof(struct engine_header);
+	at.deaths = aligned(at.headers + shape->header_count * sizeof(struct engine_header));
+	at.deliveries = aligned(at.deaths + shape->death_count * sizeof(struct engine_death));
+	at.size = at.deliveries + (entry->first_id ? entry->count * sizeof(struct engine_delivery) : 0);
 	return at;
 }
 
@@ -110,10 +113,12 @@ static int fetch(const struct segment_reader *reader, const struct index_entry *
 	cached->lengths = (uint32_t *)(block + at.lengths);
 	if (shape.flags & (META_PROPS | META_KEY))
 		cached->props = (struct engine_props *)(block + at.props);
+	if (entry->first_id)
+		cached->deliveries = (struct engine_delivery *)(block + at.deliveries);
 	if (shape.flags)
 		meta_get((uint8_t *)block + at.meta, entry->meta_len, entry->count, entry->ts_ms,
 		    (uint32_t *)(block + at.lengths), (struct engine_props *)(block + at.props),
-		    (struct engine_header *)(block + at.headers));
+		    (struct engine_header *)(block + at.headers), (struct engine_death *)(block + at.deaths));
 	if (!(shape.flags & META_LENGTHS))
 		rc = find_lengths(cached->data, entry->length, entry->count, (uint32_t *)(block + at.lengths));
 	*ret_cached = cached;
@@ -135,6 +140,7 @@ static void give_view(const struct cached *cached, uint64_t offset, uint32_t max
 			len += cached->lengths[skip + i];
 	}
 	ret_view->offset = offset;
+	ret_view->deliveries = cached->deliveries ? cached->deliveries + skip : NULL;
 	ret_view->batch = (struct engine_batch){
 		.data = cached->data + pos,
 		.len = len,
@@ -235,6 +241,14 @@ static void unpin(struct plog *plog, struct segment *segment)
 int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
     struct engine_view *ret_view)
 {
+	uint64_t first_id;
+
+	return plog_read_ids(plog, offset, max_count, scratch, ret_view, &first_id);
+}
+
+int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
+    struct engine_view *ret_view, uint64_t *ret_first_id)
+{
 	struct cached *cached = plog_block_get(scratch, plog->token);
 	struct segment_reader reader = { 0 };
 	struct segment_lost lost;
@@ -266,6 +280,7 @@ int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct eng
 		plog_block_own(scratch, plog->token);
 	}
 	give_view(cached, offset, max_count, ret_view);
+	*ret_first_id = cached->entry.first_id ? cached->entry.first_id + (offset - cached->entry.base_offset) : 0;
 	return 0;
 }
 

@@ -22,10 +22,19 @@
 #define QUOTE_BYTES 40u /* of a refused value that its sentence repeats */
 #define NO_NONE 1       /* in column none: every value must be within min..max */
 
+/* A hundred years: added to any time there is, it cannot overflow. */
+#define MS_MAX INT64_C(3155760000000)
+
 static const char *const cleanup_policies[] = { "delete", NULL };
 static const char *const offset_resets[] = { "earliest", "latest", NULL };
 
-/* Names and defaults are Kafka's where it has the setting. A limit of 0 is refused: it would delete everything at once. */
+static const char *const overflows[] = { "drop-head", "reject-publish", "reject-publish-dlx", NULL };
+static const char *const dead_letter_targets[] = { "dlq", "none", "queues/", NULL };
+
+/*
+ * Names and defaults are Kafka's where it has the setting, and RabbitMQ's in queues. A limit of 0 is refused: it would
+ * delete everything at once.
+ */
 const struct engine_setting engine_settings[] = {
 	{ "partitions", ENGINE_TOPIC, ENGINE_INT, 1, ENGINE_PARTITIONS_MAX, NO_NONE, NULL, "1", "",
 	    "Number of partitions; it can only grow." },
@@ -56,6 +65,50 @@ const struct engine_setting engine_settings[] = {
 	    "what is there." },
 	{ "max.poll.records", ENGINE_GROUP, ENGINE_INT, 1, INT32_MAX, 0, NULL, "0", "messages",
 	    "The most messages one opening of out gives; 0 sets no limit." },
+	{ "max.priority", ENGINE_QUEUE, ENGINE_INT, 0, ENGINE_PRIORITIES - 1, NO_NONE, NULL, "9", "",
+	    "The highest priority; a message with a higher one is taken with this." },
+	{ "linger.ms", ENGINE_QUEUE, ENGINE_INT, 0, 60000, NO_NONE, NULL, "0", "ms",
+	    "How long what was appended may wait for more before it goes to the queue; with 0 it does not wait." },
+	{ "batch.size", ENGINE_QUEUE, ENGINE_INT, 1, 16777216, NO_NONE, NULL, "262144", "bytes",
+	    "After this much nothing waits for more, even if linger.ms has not passed." },
+	{ "flush.messages", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "1000", "messages",
+	    "The queue is synced to disk after this many messages; -1 leaves it to flush.ms and fsync." },
+	{ "flush.ms", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "10", "ms",
+	    "The queue is synced to disk when its oldest unsynced message has this age; -1 leaves it to "
+	    "flush.messages and fsync." },
+	{ "message.ttl.ms", ENGINE_QUEUE, ENGINE_INT, 1, MS_MAX, -1, NULL, "-1", "ms",
+	    "A message that was not delivered for this long expires; of this and its own ttl_ms the lower holds." },
+	{ "max.length", ENGINE_QUEUE, ENGINE_INT, 1, INT64_MAX, -1, NULL, "-1", "messages",
+	    "The most messages that may be ready; overflow says what becomes of more." },
+	{ "max.length.bytes", ENGINE_QUEUE, ENGINE_INT, 1, INT64_MAX, -1, NULL, "-1", "bytes",
+	    "The most bytes the messages that are ready may have together; overflow says what becomes of more." },
+	{ "overflow", ENGINE_QUEUE, ENGINE_CHOICE, 0, 0, NO_NONE, overflows, "drop-head", "",
+	    "What happens when the queue is full: drop-head makes room by dead-lettering the oldest of the lowest "
+	    "priority, reject-publish refuses with EDQUOT, reject-publish-dlx dead-letters what comes." },
+	{ "max.message.bytes", ENGINE_QUEUE, ENGINE_INT, 1, ENGINE_MESSAGE_MAX, NO_NONE, NULL, "16777216", "bytes",
+	    "The largest payload that is accepted; a longer one is refused with EMSGSIZE." },
+	{ "ack.timeout.ms", ENGINE_QUEUE, ENGINE_INT, 1, MS_MAX, NO_NONE, NULL, "300000", "ms",
+	    "How long a message is leased to its reader; without an ack it is ready again after this." },
+	{ "consumer.timeout.ms", ENGINE_QUEUE, ENGINE_INT, 1, MS_MAX, NO_NONE, NULL, "1800000", "ms",
+	    "How long a lease lasts at most while its holder keeps a session or a stream open." },
+	{ "delivery.limit", ENGINE_QUEUE, ENGINE_INT, 0, INT32_MAX, -1, NULL, "20", "",
+	    "A message that comes back after more deliveries than this is dead-lettered; -1 sets no limit." },
+	{ "prefetch", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, 0, NULL, "256", "messages",
+	    "The most messages one consumer may hold unacknowledged; 0 sets no limit." },
+	{ "auto.ack", ENGINE_QUEUE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "false", "",
+	    "Whether a message is acknowledged as it is delivered." },
+	{ "dead.letter.to", ENGINE_QUEUE, ENGINE_TEXT, 0, 0, NO_NONE, dead_letter_targets, "dlq", "",
+	    "Where dead letters go: to the queue's own dlq, to another queue, or nowhere." },
+	{ "single.active.consumer", ENGINE_QUEUE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "false", "",
+	    "Whether only one consumer at a time is given messages: of those there are, the one that came first." },
+	{ "redelivery.delay.ms", ENGINE_QUEUE, ENGINE_INT, 0, MS_MAX, NO_NONE, NULL, "0", "ms",
+	    "How long a message that comes back waits before it is ready again." },
+	{ "expires.ms", ENGINE_QUEUE, ENGINE_INT, 1, MS_MAX, -1, NULL, "-1", "ms",
+	    "A queue that nobody has open and nobody changes for this long is removed, with what it holds." },
+	{ "prefetch", ENGINE_CONSUMER, ENGINE_INT, 1, INT32_MAX, 0, NULL, "", "messages",
+	    "The most messages this consumer may hold unacknowledged; 0 sets no limit; empty, what the queue says." },
+	{ "auto.ack", ENGINE_CONSUMER, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "", "",
+	    "Whether a message is acknowledged as it is delivered; empty, what the queue says." },
 	{ 0 },
 };
 
@@ -104,6 +157,11 @@ static struct quoted quote(struct engine_span value)
 	return q;
 }
 
+static bool takes_name(const char *choice)
+{
+	return choice[strlen(choice) - 1] == '/';
+}
+
 /* The words a choice takes, as "a, b or c". */
 static void list_choices(const char *const *choices, char *buf, size_t size)
 {
@@ -113,7 +171,8 @@ static void list_choices(const char *const *choices, char *buf, size_t size)
 	for (size_t i = 0; choices[i] != NULL && used < size; i++) {
 		const char *link = i == 0 ? "" : choices[i + 1] == NULL ? " or " : ", ";
 
-		used += (size_t)snprintf(buf + used, size - used, "%s%s", link, choices[i]);
+		used += (size_t)snprintf(
+		    buf + used, size - used, "%s%s%s", link, choices[i], takes_name(choices[i]) ? "NAME" : "");
 	}
 }
 
@@ -190,29 +249,69 @@ static int parse_bool(const struct engine_setting *setting, struct engine_span v
 	return engine_explain(-EINVAL, "%s takes true or false, not %s", setting->name, quote(value).text);
 }
 
-static int parse_choice(
-    const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX])
+static int refuse_choice(const struct engine_setting *setting, struct engine_span value)
 {
 	char words[96];
 
+	list_choices(setting->choices, words, sizeof(words));
+	return engine_explain(-EINVAL, "%s takes %s, not %s", setting->name, words, quote(value).text);
+}
+
+static int parse_choice(
+    const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX])
+{
 	for (size_t i = 0; setting->choices[i] != NULL; i++) {
 		if (equals_word(value, setting->choices[i])) {
 			snprintf(ret_value, ENGINE_VALUE_MAX, "%s", setting->choices[i]);
 			return 0;
 		}
 	}
-	list_choices(setting->choices, words, sizeof(words));
-	return engine_explain(-EINVAL, "%s takes %s, not %s", setting->name, words, quote(value).text);
+	return refuse_choice(setting, value);
+}
+
+/* May value be the name of an object? What names users may give is up to the tree; a value must stay one line. */
+static bool is_name(struct engine_span value)
+{
+	if (value.len == 0 || value.len > ENGINE_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < value.len; i++) {
+		if ((unsigned char)value.ptr[i] < 0x20 || value.ptr[i] == '/')
+			return false;
+	}
+	return true;
+}
+
+/* One of the words, or one that ends in a slash and a name. */
+static int parse_text(const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX])
+{
+	for (size_t i = 0; setting->choices[i] != NULL; i++) {
+		const char *choice = setting->choices[i];
+		size_t len = strlen(choice);
+		struct engine_span name = { value.ptr + len, value.len - len };
+
+		if (!takes_name(choice) || value.len < len || memcmp(value.ptr, choice, len) != 0 || !is_name(name))
+			continue;
+		snprintf(ret_value, ENGINE_VALUE_MAX, "%s%.*s", choice, (int)name.len, name.ptr);
+		return 0;
+	}
+	if (value.len > 0 && value.ptr[value.len - 1] != '/')
+		return parse_choice(setting, value, ret_value);
+	return refuse_choice(setting, value);
 }
 
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX])
 {
 	struct engine_span value = trim(text);
 
+	if (value.len == 0 && engine_setting_inherits(setting)) {
+		ret_value[0] = '\0';
+		return 0;
+	}
 	switch (setting->type) {
 	case ENGINE_INT: return parse_int(setting, value, ret_value);
 	case ENGINE_BOOL: return parse_bool(setting, value, ret_value);
 	case ENGINE_CHOICE: return parse_choice(setting, value, ret_value);
+	case ENGINE_TEXT: return parse_text(setting, value, ret_value);
 	}
 	assert(!"a setting of no type");
 	return -EINVAL;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fs/class.h"
+#include "fs/find.h"
 #include "fs/spool.h"
 
 #define KEPT_SECONDS 60.0 /* names and attributes that change through this mount only, whose kernel then knows */
@@ -33,15 +34,43 @@ static int owner_of(struct fs *fs, struct engine_object *object, const struct no
 		return 0;
 	}
 	int err = fs->engine->ops->get_owner(object, path, ret_owner);
-	bool shared_file = S_ISDIR(row->mode) && row->owner;
-	if (!err && shared_file)
+	if (!err && S_ISDIR(row->mode) && row->owner && row->what != DIR_MESSAGES)
 		ret_owner->mode = directory_mode(ret_owner->mode);
+	if (!err && S_ISREG(row->mode))
+		ret_owner->mode &= 0666; /* a message has those of the directory it stands in */
 	if (err != -ENODATA)
 		return err;
 	*ret_owner = stat->birth;
 	ret_owner->mode = row->mode & 07777;
 	if (!(row->flags & TREE_UNMASKED))
 		ret_owner->mode &= stat->birth.mode;
+	return 0;
+}
+
+/* How many messages of a queue a directory holds. */
+static int messages_in(struct engine_object *object, const struct node *node, off_t *ret_count)
+{
+	struct engine_queue_stat stat;
+	struct engine_object *queue;
+	uint64_t consumer;
+	int err = find_queue(object, &queue, &consumer);
+	if (err)
+		return err;
+	err = object->engine->ops->queue->queue_stat(queue, &stat);
+	object->engine->ops->put(queue);
+	if (err)
+		return err;
+	uint64_t count = stat.ready;
+	if (node->row->what == DIR_MESSAGES) {
+		const uint64_t counts[ENGINE_STATE_COUNT] = {
+			[ENGINE_READY] = stat.ready, [ENGINE_UNACKED] = stat.unacked, [ENGINE_DELAYED] = stat.delayed
+		};
+		count = counts[node->row->arg];
+	}
+	if (node->partition != ENGINE_ANY)
+		count = stat.ready_by_priority[node->partition];
+	if (consumer == 0) /* a consumer's own are not counted apart */
+		*ret_count = (off_t)count;
 	return 0;
 }
 
@@ -56,6 +85,10 @@ static int directory_attr(struct fs *fs, struct engine_object *object, const str
 	switch (node->row->what) {
 	case DIR_TOPIC:
 	case DIR_GROUP: st->st_size = (off_t)stat->messages; break;
+	case DIR_QUEUE:
+	case DIR_DLQ:
+	case DIR_PRIORITY:
+	case DIR_MESSAGES: err = messages_in(object, node, &st->st_size); break;
 	case DIR_PARTITION:
 		err = fs->engine->ops->partition_stat(object, node->partition, &part);
 		if (!err) {
@@ -121,7 +154,7 @@ static int set_owner(struct fs *fs, const struct node *node, const struct stat *
 		owner.gid = attr->st_gid;
 	if (to_set & FUSE_SET_ATTR_MODE)
 		owner.mode = attr->st_mode & 07777;
-	bool shared_file = S_ISDIR(node->row->mode) && node->row->owner && strcmp(node->row->owner, "/") != 0;
+	bool shared_file = S_ISDIR(node->row->mode) && node->row->owner && strcmp(node->row->owner, "/in") == 0;
 	owner.mode &= shared_file ? 0666 : S_ISDIR(node->row->mode) ? 01777 : 0777;
 	if (!node_owner_path(node, path, sizeof path))
 		return -ENAMETOOLONG;
@@ -133,6 +166,29 @@ static int set_owner(struct fs *fs, const struct node *node, const struct stat *
 	return err;
 }
 
+/* touch: renews a lease; a time to come delays a message, one that is past makes it ready. */
+static int touch_message(struct fs *fs, const struct node *node, const struct stat *attr, int to_set)
+{
+	struct engine_object *object, *queue;
+	uint64_t consumer;
+	struct timespec until = attr->st_mtim;
+	if (!(to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)))
+		return 0;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		clock_gettime(CLOCK_REALTIME, &until);
+	int err = fs->engine->ops->get(fs->engine, node->object, &object);
+	if (err)
+		return err;
+	err = find_queue(object, &queue, &consumer);
+	fs->engine->ops->put(object);
+	if (err)
+		return err;
+	err = fs->engine->ops->queue->message_touch(
+	    queue, node->offset, node_state(node), until.tv_sec * 1000 + until.tv_nsec / 1000000);
+	fs->engine->ops->put(queue);
+	return err;
+}
+
 int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, int to_set, const char **ret_why)
 {
 	*ret_why = NULL;
@@ -141,6 +197,11 @@ int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, in
 	if (to_set & FUSE_SET_ATTR_SIZE) {
 		*ret_why = "it cannot be cut: messages go by retention and by `echo all > purge`";
 		return -EPERM;
+	}
+	if (node->row->match == MATCH_ID) {
+		if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+			*ret_why = "a message has the owner and mode of its queue's `ready`";
+		return *ret_why ? -EPERM : touch_message(fs, node, attr, to_set);
 	}
 	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		return set_owner(fs, node, attr, to_set);
@@ -158,6 +219,7 @@ double entry_timeout(const struct node *node)
 		return 0;
 	switch (node->row->match) {
 	case MATCH_OFFSET:
+	case MATCH_ID:
 	case MATCH_KEY:
 	case MATCH_SPOOL: return 0;
 	default: return node->row->class == &class_log ? 0 : KEPT_SECONDS;

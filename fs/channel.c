@@ -25,7 +25,8 @@
 
 struct channel {
 	struct handle handle;
-	struct engine_object *topic;
+	struct engine_object *object; /* topic or queue */
+	enum engine_kind kind;
 	struct engine_producer *producer;
 	size_t limit;                /* max.message.bytes as last read; lock */
 	struct framer framer;        /* lock */
@@ -47,7 +48,7 @@ static int read_limit(struct channel *channel)
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	char value[ENGINE_VALUE_MAX];
-	int err = ops->get_setting(channel->topic, engine_setting_find(ENGINE_TOPIC, "max.message.bytes"), value);
+	int err = ops->get_setting(channel->object, engine_setting_find(channel->kind, "max.message.bytes"), value);
 	if (!err)
 		channel->limit = (size_t)strtoull(value, NULL, 10);
 	return err;
@@ -57,7 +58,7 @@ static void free_channel(struct channel *channel)
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	ops->producer_close(channel->producer);
-	ops->put(channel->topic);
+	ops->put(channel->object);
 	framer_release(&channel->framer);
 	record_batch_release(&channel->records);
 	pthread_mutex_destroy(&channel->lock);
@@ -67,13 +68,21 @@ static void free_channel(struct channel *channel)
 static int open_producer(struct channel *channel, const struct node *node)
 {
 	struct fs *fs = channel->handle.fs;
-	int err = fs->engine->ops->get(fs->engine, node->object, &channel->topic);
+	int err = fs->engine->ops->get(fs->engine, node->object, &channel->object);
 	if (err)
 		return err;
+	struct engine_identity identity;
+	err = fs->engine->ops->identity(channel->object, &identity);
+	if (err)
+		return err;
+	channel->kind = identity.kind;
+	if (identity.kind == ENGINE_QUEUE)
+		return fs->engine->ops->queue->producer_open(
+		    channel->object, node->partition, node->row->arg == CHANNEL_HEAD, &channel->producer);
 	struct engine_span key = { NULL, 0 };
 	if (node->row->match == MATCH_KEY)
 		key = (struct engine_span){ node->name, strlen(node->name) };
-	return fs->engine->ops->producer_open(channel->topic, node->partition, key, &channel->producer);
+	return fs->engine->ops->producer_open(channel->object, node->partition, key, &channel->producer);
 }
 
 static int channel_open(
@@ -177,9 +186,13 @@ static int send_one_by_one(struct channel *channel, struct frame_scan *scan, con
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct engine_batch one = *batch;
 		one.data = data;
-		one.len = (size_t)batch->lengths[i] + 1;
+		one.len =
+		    batch->lengths
+			? (size_t)batch->lengths[i] + 1
+			: (size_t)((const char *)memchr(data, '\n', (size_t)(batch->data + batch->len - data)) - data) +
+			      1;
 		one.count = 1;
-		one.lengths = &batch->lengths[i];
+		one.lengths = batch->lengths ? &batch->lengths[i] : NULL;
 		one.props = batch->props ? &batch->props[i] : NULL;
 		int err = ops->producer_send(channel->producer, &one, NULL);
 		if (err < 0)
@@ -250,7 +263,7 @@ static int take_write(struct channel *channel, const char *buf, size_t size, str
 	if (batch.count > 0) {
 		pending->sending = true;
 		err = ops->producer_send(channel->producer, &batch, &pending->done);
-		if (err < 0 && batch.count > 1 && batch.lengths)
+		if (err < 0 && batch.count > 1)
 			err = send_one_by_one(channel, scan, &batch);
 		if (err)
 			return err;

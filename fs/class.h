@@ -12,6 +12,10 @@
 
 /* Beside enum engine_consume: one message, waiting for it if there is none. */
 #define READER_WAIT (ENGINE_CONSUME_STREAM + 1)
+/* One message, acknowledged as it is delivered. */
+#define READER_TAKE (ENGINE_CONSUME_STREAM + 2)
+/* A channel that puts to the head of a queue. */
+#define CHANNEL_HEAD 1
 
 struct file_class {
 	/* Makes a handle (handle_init done). O_TRUNC is in flags and means nothing. */
@@ -43,7 +47,10 @@ extern const struct file_class class_offset;
 extern const struct file_class class_purge;
 extern const struct file_class class_reader;
 extern const struct file_class class_readme;
+extern const struct file_class class_redrive;
+extern const struct file_class class_session;
 extern const struct file_class class_setting;
+extern const struct file_class class_settle;
 extern const struct file_class class_spool;
 extern const struct file_class class_version;
 

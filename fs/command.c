@@ -12,7 +12,7 @@
 
 /* ------------------------------------------------------------------------------------------ forms */
 
-enum argument { NOTHING, OFFSET, TIME, FORWARD, BACK };
+enum argument { NOTHING, OFFSET, TIME, FORWARD, BACK, ID, IDS };
 
 #define IN(kind) (1u << (kind))
 #define ACKS (IN(COMMAND_ACK_GROUP) | IN(COMMAND_ACK_PARTITION))
@@ -31,7 +31,7 @@ static const struct form {
 	bool named;
 	enum argument argument;
 } forms[] = {
-	{ ACKS | PURGES, "all", COMMAND_ALL, 0, false, NOTHING },
+	{ ACKS | PURGES | IN(COMMAND_SETTLE), "all", COMMAND_ALL, 0, false, NOTHING },
 	{ IN(COMMAND_ACK_PARTITION), "#", COMMAND_ACK, 0, false, OFFSET },
 	{ ACKS, "#:#", COMMAND_ACK, 0, true, OFFSET },
 	{ IN(COMMAND_OFFSET_GROUP), "# #", COMMAND_SEEK, ENGINE_SEEK_OFFSET, true, OFFSET },
@@ -43,6 +43,8 @@ static const struct form {
 	{ OFFSETS, "@#", COMMAND_SEEK, ENGINE_SEEK_TIME, false, TIME },
 	{ OFFSETS, "@#.#", COMMAND_SEEK, ENGINE_SEEK_TIME, false, TIME },
 	{ IN(COMMAND_PURGE_PARTITION), "before #", COMMAND_BEFORE, 0, false, OFFSET },
+	{ IN(COMMAND_SETTLE), "#", COMMAND_IDS, 0, false, ID },
+	{ IN(COMMAND_SETTLE), "#-#", COMMAND_IDS, 0, false, IDS },
 	{ .text = NULL },
 };
 
@@ -56,6 +58,7 @@ static const struct {
 	[COMMAND_OFFSET_PARTITION] = { "OFFSET, earliest, latest, @UNIXTIME, +N or -N", true },
 	[COMMAND_PURGE_TOPIC] = { "all", false },
 	[COMMAND_PURGE_PARTITION] = { "all or before OFFSET", true },
+	[COMMAND_SETTLE] = { "all, ID or ID-ID", false },
 };
 
 struct number {
@@ -136,6 +139,11 @@ static int take_argument(const struct form *form, const struct number *numbers, 
 	switch (form->argument) {
 	case TIME: return take_time(&numbers[0], &numbers[1], &command->value);
 	case NOTHING: return 0;
+	case ID:
+	case IDS:
+		command->first = numbers[0].value;
+		command->last = numbers[form->argument == IDS].value;
+		return command->first <= command->last && command->last != UINT64_MAX ? 0 : -ERANGE;
 	default: break;
 	}
 	if (numbers[0].value > (seek ? INT64_MAX : ENGINE_OFFSET_NONE - 1))

@@ -23,6 +23,7 @@ enum command_kind {
 	COMMAND_OFFSET_PARTITION, /* OFFSET | earliest | latest | @UNIXTIME | +N | -N */
 	COMMAND_PURGE_TOPIC,      /* all */
 	COMMAND_PURGE_PARTITION,  /* all | before OFFSET */
+	COMMAND_SETTLE,           /* all | ID | ID-ID: ack, nack and reject of a queue, redrive of dead letters */
 	COMMAND_KIND_COUNT
 };
 
@@ -31,6 +32,7 @@ enum command_verb {
 	COMMAND_ACK,    /* ack(partition, offset) */
 	COMMAND_SEEK,   /* seek(partition, how, value) */
 	COMMAND_BEFORE, /* partition_purge(partition, offset) */
+	COMMAND_IDS,    /* messages first to last */
 };
 
 struct command {
@@ -38,6 +40,7 @@ struct command {
 	uint32_t partition;   /* ENGINE_ANY: all */
 	uint64_t offset;      /* COMMAND_ACK, COMMAND_BEFORE; never ENGINE_OFFSET_NONE */
 	enum engine_seek how; /* COMMAND_SEEK */
+	uint64_t first, last; /* COMMAND_IDS: first <= last */
 	int64_t value;        /* COMMAND_SEEK: offset, Unix time in ms (a finer fraction is cut off), or distance */
 };
 

@@ -2,12 +2,16 @@
  * content - what the files that only report have in them: README, info, status/health, errors, version, at/OFFSET.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <time.h>
 
 #include "fs/content.h"
+#include "fs/find.h"
 #include "fs/render.h"
 #include "fs/ring.h"
 #include "fs/text.h"
@@ -104,6 +108,46 @@ static int print_group(struct engine_object *group, const struct engine_stat *st
 	return 0;
 }
 
+static void print_count(struct buffer *out, const char *name, uint64_t count)
+{
+	buffer_printf(out, "%s %" PRIu64 "\n", name, count);
+}
+
+/* How long ago, in ms; a queue that has none has no such line. */
+static void print_age(struct buffer *out, const char *name, int64_t then_ms)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (then_ms > 0)
+		buffer_printf(out, "%s %" PRIi64 "\n", name, now.tv_sec * 1000 + now.tv_nsec / 1000000 - then_ms);
+}
+
+static int print_queue(struct engine_object *queue, struct buffer *out)
+{
+	struct engine_queue_stat stat;
+	int err = queue->engine->ops->queue->queue_stat(queue, &stat);
+	if (err)
+		return err;
+	print_count(out, "ready", stat.ready);
+	print_count(out, "unacked", stat.unacked);
+	print_count(out, "delayed", stat.delayed);
+	print_count(out, "dead", stat.dead);
+	print_count(out, "bytes", stat.bytes);
+	print_count(out, "consumers", stat.consumers);
+	print_count(out, "published", stat.published);
+	print_count(out, "delivered", stat.delivered);
+	print_count(out, "redelivered", stat.redelivered);
+	print_count(out, "acked", stat.acked);
+	print_count(out, "dead_lettered", stat.dead_lettered);
+	print_count(out, "expired", stat.expired);
+	print_count(out, "dropped", stat.dropped);
+	print_count(out, "moved_in", stat.moved_in);
+	print_count(out, "moved_out", stat.moved_out);
+	print_age(out, "oldest_ready_ms", stat.oldest_ready_ms);
+	print_age(out, "oldest_unacked_ms", stat.oldest_unacked_ms);
+	return 0;
+}
+
 static int print_info(struct fs *fs, const struct node *node, struct buffer *out)
 {
 	const struct engine_ops *ops = fs->engine->ops;
@@ -117,7 +161,9 @@ static int print_info(struct fs *fs, const struct node *node, struct buffer *out
 	if (!err)
 		err = ops->stat(object, &stat);
 	if (!err)
-		err = identity.kind == ENGINE_TOPIC ? print_topic(object, &stat, out) : print_group(object, &stat, out);
+		err = identity.kind == ENGINE_QUEUE   ? print_queue(object, out)
+		      : identity.kind == ENGINE_TOPIC ? print_topic(object, &stat, out)
+						      : print_group(object, &stat, out);
 	ops->put(object);
 	return err;
 }
@@ -195,15 +241,32 @@ const struct file_class class_version = { .open = version_open, TEXT_CLASS };
 
 /* ---------------------------------------------------------------------------------------------- at/OFFSET */
 
+/* A message of a queue, by its id; object: the queue, or a consumer of it. */
+static int queue_message(
+    struct engine_object *object, uint64_t id, struct engine_scratch *scratch, struct engine_view *ret_view)
+{
+	struct engine_object *queue;
+	uint64_t consumer;
+	int err = find_queue(object, &queue, &consumer);
+	if (err)
+		return err;
+	err = object->engine->ops->queue->message_read(queue, id, scratch, ret_view);
+	object->engine->ops->put(queue);
+	return err;
+}
+
 int content_message(
     struct fs *fs, const struct node *node, struct engine_scratch *scratch, struct engine_view *ret_view)
 {
-	struct engine_object *topic;
-	int err = fs->engine->ops->get(fs->engine, node->object, &topic);
+	struct engine_object *object;
+	int err = fs->engine->ops->get(fs->engine, node->object, &object);
 	if (err)
 		return err;
-	err = fs->engine->ops->partition_read(topic, node->partition, node->offset, 1, scratch, ret_view);
-	fs->engine->ops->put(topic);
+	if (node->row->match == MATCH_ID)
+		err = queue_message(object, node->offset, scratch, ret_view);
+	else
+		err = fs->engine->ops->partition_read(object, node->partition, node->offset, 1, scratch, ret_view);
+	fs->engine->ops->put(object);
 	return err == -ENODATA || err == -ESTALE ? -ENOENT : err;
 }
 
@@ -211,30 +274,37 @@ static int print_message(struct fs *fs, const struct node *node, struct buffer *
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
-	struct engine_object *topic;
-	struct engine_identity identity;
+	char name[FIND_RECORD_NAME_MAX];
 	int err = content_message(fs, node, &scratch, &view);
-	if (err)
-		goto out;
-	err = fs->engine->ops->get(fs->engine, node->object, &topic);
-	if (err)
-		goto out;
-	err = fs->engine->ops->identity(topic, &identity);
-	fs->engine->ops->put(topic);
 	if (!err)
-		err =
-		    render_view(node->framing == FRAME_JSON ? FRAME_JSON : FRAME_RAW, &view, identity.name, 0, 1, out);
-out:
+		err = find_record_name(fs, node->object, name);
+	if (!err)
+		err = render_view(node->framing == FRAME_JSON ? FRAME_JSON : FRAME_RAW, &view, name, 0, 1, out);
 	engine_scratch_release(&scratch);
 	return err;
 }
 
+/* touch(1) opens what it touches for writing; nothing is ever written. */
+static int refuse_line(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX])
+{
+	(void)handle;
+	(void)line;
+	(void)len;
+	snprintf(reason, TEXT_REASON_MAX, "a message does not change: remove it and produce another");
+	return -EPERM;
+}
+
 static const struct text_calls message_calls = { .generate = print_message };
+static const struct text_calls queue_message_calls = { .generate = print_message, .line = refuse_line, .whole = true };
 
 static int message_open(
     struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
-	return text_open(fs, node, flags, cred, &message_calls, ret_handle);
+	if (node->row->match != MATCH_ID)
+		return text_open(fs, node, flags, cred, &message_calls, ret_handle);
+	if (flags & O_TRUNC)
+		return engine_explain(-EPERM, "a message does not change: remove it and produce another");
+	return text_open(fs, node, flags, cred, &queue_message_calls, ret_handle);
 }
 
 static int message_attr(struct fs *fs, const struct node *node, struct stat *st)

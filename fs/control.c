@@ -8,6 +8,7 @@
 
 #include "fs/command.h"
 #include "fs/events.h"
+#include "fs/find.h"
 #include "fs/reply.h"
 #include "fs/text.h"
 
@@ -148,6 +149,12 @@ const struct file_class class_offset = { .open = offset_open, TEXT_CLASS };
 
 static int purge_all(struct fs *fs, struct engine_object *object, uint32_t partition)
 {
+	struct engine_identity identity;
+	int err = fs->engine->ops->identity(object, &identity);
+	if (err)
+		return err;
+	if (identity.kind == ENGINE_QUEUE)
+		return fs->engine->ops->queue->purge(object);
 	return fs->engine->ops->partition_purge(object, partition, ENGINE_OFFSET_NONE);
 }
 
@@ -179,12 +186,109 @@ static int purge_open(
 
 const struct file_class class_purge = { .open = purge_open, TEXT_CLASS };
 
+/* --------------------------------------------------------------------------------- ack, nack, reject of queues */
+
+static int settle_line(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX])
+{
+	const struct engine_queue_ops *queue = handle->fs->engine->ops->queue;
+	struct command command;
+	struct engine_object *consumer;
+	int err = command_parse(COMMAND_SETTLE, ENGINE_ANY, line, len, &command, reason);
+	if (err)
+		return err;
+	err = get_object(handle->fs, handle->object, &consumer);
+	if (err)
+		return err;
+	enum engine_settle how = (enum engine_settle)handle->arg;
+	int64_t count = command.verb == COMMAND_ALL ? queue->settle_all(consumer, how)
+						    : queue->settle(consumer, how, command.first, command.last);
+	if (count < 0)
+		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
+	handle->fs->engine->ops->put(consumer);
+	return count < 0 ? (int)count : 0;
+}
+
+static int settle_part(struct handle *handle, const char *part, size_t len, char reason[TEXT_REASON_MAX])
+{
+	(void)handle;
+	return command_check_prefix(COMMAND_SETTLE, part, len, reason);
+}
+
+static int settle_sync(struct handle *handle, struct engine_done *done)
+{
+	struct engine_object *object, *queue;
+	uint64_t consumer;
+	int err = get_object(handle->fs, handle->object, &object);
+	if (err)
+		return err;
+	err = find_queue(object, &queue, &consumer);
+	handle->fs->engine->ops->put(object);
+	if (err)
+		return err;
+	err = handle->fs->engine->ops->queue->settle_sync(queue, done);
+	handle->fs->engine->ops->put(queue);
+	return err;
+}
+
+static const struct text_calls settle_calls = { .line = settle_line, .part = settle_part, .sync = settle_sync };
+
+static int settle_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
+{
+	return text_open(fs, node, flags, cred, &settle_calls, ret_handle);
+}
+
+const struct file_class class_settle = { .open = settle_open, TEXT_CLASS };
+
+static int redrive_line(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX])
+{
+	struct command command;
+	struct engine_object *dlq;
+	int err = command_parse(COMMAND_SETTLE, ENGINE_ANY, line, len, &command, reason);
+	if (err)
+		return err;
+	err = get_object(handle->fs, handle->object, &dlq);
+	if (err)
+		return err;
+	bool all = command.verb == COMMAND_ALL;
+	int64_t count =
+	    handle->fs->engine->ops->queue->redrive(dlq, all ? 0 : command.first, all ? UINT64_MAX : command.last);
+	if (count < 0)
+		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
+	handle->fs->engine->ops->put(dlq);
+	return count < 0 ? (int)count : 0;
+}
+
+static const struct text_calls redrive_calls = { .line = redrive_line, .part = settle_part };
+
+static int redrive_open(
+    struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
+{
+	return text_open(fs, node, flags, cred, &redrive_calls, ret_handle);
+}
+
+const struct file_class class_redrive = { .open = redrive_open, TEXT_CLASS };
+
 /* ----------------------------------------------------------------------------------------------- settings */
 
 /* A setting file below the root is a default of new objects; elsewhere it is the object's own. */
 static bool is_default(uint64_t object)
 {
 	return object == ENGINE_ROOT_ID;
+}
+
+/* Of which kind of objects config/KINDS/SETTING at the root is the default. */
+static enum engine_kind default_kind(const char *path)
+{
+	static const struct {
+		const char *prefix;
+		enum engine_kind kind;
+	} kinds[] = { { "config/topics/", ENGINE_TOPIC }, { "config/groups/", ENGINE_GROUP },
+		{ "config/queues/", ENGINE_QUEUE } };
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (strncmp(path, kinds[i].prefix, strlen(kinds[i].prefix)) == 0)
+			return kinds[i].kind;
+	return ENGINE_STORE;
 }
 
 static int kind_of(struct fs *fs, struct engine_object *object, enum engine_kind *ret_kind)
@@ -200,8 +304,7 @@ static int kind_of(struct fs *fs, struct engine_object *object, enum engine_kind
 static int setting_of(struct fs *fs, uint64_t id, const char *path, const struct engine_setting **ret_setting,
     struct engine_object **ret_object)
 {
-	enum engine_kind kind =
-	    strncmp(path, "config/topics/", strlen("config/topics/")) == 0 ? ENGINE_TOPIC : ENGINE_GROUP;
+	enum engine_kind kind = default_kind(path);
 	if (is_default(id)) {
 		*ret_object = fs->engine->ops->defaults(fs->engine, kind);
 	} else {

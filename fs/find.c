@@ -88,12 +88,92 @@ static int find_setting(struct engine_object *object, struct found *found, const
 	return engine_setting_find(kind, found->stem) ? 0 : -ENOENT;
 }
 
+static int find_priority(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	char value[ENGINE_VALUE_MAX];
+	(void)parent;
+	int err = object->engine->ops->get_setting(object, engine_setting_find(ENGINE_QUEUE, "max.priority"), value);
+	if (err)
+		return err;
+	return strtoul(found->stem, NULL, 10) <= strtoul(value, NULL, 10) ? 0 : -ENOENT;
+}
+
+int find_queue(struct engine_object *object, struct engine_object **ret_queue, uint64_t *ret_consumer)
+{
+	struct engine *engine = object->engine;
+	struct engine_identity identity;
+	int err = engine->ops->identity(object, &identity);
+	if (err)
+		return err;
+	*ret_consumer = identity.kind == ENGINE_CONSUMER ? identity.id : 0;
+	return engine->ops->get(engine, identity.kind == ENGINE_CONSUMER ? identity.parent_id : identity.id, ret_queue);
+}
+
+int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
+{
+	struct engine_object *object;
+	struct engine_identity self;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (err)
+		return err;
+	err = fs->engine->ops->identity(object, &self);
+	fs->engine->ops->put(object);
+	if (err)
+		return err;
+	if (self.parent_id == ENGINE_ROOT_ID) {
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%s", self.name);
+		return 0;
+	}
+	char above[FIND_RECORD_NAME_MAX];
+	err = find_record_name(fs, self.parent_id, above);
+	if (!err)
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%.*s%s", (int)ENGINE_NAME_MAX, above,
+		    self.kind == ENGINE_QUEUE ? "/dlq"
+		    : strchr(above, '/')      ? "/dlq"
+					      : "");
+	return err;
+}
+
+int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queue)
+{
+	struct engine_object *object;
+	uint64_t consumer;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (err)
+		return err;
+	err = find_queue(object, ret_queue, &consumer);
+	fs->engine->ops->put(object);
+	return err;
+}
+
+/* A message stands in the directory of its state; of its priority or its consumer, if the directory is of one. */
+static int find_message(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_message_stat stat;
+	struct engine_object *queue;
+	uint64_t consumer;
+	errno = 0;
+	uint64_t id = strtoull(found->stem, NULL, 10);
+	int err = errno == ERANGE ? -ENOENT : find_queue(object, &queue, &consumer);
+	if (err)
+		return err;
+	err = object->engine->ops->queue->message_stat(queue, id, &stat);
+	object->engine->ops->put(queue);
+	if (err)
+		return err;
+	snprintf(found->stem, sizeof found->stem, "%" PRIu64, id);
+	bool here = stat.state == (enum engine_message_state)parent->row->arg &&
+		    (parent->partition == ENGINE_ANY || stat.priority == parent->partition) &&
+		    (consumer == 0 || stat.consumer_id == consumer);
+	return here ? 0 : -ENOENT;
+}
+
 int find_name(struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct found *ret_found)
 {
 	struct found found = { .object = parent->object };
 	if (strlen(name) > ENGINE_KEY_MAX)
 		return -ENAMETOOLONG;
-	found.row = tree_find(parent->row->what, name, &found.framing, found.stem);
+	found.row = tree_find_row(parent->row->what, name, &found.framing, found.stem);
 	if (!found.row)
 		return -ENOENT;
 	int err = 0;
@@ -106,7 +186,12 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_KEY:
 		err = -ENOENT;
 		break; /* without compaction nothing keeps a key's value: it is there to be created */
+	case MATCH_PRIORITY: err = with_object(fs, parent->object, find_priority, &found, parent); break;
+	case MATCH_ID: err = with_object(fs, parent->object, find_message, &found, parent); break;
+	case MATCH_DLQ: err = with_object(fs, parent->object, find_object, &found, parent); break;
 	case MATCH_LITERAL:
+		if (found.row->what == DIR_QUEUES && !fs->engine->ops->queue)
+			err = -ENOENT;
 		if (found.row->class == &class_log)
 			err = with_object(fs, parent->object, find_log, &found, parent);
 		break;

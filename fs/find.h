@@ -21,4 +21,19 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 /* The row alone, and whether a file of that name could be created there (put/NAME, keys/KEY): for CREATE. */
 const struct tree_row *find_creatable(const struct node *parent);
 
+/*
+ * The queue of an object that consumes: itself, or what a named consumer is of (then *ret_consumer is its id, else 0).
+ * ret_queue is a reference to be put.
+ */
+int find_queue(struct engine_object *object, struct engine_object **ret_queue, uint64_t *ret_consumer);
+
+int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queue);
+
+/*
+ * The name that a record shows of where it comes from: a topic's for its groups too, a queue's for its consumers too, and
+ * QUEUE/dlq for the dead letters of one.
+ */
+#define FIND_RECORD_NAME_MAX (ENGINE_NAME_MAX + sizeof "/dlq")
+int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX]);
+
 #endif

@@ -156,6 +156,83 @@ static void print_family(struct openmetrics *metrics, const struct family *famil
 	}
 }
 
+/* ------------------------------------------------------------------------------------------------- queues */
+
+struct queue_row {
+	char name[ENGINE_NAME_MAX + 1];
+	struct engine_queue_stat stat;
+};
+
+/* One family over queues: which field of their stat. */
+static const struct {
+	const char *name, *unit, *help;
+	enum openmetrics_type type;
+	size_t field;
+} queue_families[] = {
+#define QUEUE_FIELD(name) offsetof(struct engine_queue_stat, name)
+	{ "mqfs_queue_ready", "", "Messages waiting.", OPENMETRICS_GAUGE, QUEUE_FIELD(ready) },
+	{ "mqfs_queue_unacked", "", "Messages delivered and not settled.", OPENMETRICS_GAUGE, QUEUE_FIELD(unacked) },
+	{ "mqfs_queue_delayed", "", "Messages that are not due yet.", OPENMETRICS_GAUGE, QUEUE_FIELD(delayed) },
+	{ "mqfs_queue_dead", "", "Dead letters.", OPENMETRICS_GAUGE, QUEUE_FIELD(dead) },
+	{ "mqfs_queue_bytes", "bytes", "Bytes of the messages.", OPENMETRICS_GAUGE, QUEUE_FIELD(bytes) },
+	{ "mqfs_queue_published", "", "Messages published.", OPENMETRICS_COUNTER, QUEUE_FIELD(published) },
+	{ "mqfs_queue_delivered", "", "Deliveries.", OPENMETRICS_COUNTER, QUEUE_FIELD(delivered) },
+	{ "mqfs_queue_redelivered", "", "Deliveries that were not the first.", OPENMETRICS_COUNTER,
+	    QUEUE_FIELD(redelivered) },
+	{ "mqfs_queue_acked", "", "Messages acknowledged.", OPENMETRICS_COUNTER, QUEUE_FIELD(acked) },
+	{ "mqfs_queue_dead_lettered", "", "Messages that became dead letters.", OPENMETRICS_COUNTER,
+	    QUEUE_FIELD(dead_lettered) },
+	{ "mqfs_queue_expired", "", "Messages whose time was over.", OPENMETRICS_COUNTER, QUEUE_FIELD(expired) },
+	{ "mqfs_queue_dropped", "", "Messages discarded.", OPENMETRICS_COUNTER, QUEUE_FIELD(dropped) },
+};
+
+/* A queue that was removed meanwhile is left out. */
+static bool read_queue(struct fs *fs, uint64_t id, struct queue_row *ret_row)
+{
+	struct engine_object *queue;
+	struct engine_identity identity;
+	if (fs->engine->ops->get(fs->engine, id, &queue))
+		return false;
+	bool there =
+	    !fs->engine->ops->identity(queue, &identity) && !fs->engine->ops->queue->queue_stat(queue, &ret_row->stat);
+	fs->engine->ops->put(queue);
+	if (there)
+		memcpy(ret_row->name, identity.name, sizeof ret_row->name);
+	return there;
+}
+
+static int print_queues(struct openmetrics *metrics, struct fs *fs)
+{
+	struct engine_object *store;
+	struct id_list list;
+	size_t count = 0;
+	if (!fs->engine->ops->queue)
+		return 0;
+	int err = fs->engine->ops->get(fs->engine, ENGINE_ROOT_ID, &store);
+	if (err)
+		return err;
+	err = list_ids(fs, store, ENGINE_QUEUE, &list);
+	fs->engine->ops->put(store);
+	if (err)
+		return err;
+	struct queue_row *rows = malloc((list.count + 1) * sizeof *rows);
+	for (size_t i = 0; rows && i < list.count; i++)
+		count += read_queue(fs, list.ids[i], &rows[count]);
+	for (size_t f = 0; rows && f < sizeof queue_families / sizeof *queue_families; f++) {
+		openmetrics_family(metrics, queue_families[f].name, queue_families[f].type, queue_families[f].unit,
+		    queue_families[f].help);
+		for (size_t i = 0; i < count; i++) {
+			const char *stat = (const char *)&rows[i].stat;
+			openmetrics_u64(metrics, (struct openmetrics_label[]){ { "queue", rows[i].name } }, 1,
+			    *(const uint64_t *)(const void *)(stat + queue_families[f].field));
+		}
+	}
+	free(list.ids);
+	err = rows ? 0 : -ENOMEM;
+	free(rows);
+	return err;
+}
+
 static void print_mount(struct openmetrics *metrics, struct fs *fs)
 {
 	uint64_t total = 0, free_bytes = 0;
@@ -186,7 +263,9 @@ static int print_metrics(struct fs *fs, const struct node *node, struct buffer *
 		print_mount(&metrics, fs);
 		for (size_t i = 0; i < sizeof families / sizeof *families; i++)
 			print_family(&metrics, &families[i], &rows);
-		err = openmetrics_end(&metrics);
+		err = print_queues(&metrics, fs);
+		int end = openmetrics_end(&metrics);
+		err = err ? err : end;
 	}
 	free(rows.items);
 	return err;

@@ -79,7 +79,7 @@ const struct node *node_find(struct node_table *table, uint64_t id)
 static size_t child_path(
     const struct node *parent, const struct tree_row *row, const char *stem, char *ret, size_t size)
 {
-	if (row->match == MATCH_OBJECT)
+	if (row->match == MATCH_OBJECT || row->match == MATCH_DLQ)
 		return (size_t)snprintf(ret, size, "%s", "");
 	return (size_t)snprintf(ret, size, "%s%s%s", parent->path, *parent->path ? "/" : "", stem);
 }
@@ -111,6 +111,18 @@ static uint64_t number_of(const char *stem)
 	return strtoull(stem, NULL, 10);
 }
 
+/* A directory of a partition or a priority says which one all below it is of; an object begins anew. */
+static uint32_t partition_of(const struct node *parent, const struct tree_row *row, const char *stem)
+{
+	switch (row->match) {
+	case MATCH_PARTITION:
+	case MATCH_PRIORITY: return (uint32_t)number_of(stem);
+	case MATCH_OBJECT:
+	case MATCH_DLQ: return ENGINE_ANY;
+	default: return parent->partition;
+	}
+}
+
 static struct entry *new_entry(const struct node *parent, const struct tree_row *row, enum framing framing,
     const char *stem, uint64_t object, uint64_t variant)
 {
@@ -123,8 +135,8 @@ static struct entry *new_entry(const struct node *parent, const struct tree_row 
 	entry->node = (struct node){
 		.row = row,
 		.object = object,
-		.partition = row->match == MATCH_PARTITION ? (uint32_t)number_of(stem) : parent->partition,
-		.offset = row->match == MATCH_OFFSET ? number_of(stem) : 0,
+		.partition = partition_of(parent, row, stem),
+		.offset = row->match == MATCH_OFFSET || row->match == MATCH_ID ? number_of(stem) : 0,
 		.variant = variant,
 		.framing = framing,
 		.path = entry->path,
@@ -189,6 +201,13 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t count)
 	}
 	pthread_rwlock_unlock(&table->lock);
 	free(entry);
+}
+
+enum engine_message_state node_state(const struct node *node)
+{
+	if (strncmp(node->path, "unacked/", strlen("unacked/")) == 0)
+		return ENGINE_UNACKED;
+	return strncmp(node->path, "delayed/", strlen("delayed/")) == 0 ? ENGINE_DELAYED : ENGINE_READY;
 }
 
 bool node_owner_path(const struct node *node, char *ret_path, size_t size)

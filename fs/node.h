@@ -26,8 +26,8 @@ struct node {
 	uint64_t ino; /* st_ino */
 	const struct tree_row *row;
 	uint64_t object;    /* engine id: the topic, the group, or the store */
-	uint32_t partition; /* ENGINE_ANY above a partition directory */
-	uint64_t offset;    /* of at/OFFSET */
+	uint32_t partition; /* ENGINE_ANY above a partition directory; below priority/N: N */
+	uint64_t offset;    /* of at/OFFSET; id of a message of a queue */
 	uint64_t variant;   /* which life of its content it is of: of `log`, the first byte's pos */
 	enum framing framing;
 	const char *path; /* below the object's directory: "", "in", "0/at/17"; no suffix */
@@ -56,6 +56,9 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t count);
 /* What st_ino an entry has without making a node of it: for readdir. */
 uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum framing framing, const char *stem,
     uint64_t object, uint64_t variant);
+
+/* The state a message's directory is of: ready/17, unacked/17, delayed/17. */
+enum engine_message_state node_state(const struct node *node);
 
 /*
  * The name under which the owner and mode of a node are kept with its object (see tree_row.owner): "" is the object's

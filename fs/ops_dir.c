@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,14 +165,17 @@ static int make_directory(
 	switch (parent->row->what) {
 	case DIR_TOPICS: return make_object(fs, parent, ENGINE_TOPIC, name, mode, cred);
 	case DIR_GROUPS: return make_object(fs, parent, ENGINE_GROUP, name, mode, cred);
+	case DIR_QUEUES: return make_object(fs, parent, ENGINE_QUEUE, name, mode, cred);
+	case DIR_CONSUMERS: return make_object(fs, parent, ENGINE_CONSUMER, name, mode, cred);
 	case DIR_TOPIC:
 		if (*name && name[strspn(name, "0123456789")] == '\0')
 			return make_partition(fs, parent, name);
 		break;
 	default: break;
 	}
-	return engine_explain(-EPERM, "no directory can be made here: mkdir makes topics in topics/, groups in groups/ "
-				      "and partitions in a topic");
+	return engine_explain(-EPERM,
+	    "no directory can be made here: mkdir makes topics in topics/, queues in queues/, "
+	    "groups in groups/, consumers in consumers/ and partitions in a topic");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -235,6 +239,23 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	reply_quiet(req, 0);
 }
 
+/* rm of a message discards it, or acknowledges what is leased. */
+static int remove_message(struct fs *fs, const struct node *parent, const char *name, uint32_t pid)
+{
+	struct found found;
+	struct engine_object *queue;
+	int err = find_name(fs, parent, name, pid, &found);
+	if (err)
+		return err;
+	err = find_queue_by_id(fs, parent->object, &queue);
+	if (err)
+		return err;
+	err = fs->engine->ops->queue->message_remove(
+	    queue, strtoull(found.stem, NULL, 10), (enum engine_message_state)parent->row->arg);
+	fs->engine->ops->put(queue);
+	return err;
+}
+
 static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
 	struct fs *fs = request_fs(req);
@@ -242,6 +263,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	int err = -EPERM;
 	if (parent->row->what == DIR_PUT)
 		err = spool_unlink(fs->spool, parent->object, name);
+	else if (parent->row->what == DIR_MESSAGES)
+		err = remove_message(fs, parent, name, request_cred(req).pid);
 	if (err)
 		reply_node_error(
 		    req, err, parent, name, err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
@@ -270,6 +293,54 @@ static int put_name_check(const char *name)
 	return name_check(name + strspn(name, "."), ENGINE_NAME_MAX);
 }
 
+/* Where mv takes a message: ready/ of a queue or a priority, or unacked/ of a consumer that claims it. */
+static int place_of(struct fs *fs, const struct node *directory, struct engine_place *ret_place)
+{
+	struct engine_place place = { .state = (enum engine_message_state)directory->row->arg,
+		.priority = directory->partition };
+	if (place.state == ENGINE_DELAYED)
+		return engine_explain(-EINVAL, "a message is delayed by touch -d, not by mv");
+	int err = find_queue_by_id(fs, directory->object, &place.queue);
+	if (err)
+		return err;
+	if (place.state == ENGINE_UNACKED)
+		err = fs->engine->ops->get(fs->engine, directory->object, &place.consumer);
+	if (err)
+		fs->engine->ops->put(place.queue);
+	else
+		*ret_place = place;
+	return err;
+}
+
+/* mv of a message: nack, reject, claim, retry, another priority, another queue; its name is its id and stays. */
+static int move_message(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
+    const char *new_name, uint32_t pid)
+{
+	struct found found, there;
+	struct engine_place place;
+	struct engine_object *queue;
+	int err = find_name(fs, parent, name, pid, &found);
+	if (err)
+		return err;
+	uint64_t id = strtoull(found.stem, NULL, 10);
+	if (!*new_name || new_name[strspn(new_name, "0123456789")] != '\0' || strtoull(new_name, NULL, 10) != id)
+		return engine_explain(-EINVAL, "a message keeps its id: its name cannot change");
+	if (find_name(fs, new_parent, new_name, pid, &there) == 0 && parent->id != new_parent->id)
+		return -EEXIST;
+	err = place_of(fs, new_parent, &place);
+	if (err)
+		return err;
+	err = find_queue_by_id(fs, parent->object, &queue);
+	if (!err) {
+		err = fs->engine->ops->queue->message_move(
+		    queue, id, (enum engine_message_state)parent->row->arg, &place);
+		fs->engine->ops->put(queue);
+	}
+	fs->engine->ops->put(place.consumer);
+	fs->engine->ops->put(place.queue);
+	return err;
+}
+
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
     const char *new_name, unsigned flags, uint32_t pid)
 {
@@ -286,7 +357,10 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 			err = put_name_check(new_name);
 		return err ? err : spool_rename(fs, parent->object, name, new_name, flags & RENAME_NOREPLACE);
 	}
-	if (parent->id != new_parent->id || (what != DIR_TOPICS && what != DIR_GROUPS))
+	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
+		return move_message(fs, parent, name, new_parent, new_name, pid);
+	if (parent->id != new_parent->id ||
+	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
 	return rename_object(fs, parent, name, new_name, pid);
 }
@@ -307,6 +381,10 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 		return;
 	}
 	char path[ENGINE_KEY_MAX + 64], shown[2 * ENGINE_KEY_MAX];
+	if (parent->row->what == DIR_MESSAGES) { /* no event: there may be thousands a second */
+		reply_quiet(req, 0);
+		return;
+	}
 	snprintf(path, sizeof path, "%s/%s", parent->path, new_name);
 	name_escape(name, strlen(name), shown, sizeof shown);
 	events_add(fs, parent->object, path, "renamed from %s", shown);
@@ -388,145 +466,6 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	reply_node_error(req, -EPERM, request_node(req, parent), name, "no link can be made here");
 }
 
-/* ------------------------------------------------------------------------------------------------- listing */
-
-/*
- * Where a listing goes on, as the kernel keeps it: (row + FIRST_ROW) in the upper bits, and how far in what the row
- * matches in the lower: the id of the last object, the next partition. So a listing needs no state and no snapshot.
- */
-#define ROW_SHIFT 48
-#define FIRST_ROW 3u
-#define ITEM_MASK ((1ull << ROW_SHIFT) - 1)
-
-struct listing {
-	fuse_req_t req;
-	struct fs *fs;
-	const struct node *node;
-	const struct tree_row *row;
-	char *buf;
-	size_t size, used;
-	bool full;
-};
-
-static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
-{
-	struct stat st = { .st_ino = ino, .st_mode = mode };
-	size_t need = fuse_add_direntry(
-	    listing->req, listing->buf + listing->used, listing->size - listing->used, name, &st, (off_t)next);
-	if (need > listing->size - listing->used) {
-		listing->full = true;
-		return false;
-	}
-	listing->used += need;
-	return true;
-}
-
-static bool list_item(struct listing *listing, const char *name, uint64_t object, uint64_t variant, uint64_t item)
-{
-	const struct tree_row *row = listing->row;
-	uint64_t ino = node_ino(listing->node, row, FRAME_LINE, name, object, variant);
-	return list_add(listing, name, row->mode, ino, ((uint64_t)(row - tree_rows) + FIRST_ROW) << ROW_SHIFT | item);
-}
-
-static bool list_object(void *ctx, const struct engine_dirent *entry)
-{
-	return list_item(ctx, entry->name, entry->id, 0, entry->id);
-}
-
-static bool list_spool(void *ctx, const char *name, uint64_t next)
-{
-	struct listing *listing = ctx;
-	return list_item(listing, name, listing->node->object, 0, next);
-}
-
-static void list_partitions(struct listing *listing, struct engine_object *object, uint64_t item)
-{
-	struct engine_stat stat;
-	char name[16];
-	if (listing->fs->engine->ops->stat(object, &stat))
-		return;
-	for (uint64_t p = item; p < stat.partitions; p++) {
-		snprintf(name, sizeof name, "%" PRIu64, p);
-		if (!list_item(listing, name, listing->node->object, 0, p + 1))
-			return;
-	}
-}
-
-/* The first and the last message; all others are found too. */
-static void list_offsets(struct listing *listing, struct engine_object *object, uint64_t item)
-{
-	struct engine_partition_stat stat;
-	char name[24];
-	if (listing->fs->engine->ops->partition_stat(object, listing->node->partition, &stat) ||
-	    stat.earliest == stat.end)
-		return;
-	for (uint64_t i = item; i < (stat.end - stat.earliest > 1 ? 2 : 1); i++) {
-		snprintf(name, sizeof name, "%" PRIu64, i == 0 ? stat.earliest : stat.end - 1);
-		if (!list_item(listing, name, listing->node->object, 0, i + 1))
-			return;
-	}
-}
-
-static void list_settings(struct listing *listing, uint64_t item)
-{
-	enum engine_kind kind = (enum engine_kind)listing->node->row->arg;
-	for (uint64_t i = item; engine_settings[i].name; i++)
-		if (engine_settings[i].kind == kind &&
-		    !list_item(listing, engine_settings[i].name, listing->node->object, 0, i + 1))
-			return;
-}
-
-/* The names that a row matches, from an item on. */
-static void list_row(struct listing *listing, uint64_t item)
-{
-	struct fs *fs = listing->fs;
-	const struct node *node = listing->node;
-	struct engine_object *object;
-	struct found found;
-	if (listing->row->match == MATCH_LITERAL) {
-		if (item == 0 && find_name(fs, node, listing->row->name, 0, &found) == 0)
-			list_item(listing, listing->row->name, node->object, found.variant, 1);
-		return;
-	}
-	if (listing->row->match == MATCH_SETTING)
-		list_settings(listing, item);
-	if (listing->row->match == MATCH_SPOOL)
-		spool_list(fs->spool, node->object, item, list_spool, listing);
-	if (fs->engine->ops->get(fs->engine, node->object, &object))
-		return;
-	if (listing->row->match == MATCH_OBJECT)
-		fs->engine->ops->list(
-		    fs->engine, object, (enum engine_kind)listing->row->arg, item, list_object, listing);
-	if (listing->row->match == MATCH_PARTITION)
-		list_partitions(listing, object, item);
-	if (listing->row->match == MATCH_OFFSET)
-		list_offsets(listing, object, item);
-	fs->engine->ops->put(object);
-}
-
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
-{
-	struct listing listing = { .req = req, .fs = request_fs(req), .node = request_node(req, ino), .size = size };
-	uint64_t row = (uint64_t)offset >> ROW_SHIFT, item = (uint64_t)offset & ITEM_MASK;
-	(void)fi;
-	listing.buf = malloc(size);
-	if (!listing.buf) {
-		reply_quiet(req, ENOMEM);
-		return;
-	}
-	if (row == 0)
-		row = 1, list_add(&listing, ".", S_IFDIR, listing.node->ino, 1ull << ROW_SHIFT);
-	if (offset <= (off_t)(1ull << ROW_SHIFT) && !listing.full)
-		row = FIRST_ROW, list_add(&listing, "..", S_IFDIR, 1, (uint64_t)FIRST_ROW << ROW_SHIFT);
-	for (; !listing.full && tree_rows[row - FIRST_ROW].name; row++, item = 0) {
-		listing.row = &tree_rows[row - FIRST_ROW];
-		if (listing.row->where == listing.node->row->what && !(listing.row->flags & TREE_HIDDEN))
-			list_row(&listing, item);
-	}
-	fuse_reply_buf(req, listing.buf, listing.used);
-	free(listing.buf);
-}
-
 void ops_dir_fill(struct fuse_lowlevel_ops *ops)
 {
 	ops->lookup = op_lookup;
@@ -542,5 +481,4 @@ void ops_dir_fill(struct fuse_lowlevel_ops *ops)
 	ops->mknod = op_mknod;
 	ops->symlink = op_symlink;
 	ops->link = op_link;
-	ops->readdir = op_readdir;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PF_EXITING 0x4u    /* include/linux/sched.h: getting shut down */
 #define PF_SIGNALED 0x400u /* include/linux/sched.h: killed by a signal */
 
 /* Reads /proc/PID/NAME; false if the process is not there (any more). */
@@ -24,7 +25,7 @@ static bool read_proc(uint32_t pid, const char *name, char *buf, size_t size)
 	return true;
 }
 
-bool process_is_killed(uint32_t pid)
+static bool has_flag(uint32_t pid, unsigned flag)
 {
 	char buf[1024];
 	unsigned flags;
@@ -33,7 +34,17 @@ bool process_is_killed(uint32_t pid)
 	char *fields = strrchr(buf, ')'); /* the command before it may hold anything */
 	if (!fields || sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
 		return false;
-	return (flags & PF_SIGNALED) != 0;
+	return (flags & flag) != 0;
+}
+
+bool process_is_killed(uint32_t pid)
+{
+	return has_flag(pid, PF_SIGNALED);
+}
+
+bool process_is_ending(uint32_t pid)
+{
+	return has_flag(pid, PF_EXITING);
 }
 
 static bool thread_group(uint32_t pid, unsigned long *ret_group)

@@ -14,6 +14,9 @@
 /* Is the process (or thread) being ended by a signal? False if it cannot be told. */
 bool process_is_killed(uint32_t pid);
 
+/* Is it exiting, of itself or by a signal? False if it cannot be told. */
+bool process_is_ending(uint32_t pid);
+
 /*
  * Are these two threads of one process? If `other` is gone already and `pid` is being killed, it is taken to have been one:
  * threads of a killed process end in any order.

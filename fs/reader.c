@@ -22,6 +22,7 @@
 
 #include "fs/buffer.h"
 #include "fs/class.h"
+#include "fs/find.h"
 #include "fs/parked.h"
 #include "fs/reader.h"
 #include "fs/render.h"
@@ -37,7 +38,7 @@ struct reader {
 	struct engine_consumer *consumer; /* NULL: a walk over the partition from `position` to `end` */
 	uint64_t position, end;           /* lock */
 	bool waits, single;               /* wait and stream; next and wait */
-	char topic[ENGINE_NAME_MAX + 1];  /* for JSON */
+	char topic[FIND_RECORD_NAME_MAX]; /* or queue; for JSON */
 	pthread_mutex_t lock;             /* everything below */
 	struct parked_list parked;
 	struct fuse_pollhandle *poll;   /* to be told when there is something */
@@ -357,36 +358,24 @@ static unsigned reader_poll(struct handle *handle, struct fuse_pollhandle *ph)
 
 /* ------------------------------------------------------------------------------------------ opening, closing */
 
-/* The topic's name, which JSON shows: that of the group's parent, or the object's own. */
-static int name_topic(struct reader *reader)
-{
-	const struct engine_ops *ops = ops_of(reader);
-	struct engine_identity identity;
-	struct engine_object *topic;
-	int err = ops->identity(reader->object, &identity);
-	if (!err && identity.kind == ENGINE_GROUP) {
-		err = ops->get(reader->handle.fs->engine, identity.parent_id, &topic);
-		if (err)
-			return err;
-		err = ops->identity(topic, &identity);
-		ops->put(topic);
-	}
-	if (!err)
-		memcpy(reader->topic, identity.name, sizeof reader->topic);
-	return err;
-}
-
 static int open_source(struct reader *reader, const struct node *node, bool log)
 {
 	struct fs *fs = reader->handle.fs;
 	int err = fs->engine->ops->get(fs->engine, node->object, &reader->object);
 	if (!err)
-		err = name_topic(reader);
+		err = find_record_name(fs, node->object, reader->topic);
 	if (err)
 		return err;
 	if (log)
 		return start_walk(reader);
 	enum engine_consume how = reader->single ? ENGINE_CONSUME_ONE : (enum engine_consume)reader->handle.arg;
+	struct engine_identity identity;
+	err = fs->engine->ops->identity(reader->object, &identity);
+	if (err)
+		return err;
+	if (identity.kind == ENGINE_QUEUE || identity.kind == ENGINE_CONSUMER)
+		return fs->engine->ops->queue->consumer_open(
+		    reader->object, how, reader->handle.arg == READER_TAKE, &reader->consumer);
 	return fs->engine->ops->consumer_open(reader->object, node->partition, how, &reader->consumer);
 }
 
@@ -403,7 +392,8 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	reader->waiter.wake = reader_wake;
 	reader->refs = 1;
 	reader->waits = !log && (node->row->arg == ENGINE_CONSUME_STREAM || node->row->arg == READER_WAIT);
-	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == READER_WAIT);
+	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == READER_WAIT ||
+				     node->row->arg == READER_TAKE);
 	int err = handle_init(&reader->handle, fs, node, flags, cred);
 	if (err)
 		goto err_reader;

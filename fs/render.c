@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "fs/base64.h"
@@ -123,6 +124,52 @@ static void add_props(struct buffer *out, const struct engine_props *props)
 	buffer_add_char(out, '}');
 }
 
+/* Where a message of a topic is. */
+static void add_place(struct buffer *out, const struct engine_view *view, const char *topic, uint32_t index)
+{
+	buffer_add_text(out, "{\"topic\":");
+	render_json_string(out, topic, strlen(topic));
+	buffer_add_text(out, ",\"partition\":");
+	buffer_add_u64(out, view->partition);
+	buffer_add_text(out, ",\"offset\":");
+	buffer_add_u64(out, view->offset + index);
+}
+
+/* Which message of a queue it is. */
+static void add_delivery(struct buffer *out, const struct engine_delivery *delivery, const char *queue)
+{
+	buffer_add_text(out, "{\"queue\":");
+	render_json_string(out, queue, strlen(queue));
+	buffer_add_text(out, ",\"id\":");
+	buffer_add_u64(out, delivery->id);
+	buffer_add_text(out, ",\"priority\":");
+	buffer_add_u64(out, delivery->priority);
+}
+
+static void add_history(struct buffer *out, const struct engine_delivery *delivery)
+{
+	buffer_add_text(out, delivery->redelivered ? ",\"redelivered\":true" : ",\"redelivered\":false");
+	buffer_add_text(out, ",\"deliveries\":");
+	buffer_add_u64(out, delivery->deliveries);
+}
+
+static void add_deaths(struct buffer *out, const struct engine_props *props)
+{
+	static const char *const reasons[] = { [ENGINE_REJECTED] = "rejected",
+		[ENGINE_EXPIRED] = "expired",
+		[ENGINE_MAXLEN] = "maxlen",
+		[ENGINE_DELIVERY_LIMIT] = "delivery_limit" };
+	buffer_add_text(out, ",\"deaths\":[");
+	for (uint32_t i = 0; i < props->death_count; i++) {
+		const struct engine_death *death = &props->deaths[i];
+		buffer_add_text(out, i > 0 ? ",{\"queue\":" : "{\"queue\":");
+		add_string(out, death->queue.ptr, death->queue.len, true);
+		buffer_printf(out, ",\"reason\":\"%s\",\"count\":%" PRIu32 ",\"ts\":%" PRIi64 "}",
+		    reasons[death->reason], death->count, death->ts_ms);
+	}
+	buffer_add_char(out, ']');
+}
+
 static void add_json(
     struct buffer *out, const struct engine_view *view, const char *topic, uint32_t index, struct engine_span payload)
 {
@@ -130,16 +177,20 @@ static void add_json(
 		.partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1
 	};
 	const struct engine_batch *batch = &view->batch;
-	const struct engine_props *props = batch->props ? &batch->props[index] : &none;
-	buffer_add_text(out, "{\"topic\":");
-	render_json_string(out, topic, strlen(topic));
-	buffer_add_text(out, ",\"partition\":");
-	buffer_add_u64(out, view->partition);
-	buffer_add_text(out, ",\"offset\":");
-	buffer_add_u64(out, view->offset + index);
+	struct engine_props props = batch->props ? batch->props[index] : none;
+	if (view->deliveries)
+		props.priority = -1; /* the one it has stands with the delivery */
+	if (view->deliveries)
+		add_delivery(out, &view->deliveries[index], topic);
+	else
+		add_place(out, view, topic, index);
 	buffer_add_text(out, ",\"ts\":");
-	buffer_add_i64(out, props->ts_ms >= 0 ? props->ts_ms : batch->ts_ms);
-	add_props(out, props);
+	buffer_add_i64(out, props.ts_ms >= 0 ? props.ts_ms : batch->ts_ms);
+	if (view->deliveries)
+		add_history(out, &view->deliveries[index]);
+	add_props(out, &props);
+	if (props.death_count > 0)
+		add_deaths(out, &props);
 	buffer_add_text(out, ",\"uid\":");
 	buffer_add_u64(out, batch->cred.uid);
 	buffer_add_text(out, ",\"gid\":");

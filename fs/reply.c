@@ -23,35 +23,44 @@ struct engine_cred request_cred(fuse_req_t req)
 	return (struct engine_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid };
 }
 
-/* Path of an object's directory below the mount. */
-static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
+static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_identity)
 {
-	struct engine_identity self, parent = { .name = "?" };
 	struct engine_object *object;
 	int err = fs->engine->ops->get(fs->engine, id, &object);
-	if (!err) {
-		err = fs->engine->ops->identity(object, &self);
-		fs->engine->ops->put(object);
-	}
-	if (err) {
+	if (err)
+		return err;
+	err = fs->engine->ops->identity(object, ret_identity);
+	fs->engine->ops->put(object);
+	return err;
+}
+
+/* Path of an object's directory below the mount: "?" for what is gone. The tree of objects is three deep. */
+static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
+{
+	static const char *const directory[ENGINE_KIND_COUNT] = { [ENGINE_TOPIC] = "topics/",
+		[ENGINE_GROUP] = "groups/",
+		[ENGINE_QUEUE] = "queues/",
+		[ENGINE_CONSUMER] = "consumers/" };
+	struct engine_identity self;
+	char above[3 * ENGINE_NAME_MAX + 64];
+	if (identity_of(fs, id, &self)) {
 		snprintf(ret, size, "?");
 		return;
 	}
-	if (self.kind == ENGINE_GROUP && !fs->engine->ops->get(fs->engine, self.parent_id, &object)) {
-		if (fs->engine->ops->identity(object, &parent))
-			snprintf(parent.name, sizeof parent.name, "?");
-		fs->engine->ops->put(object);
-	}
-	switch (self.kind) {
-	case ENGINE_TOPIC: snprintf(ret, size, "topics/%s", self.name); break;
-	case ENGINE_GROUP: snprintf(ret, size, "topics/%s/groups/%s", parent.name, self.name); break;
-	default: *ret = '\0';
-	}
+	*ret = '\0';
+	if (self.kind == ENGINE_STORE)
+		return;
+	object_path(fs, self.parent_id, above, sizeof above);
+	bool dlq = self.kind == ENGINE_QUEUE && self.parent_id != ENGINE_ROOT_ID;
+	int length =
+	    snprintf(ret, size, "%s%s%s%s", above, *above ? "/" : "", dlq ? "" : directory[self.kind], self.name);
+	if (length < 0 || (size_t)length >= size)
+		snprintf(ret, size, "..."); /* cannot be: there is room for three names */
 }
 
 void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)
 {
-	char directory[2 * ENGINE_NAME_MAX + 32];
+	char directory[3 * ENGINE_NAME_MAX + 64];
 	object_path(fs, object, directory, sizeof directory);
 	snprintf(ret, size, "%s%s%s%s", directory, *directory && *path ? "/" : "", path, name_suffix(framing));
 }

@@ -149,6 +149,7 @@ static int new_session(struct fs *fs, const struct session_options *options)
 {
 	struct fuse_lowlevel_ops ops = { .init = op_init };
 	ops_dir_fill(&ops);
+	ops_list_fill(&ops);
 	ops_file_fill(&ops);
 	ops_rest_fill(&ops);
 	char mount_options[4096 + 256], name[4096] = "";

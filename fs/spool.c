@@ -191,12 +191,13 @@ int spool_stat(struct spool *spool, uint64_t topic, const char *name, struct sta
 
 static size_t message_limit(struct fs *fs, uint64_t topic)
 {
-	const struct engine_setting *setting = engine_setting_find(ENGINE_TOPIC, "max.message.bytes");
 	struct engine_object *object;
+	struct engine_identity identity;
 	char value[ENGINE_VALUE_MAX] = "0";
 	if (fs->engine->ops->get(fs->engine, topic, &object))
 		return 0;
-	if (fs->engine->ops->get_setting(object, setting, value))
+	if (fs->engine->ops->identity(object, &identity) ||
+	    fs->engine->ops->get_setting(object, engine_setting_find(identity.kind, "max.message.bytes"), value))
 		strcpy(value, "0");
 	fs->engine->ops->put(object);
 	return (size_t)strtoull(value, NULL, 10);
@@ -301,7 +302,12 @@ static int send_message(struct fs *fs, const struct spool_file *file, char *data
 	int err = ops->get(fs->engine, file->topic, &topic);
 	if (err)
 		return err == -ENOENT ? -EIDRM : err;
-	err = ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ NULL, 0 }, &producer);
+	struct engine_identity identity;
+	err = ops->identity(topic, &identity);
+	if (!err && identity.kind == ENGINE_QUEUE)
+		err = ops->queue->producer_open(topic, ENGINE_ANY, false, &producer);
+	else if (!err)
+		err = ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ NULL, 0 }, &producer);
 	if (!err) {
 		err = ops->producer_send(producer, &batch, NULL);
 		ops->producer_close(producer);

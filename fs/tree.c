@@ -33,12 +33,23 @@
 	    CONSUMING(dir, "out", ".out", CONSUMED, ENGINE_CONSUME_SNAPSHOT),                                          \
 	    CONSUMING(dir, "stream", ".stream", CONSUMED, ENGINE_CONSUME_STREAM)
 
+/* A queue has one more, and what settles. */
+#define SETTLING(dir, name, how)                                                                                       \
+	{                                                                                                              \
+		dir, name, MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", how, TREE_UNMASKED, &class_settle          \
+	}
+#define CONSUMING_QUEUE(dir)                                                                                           \
+	CONSUMING_ALL(dir), CONSUMING(dir, "take", ".take", ONE_MESSAGE, READER_TAKE),                                 \
+	    SETTLING(dir, "ack", ENGINE_ACK), SETTLING(dir, "nack", ENGINE_NACK),                                      \
+	    SETTLING(dir, "reject", ENGINE_REJECT)
+
 const struct tree_row tree_root = { DIR_ROOT, "", MATCH_LITERAL, DIR_ROOT, D(0755), 0, "/", 0, 0, NULL };
 
 const struct tree_row tree_rows[] = {
 	/* where, name, matched how, what, first mode, framings, shares owner of, arg, flags, class */
 	{ DIR_ROOT, "README", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, TREE_FIXED, &class_readme },
 	{ DIR_ROOT, "topics", MATCH_LITERAL, DIR_TOPICS, D(0755), 0, NULL, 0, 0, NULL },
+	{ DIR_ROOT, "queues", MATCH_LITERAL, DIR_QUEUES, D(0755), 0, NULL, 0, 0, NULL },
 	{ DIR_ROOT, "config", MATCH_LITERAL, DIR_DEFAULTS, D(0755), 0, NULL, 0, TREE_FIXED, NULL },
 	{ DIR_ROOT, "status", MATCH_LITERAL, DIR_STATUS, D(0755), 0, NULL, 0, TREE_FIXED, NULL },
 
@@ -73,9 +84,40 @@ const struct tree_row tree_rows[] = {
 	{ DIR_GROUP, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_GROUP, TREE_FIXED, NULL },
 	{ DIR_GROUP, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
 
+	/* queues/QUEUE: work to share, each message to one consumer */
+	{ DIR_QUEUES, "QUEUE", MATCH_OBJECT, DIR_QUEUE, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },
+	{ DIR_QUEUE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
+	{ DIR_QUEUE, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, TREE_NOT_DLQ, NULL },
+	{ DIR_QUEUE, "head", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", CHANNEL_HEAD, TREE_FRESH,
+	    &class_channel },
+	{ DIR_QUEUE, "priority", MATCH_LITERAL, DIR_PRIORITIES, D(0777), 0, NULL, 0, TREE_FIXED, NULL },
+	{ DIR_PRIORITIES, "PRIORITY", MATCH_PRIORITY, DIR_PRIORITY, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_PRIORITY, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
+	{ DIR_PRIORITY, "ready", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, "/ready", ENGINE_READY, 0, NULL },
+	CONSUMING_QUEUE(DIR_QUEUE),
+	{ DIR_QUEUE, "consumers", MATCH_LITERAL, DIR_CONSUMERS, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_QUEUE, "ready", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, "/ready", ENGINE_READY, 0, NULL },
+	{ DIR_QUEUE, "unacked", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_UNACKED, 0, NULL },
+	{ DIR_QUEUE, "delayed", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_DELAYED, 0, NULL },
+	{ DIR_MESSAGES, "ID", MATCH_ID, FILE_PLAIN, F(0666), ONE_MESSAGE & ~FRAMING_BIT(FRAME_NUL), "/ready", 0, 0,
+	    &class_message },
+	{ DIR_QUEUE, "dlq", MATCH_DLQ, DIR_DLQ, D(0777), 0, "/", ENGINE_QUEUE, TREE_NOT_DLQ, NULL },
+	{ DIR_DLQ, "redrive", MATCH_LITERAL, FILE_PLAIN, F(0200), TEXT, NULL, 0, TREE_UNMASKED, &class_redrive },
+	{ DIR_QUEUE, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_QUEUE, TREE_FIXED, NULL },
+	{ DIR_QUEUE, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
+	{ DIR_QUEUE, "purge", MATCH_LITERAL, FILE_PLAIN, F(0200), TEXT, NULL, 0, TREE_UNMASKED, &class_purge },
+
+	/* queues/QUEUE/consumers/CONSUMER: a consumer with a name */
+	{ DIR_CONSUMERS, "CONSUMER", MATCH_OBJECT, DIR_CONSUMER, D(0777), 0, "/", ENGINE_CONSUMER, 0, NULL },
+	CONSUMING_QUEUE(DIR_CONSUMER),
+	{ DIR_CONSUMER, "session", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_session },
+	{ DIR_CONSUMER, "unacked", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_UNACKED, 0, NULL },
+	{ DIR_CONSUMER, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_CONSUMER, TREE_FIXED, NULL },
+
 	/* settings: of an object, and the defaults of new ones */
 	{ DIR_CONFIG, "SETTING", MATCH_SETTING, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_setting },
 	{ DIR_DEFAULTS, "topics", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_TOPIC, TREE_FIXED, NULL },
+	{ DIR_DEFAULTS, "queues", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_QUEUE, TREE_FIXED, NULL },
 	{ DIR_DEFAULTS, "groups", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_GROUP, TREE_FIXED, NULL },
 	{ DIR_DEFAULTS_KIND, "SETTING", MATCH_SETTING, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_setting },
 
@@ -97,16 +139,24 @@ static bool matches_form(const struct tree_row *row, const char *name)
 	switch (row->match) {
 	case MATCH_LITERAL: return strcmp(name, row->name) == 0;
 	case MATCH_PARTITION: return number && digits <= 10;
-	case MATCH_OFFSET: return number && digits <= 20;
+	case MATCH_OFFSET:
+	case MATCH_ID: return number && digits <= 20;
+	case MATCH_PRIORITY: return number && digits == 1;
+	case MATCH_DLQ: return strcmp(name, row->name) == 0;
 	default: return true;
 	}
 }
 
-const struct tree_row *tree_find(
+bool tree_stands_in(const struct tree_row *row, enum tree_kind where)
+{
+	return row->where == where || (where == DIR_DLQ && row->where == DIR_QUEUE && !(row->flags & TREE_NOT_DLQ));
+}
+
+const struct tree_row *tree_find_row(
     enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1])
 {
 	for (const struct tree_row *row = tree_rows; row->name; row++) {
-		if (row->where != where)
+		if (!tree_stands_in(row, where))
 			continue;
 		enum framing framing = FRAME_LINE;
 		char stem[ENGINE_KEY_MAX + 1];

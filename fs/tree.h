@@ -37,6 +37,14 @@ enum tree_kind {
 	DIR_DEFAULTS,      /* config/ at the root */
 	DIR_DEFAULTS_KIND, /* config/topics, config/groups */
 	DIR_STATUS,
+	DIR_QUEUES,
+	DIR_QUEUE,
+	DIR_DLQ, /* of a queue: all that a queue has and is not TREE_NOT_DLQ */
+	DIR_PRIORITIES,
+	DIR_PRIORITY,
+	DIR_CONSUMERS,
+	DIR_CONSUMER,
+	DIR_MESSAGES, /* ready, unacked, delayed: messages in the state arg */
 	DIR_COUNT,
 	FILE_PLAIN = DIR_COUNT, /* does what its class says */
 	FILE_LINK,              /* symbolic link to the same name with a dot in front */
@@ -52,6 +60,9 @@ enum tree_match {
 	MATCH_KEY,       /* any key; exists only to be created */
 	MATCH_SETTING,   /* a setting of kind arg */
 	MATCH_SPOOL,     /* a name in put/ */
+	MATCH_PRIORITY,  /* 0 to 9: then the node's partition is the priority */
+	MATCH_ID,        /* the id of a message that is in the directory's state */
+	MATCH_DLQ,       /* the queue's dead letters: an object, whatever it is called */
 };
 
 enum tree_flag {
@@ -59,6 +70,7 @@ enum tree_flag {
 	TREE_FRESH = 1 << 1,    /* every lookup makes a node of its own, see node.h */
 	TREE_UNMASKED = 1 << 2, /* first mode is as given, whatever the object's own mode was */
 	TREE_FIXED = 1 << 3,    /* attributes change by chmod and chown only: may be cached */
+	TREE_NOT_DLQ = 1 << 4,  /* a queue has it, its dead letters have not */
 };
 
 struct tree_row {
@@ -78,8 +90,11 @@ struct tree_row {
 extern const struct tree_row tree_rows[]; /* ends with a row whose name is NULL */
 extern const struct tree_row tree_root;
 
+/* Is a row one of a directory's? The dead letters of a queue have most of what a queue has. */
+bool tree_stands_in(const struct tree_row *row, enum tree_kind where);
+
 /* The row of a plain name in a directory: literal rows first, then those that match by form. NULL: no such name. */
-const struct tree_row *tree_find(
+const struct tree_row *tree_find_row(
     enum tree_kind where, const char *name, enum framing *ret_framing, char ret_stem[ENGINE_KEY_MAX + 1]);
 
 #endif

@@ -73,7 +73,7 @@ Test(meta, round_trip)
 	cr_assert_eq(flags, META_LENGTHS | META_PROPS);
 	cr_assert_eq(meta_check(record, size, 3, 306, CRC, &shape), 0);
 	cr_assert(shape.flags == flags && shape.header_count == 3);
-	meta_get(record, size, 3, 77, lengths_out, out, headers_out);
+	meta_get(record, size, 3, 77, lengths_out, out, headers_out, NULL);
 	cr_assert(!memcmp(lengths, lengths_out, sizeof(lengths)));
 	for (int i = 0; i < 3; i++)
 		expect_same(&out[i], &props[i]);
@@ -98,7 +98,7 @@ Test(meta, common_key)
 	cr_assert_eq(flags, META_KEY);
 	cr_assert_eq(size, META_FIXED + 4);
 	cr_assert_eq(meta_check(record, size, 2, 2, CRC, &shape), 0);
-	meta_get(record, size, 2, 77, NULL, out, NULL);
+	meta_get(record, size, 2, 77, NULL, out, NULL, NULL);
 	expect_same(&out[0], &props[0]);
 	expect_same(&out[1], &props[1]);
 	free(record);
@@ -106,7 +106,7 @@ Test(meta, common_key)
 	record = put(&batch, false, &size, &flags);
 	cr_assert_eq(flags, META_KEY | META_PROPS);
 	cr_assert_eq(meta_check(record, size, 2, 2, CRC, &shape), 0);
-	meta_get(record, size, 2, 77, NULL, out, NULL);
+	meta_get(record, size, 2, 77, NULL, out, NULL, NULL);
 	expect_same(&out[0], &props[0]);
 	expect_same(&out[1], &props[1]);
 	free(record);
@@ -158,6 +158,7 @@ Test(meta, hostile)
 		uint32_t lengths[4];
 		struct engine_props props[4];
 		struct engine_header some_headers[32];
+		struct engine_death some_deaths[32];
 
 		record = realloc(record, size);
 		for (uint32_t i = 8; i < size; i++)
@@ -166,7 +167,7 @@ Test(meta, hostile)
 		bytes_put32(seed, CRC);
 		bytes_put32(record, crc32c(crc32c(0, seed, 4), record + 4, size - 4));
 		if (!meta_check(record, size, 4, 16, CRC, &shape))
-			meta_get(record, size, 4, 0, lengths, props, some_headers);
+			meta_get(record, size, 4, 0, lengths, props, some_headers, some_deaths);
 		free(record);
 	}
 }

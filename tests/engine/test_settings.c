@@ -17,11 +17,12 @@ Test(settings, table_is_whole)
 		char value[ENGINE_VALUE_MAX] = "";
 
 		cr_assert_eq(engine_setting_find(s->kind, s->name), s, "%s is there twice", s->name);
-		cr_assert(s->kind == ENGINE_TOPIC || s->kind == ENGINE_GROUP);
+		cr_assert(s->kind == ENGINE_TOPIC || s->kind == ENGINE_GROUP || s->kind == ENGINE_QUEUE ||
+			  s->kind == ENGINE_CONSUMER);
 		cr_assert_eq(engine_setting_parse(s, s->initial, value), 0, "%s: %s", s->name, engine_reason());
 		cr_assert_str_eq(value, s->initial);
 		cr_assert(s->none == 1 || (s->type == ENGINE_INT && s->none < s->min), "%s", s->name);
-		cr_assert_eq(s->type == ENGINE_CHOICE, s->choices != NULL);
+		cr_assert_eq(s->type == ENGINE_CHOICE || s->type == ENGINE_TEXT, s->choices != NULL);
 		cr_assert_not_null(s->unit);
 		cr_assert(strlen(s->text) > 20 && s->text[strlen(s->text) - 1] == '.', "%s", s->name);
 	}
@@ -59,6 +60,27 @@ Test(settings, defaults)
 		{ ENGINE_GROUP, "auto.commit", "false" },
 		{ ENGINE_GROUP, "auto.offset.reset", "earliest" },
 		{ ENGINE_GROUP, "max.poll.records", "0" },
+		{ ENGINE_QUEUE, "max.priority", "9" },
+		{ ENGINE_QUEUE, "linger.ms", "0" },
+		{ ENGINE_QUEUE, "batch.size", "262144" },
+		{ ENGINE_QUEUE, "flush.messages", "1000" },
+		{ ENGINE_QUEUE, "flush.ms", "10" },
+		{ ENGINE_QUEUE, "message.ttl.ms", "-1" },
+		{ ENGINE_QUEUE, "max.length", "-1" },
+		{ ENGINE_QUEUE, "max.length.bytes", "-1" },
+		{ ENGINE_QUEUE, "overflow", "drop-head" },
+		{ ENGINE_QUEUE, "max.message.bytes", "16777216" },
+		{ ENGINE_QUEUE, "ack.timeout.ms", "300000" },
+		{ ENGINE_QUEUE, "consumer.timeout.ms", "1800000" },
+		{ ENGINE_QUEUE, "delivery.limit", "20" },
+		{ ENGINE_QUEUE, "prefetch", "256" },
+		{ ENGINE_QUEUE, "auto.ack", "false" },
+		{ ENGINE_QUEUE, "dead.letter.to", "dlq" },
+		{ ENGINE_QUEUE, "single.active.consumer", "false" },
+		{ ENGINE_QUEUE, "redelivery.delay.ms", "0" },
+		{ ENGINE_QUEUE, "expires.ms", "-1" },
+		{ ENGINE_CONSUMER, "prefetch", "" },
+		{ ENGINE_CONSUMER, "auto.ack", "" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -148,13 +170,39 @@ static const struct {
 	{ "auto.commit", "tru", -EINVAL, NULL },
 	{ "auto.commit", "true false", -EINVAL, NULL },
 	{ "auto.commit", "", -EINVAL, NULL },
+	{ "max.priority", "0", 0, "0" },
+	{ "max.priority", "10", -ERANGE, NULL },
+	{ "max.length", "0", -ERANGE, NULL },
+	{ "max.length", "-1", 0, "-1" },
+	{ "message.ttl.ms", "9223372036854775807", -ERANGE, NULL },
+	{ "ack.timeout.ms", "-1", -ERANGE, NULL },
+	{ "delivery.limit", "0", 0, "0" },
+	{ "delivery.limit", "-1", 0, "-1" },
+	{ "prefetch", "0", 0, "0" },
+	{ "prefetch", "", -EINVAL, NULL },
+	{ "overflow", "reject-publish-dlx\n", 0, "reject-publish-dlx" },
+	{ "overflow", "drop", -EINVAL, NULL },
+	{ "dead.letter.to", "dlq\n", 0, "dlq" },
+	{ "dead.letter.to", "None", 0, "none" },
+	{ "dead.letter.to", " queues/other jobs \n", 0, "queues/other jobs" },
+	{ "dead.letter.to", "queues/", -EINVAL, NULL },
+	{ "dead.letter.to", "queues", -EINVAL, NULL },
+	{ "dead.letter.to", "Queues/x", -EINVAL, NULL },
+	{ "dead.letter.to", "queues/a/b", -EINVAL, NULL },
+	{ "dead.letter.to", "queues/a\nb", -EINVAL, NULL },
+	{ "dead.letter.to", "exchanges/e", -EINVAL, NULL },
+	{ "dead.letter.to", "dlq2", -EINVAL, NULL },
+	{ "dead.letter.to", "", -EINVAL, NULL },
 };
 
 static const struct engine_setting *find(const char *name)
 {
-	const struct engine_setting *s = engine_setting_find(ENGINE_TOPIC, name);
+	static const enum engine_kind kinds[] = { ENGINE_TOPIC, ENGINE_GROUP, ENGINE_QUEUE };
+	const struct engine_setting *s = NULL;
 
-	return s != NULL ? s : engine_setting_find(ENGINE_GROUP, name);
+	for (size_t i = 0; s == NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		s = engine_setting_find(kinds[i], name);
+	return s;
 }
 
 /* What is a value of the type is brought into one form; what is none is EINVAL, what is out of range ERANGE. */
@@ -167,6 +215,34 @@ Test(settings, parse)
 		cr_assert_eq(rc, values[i].rc, "%s \"%s\" gives %d", values[i].name, values[i].text, rc);
 		cr_assert_str_eq(value, rc == 0 ? values[i].value : "untouched");
 	}
+}
+
+/* A name of any length that an object may have fits into a value, and a longer one is refused. */
+Test(settings, names)
+{
+	char text[ENGINE_NAME_MAX + 16] = "queues/", value[ENGINE_VALUE_MAX];
+
+	memset(text + 7, 'n', ENGINE_NAME_MAX);
+	cr_assert_eq(engine_setting_parse(find("dead.letter.to"), text, value), 0);
+	cr_assert_str_eq(value, text);
+	text[7 + ENGINE_NAME_MAX] = 'n';
+	cr_assert_eq(engine_setting_parse(find("dead.letter.to"), text, value), -EINVAL);
+}
+
+/* A setting that inherits takes an empty value, which is none of its own; others it checks as ever. */
+Test(settings, inherited)
+{
+	const struct engine_setting *s = engine_setting_find(ENGINE_CONSUMER, "prefetch");
+	char value[ENGINE_VALUE_MAX] = "untouched";
+
+	cr_assert(engine_setting_inherits(s));
+	cr_assert(!engine_setting_inherits(engine_setting_find(ENGINE_QUEUE, "prefetch")));
+	cr_assert_eq(engine_setting_parse(s, "-1", value), -ERANGE);
+	cr_assert_str_eq(value, "untouched");
+	cr_assert_eq(engine_setting_parse(s, " \n", value), 0);
+	cr_assert_str_eq(value, "");
+	cr_assert_eq(engine_setting_parse(s, "7", value), 0);
+	cr_assert_str_eq(value, "7");
 }
 
 /* The ends of every range are accepted, and one beyond is not. */
@@ -208,6 +284,8 @@ Test(settings, reasons)
 	cr_assert_str_eq(reason_for("auto.commit", "maybe"), "auto.commit takes true or false, not \"maybe\"");
 	cr_assert_str_eq(reason_for("auto.offset.reset", ""), "auto.offset.reset takes earliest or latest, not \"\"");
 	cr_assert_str_eq(reason_for("cleanup.policy", "x"), "cleanup.policy takes delete, not \"x\"");
+	cr_assert_str_eq(reason_for("dead.letter.to", "exchanges/e"),
+	    "dead.letter.to takes dlq, none or queues/NAME, not \"exchanges/e\"");
 }
 
 /* What cannot be seen is shown as what it is, and a value of a megabyte by its beginning. */

@@ -1,0 +1,598 @@
+/*
+ * local_queue - the life of a queue: making it and its lanes, opening its logs, and the beginning of calls on it.
+ *
+ * As with topics, opening the store opens no log: a queue is as the catalog and the journal say, and the first call that
+ * needs it opens its logs and brings the two together (finish_opening). Where they differ the log is right: what lies
+ * beyond its end, or before its start, is not there. What was held by a session or a stream goes back then, as their
+ * holders died with the daemon, and so does what a removed consumer held.
+ *
+ * A lane is made when the first message of its priority comes: the log first, then the row of the catalog that names it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/catalog.h"
+#include "engine/clock.h"
+#include "engine/local_queue.h"
+
+int64_t queue_now(const struct local *local)
+{
+	return clock_mono_ms() + local->wall_base_ms;
+}
+
+void queue_fault(struct queue *queue, int err, const char *what)
+{
+	char name[ENGINE_NAME_MAX + 1];
+
+	object_name(queue_is_dlq(queue) ? queue->object.parent : &queue->object, name);
+	local_fault(queue_local(queue), -err, "queue %s%s: %s: %s", name, queue_is_dlq(queue) ? "/dlq" : "", what,
+	    strerror(-err));
+}
+
+int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&local->ids.lock);
+	if (local->ids.end - local->ids.next < count) {
+		uint64_t first, take = count > QUEUE_IDS_AT_ONCE ? count : QUEUE_IDS_AT_ONCE;
+
+		rc = catalog_next_message_ids(local->catalog, take, &first);
+		if (rc == 0) {
+			local->ids.next = first;
+			local->ids.end = first + take;
+		}
+	}
+	if (rc == 0) {
+		*ret_first = local->ids.next;
+		local->ids.next += count;
+	}
+	pthread_mutex_unlock(&local->ids.lock);
+	return rc;
+}
+
+/* ---- making and freeing ---- */
+
+struct queue *queue_new(struct local *local, uint64_t id, struct object *parent)
+{
+	struct queue *queue = calloc(1, sizeof(*queue));
+
+	if (queue == NULL)
+		return NULL;
+	object_init(local, &queue->object, ENGINE_QUEUE, id, parent);
+	pthread_mutex_init(&queue->fetch_lock, NULL);
+	pthread_mutex_init(&queue->lock, NULL);
+	pthread_cond_init(&queue->changed, NULL);
+	span_trees_init(queue);
+	queue->anonymous.id = id;
+	queue->waiters_tail = &queue->waiters;
+	queue->readers_tail = &queue->readers;
+	queue->used_ms = queue_now(local);
+	queue->ttl_due = queue->timer_due = QUEUE_NEVER;
+	/* Dead letters have the built-in settings: what the defaults are is meant for queues that are made. */
+	if (settings_init(&queue->object, parent->kind == ENGINE_QUEUE ? NULL : local->defaults[ENGINE_QUEUE]) < 0 ||
+	    timer_init(local, &queue->timer, queue_timer_fire, &queue->object) < 0 ||
+	    timer_init(local, &queue->nudge, queue_nudge_fire, &queue->object) < 0) {
+		queue_free(queue);
+		return NULL;
+	}
+	if (parent->kind == ENGINE_QUEUE) { /* and stay */
+		settings_put(&queue->object, SET_QUEUE_DEAD_LETTER, DEAD_LETTER_NONE);
+		settings_put(&queue->object, SET_QUEUE_DELIVERY_LIMIT, -1);
+	}
+	return queue;
+}
+
+static void free_lane(struct lane *lane)
+{
+	struct local *local = queue_local(lane->queue);
+	struct plog *plog = atomic_load(&lane->plog);
+
+	timer_release(local, &lane->flush_timer);
+	lane_release(lane);
+	plog_close(plog);
+	if (atomic_load(&lane->queue->object.removed) && !local->read_only)
+		plog_destroy(local->store.logs_dirfd, lane->log_id);
+	free(lane);
+}
+
+void queue_free(struct queue *queue)
+{
+	timer_release(queue_local(queue), &queue->timer);
+	timer_release(queue_local(queue), &queue->nudge);
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		if (queue_lane(queue, p) != NULL)
+			free_lane(queue_lane(queue, p));
+	}
+	engine_scratch_release(&queue->scratch);
+	free(queue->gone);
+	pthread_cond_destroy(&queue->changed);
+	pthread_mutex_destroy(&queue->lock);
+	pthread_mutex_destroy(&queue->fetch_lock);
+	object_release(&queue->object);
+}
+
+struct queue_consumer *queue_consumer_new(struct local *local, uint64_t id, struct queue *queue)
+{
+	struct queue_consumer *consumer = calloc(1, sizeof(*consumer));
+
+	if (consumer == NULL)
+		return NULL;
+	object_init(local, &consumer->object, ENGINE_CONSUMER, id, &queue->object);
+	consumer->holder.id = id;
+	if (settings_init(&consumer->object, local->defaults[ENGINE_CONSUMER]) < 0) {
+		object_release(&consumer->object);
+		return NULL;
+	}
+	return consumer;
+}
+
+int queue_close_logs(struct queue *queue)
+{
+	int rc = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue, p);
+		int closed = lane != NULL ? plog_close(atomic_exchange(&lane->plog, NULL)) : 0;
+
+		if (rc == 0)
+			rc = closed;
+	}
+	return rc;
+}
+
+/* ---- lanes ---- */
+
+int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, struct lane **ret_lane)
+{
+	struct lane *lane = calloc(1, sizeof(*lane));
+	int rc;
+
+	if (lane == NULL)
+		return -ENOMEM;
+	lane->queue = queue;
+	lane->priority = priority;
+	lane->log_id = log_id;
+	lane->sync = (struct sync_point){ .run = lane_sync_run, .object = &queue->object };
+	lane_trees_init(lane);
+	rc = timer_init(queue_local(queue), &lane->flush_timer, lane_flush_fire, &queue->object);
+	if (rc < 0)
+		free(lane);
+	else
+		*ret_lane = lane;
+	return rc;
+}
+
+/* On disk, and open. object.change */
+static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	struct local *local = queue_local(queue);
+	struct plog_options options;
+	struct plog *plog = NULL;
+	uint64_t log_id;
+	int rc = catalog_next_id(local->catalog, &log_id);
+
+	if (rc < 0)
+		return rc;
+	options = local_log_options(local, log_id);
+	rc = plog_create(&options);
+	if (rc < 0)
+		return rc;
+	rc = plog_open(&options, &plog);
+	if (rc == 0)
+		rc = queue_add_lane(queue, priority, log_id, ret_lane);
+	if (rc == 0) {
+		rc = catalog_add_lane(local->catalog, queue->object.id, priority, log_id);
+		if (rc < 0) {
+			timer_release(local, &(*ret_lane)->flush_timer);
+			free(*ret_lane);
+		}
+	}
+	if (rc < 0) {
+		plog_close(plog);
+		plog_destroy(local->store.logs_dirfd, log_id);
+		return rc == -ENOENT ? -EIDRM : rc;
+	}
+	atomic_store(&(*ret_lane)->plog, plog);
+	return 0;
+}
+
+int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	struct lane *lane = queue_lane(queue, priority);
+	int rc = 0;
+
+	if (lane == NULL) {
+		pthread_mutex_lock(&queue->object.change);
+		lane = queue_lane(queue, priority);
+		if (lane == NULL && atomic_load(&queue->object.removed))
+			rc = -EIDRM;
+		else if (lane == NULL)
+			rc = make_lane(queue, priority, &lane);
+		if (rc == 0) {
+			pthread_mutex_lock(&queue->lock);
+			atomic_store(&queue->lanes[priority], lane);
+			pthread_mutex_unlock(&queue->lock);
+		}
+		pthread_mutex_unlock(&queue->object.change);
+	}
+	if (rc == 0)
+		*ret_lane = lane;
+	return rc;
+}
+
+/* ---- opening ---- */
+
+/* From when on the first message of view lives: not before its delay is over. */
+static int64_t alive_from(const struct engine_view *view)
+{
+	int64_t delay = view->batch.props != NULL ? view->batch.props[0].delay_ms : 0;
+
+	return view->batch.ts_ms + (delay > 0 && delay < QUEUE_NEVER - view->batch.ts_ms ? delay : 0);
+}
+
+/* Sizes and time of a span that was read from the catalog or the journal. */
+static int load_facts(struct span *span)
+{
+	struct queue *queue = span->lane->queue;
+	struct span_sizes *sizes = NULL;
+	uint64_t first_id;
+	uint32_t at = 0;
+
+	if (span->state == SPAN_GONE)
+		return 0;
+	sizes = calloc(1, sizeof(*sizes) + span->count * sizeof(sizes->each[0]));
+	if (sizes == NULL)
+		return -ENOMEM;
+	sizes->refs = 1;
+	span->bytes = 0;
+	while (at < span->count) {
+		struct engine_view view = { 0 };
+		int rc = lane_read(span->lane, span->first + at, span->count - at, &queue->scratch, &view, &first_id);
+		uint32_t count = view.batch.count > 0 ? view.batch.count : 1;
+
+		for (uint32_t i = 0; rc == 0 && i < count; i++) {
+			sizes->each[at + i] = view.batch.lengths[i];
+			span->bytes += view.batch.lengths[i];
+		}
+		if (at == 0 && rc == 0) {
+			span->ts_ms = alive_from(&view);
+			span->first_id = first_id;
+		}
+		at += count < span->count - at ? count : span->count - at;
+	}
+	if (span->count > 1)
+		span->sizes = sizes;
+	else
+		free(sizes);
+	return 0;
+}
+
+/* Who holds a lease that is older than the daemon; NULL: nobody any more. */
+static struct holder *find_holder(struct queue *queue, const struct span *span)
+{
+	struct object *object;
+	struct holder *holder = NULL;
+
+	if (span->held)
+		return NULL;
+	if (span->holder_id == queue->object.id)
+		return &queue->anonymous;
+	object = registry_get(queue_local(queue), span->holder_id);
+	if (object != NULL && object->kind == ENGINE_CONSUMER && object->parent == &queue->object)
+		holder = &queue_consumer_of(object)->holder;
+	object_put(object); /* the registry's keeps it, and a removal takes the leases back first */
+	return holder;
+}
+
+/* Brings a lane in line with its log. lock */
+static int finish_lane(struct lane *lane)
+{
+	struct queue *queue = lane->queue;
+	struct engine_partition_stat stat;
+	struct tree_node *node;
+	uint64_t had = lane->next;
+	int rc = 0;
+
+	plog_stat(atomic_load(&lane->plog), &stat);
+	node = tree_first(&lane->spans);
+	for (; node != NULL; node = tree_next(node)) {
+		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_offset));
+
+		if (span->first + span->count > had)
+			had = span->first + span->count;
+	}
+	lane->end = stat.end;
+	if (had > stat.end) { /* the machine died before the log was synced */
+		lane_cut(lane, stat.end);
+		if (!queue_local(queue)->read_only)
+			queue_note_cut(lane, stat.end);
+	}
+	lane_skip(lane, stat.earliest);
+	lane->last_id = plog_last_id(atomic_load(&lane->plog));
+	for (node = tree_first(&lane->spans); node != NULL; node = tree_next(node))
+		span_unfile((struct span *)((char *)node - offsetof(struct span, by_offset)));
+	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
+		rc = load_facts((struct span *)((char *)node - offsetof(struct span, by_offset)));
+	if (stat.synced < stat.end && !queue_local(queue)->read_only) {
+		lane->unsynced_messages = stat.end - stat.synced;
+		lane->unsynced_since_ms = clock_mono_ms();
+		timer_set_earlier(queue_local(queue), &lane->flush_timer, clock_mono_ms());
+	}
+	return rc;
+}
+
+/* Leases go back to whom they belong, or to the queue. lock */
+static void find_holders(struct lane *lane)
+{
+	struct tree_node *node = tree_first(&lane->spans);
+
+	for (; node != NULL; node = tree_next(node)) {
+		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_offset));
+		struct span_set set = span_as(span);
+		struct holder *holder;
+
+		if (span->state != SPAN_UNACKED)
+			continue;
+		holder = find_holder(lane->queue, span);
+		if (holder != NULL) {
+			span_hold(span, holder, NULL);
+			continue;
+		}
+		set.state = SPAN_READY;
+		set.held = false;
+		set.holder_id = 0;
+		set.due_ms = QUEUE_NEVER;
+		/* Needs no record: it is the same at every start. */
+		lane_set(lane, span->first, span->count, &set, NULL, WHY_UNTOLD, NULL);
+	}
+}
+
+/* lock */
+static int finish_opening(struct queue *queue)
+{
+	int rc = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
+		if (queue_lane(queue, p) != NULL)
+			rc = finish_lane(queue_lane(queue, p));
+	}
+	/* What spans are ordered by is known of all of them now. */
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue, p);
+		struct tree_node *node = lane != NULL ? tree_first(&lane->spans) : NULL;
+
+		for (; node != NULL; node = tree_next(node))
+			span_refile((struct span *)((char *)node - offsetof(struct span, by_offset)));
+		if (lane != NULL && rc == 0)
+			find_holders(lane);
+	}
+	if (rc == 0) {
+		queue_count(queue);
+		queue_check_invariants(queue);
+		queue_set_timer(queue);
+	}
+	return rc;
+}
+
+/* No lock: recovery reports what it finds. */
+static int open_logs(struct queue *queue)
+{
+	struct local *local = queue_local(queue);
+	int rc = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
+		struct lane *lane = queue_lane(queue, p);
+		struct plog_options options;
+		struct plog *plog;
+
+		if (lane == NULL || atomic_load(&lane->plog) != NULL)
+			continue;
+		options = local_log_options(local, lane->log_id);
+		rc = plog_open(&options, &plog);
+		if (rc == 0)
+			atomic_store(&lane->plog, plog);
+	}
+	return rc;
+}
+
+int queue_open(struct queue *queue)
+{
+	int rc = 0;
+
+	if (atomic_load_explicit(&queue->open, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&queue->lock);
+	while (queue->opening)
+		pthread_cond_wait(&queue->changed, &queue->lock);
+	if (!atomic_load(&queue->open)) {
+		queue->opening = true;
+		pthread_mutex_unlock(&queue->lock);
+		rc = open_logs(queue);
+		pthread_mutex_lock(&queue->lock);
+		if (rc == 0)
+			rc = finish_opening(queue);
+		queue->opening = false;
+		pthread_cond_broadcast(&queue->changed);
+	}
+	pthread_mutex_unlock(&queue->lock);
+	if (rc < 0) {
+		if (!queue->open_failed)
+			queue_fault(queue, rc, "its logs cannot be opened");
+		queue->open_failed = true;
+		return engine_explain(rc == -EUCLEAN || rc == -ENOENT ? -EIO : rc,
+		    "the logs of the queue cannot be opened: %s", strerror(-rc));
+	}
+	return 0;
+}
+
+void queue_open_soon(struct queue *queue)
+{
+	/* When its messages expire is known once it is open. */
+	if (setting_value(&queue->object, SET_QUEUE_TTL) >= 0)
+		queue_due(queue, queue_now(queue_local(queue)));
+	else
+		queue_set_timer(queue);
+}
+
+/* ---- the beginning of calls ---- */
+
+int queue_enter(struct engine_object *base, bool change, struct queue **ret_queue)
+{
+	struct object *object = NULL;
+	int rc;
+
+	queue_catch_up((struct local *)base->engine);
+	rc = change ? object_enter_change(base, ENGINE_QUEUE, &object) : object_enter(base, ENGINE_QUEUE, &object);
+
+	if (rc == 0)
+		rc = queue_open(queue_of_object(object));
+	if (rc == 0)
+		*ret_queue = queue_of_object(object);
+	return rc;
+}
+
+int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, struct holder **ret_holder)
+{
+	struct object *object = NULL;
+	int rc;
+
+	queue_catch_up((struct local *)base->engine);
+	rc = object_enter_any(base, &object);
+	if (rc < 0)
+		return rc;
+	if (object->kind != ENGINE_QUEUE && object->kind != ENGINE_CONSUMER)
+		return -EINVAL;
+	if (local_of(object)->read_only)
+		return engine_explain(-EROFS, "the store is mounted read-only");
+	*ret_holder =
+	    object->kind == ENGINE_QUEUE ? &queue_of_object(object)->anonymous : &queue_consumer_of(object)->holder;
+	*ret_queue = queue_of_object(object->kind == ENGINE_QUEUE ? object : object->parent);
+	return queue_open(*ret_queue);
+}
+
+int queue_lock(struct queue *queue)
+{
+	pthread_mutex_lock(&queue->lock);
+	while (queue->frozen)
+		pthread_cond_wait(&queue->changed, &queue->lock);
+	if (atomic_load(&queue->object.removed)) {
+		pthread_mutex_unlock(&queue->lock);
+		return -EIDRM;
+	}
+	return 0;
+}
+
+void queue_present(struct queue *queue, int change)
+{
+	if (queue_is_dlq(queue))
+		atomic_fetch_add(&queue_of_object(queue->object.parent)->dlq_present, (uint32_t)change);
+	queue_used(queue);
+}
+
+void queue_used(struct queue *queue)
+{
+	queue->used_ms = queue_now(queue_local(queue));
+	if (queue_is_dlq(queue)) /* it goes with its queue */
+		atomic_store(&queue_of_object(queue->object.parent)->dlq_used_ms, queue->used_ms);
+}
+
+void queue_unlock(struct queue *queue)
+{
+	queue_check_invariants(queue);
+	pthread_mutex_unlock(&queue->lock);
+}
+
+int queue_lock_both(struct queue *queue, struct queue *other)
+{
+	struct queue *first = queue, *second = other;
+	int rc;
+
+	if (other == NULL || other == queue)
+		return queue_lock(queue);
+	if (other->object.id < queue->object.id) {
+		first = other;
+		second = queue;
+	}
+	rc = queue_lock(first);
+	if (rc < 0)
+		return rc;
+	rc = queue_lock(second);
+	if (rc < 0)
+		pthread_mutex_unlock(&first->lock);
+	return rc;
+}
+
+void queue_unlock_both(struct queue *queue, struct queue *other)
+{
+	if (other != NULL && other != queue)
+		queue_unlock(other);
+	queue_unlock(queue);
+}
+
+bool queue_holds_nothing(struct queue *queue)
+{
+	return queue->messages[SPAN_READY] + queue->messages[SPAN_UNACKED] + queue->messages[SPAN_DELAYED] == 0;
+}
+
+/* ---- removal ---- */
+
+/* object.change. Settled messages too leave the logs, so that a log that outlives its queue in a crash is an empty one. */
+int queue_freeze(struct queue *queue)
+{
+	int rc = queue_open(queue);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&queue->lock);
+	if (queue_holds_nothing(queue))
+		queue->frozen = true;
+	else
+		rc = -ENOTEMPTY;
+	pthread_mutex_unlock(&queue->lock);
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
+		struct lane *lane = queue_lane(queue, p);
+
+		if (lane != NULL)
+			rc = plog_trim(atomic_load(&lane->plog), lane->end);
+	}
+	if (rc < 0 && rc != -ENOTEMPTY)
+		queue_thaw(queue);
+	return rc;
+}
+
+void queue_thaw(struct queue *queue)
+{
+	struct wake_list wake = { 0 };
+
+	pthread_mutex_lock(&queue->lock);
+	queue->frozen = false;
+	pthread_cond_broadcast(&queue->changed);
+	if (atomic_load(&queue->object.removed))
+		queue_wake_all(queue, &wake);
+	pthread_mutex_unlock(&queue->lock);
+	wake_run(&wake);
+}
+
+/* Discards all it holds, leased or not. No lock */
+int queue_clear(struct queue *queue)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+	struct tree_node *node;
+	int rc = queue_purge(&queue->object.base);
+
+	if (rc == 0)
+		rc = queue_lock(queue);
+	if (rc < 0)
+		return rc;
+	while (rc == 0 && (node = tree_first(&queue->leased)) != NULL) {
+		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_order));
+
+		rc = lane_set(span->lane, span->first, span->count, &gone, NULL, WHY_DROPPED, NULL);
+	}
+	queue_unlock(queue);
+	return rc;
+}

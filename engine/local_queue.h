@@ -1,0 +1,494 @@
+/*
+ * local_queue - queues in the embedded engine: what its local_queue*.c files share.
+ *
+ * A queue has a lane per priority: a partition log, and a cursor `next` in it. What lies below next is settled, what lies
+ * from it on is READY and was never touched: that is the flow in order, and it costs no memory, however much waits. The
+ * exceptions are spans: runs of consecutive offsets of a lane with one state (leased together, put back, delayed, taken out
+ * ahead of next), in a tree by offset and one more by what their state is ordered by. A span says all there is to say of its
+ * messages; without one, next does.
+ *
+ * Every change is a record of the journal that says, all by itself, what a range is now (local_queue_journal.c); then
+ * the same code applies it, now and when it is replayed (local_queue_span.c). Checkpoints put cursors, counters and the
+ * spans that changed into the catalog (local_queue_store.c). A lease that runs out, a delay that is over, a holder that
+ * died with the daemon need no record: the same follows from the record before by the time that has passed.
+ *
+ *   local_queue.c           life: making, opening the logs, taking both locks
+ *   local_queue_span.c      spans, lanes and counters: what a range is becomes something else
+ *   local_queue_journal.c   records
+ *   local_queue_store.c     checkpoints, and what is read at the start
+ *   local_queue_produce.c   messages come in
+ *   local_queue_reader.c    open consuming files: who may have what, and who waits
+ *   local_queue_fetch.c     messages are given
+ *   local_queue_settle.c    acks, nacks, rejects, sessions
+ *   local_queue_timer.c     leases, delays and times to live run out
+ *   local_queue_move.c      a message goes to another lane: dead letters, mv, redrive
+ *   local_queue_message.c   messages one by one, and the listing of them
+ *   local_queue_stat.c      figures
+ *
+ * Locks, below object.change and above producer.lock: queue.fetch_lock, one fetch at a time, held over reads of a log;
+ * queue.lock, everything else, held over appends to the logs and the journal. Who needs two queues takes the locks by
+ * rising id (queue_lock_both). Waiters are woken with none held.
+ */
+#ifndef MQFS_LOCAL_QUEUE_H
+#define MQFS_LOCAL_QUEUE_H
+
+#include "engine/local_internal.h"
+#include "engine/local_tree.h"
+
+#define QUEUE_SEGMENT_BYTES (16u << 20) /* settled messages give their room back in pieces of this size */
+#define QUEUE_TRIM_BYTES (1u << 20)     /* a log that is wholly settled is begun anew when it holds this much */
+#define QUEUE_IDS_AT_ONCE 1000000u      /* ids taken by one commit of the catalog */
+#define QUEUE_NEVER INT64_MAX           /* a time that does not come */
+#define QUEUE_PURGES 8                  /* that a lane remembers */
+#define QUEUE_NUDGE_MS 50               /* a waiter that was woken and does not come for this long: another one is */
+
+enum span_state {
+	SPAN_READY,
+	SPAN_UNACKED,
+	SPAN_DELAYED,
+	SPAN_GONE
+}; /* the first three as enum engine_message_state */
+
+enum span_ended { ENDED_NEVER, ENDED_SETTLED, ENDED_LOST }; /* never leased; nacked; taken back */
+
+/* Why a range changes: which counters that moves. In the journal: never renumbered. */
+enum queue_why {
+	WHY_NOTHING = 0,
+	WHY_DELIVERED = 1,
+	WHY_ACKED = 2,
+	WHY_TAKEN = 3, /* delivered and acked at once */
+	WHY_DEAD = 4,
+	WHY_EXPIRED = 5,
+	WHY_DROPPED = 6,
+	WHY_MOVED_OUT = 7,
+	WHY_MOVED_IN = 8,
+	WHY_MOVED_WITHIN = 9, /* to another lane of the same queue: what leaves the one */
+	WHY_COUNT,
+	WHY_UNTOLD = WHY_COUNT /* not for the journal: it follows from what is there, or another record says it */
+};
+
+struct lane;
+struct queue;
+struct queue_reader;
+
+/*
+ * Deliveries of a queue are numbered so that they are in order and tell their time: Unix time in ms, and 20 bits that
+ * count within it.
+ */
+#define DELIVERED_SHIFT 20
+
+/* Who holds leases: the queue itself for who has no name, or a named consumer. All of it: queue.lock. */
+struct holder {
+	uint64_t id;       /* never changes: of the object */
+	uint32_t sessions; /* open */
+	uint32_t readers;  /* open */
+	uint64_t unacked;
+	struct span *spans; /* that it holds */
+};
+
+struct span_sizes {
+	uint32_t refs;
+	uint32_t each[];
+};
+
+struct span {
+	struct tree_node by_offset; /* lane.spans */
+	struct tree_node by_order;  /* READY: lane.ready; UNACKED: queue.leased; DELAYED: queue.delayed */
+	struct tree_node by_due;    /* UNACKED: queue.deadlines; READY that expires: queue.expiring */
+	struct tree_node by_id;     /* queue.ids, unless GONE */
+	struct lane *lane;
+	uint64_t first;
+	uint32_t count;
+	uint32_t deliveries;
+	enum span_state state;
+	bool held;              /* UNACKED: its holder's session or stream keeps it */
+	bool stored, dirty;     /* the catalog has a row for first; and that is not right any more */
+	int64_t place;          /* of the first message in the order of delivery: first, or below 0 at the head */
+	uint64_t id;            /* of a stray, which the log does not find by id; count is 1. Else 0 */
+	uint64_t first_id;      /* of the first message, once the queue is open */
+	uint64_t ended_by;      /* whose its last lease was */
+	uint8_t ended;          /* enum span_ended: how that ended */
+	int64_t due_ms;         /* UNACKED: deadline; DELAYED: ready then */
+	int64_t expires_ms;     /* by its own time to live */
+	int64_t expiry_ms;      /* READY: when it expires, as it is filed; see span_expiry() */
+	int64_t ts_ms;          /* produced */
+	int64_t delivered;      /* UNACKED: the number of the delivery */
+	int64_t leased_ms;      /* UNACKED: its lease counts from here */
+	uint64_t holder_id;     /* UNACKED */
+	struct holder *holder;  /* UNACKED, once the queue is open */
+	struct span *held_next; /* in holder.spans */
+	struct span **held_link;
+	struct queue_reader *stream; /* UNACKED: goes back when it is closed; or NULL */
+	uint64_t bytes;              /* of all payloads */
+	struct span_sizes *sizes;    /* of each, if count > 1; shared by the parts of a span */
+	uint32_t sizes_at;           /* of the first */
+};
+
+struct lane {
+	struct queue *queue;       /* never changes */
+	uint32_t priority;         /* never changes */
+	uint64_t log_id;           /* never changes */
+	struct plog *_Atomic plog; /* set once, by the opening of the queue or the making of the lane */
+	struct tree spans, ready;  /* queue.lock, as all below */
+	uint64_t next, end;        /* next: see above; end: of the log, once it is open */
+	uint64_t last_id;          /* highest in the log that is no stray's */
+	uint64_t arrived;          /* messages that came by a move, since the queue was opened */
+	uint64_t ready_count;
+	int64_t head_place;  /* of the last message that was put to the head; 0: none */
+	uint64_t *gone_rows; /* spans in the catalog that are none any more */
+	size_t gone_count, gone_room;
+	/* Of the last purges: what is gone there and is not remembered was never leased. */
+	struct {
+		uint64_t from, to;
+	} purged[QUEUE_PURGES];
+	uint32_t purge_next;
+	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
+	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
+	uint64_t unsynced_messages;
+	int64_t unsynced_since_ms; /* clock_mono_ms */
+	bool flush_asked;
+	_Atomic bool failed;
+	struct sync_point sync;
+	struct timer flush_timer;
+};
+
+/* A message that went without being acked: what a late ack of it is told. */
+struct queue_gone {
+	uint64_t id; /* 0: none */
+	enum span_ended ended;
+};
+#define QUEUE_GONE 1024u /* that are remembered; the contract asks for 1,000 */
+
+struct queue_totals {
+	uint64_t delivered, redelivered, acked, dead_lettered, expired, dropped, moved_in, moved_out;
+};
+
+struct queue {
+	struct object object; /* first; its parent is the store, or the queue whose dead letters it has */
+	pthread_mutex_t fetch_lock;
+	pthread_mutex_t lock;                          /* for all that follows */
+	pthread_cond_t changed;                        /* opening */
+	struct lane *_Atomic lanes[ENGINE_PRIORITIES]; /* NULL: nothing of this priority ever came; set once */
+	_Atomic bool open;        /* logs are open and counters right; until then it is as it was stored */
+	bool opening;             /* by one thread, for which the others wait */
+	_Atomic bool open_failed; /* and that was reported */
+	bool frozen;              /* a removal looks whether it is empty: appends wait */
+	uint64_t change;          /* number of the last record of the journal about it */
+	uint64_t stored_change;   /* at the last checkpoint: the catalog says all up to it */
+	uint64_t messages[SPAN_GONE], bytes[SPAN_GONE]; /* by state */
+	struct queue_totals totals;
+	int64_t delivered;            /* number of the last delivery */
+	uint64_t published_bytes;     /* since the engine was opened */
+	int64_t changed_ms;           /* wall clock of the last message that came; 0: none */
+	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
+	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
+	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */
+	struct tree leased, deadlines, delayed, expiring, ids;
+	struct span *spare; /* unused ones, linked by held_next: a change that has begun needs no memory */
+	uint32_t spare_count;
+	struct queue_gone *gone; /* QUEUE_GONE of them, once there is one; a ring */
+	uint32_t gone_next;
+	int64_t published_base; /* published = this + what is in the logs and did not arrive by a move */
+	struct holder anonymous;
+	struct queue_reader *readers, **readers_tail; /* open, in the order in which they came */
+	struct engine_waiter *waiters, **waiters_tail;
+	uint32_t producers;
+	int64_t ttl_due, timer_due; /* a message expires by message.ttl.ms; the timer is set to */
+	struct timer timer;         /* what is due next: see local_queue_timer.c */
+	struct timer nudge;
+	struct engine_scratch scratch; /* for reads under lock */
+};
+
+struct queue_consumer {
+	struct object object; /* first; its parent is the queue */
+	struct holder holder;
+};
+
+/* What makes a consumer present: an open consuming file, or a session. */
+struct queue_reader {
+	bool of_queue; /* first, as in struct consumer; true */
+	bool is_session;
+	struct queue *queue;
+	struct object *owner; /* a reference: the queue, or a named consumer of it */
+	struct holder *holder;
+	enum engine_consume how;
+	bool take;
+	bool finished;         /* ONE: has given its message; queue.lock, as all below */
+	bool woken;            /* and did not come to fetch yet */
+	uint64_t left, before; /* SNAPSHOT: how many it may still give, of ids below this one */
+	uint32_t priority;     /* SNAPSHOT: it goes on behind this place */
+	int64_t place;
+	struct queue_reader *next, **link; /* in queue.readers */
+};
+
+static inline struct queue *queue_of_object(struct object *object)
+{
+	return (struct queue *)object;
+}
+
+static inline struct queue_consumer *queue_consumer_of(struct object *object)
+{
+	return (struct queue_consumer *)object;
+}
+
+static inline struct local *queue_local(const struct queue *queue)
+{
+	return local_of(&queue->object);
+}
+
+static inline struct lane *queue_lane(const struct queue *queue, uint32_t priority)
+{
+	return atomic_load_explicit(&queue->lanes[priority], memory_order_acquire);
+}
+
+/* Is it the dead-letter queue of another? */
+static inline bool queue_is_dlq(const struct queue *queue)
+{
+	return queue->object.parent->kind == ENGINE_QUEUE;
+}
+
+/* What a range is to be. Without GONE's meaning for the other fields. */
+struct span_set {
+	enum span_state state;
+	bool held;
+	uint8_t ended;
+	uint32_t deliveries;
+	uint64_t id, holder_id, ended_by;
+	int64_t place, due_ms, expires_ms, delivered, leased_ms;
+};
+
+/* What never changes of a message, or of a run of them that were produced together. */
+struct span_facts {
+	int64_t ts_ms; /* of the batch */
+	uint64_t first_id;
+	uint64_t bytes;
+	const uint32_t *sizes; /* of count payloads; NULL: all in one message */
+};
+
+/* Waiters that were taken out of a queue's list, to be woken when no lock is held. Starts as {0}. */
+struct wake_list {
+	struct engine_waiter *head, **tail;
+};
+
+/* ---- local_queue.c ---- */
+
+int64_t queue_now(const struct local *local); /* Unix time in ms that goes on evenly: see local_queue_timer.c */
+struct queue *queue_new(struct local *local, uint64_t id, struct object *parent);
+void queue_free(struct queue *queue);
+struct queue_consumer *queue_consumer_new(struct local *local, uint64_t id, struct queue *queue);
+int queue_close_logs(struct queue *queue); /* at the end of the engine: the first error */
+int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, struct lane **ret_lane); /* in memory */
+void queue_open_soon(struct queue *queue); /* at start: if there is something to keep time for */
+int queue_freeze(struct queue *queue);     /* change. ENOTEMPTY; else all wait for queue_thaw */
+void queue_thaw(struct queue *queue);
+int queue_clear(struct queue *queue); /* discards all it holds, leased or not; no lock */
+int queue_open(struct queue *queue);  /* opens the logs if nobody has; no lock */
+/* The lane of a priority, made if there is none; the queue is open. No lock but object.change of parents. */
+int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane);
+/* Begins a call: object_enter and queue_open. change: EROFS */
+int queue_enter(struct engine_object *base, bool change, struct queue **ret_queue);
+/* The same for a consumer: a queue, or a named one. */
+int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, struct holder **ret_holder);
+/* Takes the lock. EIDRM: not taken. */
+int queue_lock(struct queue *queue);
+void queue_unlock(struct queue *queue);
+void queue_present(struct queue *queue, int change);           /* a file or session came or goes; lock */
+void queue_used(struct queue *queue);                          /* somebody did something: for expires.ms. lock */
+int queue_lock_both(struct queue *queue, struct queue *other); /* other may be NULL, or the same */
+void queue_unlock_both(struct queue *queue, struct queue *other);
+void queue_fault(struct queue *queue, int err, const char *what);
+int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first);
+bool queue_holds_nothing(struct queue *queue); /* lock */
+
+/* ---- local_queue_span.c; all with lock, or before other threads know the queue ---- */
+
+void span_trees_init(struct queue *queue);
+void lane_trees_init(struct lane *lane);
+struct span *span_at(struct lane *lane, uint64_t offset);   /* that has the offset, or NULL */
+struct span *span_from(struct lane *lane, uint64_t offset); /* the first that ends above offset, or NULL */
+/* What one message is now. READY without a span: deliveries 0. */
+enum span_state lane_state(struct lane *lane, uint64_t offset, struct span **ret_span);
+/* How many messages from offset on, at most max, are one span, or none, and READY alike. 0: offset is not READY. */
+uint32_t lane_ready_run(struct lane *lane, uint64_t offset, uint32_t max);
+/*
+ * Makes [first, first + count) what set says, and notes it in the journal before. The range is one span, a part of one, or
+ * without span; of the latter facts are needed, unless the queue is not open yet. ret_span may be NULL, and is given
+ * unless the state is GONE. An error (ENOMEM, those of journal_append): nothing has changed.
+ */
+int lane_set(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set,
+    const struct span_facts *facts, enum queue_why why, struct span **ret_span);
+/* The same for a range of any kind: in the replay. */
+int lane_replay(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set);
+void lane_cut(struct lane *lane, uint64_t end);                        /* there is nothing from here on */
+void lane_skip(struct lane *lane, uint64_t earliest);                  /* there is nothing below */
+void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes); /* fresh messages at the end */
+uint64_t lane_lowest(struct lane *lane); /* the lowest offset that is not settled; end if there is none */
+void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream);
+void span_unfile(struct span *span);              /* before what it is ordered by changes */
+void span_refile(struct span *span);              /* afterwards, unfiled or not */
+void span_mark(struct span *span);                /* it is to be stored */
+void queue_count(struct queue *queue);            /* counters, from nothing */
+int64_t queue_next_delivery(struct queue *queue); /* its number */
+void queue_check_invariants(struct queue *queue);
+void lane_row_gone(struct lane *lane, uint64_t first); /* the catalog has a row that is to go */
+int lane_restore(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set); /* from the catalog */
+void lane_release(struct lane *lane);             /* frees what it has; nobody knows it any more */
+struct span_set span_as(const struct span *span); /* what it is now */
+
+/* ---- local_queue_journal.c ---- */
+
+/* Notes a change and counts it. lock; before it is made. */
+int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why);
+/* Nothing is from end on: the log was cut, or an append that was noted did not come about. lock */
+int queue_note_cut(struct lane *lane, uint64_t end);
+struct queue_move_note {
+	struct lane *from, *to;
+	uint64_t from_offset, to_offset;
+	uint64_t id;
+	enum queue_why why;  /* of the source: DEAD, MOVED_OUT, MOVED_WITHIN */
+	struct span_set set; /* at the target */
+	bool fresh;          /* at the target it is READY as it comes */
+};
+int queue_note_move(const struct queue_move_note *note);
+void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
+int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size);
+int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
+void queue_forget_moves(struct local *local);
+void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries);
+#define SPAN_BYTES 80u
+void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set);
+int span_decode(const uint8_t *in, struct span_set *ret_set); /* EBADMSG */
+
+/* ---- local_queue_store.c ---- */
+
+int queue_load(struct queue *queue);
+int queue_checkpoint(struct local *local); /* into the catalog; the journal was rotated */
+void queue_trim_all(struct local *local);  /* after a checkpoint */
+
+/* ---- local_queue_produce.c ---- */
+
+/* Appends to the lane: lock. stray: the id is lower than what the lane has. */
+int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
+int lane_sync_run(struct sync_point *point);
+void lane_flush_fire(struct timer *timer);
+int queue_producer_open(
+    struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
+int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
+int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
+void queue_producer_close(struct engine_producer *handle);
+
+/* ---- local_queue_reader.c ---- */
+
+bool reader_acks_itself(const struct queue_reader *reader);
+uint64_t reader_allowance(const struct queue_reader *reader); /* how many it may be given now; lock */
+uint32_t queue_count_consumers(const struct queue *queue);    /* lock */
+void queue_room(struct queue *queue, struct wake_list *list); /* somebody has fewer unacked; lock */
+/* Takes waiters out that `count` READY messages are for. lock */
+void queue_wake(struct queue *queue, uint64_t count, struct wake_list *list);
+void queue_wake_all(struct queue *queue, struct wake_list *list);
+void wake_run(struct wake_list *list); /* no lock */
+void queue_nudge_fire(struct timer *timer);
+int queue_reader_open(
+    struct engine_object *base, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);
+int queue_reader_arm(struct queue_reader *reader, struct engine_waiter *waiter);
+bool queue_reader_disarm(struct queue_reader *reader, struct engine_waiter *waiter);
+void queue_reader_close(struct queue_reader *reader);
+int queue_session_open(struct engine_object *base, struct engine_session **ret_session);
+void queue_session_close(struct engine_session *session);
+
+/* ---- local_queue_fetch.c ---- */
+
+int queue_reader_fetch(struct queue_reader *reader, uint32_t max_count, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *ret_view);
+/* The first message that is READY and comes after this place; INT64_MIN: of all. lock */
+bool lane_peek(struct lane *lane, int64_t after, uint64_t *ret_offset, int64_t *ret_place);
+/* The first fresh message at or after offset. lock */
+bool lane_fresh(struct lane *lane, uint64_t offset, uint64_t *ret_offset);
+bool reader_finds(struct queue_reader *reader); /* is there a message for it? lock */
+/* The facts of messages of one batch; a view that lasts until the next with this scratch. EIO: damaged, count in the view. */
+int lane_read(struct lane *lane, uint64_t offset, uint32_t count, struct engine_scratch *scratch,
+    struct engine_view *ret_view, uint64_t *ret_first_id);
+struct span_facts facts_of(const struct engine_view *view, uint64_t first_id);
+
+/* ---- local_queue_settle.c ---- */
+
+int64_t queue_settle(struct engine_object *base, enum engine_settle how, uint64_t first, uint64_t last);
+/* A nack by whoever may, of a message whoever holds it. */
+int queue_nack_any(struct queue *queue, uint64_t id);
+int64_t queue_settle_all(struct engine_object *base, enum engine_settle how);
+int queue_settle_sync(struct engine_object *base, struct engine_done *done);
+/*
+ * Puts a part of a leased span back: READY, DELAYED for redelivery.delay.ms, or dead if it was delivered too often. Both
+ * locks; target: where dead letters go. Its lease ended so; why: of the record, WHY_UNTOLD if it needs none.
+ */
+int span_return(struct span *span, uint64_t first, uint32_t count, enum span_ended ended, struct queue *target,
+    enum queue_why why, struct wake_list *wake);
+/* All that holder holds, or that stream was given (NULL: all). No lock. */
+void holder_return(struct queue *queue, struct holder *holder, const struct queue_reader *stream);
+
+/* ---- local_queue_timer.c ---- */
+
+void queue_timer_fire(struct timer *timer);
+void queue_set_timer(struct queue *queue);           /* for what is due first; lock */
+void queue_due(struct queue *queue, int64_t due_ms); /* something is, at this queue_now(); lock */
+/* A span has become READY: its time to live runs, and who waits is woken. lock */
+void queue_ready(struct queue *queue, const struct span *span, struct wake_list *wake);
+void queue_expire(struct queue *queue); /* it was not used for expires.ms: it goes. No lock */
+/* Calls find what they would find had everything happened in time. No lock */
+void queue_catch_up(struct local *local);
+void queue_sweep(struct queue *queue);           /* does what is due; no lock */
+void queue_setting_changed(struct queue *queue); /* limits and times may have; no lock */
+int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
+
+/* ---- local_queue_move.c ---- */
+
+/* Where dead letters go: a reference with its logs open, or NULL: nowhere. No lock. */
+struct queue *queue_dead_target(struct queue *queue);
+/*
+ * Takes a message (or a whole span) out: to the dead letters of target (NULL: it is dropped, and counted). ended: how its last
+ * lease did, for who settles it late. Both locks.
+ */
+int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
+    struct queue *target, struct wake_list *wake);
+/* Drops from the head what is over max.length. No lock. */
+void queue_enforce_length(struct queue *queue);
+int queue_message_move(
+    struct engine_object *base, uint64_t id, enum engine_message_state state, const struct engine_place *to);
+int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last);
+
+/* ---- local_queue_message.c ---- */
+
+/* Where a message is. No lock but those it takes. ENOENT: never was here, or is long gone. */
+/* What a late ack of a message is told that is gone from offset of lane, or (NULL) not to be found. lock */
+int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset);
+/* Notes that a message goes otherwise than by an ack. lock */
+void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended);
+void queue_forget_gone(struct queue *queue, uint64_t id); /* it has come back; lock */
+/* Where a message is that is in a span, or was nobody's yet: NULL. lock */
+struct span *span_of_id(struct queue *queue, uint64_t id);
+int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_t *ret_offset);
+/* The i-th message of view, which is of this lane; span may be NULL. lock */
+void message_fill_stat(struct lane *lane, const struct span *span, const struct engine_view *view, uint32_t i,
+    uint64_t id, struct engine_message_stat *stat);
+int queue_message_stat(struct engine_object *base, uint64_t id, struct engine_message_stat *ret_stat);
+int queue_message_read(
+    struct engine_object *base, uint64_t id, struct engine_scratch *scratch, struct engine_view *ret_view);
+int queue_message_remove(struct engine_object *base, uint64_t id, enum engine_message_state state);
+int queue_message_touch(struct engine_object *base, uint64_t id, enum engine_message_state state, int64_t until_ms);
+int queue_purge(struct engine_object *base);
+
+/* ---- local_queue_list.c ---- */
+
+int queue_message_list(struct engine_object *base, enum engine_message_state state, uint32_t priority,
+    struct engine_object *consumer, uint64_t cursor[2],
+    bool (*each)(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2]), void *ctx);
+
+/* ---- local_queue_stat.c ---- */
+
+int queue_stat_call(struct engine_object *base, struct engine_queue_stat *ret_stat);
+void queue_sum(struct queue *queue, struct engine_stat *stat); /* for stat of engine.h */
+void queue_sum_consumer(struct queue_consumer *consumer, struct engine_stat *stat);
+
+extern const struct engine_queue_ops local_queue_ops;
+
+#endif

@@ -1,0 +1,444 @@
+/*
+ * local_queue_journal - changes of queues as records of the journal, and their replay.
+ *
+ * A record says what a range of a lane is now, whatever it was before. Counters are the exception: they move by what the
+ * record counts. So every record of a queue has a number, rising by one, and the catalog's rows of a queue say up to which
+ * number they include what the journal says: what is replayed is just what comes after. Numbers are little-endian:
+ *
+ *   JOURNAL_QUEUE                                JOURNAL_MOVE
+ *    0  8  id of the queue                        0  8  id of the queue it leaves
+ *    8  8  number of the change                   8  8  number of the change there
+ *   16  8  first offset                          16  8  offset there
+ *   24  4  count                                 24  1  priority there
+ *   28  1  priority                              25  1  priority where it comes to
+ *   29  1  why, enum queue_why                   26  1  why, of the queue it leaves
+ *   30  2  zero                                  27  1  1: READY as it comes, without a span; 2: the
+ *                                                       append failed: the span is that of the source
+ *   32     the span, 0 or 80 bytes               28  4  zero
+ *                                                32  8  id of the queue it comes to
+ *   JOURNAL_CUT                                  40  8  number of the change there
+ *    0  8  id of the queue                       48  8  offset it gets there
+ *    8  8  number of the change                  56  8  id of the message
+ *   16  8  offset of the end                     64     the span there, 80 bytes
+ *   24  1  priority
+ *   25  7  zero
+ *
+ *   span: 0 u8 state, 1 u8 flags (1: held), 2 u8 how its last lease ended, 3 five zero bytes, 8 u32 deliveries, 12 u32 zero,
+ *         16 u64 id of a stray or 0, 24 u64 id of the holder, 32 i64 place, 40 i64 due, 48 i64 expires, 56 i64 number of the delivery
+ *         (Unix time in ms, or the largest number for never), 64 u64 whose its last lease was, 72 i64 when the lease began. Without span the range is
+ *         settled.
+ *
+ * A move is noted before the message is appended to the log it comes to. If the daemon dies in between, the start finds the
+ * record and no such message, and appends it again from where it was (queue_finish_moves): what is settled is kept in its
+ * log until a checkpoint, which first sees to it that messages that came by moves are on disk.
+ */
+#define HASH_NONFATAL_OOM 1
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/bytes.h"
+#include "engine/clock.h"
+#include "engine/local_queue.h"
+
+#define QUEUE_BYTES 32u
+#define MOVE_BYTES 64u
+#define CUT_BYTES 32u
+#define HELD 1u
+#define MOVE_FRESH 1u
+#define MOVE_UNDO 2u
+
+/* ---- counting ---- */
+
+void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries)
+{
+	struct queue_totals *t = &queue->totals;
+	uint64_t count = (uint64_t)messages;
+
+	switch (why) {
+	case WHY_DELIVERED:
+	case WHY_TAKEN:
+		t->delivered += count;
+		t->redelivered += deliveries > 1 ? count : 0;
+		t->acked += why == WHY_TAKEN ? count : 0;
+		break;
+	case WHY_ACKED: t->acked += count; break;
+	case WHY_DEAD: t->dead_lettered += count; break;
+	case WHY_EXPIRED: t->expired += count; break;
+	case WHY_DROPPED: t->dropped += count; break;
+	case WHY_MOVED_OUT: t->moved_out += count; break;
+	case WHY_MOVED_IN: t->moved_in += count; break;
+	case WHY_MOVED_WITHIN:
+	case WHY_NOTHING:
+	case WHY_COUNT: break;
+	}
+}
+
+/* ---- spans as bytes ---- */
+
+void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set)
+{
+	memset(out, 0, SPAN_BYTES);
+	out[0] = (uint8_t)set->state;
+	out[1] = set->held ? HELD : 0;
+	out[2] = set->ended;
+	bytes_put32(out + 8, set->deliveries);
+	bytes_put64(out + 16, set->id);
+	bytes_put64(out + 24, set->holder_id);
+	bytes_put64(out + 32, (uint64_t)set->place);
+	bytes_put64(out + 40, (uint64_t)set->due_ms);
+	bytes_put64(out + 48, (uint64_t)set->expires_ms);
+	bytes_put64(out + 56, (uint64_t)set->delivered);
+	bytes_put64(out + 64, set->ended_by);
+	bytes_put64(out + 72, (uint64_t)set->leased_ms);
+}
+
+int span_decode(const uint8_t *in, struct span_set *ret_set)
+{
+	if (in[0] > SPAN_GONE || in[2] > ENDED_LOST)
+		return -EBADMSG;
+	*ret_set = (struct span_set){ .state = (enum span_state)in[0],
+		.held = in[1] & HELD,
+		.ended = in[2],
+		.ended_by = bytes_get64(in + 64),
+		.deliveries = bytes_get32(in + 8),
+		.id = bytes_get64(in + 16),
+		.holder_id = bytes_get64(in + 24),
+		.place = (int64_t)bytes_get64(in + 32),
+		.due_ms = (int64_t)bytes_get64(in + 40),
+		.expires_ms = (int64_t)bytes_get64(in + 48),
+		.delivered = (int64_t)bytes_get64(in + 56),
+		.leased_ms = (int64_t)bytes_get64(in + 72) };
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static int append(struct queue *queue, enum journal_type type, const uint8_t *record, size_t size)
+{
+	struct local *local = queue_local(queue);
+	uint64_t pos;
+	int rc = journal_append(local->journal, type, record, size, &pos);
+
+	if (rc < 0)
+		return engine_explain(rc, "the journal takes no more: %s", strerror(-rc));
+	checkpoint_note(local, pos);
+	return 0;
+}
+
+int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why)
+{
+	struct queue *queue = lane->queue;
+	uint8_t record[QUEUE_BYTES + SPAN_BYTES] = { 0 };
+	size_t size = QUEUE_BYTES;
+	int rc;
+
+	bytes_put64(record, queue->object.id);
+	bytes_put64(record + 8, queue->change + 1);
+	bytes_put64(record + 16, first);
+	bytes_put32(record + 24, count);
+	record[28] = (uint8_t)lane->priority;
+	record[29] = (uint8_t)why;
+	if (set->state != SPAN_GONE) {
+		span_encode(record + QUEUE_BYTES, set);
+		size += SPAN_BYTES;
+	}
+	rc = append(queue, JOURNAL_QUEUE, record, size);
+	if (rc == 0)
+		queue->change++;
+	return rc;
+}
+
+int queue_note_cut(struct lane *lane, uint64_t end)
+{
+	struct queue *queue = lane->queue;
+	uint8_t record[CUT_BYTES] = { 0 };
+	int rc;
+
+	bytes_put64(record, queue->object.id);
+	bytes_put64(record + 8, queue->change + 1);
+	bytes_put64(record + 16, end);
+	record[24] = (uint8_t)lane->priority;
+	rc = append(queue, JOURNAL_CUT, record, sizeof(record));
+	if (rc == 0)
+		queue->change++;
+	return rc;
+}
+
+static int note_move(const struct queue_move_note *note, bool undo)
+{
+	struct queue *from = note->from->queue, *to = note->to->queue;
+	uint8_t record[MOVE_BYTES + SPAN_BYTES] = { 0 };
+	int rc;
+
+	bytes_put64(record, from->object.id);
+	bytes_put64(record + 8, from->change + 1);
+	bytes_put64(record + 16, note->from_offset);
+	record[24] = (uint8_t)note->from->priority;
+	record[25] = (uint8_t)note->to->priority;
+	record[26] = (uint8_t)note->why;
+	record[27] = note->fresh ? MOVE_FRESH : 0;
+	if (undo)
+		record[27] |= MOVE_UNDO;
+	bytes_put64(record + 32, to->object.id);
+	bytes_put64(record + 40, to->change + (from == to ? 2 : 1));
+	bytes_put64(record + 48, note->to_offset);
+	bytes_put64(record + 56, note->id);
+	span_encode(record + MOVE_BYTES, &note->set);
+	rc = append(from, JOURNAL_MOVE, record, sizeof(record));
+	if (rc == 0) {
+		from->change++;
+		to->change++;
+	}
+	return rc;
+}
+
+int queue_note_move(const struct queue_move_note *note)
+{
+	return note_move(note, false);
+}
+
+/* If this cannot be written either, the start will find a move that was cut off, and finish it. */
+void queue_note_unmove(const struct queue_move_note *note)
+{
+	struct queue_move_note undo = *note;
+	struct span *span = span_at(note->from, note->from_offset);
+
+	undo.fresh = span == NULL;
+	undo.set = span != NULL ? span_as(span) : (struct span_set){ .state = SPAN_READY };
+	undo.set.place =
+	    span != NULL ? span->place + (int64_t)(note->from_offset - span->first) : (int64_t)note->from_offset;
+	if (span == NULL)
+		undo.set.due_ms = undo.set.expires_ms = QUEUE_NEVER;
+	note_move(&undo, true);
+}
+
+/* ---- replay; no other thread is there yet ---- */
+
+/* The queue of a record and its lane; NULL: it was removed since. The reference of the registry keeps them. */
+static struct lane *find_lane(struct local *local, uint64_t queue_id, uint32_t priority)
+{
+	struct object *object = registry_get(local, queue_id);
+	struct lane *lane = NULL;
+
+	if (object != NULL && object->kind == ENGINE_QUEUE && priority < ENGINE_PRIORITIES)
+		lane = queue_lane(queue_of_object(object), priority);
+	object_put(object);
+	return lane;
+}
+
+/* Is the change with this number news? */
+static bool is_new(struct queue *queue, uint64_t change)
+{
+	if (change <= queue->change)
+		return false;
+	queue->change = change;
+	return true;
+}
+
+static int replay_range(struct local *local, const uint8_t *record, size_t size)
+{
+	struct span_set set = { .state = SPAN_GONE };
+	uint32_t count = bytes_get32(record + 24), deliveries;
+	uint64_t first = bytes_get64(record + 16);
+	struct lane *lane = find_lane(local, bytes_get64(record), record[28]);
+	struct span *span;
+
+	if (size > QUEUE_BYTES && (size != QUEUE_BYTES + SPAN_BYTES || span_decode(record + QUEUE_BYTES, &set) < 0))
+		return 0;
+	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
+		return 0;
+	span = span_at(lane, first);
+	deliveries = record[29] == WHY_TAKEN && span != NULL ? span->deliveries + 1 : set.deliveries;
+	if (record[29] < WHY_COUNT)
+		count_why(lane->queue, (enum queue_why)record[29], count, deliveries);
+	return lane_replay(lane, first, count, &set);
+}
+
+static int replay_cut(struct local *local, const uint8_t *record)
+{
+	struct lane *lane = find_lane(local, bytes_get64(record), record[24]);
+
+	if (lane != NULL && is_new(lane->queue, bytes_get64(record + 8)))
+		lane_cut(lane, bytes_get64(record + 16));
+	return 0;
+}
+
+/* A move of the journal. The last one of a message counts. */
+struct pending_move {
+	uint64_t id;
+	uint64_t from_queue, from_offset, to_queue, to_offset;
+	uint32_t from_priority, to_priority;
+	UT_hash_handle hh;
+};
+
+static int remember_move(struct local *local, const uint8_t *record)
+{
+	uint64_t id = bytes_get64(record + 56);
+	struct pending_move *move;
+
+	HASH_FIND(hh, local->moves, &id, sizeof(id), move);
+	if (move == NULL) {
+		move = calloc(1, sizeof(*move));
+		if (move == NULL)
+			return -ENOMEM;
+		move->id = id;
+		HASH_ADD(hh, local->moves, id, sizeof(move->id), move);
+		if (move->hh.tbl == NULL) {
+			free(move);
+			return -ENOMEM;
+		}
+	}
+	move->from_queue = bytes_get64(record);
+	move->from_offset = bytes_get64(record + 16);
+	move->from_priority = record[24];
+	move->to_queue = bytes_get64(record + 32);
+	move->to_offset = bytes_get64(record + 48);
+	move->to_priority = record[25];
+	return 0;
+}
+
+/* The move just before it did not come about. */
+static int replay_unmove(
+    struct local *local, struct lane *from, struct lane *to, const uint8_t *record, const struct span_set *set)
+{
+	uint64_t id = bytes_get64(record + 56);
+	struct pending_move *move;
+	int rc = 0;
+
+	HASH_FIND(hh, local->moves, &id, sizeof(id), move);
+	if (move != NULL) {
+		HASH_DELETE(hh, local->moves, move);
+		free(move);
+	}
+	if (from != NULL && is_new(from->queue, bytes_get64(record + 8))) {
+		if (record[26] < WHY_COUNT)
+			count_why(from->queue, (enum queue_why)record[26], -1, 0);
+		rc = lane_replay(from, bytes_get64(record + 16), 1, set);
+	}
+	if (to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
+		if (record[26] != WHY_MOVED_WITHIN)
+			to->queue->totals.moved_in--;
+		lane_cut(to, bytes_get64(record + 48));
+	}
+	return rc;
+}
+
+static int replay_move(struct local *local, const uint8_t *record)
+{
+	struct lane *from = find_lane(local, bytes_get64(record), record[24]);
+	struct lane *to = find_lane(local, bytes_get64(record + 32), record[25]);
+	struct span_set set, gone = { .state = SPAN_GONE };
+	int rc = 0;
+
+	if (span_decode(record + MOVE_BYTES, &set) < 0)
+		return 0;
+	if (record[27] & MOVE_UNDO)
+		return replay_unmove(local, from, to, record, &set);
+	if (from != NULL && is_new(from->queue, bytes_get64(record + 8))) {
+		if (record[26] < WHY_COUNT)
+			count_why(from->queue, (enum queue_why)record[26], 1, 0);
+		rc = lane_replay(from, bytes_get64(record + 16), 1, &gone);
+		if (rc == 0)
+			rc = remember_move(local, record);
+	}
+	if (rc == 0 && to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
+		if (record[26] != WHY_MOVED_WITHIN)
+			count_why(to->queue, WHY_MOVED_IN, 1, 0);
+		if (!(record[27] & MOVE_FRESH))
+			rc = lane_replay(to, bytes_get64(record + 48), 1, &set);
+	}
+	return rc;
+}
+
+int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size)
+{
+	switch (type) {
+	case JOURNAL_QUEUE: return size >= QUEUE_BYTES ? replay_range(local, record, size) : 0;
+	case JOURNAL_CUT: return size == CUT_BYTES ? replay_cut(local, record) : 0;
+	case JOURNAL_MOVE: return size == MOVE_BYTES + SPAN_BYTES ? replay_move(local, record) : 0;
+	default: return 0;
+	}
+}
+
+/* ---- moves that were cut off ---- */
+
+void queue_forget_moves(struct local *local)
+{
+	struct pending_move *move, *next;
+
+	HASH_ITER (hh, local->moves, move, next) {
+		HASH_DELETE(hh, local->moves, move);
+		free(move);
+	}
+}
+
+/* Is the message where it was to go? */
+static bool has_arrived(struct lane *lane, const struct pending_move *move)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	uint64_t id = 0;
+	bool arrived;
+
+	if (move->to_offset >= lane->end)
+		return false;
+	arrived = lane_read(lane, move->to_offset, 1, &scratch, &view, &id) < 0 || id == move->id;
+	engine_scratch_release(&scratch);
+	return arrived; /* what cannot be read was there */
+}
+
+/* Appends it again. */
+static int repeat_move(struct local *local, struct lane *from, struct lane *to, const struct pending_move *move)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	uint64_t id, offset;
+	bool stray = move->id <= to->last_id;
+	int rc = lane_read(from, move->from_offset, 1, &scratch, &view, &id);
+
+	if (rc == 0 && id != move->id)
+		rc = -EIO;
+	if (rc < 0)
+		local_fault(
+		    local, EIO, "message %" PRIu64 " was being moved when the machine died, and is lost", move->id);
+	if (rc == 0) {
+		rc = lane_append(to, &view.batch, move->id | (stray ? PLOG_STRAY : 0), &offset);
+		if (rc == 0 && stray) {
+			struct span_set set = { .state = SPAN_READY,
+				.id = move->id,
+				.place = (int64_t)offset,
+				.due_ms = QUEUE_NEVER,
+				.expires_ms = QUEUE_NEVER };
+			struct span_facts facts = facts_of(&view, id);
+
+			rc = lane_set(to, offset, 1, &set, &facts, WHY_NOTHING, NULL);
+		}
+		local->recovered_moves = true;
+	}
+	engine_scratch_release(&scratch);
+	return rc == -EIO ? 0 : rc;
+}
+
+int queue_finish_moves(struct local *local)
+{
+	struct pending_move *move, *next;
+	int rc = 0;
+
+	HASH_ITER (hh, local->moves, move, next) {
+		struct lane *from = find_lane(local, move->from_queue, move->from_priority);
+		struct lane *to = find_lane(local, move->to_queue, move->to_priority);
+
+		if (from == NULL || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, move))
+			continue;
+		rc = queue_open(from->queue);
+		if (rc == 0)
+			rc = repeat_move(local, from, to, move);
+		if (rc < 0)
+			break;
+	}
+	queue_forget_moves(local);
+	return rc;
+}

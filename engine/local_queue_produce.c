@@ -1,0 +1,459 @@
+/*
+ * local_queue_produce - messages come in.
+ *
+ * A batch is divided into runs of consecutive messages that go to the same lane and want nothing special: each is
+ * appended as it is. What is put to the head, is delayed or has a time to live of its own is an exception from the start: it
+ * is noted in the journal with the offset it is about to get, and appended by itself. All of a batch is done under the
+ * queue's lock, in the order of arrival, and ids are given under it: so they rise with the offsets.
+ *
+ * Sizes are checked before anything is appended, and so is the room of a queue that refuses.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_queue.h"
+
+struct queue_producer {
+	bool of_queue;       /* first, as in struct producer; true */
+	struct queue *queue; /* a reference */
+	uint32_t priority;   /* or ENGINE_ANY */
+	bool head;
+};
+
+static struct queue_producer *producer_of(struct engine_producer *handle)
+{
+	return (struct queue_producer *)handle;
+}
+
+/* ---- opening and closing ---- */
+
+int queue_producer_open(struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer)
+{
+	struct queue_producer *producer;
+	struct queue *queue = NULL;
+	int rc = queue_enter(base, false, &queue);
+
+	if (rc < 0)
+		return rc;
+	if (priority != ENGINE_ANY && priority >= ENGINE_PRIORITIES)
+		return engine_explain(-EINVAL, "priorities are 0 to %u", ENGINE_PRIORITIES - 1);
+	producer = calloc(1, sizeof(*producer));
+	if (producer == NULL)
+		return -ENOMEM;
+	*producer = (struct queue_producer){ true, queue, priority, head };
+	rc = queue_lock(queue);
+	if (rc < 0) {
+		free(producer);
+		return rc;
+	}
+	queue->producers++;
+	queue_present(queue, 1);
+	queue_unlock(queue);
+	object_ref(&queue->object);
+	*ret_producer = (struct engine_producer *)producer;
+	return 0;
+}
+
+void queue_producer_close(struct engine_producer *handle)
+{
+	struct queue_producer *producer = producer_of(handle);
+	struct queue *queue = producer->queue;
+
+	pthread_mutex_lock(&queue->lock);
+	queue->producers--;
+	queue_present(queue, -1);
+	queue_set_timer(queue);
+	pthread_mutex_unlock(&queue->lock);
+	object_put(&queue->object);
+	free(producer);
+}
+
+/* ---- appending to a lane ---- */
+
+/* Sees to it that the lane is synced in time. lock */
+static void plan_flush(struct lane *lane, uint32_t count)
+{
+	struct object *object = &lane->queue->object;
+	struct local *local = local_of(object);
+	int64_t flush_ms = setting_value(object, SET_QUEUE_FLUSH_MS);
+	int64_t flush_messages = setting_value(object, SET_QUEUE_FLUSH_MESSAGES);
+
+	if (lane->unsynced_messages == 0) {
+		lane->unsynced_since_ms = clock_mono_ms();
+		if (flush_ms >= 0)
+			timer_set_earlier(local, &lane->flush_timer, lane->unsynced_since_ms + flush_ms);
+	}
+	lane->unsynced_messages += count;
+	if (flush_messages >= 0 && lane->unsynced_messages >= (uint64_t)flush_messages && !lane->flush_asked) {
+		lane->flush_asked = true;
+		flusher_request(local, &lane->sync, NULL);
+	}
+}
+
+int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset)
+{
+	uint64_t offset;
+	int rc = plog_append(atomic_load(&lane->plog), batch, first_id, QUEUE_SEGMENT_BYTES, &offset);
+
+	if (rc == -EROFS && engine_reason()[0] == '\0')
+		return engine_explain(rc, "the queue takes no more messages: its disk failed");
+	if (rc < 0)
+		return rc;
+	if (!(first_id & PLOG_STRAY))
+		lane->last_id = first_id + batch->count - 1;
+	lane_appended(lane, batch->count, batch->len - batch->count);
+	plan_flush(lane, batch->count);
+	*ret_offset = offset;
+	return 0;
+}
+
+int lane_sync_run(struct sync_point *point)
+{
+	struct lane *lane = (struct lane *)((char *)point - offsetof(struct lane, sync));
+	struct plog *plog = atomic_load(&lane->plog);
+	int rc;
+
+	pthread_mutex_lock(&lane->queue->lock);
+	lane->unsynced_messages = 0;
+	lane->flush_asked = false;
+	pthread_mutex_unlock(&lane->queue->lock);
+	rc = plog != NULL ? plog_sync(plog) : 0;
+	if (rc < 0 && !atomic_exchange(&lane->failed, true))
+		queue_fault(lane->queue, rc, "a sync failed, so it takes no more messages");
+	return rc;
+}
+
+void lane_flush_fire(struct timer *timer)
+{
+	struct lane *lane = (struct lane *)((char *)timer - offsetof(struct lane, flush_timer));
+	struct object *object = &lane->queue->object;
+	int64_t flush_ms = setting_value(object, SET_QUEUE_FLUSH_MS), due_ms;
+	bool ask = false;
+
+	pthread_mutex_lock(&lane->queue->lock);
+	if (lane->unsynced_messages > 0 && flush_ms >= 0) {
+		due_ms = lane->unsynced_since_ms + flush_ms;
+		ask = due_ms <= clock_mono_ms();
+		if (!ask)
+			timer_set_earlier(local_of(object), timer, due_ms);
+	}
+	pthread_mutex_unlock(&lane->queue->lock);
+	if (ask)
+		flusher_request(local_of(object), &lane->sync, NULL);
+}
+
+/* ---- one batch ---- */
+
+struct sending {
+	struct queue_producer *producer;
+	struct queue *queue;
+	struct engine_batch batch; /* with its time resolved */
+	uint32_t *lengths;         /* of all payloads */
+	struct queue *target;      /* reject-publish-dlx: where what is too much goes */
+	bool refuses, kills;       /* overflow is not drop-head; and it is reject-publish-dlx */
+	uint64_t next_id;
+	uint64_t ready; /* messages that are READY now, for waiters */
+	struct wake_list wake;
+};
+
+static int find_lengths(struct sending *s)
+{
+	int64_t max_bytes = setting_value(&s->queue->object, SET_QUEUE_MAX_MESSAGE_BYTES);
+	const char *data = s->batch.data;
+	size_t left = s->batch.len;
+
+	for (uint32_t i = 0; i < s->batch.count; i++) {
+		const char *end = NULL;
+		size_t len = s->batch.lengths != NULL ? s->batch.lengths[i] : 0;
+
+		if (s->batch.lengths == NULL) {
+			end = left > 0 ? memchr(data, '\n', left) : NULL;
+			len = end != NULL ? (size_t)(end - data) : SIZE_MAX;
+		}
+		if (len >= left || len > UINT32_MAX || data[len] != '\n')
+			return -EINVAL;
+		if ((int64_t)len > max_bytes)
+			return engine_explain(-EMSGSIZE,
+			    "a message of %zu bytes is over max.message.bytes, which is %" PRId64, len, max_bytes);
+		s->lengths[i] = (uint32_t)len;
+		data += len + 1;
+		left -= len + 1;
+	}
+	return left == 0 ? 0 : -EINVAL;
+}
+
+static uint32_t priority_of(const struct sending *s, uint32_t i)
+{
+	uint32_t max = (uint32_t)setting_value(&s->queue->object, SET_QUEUE_MAX_PRIORITY), priority = 0;
+
+	if (s->producer->priority != ENGINE_ANY)
+		priority = s->producer->priority;
+	else if (s->batch.props != NULL && s->batch.props[i].priority > 0)
+		priority = (uint32_t)s->batch.props[i].priority;
+	return priority < max ? priority : max;
+}
+
+static int64_t add_ms(int64_t a, int64_t b)
+{
+	int64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? QUEUE_NEVER : sum;
+}
+
+/* When message i may be delivered. */
+static int64_t ready_at(const struct sending *s, uint32_t i)
+{
+	int64_t delay = s->batch.props != NULL ? s->batch.props[i].delay_ms : -1;
+
+	return delay > 0 ? add_ms(s->batch.ts_ms, delay) : s->batch.ts_ms;
+}
+
+static bool is_delayed(const struct sending *s, uint32_t i)
+{
+	return s->batch.props != NULL && s->batch.props[i].delay_ms > 0 &&
+	       ready_at(s, i) > queue_now(queue_local(s->queue));
+}
+
+static bool is_special(const struct sending *s, uint32_t i)
+{
+	return s->producer->head || s->kills ||
+	       (s->batch.props != NULL && (s->batch.props[i].ttl_ms >= 0 || s->batch.props[i].delay_ms > 0));
+}
+
+/* Has the queue room for so much more? lock */
+static bool has_room(const struct queue *queue, uint64_t count, uint64_t bytes)
+{
+	int64_t length = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH);
+	int64_t length_bytes = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH_BYTES);
+
+	return (length < 0 || queue->messages[SPAN_READY] + count <= (uint64_t)length) &&
+	       (length_bytes < 0 || queue->bytes[SPAN_READY] + bytes <= (uint64_t)length_bytes);
+}
+
+/* lock */
+static int check_room(const struct sending *s)
+{
+	uint64_t count = 0, bytes = 0;
+
+	if (!s->refuses || s->kills)
+		return 0;
+	for (uint32_t i = 0; i < s->batch.count; i++) {
+		bool counts = !is_delayed(s, i);
+
+		count += counts;
+		bytes += counts ? s->lengths[i] : 0;
+	}
+	if (count == 0 || has_room(s->queue, count, bytes))
+		return 0;
+	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    s->queue->messages[SPAN_READY], s->queue->bytes[SPAN_READY]);
+}
+
+/* A part of the batch: count messages from i on, which begin at pos. */
+static struct engine_batch part_of(const struct sending *s, uint32_t i, uint32_t count, size_t pos)
+{
+	struct engine_batch part = s->batch;
+
+	part.data += pos;
+	part.len = count;
+	for (uint32_t k = i; k < i + count; k++)
+		part.len += s->lengths[k];
+	part.count = count;
+	part.lengths = s->batch.lengths != NULL ? s->lengths + i : NULL;
+	part.props = s->batch.props != NULL ? s->batch.props + i : NULL;
+	return part;
+}
+
+/* lock */
+static int append_run(struct sending *s, struct lane *lane, const struct engine_batch *part)
+{
+	uint64_t offset;
+	int rc = lane_append(lane, part, s->next_id, &offset);
+
+	if (rc == 0)
+		s->ready += part->count;
+	return rc;
+}
+
+/* What an exception is from the start. lock */
+static struct span_set first_set(struct sending *s, struct lane *lane, uint32_t i)
+{
+	int64_t at = ready_at(s, i);
+	struct span_set set = { .state = is_delayed(s, i) ? SPAN_DELAYED : SPAN_READY,
+		.place = s->producer->head ? lane->head_place - 1 : (int64_t)lane->end,
+		.due_ms = at,
+		.expires_ms = QUEUE_NEVER };
+
+	if (s->batch.props != NULL && s->batch.props[i].ttl_ms >= 0)
+		set.expires_ms = add_ms(at, s->batch.props[i].ttl_ms);
+	return set;
+}
+
+/* lock, of the target too if it kills */
+static int append_special(struct sending *s, struct lane *lane, const struct engine_batch *part, uint32_t i)
+{
+	struct span_set set = first_set(s, lane, i);
+	struct span_facts facts = { ready_at(s, i), s->next_id, s->lengths[i], NULL };
+	bool excess = s->kills && set.state == SPAN_READY && !has_room(s->queue, 1, s->lengths[i]);
+	uint64_t offset = lane->end;
+	int rc = queue_note(lane, offset, 1, &set, WHY_NOTHING);
+
+	if (rc < 0)
+		return rc;
+	rc = lane_append(lane, part, s->next_id, &offset);
+	if (rc < 0) {
+		queue_note_cut(lane, lane->end);
+		return rc;
+	}
+	rc = lane_set(lane, offset, 1, &set, &facts, WHY_UNTOLD, NULL);
+	if (rc == 0 && excess)
+		return lane_kill(lane, offset, 1, ENGINE_MAXLEN, ENDED_NEVER, s->target, &s->wake);
+	s->ready += set.state == SPAN_READY;
+	return rc;
+}
+
+/* lock */
+static int append_all(struct sending *s)
+{
+	size_t pos = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0, count; i < s->batch.count && rc == 0; i += count) {
+		uint32_t priority = priority_of(s, i);
+		struct lane *lane = queue_lane(s->queue, priority);
+		bool special = is_special(s, i);
+		struct engine_batch part;
+
+		for (count = 1; i + count < s->batch.count && !special; count++) {
+			if (is_special(s, i + count) || priority_of(s, i + count) != priority)
+				break;
+		}
+		part = part_of(s, i, count, pos);
+		rc = special ? append_special(s, lane, &part, i) : append_run(s, lane, &part);
+		pos += part.len;
+		s->next_id += count;
+	}
+	return rc;
+}
+
+/* The lanes that the batch needs. No lock. */
+static int make_lanes(const struct sending *s)
+{
+	uint32_t seen = 0;
+	struct lane *lane;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->batch.count && rc == 0; i++) {
+		uint32_t priority = priority_of(s, i);
+
+		if (seen >> priority & 1)
+			continue;
+		seen |= 1u << priority;
+		rc = queue_make_lane(s->queue, priority, &lane);
+		if (s->batch.props == NULL || s->producer->priority != ENGINE_ANY)
+			break; /* all go there */
+	}
+	return rc;
+}
+
+static int send(struct sending *s)
+{
+	struct queue *queue = s->queue;
+	int rc = queue_lock_both(queue, s->target);
+
+	if (rc < 0)
+		return rc;
+	rc = check_room(s);
+	if (rc == 0)
+		rc = queue_next_ids(queue_local(queue), s->batch.count, &s->next_id);
+	if (rc == 0)
+		rc = append_all(s);
+	if (rc == 0) {
+		queue->published_bytes += s->batch.len;
+		queue->changed_ms = clock_wall_ms();
+		queue_used(queue);
+	}
+	if (s->ready > 0) {
+		int64_t ttl = setting_value(&queue->object, SET_QUEUE_TTL);
+
+		if (ttl >= 0 && add_ms(s->batch.ts_ms, ttl) < queue->ttl_due)
+			queue->ttl_due = add_ms(s->batch.ts_ms, ttl);
+		queue_wake(queue, s->ready, &s->wake);
+	}
+	queue_set_timer(queue);
+	queue_unlock_both(queue, s->target);
+	wake_run(&s->wake);
+	if (s->ready > 0 && !s->refuses)
+		queue_enforce_length(queue);
+	if (s->target != NULL)
+		queue_enforce_length(s->target);
+	return rc;
+}
+
+int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+{
+	struct queue_producer *producer = producer_of(handle);
+	struct sending s = { .producer = producer, .queue = producer->queue, .batch = *batch };
+	uint32_t some[64];
+	struct object *object = NULL;
+	int64_t overflow;
+	int rc;
+
+	queue_catch_up(queue_local(s.queue));
+	rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
+
+	if (rc < 0)
+		return rc;
+	if (batch->count == 0)
+		return -EINVAL;
+	if (s.batch.ts_ms < 0)
+		s.batch.ts_ms = clock_wall_ms();
+	s.lengths = batch->count <= 64 ? some : malloc(batch->count * sizeof(*s.lengths));
+	if (s.lengths == NULL)
+		return -ENOMEM;
+	overflow = setting_value(object, SET_QUEUE_OVERFLOW);
+	s.refuses = overflow != OVERFLOW_DROP_HEAD;
+	rc = find_lengths(&s);
+	if (rc == 0)
+		rc = make_lanes(&s);
+	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
+		s.target = queue_dead_target(s.queue);
+		s.kills = s.target != NULL;
+	}
+	if (rc == 0)
+		rc = send(&s);
+	if (s.lengths != some)
+		free(s.lengths);
+	if (s.target != NULL)
+		object_put(&s.target->object);
+	return rc;
+}
+
+int queue_producer_sync(struct engine_producer *handle, struct engine_done *done)
+{
+	struct queue *queue = producer_of(handle)->queue;
+	struct sync_point *points[ENGINE_PRIORITIES + 1];
+	struct local *local = queue_local(queue);
+	struct object *object = NULL;
+	size_t count = 0;
+	int rc = object_enter(&queue->object.base, ENGINE_QUEUE, &object);
+
+	if (rc < 0 || local->read_only)
+		return rc;
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue, p);
+		struct engine_partition_stat stat;
+
+		if (lane == NULL)
+			continue;
+		plog_stat(atomic_load(&lane->plog), &stat);
+		if (stat.synced < stat.end)
+			points[count++] = &lane->sync;
+	}
+	if (journal_synced(local->journal) < journal_end(local->journal))
+		points[count++] = &local->journal_sync;
+	return flusher_wait_for(local, points, count, done);
+}

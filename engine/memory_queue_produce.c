@@ -1,0 +1,221 @@
+/*
+ * memory_queue_produce - taking batches in.
+ *
+ * A send checks and copies every message, then looks whether all of them have room, then puts them in, which can no longer
+ * fail: so a batch is taken whole or not at all.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/memory_queue.h"
+
+struct memory_queue_producer {
+	struct memory_object *queue; /* a reference; first, as in all producers: see memory_calls.c */
+	uint32_t priority;           /* or ENGINE_ANY */
+	bool head;
+};
+
+static struct memory_queue_producer *producer_of(struct engine_producer *producer)
+{
+	return (struct memory_queue_producer *)producer;
+}
+
+int memory_queue_producer_open(
+    struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer)
+{
+	struct memory_object *self = memory_of(queue);
+	struct memory_queue_producer *producer = calloc(1, sizeof(*producer));
+	int rc = producer != NULL ? memory_enter(self, ENGINE_QUEUE) : -ENOMEM;
+
+	if (rc == 0 && priority != ENGINE_ANY && priority >= ENGINE_PRIORITIES) {
+		rc = engine_explain(-EINVAL, "priorities are 0 to %u", ENGINE_PRIORITIES - 1);
+		memory_leave(self->memory);
+	}
+	if (rc < 0) {
+		free(producer);
+		return rc;
+	}
+	*producer = (struct memory_queue_producer){ self, priority, head };
+	self->refs++;
+	self->queue->producers++;
+	memory_leave(self->memory);
+	*ret_producer = (struct engine_producer *)producer;
+	return 0;
+}
+
+void memory_queue_producer_close(struct engine_producer *producer)
+{
+	struct memory_queue_producer *self = producer_of(producer);
+	struct memory_engine *memory = self->queue->memory;
+
+	memory_lock_quietly(memory);
+	self->queue->queue->producers--;
+	self->queue->queue->used_mono = clock_mono_ms();
+	memory_look_again(self->queue);
+	memory_unref(self->queue);
+	memory_leave(memory);
+	free(self);
+}
+
+/* ---- sending ---- */
+
+static uint32_t choose_priority(const struct memory_queue_producer *producer, const struct engine_props *props)
+{
+	if (producer->priority != ENGINE_ANY)
+		return producer->priority;
+	return props->priority >= 0 ? (uint32_t)props->priority : 0;
+}
+
+/* One message of the batch, checked and copied. */
+static int make_item(struct memory_object *queue, const char *data, uint32_t len, const struct engine_props *props,
+    const struct engine_batch *batch, struct memory_item **ret_item)
+{
+	uint64_t max_bytes = (uint64_t)memory_setting_int(queue, "max.message.bytes");
+	struct memory_item *item;
+	int rc;
+
+	if (len > max_bytes)
+		return engine_explain(-EMSGSIZE,
+		    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRIu64, len, max_bytes);
+	item = calloc(1, sizeof(*item));
+	if (item == NULL)
+		return -ENOMEM;
+	rc = memory_make_message(data, len, props, (struct engine_span){ NULL, 0 }, batch, &item->message);
+	if (rc < 0) {
+		free(item);
+		return rc;
+	}
+	item->message.batch = queue->memory->next_batch;
+	*ret_item = item;
+	return 0;
+}
+
+/* All messages of the batch as a list, made so far: the caller frees them if it fails. */
+static int make_items(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first)
+{
+	const char *data = batch->data;
+	size_t left = batch->len;
+	struct memory_item **link = ret_first;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct engine_props *props = batch->props != NULL ? &batch->props[i] : NULL;
+		uint32_t len = 0;
+		int rc = memory_payload_length(batch, i, data, left, &len);
+
+		if (rc == 0)
+			rc = make_item(queue, data, len, props, batch, link);
+		if (rc < 0)
+			return rc;
+		link = &(*link)->next;
+		data += len + 1;
+		left -= len + 1;
+	}
+	return left == 0 ? 0 : -EINVAL;
+}
+
+static int64_t ready_at(const struct memory_item *item)
+{
+	int64_t at = item->message.batch_ts_ms, delay = item->message.props.delay_ms;
+
+	return delay > 0 && __builtin_add_overflow(at, delay, &at) ? INT64_MAX : at;
+}
+
+static bool is_delayed(const struct memory_item *item)
+{
+	return item->message.props.delay_ms > 0 && ready_at(item) > clock_wall_ms();
+}
+
+/* Does what is full go to dead letters? */
+static bool dead_letters_excess(const struct memory_object *queue)
+{
+	return strcmp(memory_setting(queue, "overflow"), "reject-publish-dlx") == 0 &&
+	       strcmp(memory_setting(queue, "dead.letter.to"), "none") != 0;
+}
+
+static int check_room(const struct memory_object *queue, const struct memory_item *first)
+{
+	uint64_t count = 0, bytes = 0;
+
+	if (!memory_refuses(queue) || dead_letters_excess(queue))
+		return 0;
+	for (const struct memory_item *item = first; item != NULL; item = item->next) {
+		count += !is_delayed(item);
+		bytes += is_delayed(item) ? 0 : item->message.len;
+	}
+	if (count == 0 || memory_has_room(queue, count, bytes))
+		return 0;
+	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    queue->queue->ready_count, queue->queue->ready_bytes);
+}
+
+static void put_in(struct memory_queue_producer *producer, struct memory_item *item)
+{
+	struct memory_object *queue = producer->queue;
+	bool excess = dead_letters_excess(queue) && !is_delayed(item) && !memory_has_room(queue, 1, item->message.len);
+
+	item->id = ++queue->memory->last_message_id;
+	HASH_ADD(by_id, queue->memory->items, id, sizeof(item->id), item);
+	item->alive_ms = ready_at(item);
+	memory_item_place(item, queue, choose_priority(producer, &item->message.props), producer->head);
+	queue->queue->totals.published++;
+	queue->published++;
+	queue->published_bytes += item->message.len + 1;
+	if (excess)
+		memory_die(item, ENGINE_MAXLEN);
+	else
+		memory_make_delayed(item, ready_at(item));
+}
+
+static int send_locked(struct memory_queue_producer *producer, const struct engine_batch *batch)
+{
+	struct engine_batch stamped = *batch;
+	struct memory_item *first = NULL, *next;
+	int rc;
+
+	if (stamped.ts_ms < 0)
+		stamped.ts_ms = clock_wall_ms();
+	rc = make_items(producer->queue, &stamped, &first);
+	if (rc == 0)
+		rc = check_room(producer->queue, first);
+	for (; first != NULL; first = next) {
+		next = first->next;
+		first->next = NULL;
+		if (rc == 0)
+			put_in(producer, first);
+		else
+			memory_item_free(first);
+	}
+	if (rc < 0)
+		return rc;
+	producer->queue->memory->next_batch++;
+	memory_queue_used(producer->queue);
+	return 0;
+}
+
+int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch)
+{
+	struct memory_queue_producer *self = producer_of(producer);
+	int rc = memory_enter(self->queue, ENGINE_QUEUE);
+
+	if (rc < 0)
+		return rc;
+	if (self->queue->memory->read_only)
+		rc = -EROFS;
+	else
+		rc = batch->count > 0 ? send_locked(self, batch) : -EINVAL;
+	memory_leave(self->queue->memory);
+	return rc;
+}
+
+int memory_queue_producer_sync(struct engine_producer *producer)
+{
+	struct memory_queue_producer *self = producer_of(producer);
+	int rc = memory_enter(self->queue, ENGINE_QUEUE);
+
+	if (rc == 0)
+		memory_leave(self->queue->memory);
+	return rc;
+}

@@ -1,0 +1,148 @@
+/*
+ * plog_find - messages are found by their id, and what the index says of one by its offset.
+ *
+ * The ids of a log rise with its offsets, but for messages that came from elsewhere with a lower id than the log already
+ * had: their entries are marked INDEX_STRAY, and a search by id steps over them. Who appends them remembers where they are.
+ */
+#include <errno.h>
+
+#include "engine/plog_internal.h"
+
+/* The first entry from slot on, below end, that is not a stray; end if there is none. */
+static uint32_t next_regular(
+    const struct segment_reader *reader, uint32_t slot, uint32_t end, struct index_entry *ret_entry)
+{
+	while (slot < end && (segment_read_entry(reader, slot, ret_entry) || ret_entry->flags & INDEX_STRAY))
+		slot++;
+	return slot;
+}
+
+/* The last regular entry whose first id is at most id. ENOENT. */
+static int search(const struct segment_reader *reader, uint64_t id, struct index_entry *ret_entry)
+{
+	uint32_t low = 0,
+		 high = reader->slots; /* entries below low are at most id, those from high on above it or strays */
+	struct index_entry entry, best = { 0 };
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2, found = next_regular(reader, middle, high, &entry);
+
+		if (found == high || entry.first_id > id) {
+			high = middle;
+		} else {
+			best = entry;
+			low = found + 1;
+		}
+	}
+	if (best.count == 0)
+		return -ENOENT;
+	*ret_entry = best;
+	return 0;
+}
+
+/* The segment that id would be in: the last whose first regular entry is at most id. ENOENT. */
+static int find_segment(struct plog *plog, uint64_t id, size_t *ret_i)
+{
+	size_t low = 0, high = plog->count;
+	bool have = false;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2, i = middle;
+		struct segment_reader reader;
+		struct index_entry entry;
+		bool found = false;
+
+		for (; i < high && !found; i++) {
+			int rc = plog_reader(plog, i, &reader);
+
+			if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE)
+				return rc;
+			found = !rc && next_regular(&reader, 0, reader.slots, &entry) < reader.slots;
+		}
+		if (found && entry.first_id <= id) {
+			have = true;
+			*ret_i = i - 1;
+			low = i;
+		} else {
+			high = middle;
+		}
+	}
+	return have ? 0 : -ENOENT;
+}
+
+int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset)
+{
+	struct segment_reader reader;
+	struct index_entry entry;
+	uint64_t offset;
+	size_t i = 0;
+	int rc;
+
+	pthread_mutex_lock(&plog->mutex);
+	rc = find_segment(plog, id, &i);
+	if (!rc)
+		rc = plog_reader(plog, i, &reader);
+	if (!rc)
+		rc = search(&reader, id, &entry);
+	if (!rc && id - entry.first_id >= entry.count)
+		rc = -ENOENT;
+	if (!rc) {
+		offset = entry.base_offset + (id - entry.first_id);
+		if (offset < plog->start_offset)
+			rc = -ENOENT;
+		else
+			*ret_offset = offset;
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return rc;
+}
+
+int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry)
+{
+	struct segment_reader reader;
+	struct segment_lost lost;
+	uint32_t slot;
+	int rc = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	if (offset < plog->start_offset)
+		rc = -ESTALE;
+	else if (offset >= plog->end_offset)
+		rc = -ENODATA;
+	if (!rc)
+		rc = plog_reader(plog, plog_find(plog, offset), &reader);
+	if (!rc)
+		rc = segment_locate(&reader, offset, UINT32_MAX, &slot, ret_entry, &lost);
+	pthread_mutex_unlock(&plog->mutex);
+	return rc == -EBADMSG ? -EIO : rc;
+}
+
+uint64_t plog_last_id(struct plog *plog)
+{
+	uint64_t last = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	for (size_t i = plog->count; i > 0 && last == 0; i--) {
+		struct segment_reader reader;
+		struct index_entry entry;
+
+		if (plog_reader(plog, i - 1, &reader))
+			continue;
+		for (uint32_t slot = reader.slots; slot > 0 && last == 0; slot--) {
+			if (!segment_read_entry(&reader, slot - 1, &entry) && !(entry.flags & INDEX_STRAY))
+				last = entry.first_id + entry.count - 1;
+		}
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return last;
+}
+
+uint64_t plog_segment_base(struct plog *plog, uint64_t offset)
+{
+	uint64_t base;
+
+	pthread_mutex_lock(&plog->mutex);
+	base = plog->segments[plog_find(plog, offset)]->base;
+	pthread_mutex_unlock(&plog->mutex);
+	return base;
+}

@@ -1,0 +1,11 @@
+/* The local engine passes the contract of queues: see tests/lib/contract_queue.h, and the sentences above the tests there. */
+#include "tests/lib/contract_queue.h"
+
+#define CONTRACT_TEST(name)                                                                                            \
+	Test(contract_queue_local, name)                                                                               \
+	{                                                                                                              \
+		contract_queue_run(true, contract_test_##name);                                                        \
+	}
+
+CONTRACT_QUEUE_TESTS(CONTRACT_TEST)
+CONTRACT_QUEUE_REOPEN_TESTS(CONTRACT_TEST)

@@ -1,0 +1,341 @@
+/*
+ * A model check of queues: random commands, the same to the memory engine and to the local one, must get the same
+ * answers, and leave the same messages in the same states and order, and the same totals.
+ *
+ * The commands are those of tests/lib/contract_queue.c. MQFS_MODEL_SEED and MQFS_MODEL_STEPS in the environment repeat a run or
+ * make it longer; MQFS_MODEL_OTHER=memory puts a second memory engine in the place of the local one, which tests the test.
+ */
+#include "tests/lib/contract_queue.h"
+
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRACE 40  /* commands that a failure shows */
+#define RECENT 60 /* messages that commands are about */
+
+struct model {
+	struct contract *a, *b; /* memory, the other */
+	uint64_t seed, random;
+	unsigned step, sent;
+	bool reopens;
+	char trace[TRACE][256];
+	char first[16384]; /* answer of a */
+	bool open[4];      /* f, g: streams; s, t: sessions */
+};
+
+static uint32_t pick(struct model *m, uint32_t count)
+{
+	m->random = m->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(m->random >> 33) % count;
+}
+
+static const char *pick_word(struct model *m, const char *const *words)
+{
+	uint32_t count = 0;
+
+	while (words[count] != NULL)
+		count++;
+	return words[pick(m, count)];
+}
+
+#define PICK(m, ...) pick_word((m), (const char *const[]){ __VA_ARGS__, NULL })
+#define QUEUE(m) PICK(m, "q", "q", "q", "o", "o", "q/dlq", "o/dlq")
+#define CONSUMER(m) PICK(m, "q", "q", "q/w1", "q/w1", "q/w2", "o", "o/w3", "q/dlq")
+#define STATE(m) PICK(m, "ready", "ready", "unacked", "unacked", "delayed")
+
+static void fail(struct model *m, const char *command)
+{
+	for (unsigned i = m->step > TRACE ? m->step - TRACE : 0; i < m->step; i++)
+		fprintf(stderr, "  %s\n", m->trace[i % TRACE]);
+	cr_assert(false, "MQFS_MODEL_SEED=%" PRIu64 " step %u, %s:\n  memory: %s\n  other:  %s", m->seed, m->step,
+	    command, m->first, q_answer());
+}
+
+/* After a restart an engine may have forgotten what became of a message that is gone. */
+static bool may_differ(const struct model *m)
+{
+	return m->reopens && strcmp(q_answer(), "ENOENT") == 0 &&
+	       (strcmp(m->first, "EALREADY") == 0 || strcmp(m->first, "ESTALE") == 0 || strcmp(m->first, "EPERM") == 0);
+}
+
+static void run_both(struct model *m, const char *command)
+{
+	snprintf(m->trace[m->step % TRACE], sizeof(m->trace[0]), "%s", command);
+	m->step++;
+	if (strncmp(command, "tick ", 5) == 0) { /* there is one clock */
+		q_run(m->a, command);
+		return;
+	}
+	snprintf(m->first, sizeof(m->first), "%s", q_run(m->a, command));
+	if (strcmp(m->first, q_run(m->b, command)) != 0 && !may_differ(m))
+		fail(m, command);
+}
+
+static void runf(struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void runf(struct model *m, const char *format, ...)
+{
+	char command[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	run_both(m, command);
+}
+
+/* Same messages, in the same states and order, and the same totals. */
+static void compare(struct model *m, const char *queue)
+{
+	runf(m, "totals %s", queue);
+	runf(m, "totals %s dead", queue);
+	runf(m, "totals %s bytes", queue);
+	runf(m, "totals %s consumers", queue);
+	runf(m, "show %s", queue);
+}
+
+/* ---- commands ---- */
+
+static unsigned some_message(struct model *m)
+{
+	unsigned back = m->sent < RECENT ? m->sent : RECENT;
+
+	return back > 0 ? m->sent - pick(m, back) : 0;
+}
+
+static void send_some(struct model *m)
+{
+	char command[256];
+	bool push = pick(m, 5) == 0, at = pick(m, 4) == 0;
+
+	snprintf(command, sizeof(command), "%s %s", push ? "push" : "send", PICK(m, "q", "q", "o", "q/dlq"));
+	if (at)
+		snprintf(command + strlen(command), 8, "@%u", pick(m, 10));
+	for (unsigned i = 0, count = 1 + pick(m, 4); i < count; i++) {
+		char *end = command + strlen(command);
+		size_t left = (size_t)(command + sizeof(command) - end);
+
+		snprintf(end, left, " m%u%s%s%s", ++m->sent, pick(m, 4) == 0 ? PICK(m, ":p1", ":p5", ":p9", ":p0") : "",
+		    pick(m, 8) == 0 ? PICK(m, ":t50", ":t500", ":t1", ":t0") : "",
+		    pick(m, 8) == 0 ? PICK(m, ":d20", ":d300", ":d1", ":d0") : "");
+	}
+	run_both(m, command);
+}
+
+static void read_some(struct model *m)
+{
+	runf(m, "%s %s", PICK(m, "get", "get", "get", "take", "snap"), CONSUMER(m));
+}
+
+static void settle_some(struct model *m)
+{
+	const char *how = PICK(m, "ack", "nack", "reject"), *consumer = CONSUMER(m);
+	unsigned a = some_message(m), b = some_message(m);
+
+	/* A range by names needs both to be known. */
+	if (pick(m, 12) == 0)
+		runf(m, "%s %s all", how, consumer);
+	else if (pick(m, 4) == 0)
+		runf(m, "%s %s m%u-m%u", how, consumer, a < b ? a : b, a < b ? b : a);
+	else
+		runf(m, "%s %s m%u", how, consumer, a);
+}
+
+static void move_some(struct model *m)
+{
+	const char *from = QUEUE(m), *state = STATE(m), *to = QUEUE(m);
+	unsigned message = some_message(m);
+
+	if (pick(m, 3) == 0)
+		runf(m, "mv %s %s m%u %s unacked %s", from, state, message, to, CONSUMER(m));
+	else if (pick(m, 3) == 0)
+		runf(m, "mv %s %s m%u %s ready p%u", from, state, message, to, pick(m, 11));
+	else
+		runf(m, "mv %s %s m%u %s ready", from, state, message, to);
+}
+
+static void change_some(struct model *m)
+{
+	const char *queue = QUEUE(m), *state = STATE(m);
+	unsigned message = some_message(m);
+
+	switch (pick(m, 6)) {
+	case 0: runf(m, "rm %s %s m%u", queue, state, message); break;
+	case 1:
+	case 2: runf(m, "touch %s %s m%u %d", queue, state, message, (int)pick(m, 400) - 100); break;
+	case 3: runf(m, "message %s m%u", queue, message); break;
+	case 4: runf(m, "deaths %s m%u", queue, message); break;
+	default: runf(m, "redrive %s m%u", PICK(m, "q/dlq", "o/dlq", "q"), message); break;
+	}
+}
+
+static void change_many(struct model *m)
+{
+	switch (pick(m, 4)) {
+	case 0: runf(m, "purge %s", QUEUE(m)); break;
+	case 1: runf(m, "redrive %s", PICK(m, "q/dlq", "o/dlq")); break;
+	case 2:
+		runf(m, "rmdir q/w2");
+		runf(m, "consumer q/w2");
+		break;
+	default: runf(m, "tick %u", 300000); break;
+	}
+}
+
+static const char *const handle_names[] = { "f", "g", "s", "t" };
+
+/* Opens, closes and reads two streams and two sessions. */
+static void use_handle(struct model *m)
+{
+	unsigned i = pick(m, 4);
+	const char *name = handle_names[i];
+
+	if (!m->open[i]) {
+		if (i < 2)
+			runf(m, "open %s %s %s", name, CONSUMER(m),
+			    PICK(m, "stream", "stream", "snap", "one", "stream-take"));
+		else
+			runf(m, "open %s %s session", name, PICK(m, "q/w1", "q/w2", "o/w3", "q"));
+		m->open[i] = strcmp(m->first, "ok") == 0;
+	} else if (i < 2 && pick(m, 3) > 0) {
+		runf(m, "read %s %u", name, 1 + pick(m, 5));
+	} else {
+		runf(m, "close %s", name);
+		m->open[i] = false;
+	}
+}
+
+static void set_some(struct model *m)
+{
+	static const char *const values[] = { "max.length -1", "max.length 5", "max.length 20", "max.length.bytes -1",
+		"max.length.bytes 40", "overflow drop-head", "overflow reject-publish", "overflow reject-publish-dlx",
+		"message.ttl.ms -1", "message.ttl.ms -1", "message.ttl.ms 100", "message.ttl.ms 400",
+		"delivery.limit 2", "delivery.limit 0", "delivery.limit -1", "redelivery.delay.ms 0",
+		"redelivery.delay.ms 30", "prefetch 0", "prefetch 2", "prefetch 10", "auto.ack false", "auto.ack false",
+		"auto.ack true", "dead.letter.to dlq", "dead.letter.to dlq", "dead.letter.to none",
+		"dead.letter.to queues/o", "dead.letter.to queues/q", "dead.letter.to queues/nowhere",
+		"single.active.consumer true", "single.active.consumer false", "single.active.consumer false",
+		"max.priority 9", "max.priority 3", "ack.timeout.ms 100", "ack.timeout.ms 1000",
+		"consumer.timeout.ms 2000", "consumer.timeout.ms 50", NULL };
+
+	if (pick(m, 8) == 0)
+		runf(m, "set %s %s", PICK(m, "q/w1", "q/w2", "o/w3"),
+		    PICK(m, "prefetch 1", "prefetch 4", "prefetch", "auto.ack true", "auto.ack"));
+	else
+		runf(m, "set %s %s", PICK(m, "q", "q", "o", "q/dlq"), pick_word(m, values));
+}
+
+/* Closes what is open, and the store: the memory engine has none. */
+static void reopen_other(struct model *m)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		if (m->open[i])
+			runf(m, "close %s", handle_names[i]);
+		m->open[i] = false;
+	}
+	q_run(m->b, "reopen");
+}
+
+static void one_step(struct model *m)
+{
+	uint32_t dice = pick(m, 100);
+
+	if (dice < 18)
+		send_some(m);
+	else if (dice < 38)
+		read_some(m);
+	else if (dice < 55)
+		settle_some(m);
+	else if (dice < 66)
+		move_some(m);
+	else if (dice < 77)
+		change_some(m);
+	else if (dice < 79)
+		change_many(m);
+	else if (dice < 89)
+		use_handle(m);
+	else if (dice < 92)
+		set_some(m);
+	else
+		runf(m, "tick %u", 1 + pick(m, 60));
+	if (m->reopens && pick(m, 300) == 0)
+		reopen_other(m);
+	if (m->step % 8 == 0)
+		compare(m, QUEUE(m));
+}
+
+/* ---- the runs ---- */
+
+static uint64_t from_environment(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text != NULL ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void begin(struct model *m)
+{
+	static const char *const setup[] = { "queue q", "queue o", "consumer q/w1", "consumer q/w2", "consumer o/w3",
+		NULL };
+
+	q_lenient(m->a);
+	q_lenient(m->b);
+	for (size_t i = 0; setup[i] != NULL; i++)
+		run_both(m, setup[i]);
+}
+
+static void end(struct model *m)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		if (m->open[i])
+			runf(m, "close %s", handle_names[i]);
+	}
+	compare(m, "q");
+	compare(m, "o");
+	compare(m, "q/dlq");
+	compare(m, "o/dlq");
+}
+
+static void run_model(bool reopens, uint64_t steps)
+{
+	const char *other = getenv("MQFS_MODEL_OTHER");
+	bool local = other == NULL || strcmp(other, "memory") != 0;
+	struct model *m = calloc(1, sizeof(*m));
+
+	cr_assert_not_null(m);
+	m->a = calloc(1, sizeof(*m->a));
+	m->b = calloc(1, sizeof(*m->b));
+	cr_assert(m->a != NULL && m->b != NULL);
+	m->reopens = reopens;
+	q_open(m->a, false);
+	q_open(m->b, local);
+	m->seed = m->random = from_environment("MQFS_MODEL_SEED", (uint64_t)time(NULL) * 1000 + (uint64_t)getpid());
+	fprintf(stderr, "MQFS_MODEL_SEED=%" PRIu64 "\n", m->seed);
+	if (m->b->ops->queue != NULL && (local || !reopens)) {
+		begin(m);
+		steps = from_environment("MQFS_MODEL_STEPS", steps);
+		while (m->step < steps)
+			one_step(m);
+		end(m);
+		steps = 0;
+	}
+	q_close(m->b);
+	q_close(m->a);
+	free(m->b);
+	free(m->a);
+	free(m);
+	if (steps > 0)
+		cr_skip_test("SKIP: the engine has no queues, or keeps nothing");
+}
+
+/* A hundred thousand random commands have the same answers from both engines. */
+Test(model_queue, random)
+{
+	run_model(false, 100000);
+}
+
+/* The same, where the local engine is closed and opened again now and then. */
+Test(model_queue, random_with_reopening)
+{
+	run_model(true, 20000);
+}

@@ -1,0 +1,725 @@
+#include "tests/lib/contract_queue.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <uthash.h>
+
+#include "engine/clock.h"
+
+#define WORDS 16
+#define HANDLES 16
+
+/* ---- the clock of the test ---- */
+
+static _Atomic int64_t now_ms;
+
+static int64_t test_clock(void)
+{
+	return atomic_load(&now_ms);
+}
+
+static const struct clock_ops clock_test = { test_clock, test_clock };
+
+void q_tick(int64_t ms)
+{
+	atomic_fetch_add(&now_ms, ms);
+}
+
+int64_t q_now(void)
+{
+	return atomic_load(&now_ms);
+}
+
+/* ---- what a script knows ---- */
+
+struct handle {
+	char name[32];
+	struct engine_consumer *consumer;
+	struct engine_session *session;
+	struct contract_waiter waiter;
+};
+
+struct name {
+	UT_hash_handle hh;
+	uint64_t id;
+	char text[32];
+};
+
+/* The ids of payloads, and what is open. */
+struct script {
+	struct contract *c;
+	struct name *names;
+	bool lenient;
+	struct handle handles[HANDLES];
+	char *words[WORDS];
+	char line[512], answer[16384];
+};
+
+static struct script scripts[2]; /* a model test runs two engines side by side */
+static struct script *s;         /* the one that runs */
+
+static void choose(const struct contract *c)
+{
+	s = &scripts[scripts[1].c == c];
+	cr_assert_eq(s->c, c);
+}
+
+void q_open(struct contract *c, bool persists)
+{
+	s = &scripts[scripts[0].c != NULL];
+	memset(s, 0, sizeof(*s));
+	s->c = c;
+	c->persists = persists;
+	strcpy(c->source, "memory:");
+	if (persists) {
+		tmpdir_make(&c->dir);
+		snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
+	}
+	if (clock_now != &clock_test)
+		atomic_store(&now_ms, INT64_C(1700000000000));
+	clock_now = &clock_test;
+	contract_open(c);
+}
+
+void q_close(struct contract *c)
+{
+	choose(c);
+	q_forget();
+	contract_close(c);
+	engine_scratch_release(&c->scratch);
+	if (c->persists)
+		tmpdir_remove(&c->dir);
+	s->c = NULL;
+}
+
+void q_forget(void)
+{
+	struct name *name, *next;
+
+	HASH_ITER (hh, s->names, name, next) {
+		HASH_DEL(s->names, name);
+		free(name);
+	}
+}
+
+void q_lenient(struct contract *c)
+{
+	choose(c);
+	s->lenient = true;
+}
+
+void contract_queue_run(bool persists, void (*test)(struct contract *c))
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	bool has_queues;
+
+	cr_assert_not_null(c);
+	q_open(c, persists);
+	has_queues = c->ops->queue != NULL;
+	if (has_queues)
+		test(c);
+	q_close(c);
+	free(c);
+	if (!has_queues)
+		cr_skip_test("SKIP: the engine has no queues");
+}
+
+static void answer(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void answer(const char *format, ...)
+{
+	size_t used = strlen(s->answer);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(s->answer + used, sizeof(s->answer) - used, format, args);
+	va_end(args);
+}
+
+static void answer_rc(int64_t rc)
+{
+	if (rc < 0)
+		answer("%s", strerrorname_np((int)-rc));
+	else
+		answer("%" PRId64, rc);
+}
+
+static void answer_ok(int rc)
+{
+	if (rc == 0)
+		answer("ok");
+	else
+		answer_rc(rc);
+}
+
+/* ---- objects, states and messages by their names ---- */
+
+struct engine_object *q_object(struct contract *c, const char *path)
+{
+	const char *slash = strchr(path, '/');
+	char name[64];
+	struct engine_object *queue, *object;
+
+	snprintf(name, sizeof(name), "%.*s", slash != NULL ? (int)(slash - path) : (int)strlen(path), path);
+	queue = contract_lookup(c, c->root, ENGINE_QUEUE, name);
+	if (slash == NULL)
+		return queue;
+	object = contract_lookup(c, queue, strcmp(slash + 1, "dlq") == 0 ? ENGINE_QUEUE : ENGINE_CONSUMER, slash + 1);
+	c->ops->put(queue);
+	return object;
+}
+
+static enum engine_message_state state_of(const char *word)
+{
+	static const char *const names[] = { "ready", "unacked", "delayed" };
+	unsigned i = 0;
+
+	while (i < ENGINE_STATE_COUNT && strcmp(names[i], word) != 0)
+		i++;
+	cr_assert_lt(i, ENGINE_STATE_COUNT, "there is no state %s", word);
+	return (enum engine_message_state)i;
+}
+
+static void learn(const char *text, size_t len, uint64_t id)
+{
+	struct name *name;
+
+	HASH_FIND(hh, s->names, text, len, name);
+	if (name != NULL) {
+		cr_assert_eq(name->id, id, "%s had the id %" PRIu64 " and has %" PRIu64, name->text, name->id, id);
+		return;
+	}
+	name = calloc(1, sizeof(*name));
+	cr_assert_not_null(name);
+	name->id = id;
+	snprintf(name->text, sizeof(name->text), "%.*s", (int)len, text);
+	HASH_ADD_KEYPTR(hh, s->names, name->text, strlen(name->text), name);
+}
+
+/* A payload that was seen, or #number: an id. */
+static uint64_t id_of(const char *text)
+{
+	struct name *name;
+
+	if (text[0] == '#')
+		return strtoull(text + 1, NULL, 10);
+	HASH_FIND(hh, s->names, text, strlen(text), name);
+	cr_assert(name != NULL || s->lenient, "no message %s was seen", text);
+	return name != NULL ? name->id : 0;
+}
+
+/* ---- listing ---- */
+
+struct listing {
+	struct contract *c;
+	struct engine_object *queue;
+	enum engine_message_state state;
+	bool quiet;
+	unsigned count;
+};
+
+static bool list_one(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
+{
+	struct listing *l = ctx;
+	struct engine_view view;
+
+	(void)next;
+	cr_assert_eq(stat->state, l->state);
+	assert_ok(l->c->ops->queue->message_read(l->queue, stat->id, &l->c->scratch, &view));
+	cr_assert_eq(view.batch.count, 1);
+	cr_assert_eq(view.batch.lengths[0], stat->size);
+	cr_assert_eq(view.deliveries[0].id, stat->id);
+	learn(view.batch.data, view.batch.lengths[0], stat->id);
+	if (!l->quiet)
+		answer("%s%.*s", l->count > 0 ? "," : "", (int)view.batch.lengths[0], view.batch.data);
+	l->count++;
+	return true;
+}
+
+static void list_state(struct contract *c, struct engine_object *queue, enum engine_message_state state,
+    uint32_t priority, struct engine_object *consumer, bool quiet)
+{
+	struct listing listing = { .c = c, .queue = queue, .state = state, .quiet = quiet };
+	uint64_t cursor[2] = { 0, 0 };
+
+	assert_ok(c->ops->queue->message_list(queue, state, priority, consumer, cursor, list_one, &listing));
+}
+
+/* Checks the counters of a queue against its lists, and the law of conservation. */
+static void check_stat(struct contract *c, struct engine_object *queue, uint64_t listed)
+{
+	struct engine_queue_stat t;
+	uint64_t ready = 0;
+
+	memset(&t, 0xaa, sizeof(t));
+	assert_ok(c->ops->queue->queue_stat(queue, &t));
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++)
+		ready += t.ready_by_priority[p];
+	cr_assert_eq(ready, t.ready);
+	if (listed != UINT64_MAX)
+		cr_assert_eq(listed, t.ready + t.unacked + t.delayed);
+	cr_assert_eq(t.published + t.moved_in,
+	    t.ready + t.unacked + t.delayed + t.acked + t.dead_lettered + t.expired + t.dropped + t.moved_out);
+}
+
+/* "a,b | c | d": what is ready, unacked and delayed. */
+static void show(struct contract *c, const char *path)
+{
+	struct engine_object *queue = q_object(c, path);
+	size_t begin = strlen(s->answer);
+	uint64_t commas = 0;
+
+	for (int state = 0; state < ENGINE_STATE_COUNT; state++) {
+		size_t from;
+
+		if (state > 0)
+			answer(" | ");
+		from = strlen(s->answer);
+		list_state(c, queue, (enum engine_message_state)state, ENGINE_ANY, NULL, false);
+		commas += s->answer[from] != '\0';
+	}
+	for (const char *p = s->answer + begin; *p != '\0'; p++)
+		commas += *p == ',';
+	check_stat(c, queue, commas);
+	c->ops->put(queue);
+}
+
+/* Learns the ids of what just came. */
+static void learn_all(struct contract *c, struct engine_object *queue)
+{
+	struct engine_object *dlq = NULL;
+
+	for (int state = 0; state < ENGINE_STATE_COUNT; state++)
+		list_state(c, queue, (enum engine_message_state)state, ENGINE_ANY, NULL, true);
+	if (c->ops->lookup(c->engine, queue, ENGINE_QUEUE, "dlq", &dlq) < 0)
+		return;
+	learn_all(c, dlq);
+	c->ops->put(dlq);
+}
+
+/* ---- producing ---- */
+
+/* "a:p5:t100:d100": payload, priority, ttl and delay. Appends its payload to data. */
+static void add_message(char *word, char *data, uint32_t *ret_length, struct engine_props *props)
+{
+	char *option = strchr(word, ':');
+
+	*props = ENGINE_PROPS_INIT;
+	while (option != NULL) {
+		char *next = strchr(option + 1, ':');
+		int64_t value = strtoll(option + 2, NULL, 10);
+
+		if (option[1] == 'p')
+			props->priority = (int32_t)value;
+		else if (option[1] == 't')
+			props->ttl_ms = value;
+		else
+			props->delay_ms = value;
+		*option = '\0';
+		option = next;
+	}
+	*ret_length = (uint32_t)strlen(word);
+	strcat(strcat(data, word), "\n");
+}
+
+/* send q a b, push q a: one batch; q@5: to that priority */
+static int send_words(struct contract *c, char *path, bool head)
+{
+	char data[512] = "", *at = strchr(path, '@');
+	uint32_t lengths[WORDS], priority = at != NULL ? (uint32_t)strtoul(at + 1, NULL, 10) : ENGINE_ANY;
+	struct engine_props props[WORDS];
+	struct engine_batch batch = {
+		.data = data, .lengths = lengths, .props = props, .cred = { 1, 2, 3 }, .ts_ms = -1
+	};
+	struct engine_producer *producer = NULL;
+	struct engine_object *queue;
+	int rc;
+
+	if (at != NULL)
+		*at = '\0';
+	queue = q_object(c, path);
+	for (; s->words[2 + batch.count] != NULL; batch.count++)
+		add_message(s->words[2 + batch.count], data, &lengths[batch.count], &props[batch.count]);
+	batch.len = strlen(data);
+	rc = c->ops->queue->producer_open(queue, priority, head, &producer);
+	if (rc == 0)
+		rc = contract_send_batch(c, producer, &batch);
+	c->ops->producer_close(producer);
+	if (rc == 0)
+		learn_all(c, queue);
+	c->ops->put(queue);
+	return rc;
+}
+
+/* ---- consuming ---- */
+
+/* Adds up to count messages as "a,b": one that was delivered before has a '+'. */
+static void read_some(struct contract *c, struct engine_consumer *consumer, uint32_t count)
+{
+	struct engine_view view;
+	unsigned given = 0;
+	int rc = 0;
+
+	while (count > 0 && (rc = c->ops->consumer_fetch(consumer, count, SIZE_MAX, &c->scratch, &view)) == 1) {
+		const char *data = view.batch.data;
+
+		cr_assert_leq(view.batch.count, count);
+		cr_assert_not_null(view.deliveries);
+		count -= view.batch.count;
+		for (uint32_t i = 0; i < view.batch.count; i++) {
+			const struct engine_delivery *d = &view.deliveries[i];
+
+			cr_assert_eq(d->redelivered, d->deliveries > 1);
+			cr_assert_eq(d->priority, view.deliveries[0].priority, "one fetch, one priority");
+			learn(data, view.batch.lengths[i], d->id);
+			answer("%s%.*s%s", given++ > 0 ? "," : "", (int)view.batch.lengths[i], data,
+			    d->redelivered ? "+" : "");
+			data += view.batch.lengths[i] + 1;
+		}
+	}
+	if (given == 0)
+		answer("%s", rc == 0 ? "-" : strerrorname_np(-rc));
+}
+
+static enum engine_consume how_of(const char *word)
+{
+	if (strncmp(word, "stream", 6) == 0)
+		return ENGINE_CONSUME_STREAM;
+	return strncmp(word, "snap", 4) == 0 ? ENGINE_CONSUME_SNAPSHOT : ENGINE_CONSUME_ONE;
+}
+
+static void read_new(struct contract *c, const char *path, const char *how, bool take)
+{
+	struct engine_object *object = q_object(c, path);
+	struct engine_consumer *consumer = NULL;
+	int rc = c->ops->queue->consumer_open(object, how_of(how), take, &consumer);
+
+	if (rc < 0)
+		answer_rc(rc);
+	else
+		read_some(c, consumer, UINT32_MAX);
+	c->ops->consumer_close(consumer);
+	c->ops->put(object);
+}
+
+static struct handle *handle_of(const char *name)
+{
+	for (size_t i = 0; i < HANDLES; i++) {
+		if (strcmp(s->handles[i].name, name) == 0)
+			return &s->handles[i];
+	}
+	cr_assert(false, "nothing open is called %s", name);
+	return NULL;
+}
+
+static int open_handle(struct contract *c, const char *name, const char *path, const char *how)
+{
+	struct engine_object *object = q_object(c, path);
+	struct handle *handle = handle_of("");
+	int rc;
+
+	if (strcmp(how, "session") == 0)
+		rc = c->ops->queue->session_open(object, &handle->session);
+	else
+		rc = c->ops->queue->consumer_open(object, how_of(how), strstr(how, "-take") != NULL, &handle->consumer);
+	if (rc == 0)
+		snprintf(handle->name, sizeof(handle->name), "%s", name);
+	c->ops->put(object);
+	return rc;
+}
+
+static void close_handle(struct contract *c, struct handle *handle)
+{
+	c->ops->consumer_close(handle->consumer);
+	c->ops->queue->session_close(handle->session);
+	memset(handle, 0, sizeof(*handle));
+}
+
+static void arm(struct contract *c, struct handle *handle)
+{
+	contract_waiter_init(&handle->waiter);
+	answer_rc(c->ops->consumer_arm(handle->consumer, &handle->waiter.waiter));
+}
+
+/* ---- settling and messages ---- */
+
+static void settle(struct contract *c, enum engine_settle how, const char *path, char *ids)
+{
+	struct engine_object *consumer = q_object(c, path);
+	char *dash = strchr(ids, '-');
+
+	if (strcmp(ids, "all") == 0) {
+		answer_rc(c->ops->queue->settle_all(consumer, how));
+	} else {
+		if (dash != NULL)
+			*dash++ = '\0';
+		answer_rc(c->ops->queue->settle(consumer, how, id_of(ids), id_of(dash != NULL ? dash : ids)));
+	}
+	c->ops->put(consumer);
+}
+
+/* mv q ready a o unacked o/w1 p5: the last two as needed */
+static int move(struct contract *c, char *const *words)
+{
+	struct engine_object *queue = q_object(c, words[1]);
+	struct engine_place place = {
+		.queue = q_object(c, words[4]), .state = state_of(words[5]), .priority = ENGINE_ANY
+	};
+	int rc;
+
+	for (int i = 6; words[i] != NULL; i++) {
+		if (words[i][0] == 'p')
+			place.priority = (uint32_t)strtoul(words[i] + 1, NULL, 10);
+		else
+			place.consumer = q_object(c, words[i]);
+	}
+	rc = c->ops->queue->message_move(queue, id_of(words[3]), state_of(words[2]), &place);
+	c->ops->put(place.consumer);
+	c->ops->put(place.queue);
+	c->ops->put(queue);
+	return rc;
+}
+
+static void show_deaths(struct contract *c, struct engine_object *queue, uint64_t id)
+{
+	static const char *const reasons[] = { "rejected", "expired", "maxlen", "delivery_limit" };
+	struct engine_view view;
+	int rc = c->ops->queue->message_read(queue, id, &c->scratch, &view);
+
+	if (rc < 0) {
+		answer_rc(rc);
+		return;
+	}
+	if (view.batch.props == NULL || view.batch.props[0].death_count == 0) {
+		answer("-");
+		return;
+	}
+	for (uint32_t i = 0; i < view.batch.props[0].death_count; i++) {
+		const struct engine_death *d = &view.batch.props[0].deaths[i];
+
+		answer("%s%.*s:%s:%" PRIu32 ":%" PRId64, i > 0 ? " " : "", (int)d->queue.len, d->queue.ptr,
+		    reasons[d->reason], d->count, d->ts_ms - q_now());
+	}
+}
+
+/* "unacked p0 d1 +300000": state, priority, deliveries, and when something happens to it */
+static void show_message(struct contract *c, struct engine_object *queue, uint64_t id)
+{
+	static const char *const states[] = { "ready", "unacked", "delayed" };
+	struct engine_message_stat stat;
+	int rc = c->ops->queue->message_stat(queue, id, &stat);
+
+	if (rc < 0) {
+		answer_rc(rc);
+		return;
+	}
+	cr_assert_eq(stat.id, id);
+	cr_assert_eq(stat.consumer_id != 0, stat.state == ENGINE_UNACKED);
+	answer("%s p%" PRIu32 " d%" PRIu32, states[stat.state], stat.priority, stat.deliveries);
+	if (stat.due_ms != INT64_MAX)
+		answer(" %+" PRId64, stat.due_ms - q_now());
+}
+
+/* "published 3 acked 1": totals that are not 0, or one of them */
+static void show_totals(struct contract *c, struct engine_object *queue, const char *one)
+{
+	static const char *const names[] = { "published", "delivered", "redelivered", "acked", "dead_lettered",
+		"expired", "dropped", "moved_in", "moved_out", "dead", "bytes", "consumers", "ready", "unacked",
+		"delayed" };
+	struct engine_queue_stat t;
+
+	assert_ok(c->ops->queue->queue_stat(queue, &t));
+	uint64_t values[] = { t.published, t.delivered, t.redelivered, t.acked, t.dead_lettered, t.expired, t.dropped,
+		t.moved_in, t.moved_out, t.dead, t.bytes, t.consumers, t.ready, t.unacked, t.delayed };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (one != NULL && strcmp(one, names[i]) == 0)
+			answer("%" PRIu64, values[i]);
+		else if (one == NULL && values[i] > 0 && i < 9)
+			answer("%s%s %" PRIu64, s->answer[0] != '\0' ? " " : "", names[i], values[i]);
+	}
+}
+
+/* Commands about a queue and what is in it. */
+static bool run_queue(struct contract *c, char *const *w)
+{
+	const struct engine_queue_ops *ops = c->ops->queue;
+	struct engine_object *queue = q_object(c, w[1]);
+	bool known = true;
+
+	if (strcmp(w[0], "rm") == 0) /* rm q ready a */
+		answer_ok(ops->message_remove(queue, id_of(w[3]), state_of(w[2])));
+	else if (strcmp(w[0], "touch") == 0) /* touch q ready a +100 */
+		answer_ok(ops->message_touch(
+		    queue, id_of(w[3]), state_of(w[2]), q_now() + (w[4] != NULL ? strtoll(w[4], NULL, 10) : 0)));
+	else if (strcmp(w[0], "purge") == 0)
+		answer_ok(ops->purge(queue));
+	else if (strcmp(w[0], "redrive") == 0 && w[2] != NULL) /* redrive q/dlq a */
+		answer_rc(ops->redrive(queue, id_of(w[2]), id_of(w[2])));
+	else if (strcmp(w[0], "redrive") == 0)
+		answer_rc(ops->redrive(queue, 0, UINT64_MAX));
+	else if (strcmp(w[0], "deaths") == 0) /* deaths q/dlq a */
+		show_deaths(c, queue, id_of(w[2]));
+	else if (strcmp(w[0], "message") == 0) /* message q a */
+		show_message(c, queue, id_of(w[2]));
+	else if (strcmp(w[0], "totals") == 0) /* totals q [dead] */
+		show_totals(c, queue, w[2]);
+	else
+		known = false;
+	c->ops->put(queue);
+	return known;
+}
+
+/* Commands about consuming and settling. */
+static bool run_consumer(struct contract *c, char *const *w)
+{
+	if (strcmp(w[0], "get") == 0) /* get q: next */
+		read_new(c, w[1], "one", false);
+	else if (strcmp(w[0], "snap") == 0) /* snap q: out */
+		read_new(c, w[1], "snap", false);
+	else if (strcmp(w[0], "take") == 0)
+		read_new(c, w[1], "one", true);
+	else if (strcmp(w[0], "open") == 0) /* open f q stream, one, snap or session */
+		answer_ok(open_handle(c, w[1], w[2], w[3]));
+	else if (strcmp(w[0], "close") == 0)
+		close_handle(c, handle_of(w[1]));
+	else if (strcmp(w[0], "read") == 0) /* read f [count] */
+		read_some(c, handle_of(w[1])->consumer, w[2] != NULL ? (uint32_t)strtoul(w[2], NULL, 10) : UINT32_MAX);
+	else if (strcmp(w[0], "arm") == 0) /* arm f: 0, or 1 if there is something */
+		arm(c, handle_of(w[1]));
+	else if (strcmp(w[0], "woken") == 0)
+		answer("%s", contract_waiter_woken(&handle_of(w[1])->waiter) ? "yes" : "no");
+	else if (strcmp(w[0], "disarm") == 0)
+		answer("%s",
+		    c->ops->consumer_disarm(handle_of(w[1])->consumer, &handle_of(w[1])->waiter.waiter) ? "yes" : "no");
+	else if (strcmp(w[0], "ack") == 0) /* ack q a, a-c or all */
+		settle(c, ENGINE_ACK, w[1], w[2]);
+	else if (strcmp(w[0], "nack") == 0)
+		settle(c, ENGINE_NACK, w[1], w[2]);
+	else if (strcmp(w[0], "reject") == 0)
+		settle(c, ENGINE_REJECT, w[1], w[2]);
+	else
+		return false;
+	return true;
+}
+
+static int create_object(struct contract *c, enum engine_kind kind, struct engine_object *parent, const char *name)
+{
+	struct engine_owner owner = { 1000, 100, 0750 };
+	struct engine_object *object = NULL;
+	int rc = c->ops->create(c->engine, parent, kind, name, &owner, &object);
+
+	c->ops->put(object);
+	return rc;
+}
+
+static int create_consumer(struct contract *c, char *path)
+{
+	char *slash = strrchr(path, '/');
+	struct engine_object *queue;
+	int rc;
+
+	*slash = '\0';
+	queue = q_object(c, path);
+	rc = create_object(c, ENGINE_CONSUMER, queue, slash + 1);
+	c->ops->put(queue);
+	return rc;
+}
+
+static int set_setting(struct contract *c, struct engine_object *object, const char *name, const char *value)
+{
+	struct engine_identity identity;
+
+	assert_ok(c->ops->identity(object, &identity));
+	return c->ops->set_setting(object, engine_setting_find(identity.kind, name), value != NULL ? value : "");
+}
+
+static const char *get_setting(struct contract *c, struct engine_object *object, const char *name)
+{
+	struct engine_identity identity;
+
+	assert_ok(c->ops->identity(object, &identity));
+	assert_ok(c->ops->get_setting(object, engine_setting_find(identity.kind, name), c->text));
+	return c->text;
+}
+
+/* Commands about objects, and time. */
+static bool run_object(struct contract *c, char *const *w)
+{
+	struct engine_object *object;
+
+	if (strcmp(w[0], "queue") == 0) {
+		answer_ok(create_object(c, ENGINE_QUEUE, c->root, w[1]));
+	} else if (strcmp(w[0], "consumer") == 0) {
+		answer_ok(create_consumer(c, w[1]));
+	} else if (strcmp(w[0], "tick") == 0) {
+		q_tick(strtoll(w[1], NULL, 10));
+	} else if (strcmp(w[0], "reopen") == 0) {
+		contract_reopen(c);
+	} else if (strcmp(w[0], "rmdir") == 0) {
+		object = q_object(c, w[1]);
+		answer_ok(c->ops->remove(object));
+		c->ops->put(object);
+	} else if (strcmp(w[0], "rename") == 0) {
+		object = q_object(c, w[1]);
+		answer_ok(c->ops->rename(object, w[2]));
+		c->ops->put(object);
+	} else if (strcmp(w[0], "set") == 0) {
+		object = q_object(c, w[1]);
+		answer_ok(set_setting(c, object, w[2], w[3]));
+		c->ops->put(object);
+	} else if (strcmp(w[0], "setting") == 0) {
+		object = q_object(c, w[1]);
+		answer("%s", get_setting(c, object, w[2]));
+		c->ops->put(object);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+const char *q_run(struct contract *c, const char *command)
+{
+	char *save = NULL;
+	size_t count = 0;
+
+	choose(c);
+	memset(s->words, 0, sizeof(s->words));
+	snprintf(s->line, sizeof(s->line), "%s", command);
+	for (char *word = strtok_r(s->line, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
+		cr_assert_lt(count, WORDS - 1, "too long: %s", command);
+		s->words[count++] = word;
+	}
+	s->answer[0] = '\0';
+	if (strcmp(s->words[0], "show") == 0) /* show q: what is ready, unacked, delayed */
+		show(c, s->words[1]);
+	else if (strcmp(s->words[0], "send") == 0 || strcmp(s->words[0], "push") == 0)
+		answer_ok(send_words(c, s->words[1], s->words[0][0] == 'p'));
+	else if (strcmp(s->words[0], "mv") == 0)
+		answer_ok(move(c, s->words));
+	else if (!run_object(c, s->words) && !run_consumer(c, s->words))
+		cr_assert(run_queue(c, s->words), "there is no command %s", command);
+	return s->answer;
+}
+
+const char *q_answer(void)
+{
+	return s->answer;
+}
+
+void q_script(struct contract *c, const char *const *lines)
+{
+	for (unsigned n = 1; *lines != NULL; lines++, n++) {
+		const char *arrow = strstr(*lines, " =>"), *expected = arrow != NULL ? arrow + 3 : "";
+		char command[512];
+
+		snprintf(command, sizeof(command), "%.*s", arrow != NULL ? (int)(arrow - *lines) : 511, *lines);
+		expected += expected[0] == ' ';
+		if (arrow == NULL)
+			expected = NULL;
+		q_run(c, command);
+		if (expected == NULL)
+			expected = strcmp(s->answer, "ok") == 0 ? "ok" : "";
+		cr_assert_str_eq(s->answer, expected, "line %u, %s: \"%s\" and not \"%s\" (%s)", n, command, s->answer,
+		    expected, engine_reason());
+	}
+}
