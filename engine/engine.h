@@ -46,6 +46,8 @@ struct engine_consumer;
 struct engine_death;
 struct engine_delivery;
 struct engine_queue_ops;
+struct engine_member_ops;
+struct engine_session;
 
 /* ------------------------------------------------------------------------------------------- messages */
 
@@ -160,15 +162,17 @@ void engine_reason_clear(void);
 /* ------------------------------------------------------------------------------------------- objects */
 
 /*
- * Objects form a small tree: the store has topics and queues, a topic has groups, a queue has consumers. Ids are never reused, not even over restarts,
- * and stay with the object when it is renamed, so a file system can make inode numbers of them.
+ * Objects form a small tree: the store has topics and queues, a topic has groups, a group has members, a queue has
+ * consumers; queues and groups have dead letters. Ids are never reused, not even over restarts, and stay with the object when
+ * it is renamed, so a file system can make inode numbers of them.
  */
 enum engine_kind {
 	ENGINE_STORE = 0, /* the root; exactly one, id ENGINE_ROOT_ID */
 	ENGINE_TOPIC = 1,
 	ENGINE_GROUP = 2,
-	ENGINE_QUEUE = 3,    /* below the store; and below each of those its dead letters, named "dlq" */
+	ENGINE_QUEUE = 3,    /* below the store; and below each of those and each group its dead letters, "dlq" */
 	ENGINE_CONSUMER = 4, /* below a queue: a consumer with a name */
+	ENGINE_MEMBER = 5,   /* below a group: a member with a name */
 	ENGINE_KIND_COUNT
 };
 #define ENGINE_ROOT_ID 1u
@@ -191,7 +195,7 @@ struct engine_stat {
 	int64_t ctime_ms, mtime_ms; /* created; last change (a topic: last produced or changed) */
 	uint64_t messages;          /* store, topic: retained; group: lag */
 	uint64_t bytes;             /* store, topic: of the retained messages with their delimiters */
-	uint32_t partitions;        /* topic, and the topic of a group */
+	uint32_t partitions;        /* topic, and the topic of a group; member: how many it has */
 	uint64_t published_total, published_bytes_total;
 	uint64_t delivered_total, acked_total; /* group */
 	uint64_t lost;                         /* group: messages retention took before the group had them */
@@ -324,7 +328,8 @@ struct engine_ops {
 	struct engine_object *(*defaults)(struct engine *engine, enum engine_kind kind);
 
 	/*
-	 * Removes: durable when it returns (may sync). ENOTEMPTY if a topic holds messages (its groups go with it). Open
+	 * Removes: durable when it returns (may sync). ENOTEMPTY if a topic, queue or group holds messages (what
+	 * is below goes with it). Open
 	 * producers and consumers get EIDRM from then on, waiters are woken.
 	 */
 	int (*remove)(struct engine_object *object);
@@ -475,7 +480,8 @@ struct engine_ops {
 	/* Completes when all acks and seeks so far are on disk. As producer_sync. */
 	int (*group_sync)(struct engine_object *group, struct engine_done *done);
 
-	const struct engine_queue_ops *queue; /* engine_queue.h; NULL: there are no queues */
+	const struct engine_queue_ops *queue;   /* engine_queue.h; NULL: there are no queues */
+	const struct engine_member_ops *member; /* engine_member.h; NULL: groups have no named members */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -501,6 +507,7 @@ struct engine_options {
  */
 int engine_open(const char *source, const struct engine_options *options, struct engine **ret_engine);
 
+#include "engine/engine_member.h"
 #include "engine/engine_queue.h"
 
 #endif

@@ -72,6 +72,7 @@ bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
 	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE;
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	case ENGINE_MEMBER: return false;
 	case ENGINE_STORE:
 	case ENGINE_KIND_COUNT: break;
 	}

@@ -65,6 +65,9 @@ const struct engine_setting engine_settings[] = {
 	    "what is there." },
 	{ "max.poll.records", ENGINE_GROUP, ENGINE_INT, 1, INT32_MAX, 0, NULL, "0", "messages",
 	    "The most messages one opening of out gives; 0 sets no limit." },
+	{ "session.timeout.ms", ENGINE_GROUP, ENGINE_INT, 1, INT32_MAX, NO_NONE, NULL, "300000", "ms",
+	    "How long a member that holds no session and has no file open may be silent before its partitions go to "
+	    "others." },
 	{ "max.priority", ENGINE_QUEUE, ENGINE_INT, 0, ENGINE_PRIORITIES - 1, NO_NONE, NULL, "9", "",
 	    "The highest priority; a message with a higher one is taken with this." },
 	{ "linger.ms", ENGINE_QUEUE, ENGINE_INT, 0, 60000, NO_NONE, NULL, "0", "ms",

@@ -40,8 +40,8 @@ struct command {
 	uint32_t partition;   /* ENGINE_ANY: all */
 	uint64_t offset;      /* COMMAND_ACK, COMMAND_BEFORE; never ENGINE_OFFSET_NONE */
 	enum engine_seek how; /* COMMAND_SEEK */
-	uint64_t first, last; /* COMMAND_IDS: first <= last */
 	int64_t value;        /* COMMAND_SEEK: offset, Unix time in ms (a finer fraction is cut off), or distance */
+	uint64_t first, last; /* COMMAND_IDS: first <= last */
 };
 
 /*
