@@ -436,7 +436,8 @@ void queue_ready(struct queue *queue, const struct span *span, struct wake_list 
 void queue_expire(struct queue *queue); /* it was not used for expires.ms: it goes. No lock */
 /* Calls find what they would find had everything happened in time. No lock */
 void queue_catch_up(struct local *local);
-void queue_sweep(struct queue *queue);           /* does what is due; no lock */
+void queue_sweep(struct queue *queue);                                                /* does what is due; no lock */
+void queue_do_due(struct queue *queue, struct queue *target, struct wake_list *wake); /* the same; both locks */
 void queue_setting_changed(struct queue *queue); /* limits and times may have; no lock */
 int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
 

@@ -38,7 +38,7 @@ void queue_forget_gone(struct queue *queue, uint64_t id)
 int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset)
 {
 	for (uint32_t i = 0; queue->gone != NULL && i < QUEUE_GONE; i++) {
-		if (queue->gone[i].id != id)
+		if (id == 0 || queue->gone[i].id != id) /* 0 is nobody's, and marks what is free here */
 			continue;
 		switch (queue->gone[i].ended) {
 		case ENDED_NEVER: return -ENOENT;

@@ -151,7 +151,7 @@ static struct engine_batch make_batch(const struct moving *m, struct engine_prop
 		props->deaths = m->deaths->list;
 		props->death_count = m->deaths->count;
 	}
-	if (m->from->queue != m->to->queue)
+	if (m->why != WHY_MOVED_WITHIN) /* a dead letter of a queue may come to that queue */
 		batch.ts_ms = queue_now(queue_local(m->to->queue)); /* its times to live begin anew */
 	else if (span_at(m->from, m->offset) != NULL)
 		batch.ts_ms = span_at(m->from, m->offset)->ts_ms;
@@ -349,6 +349,7 @@ void queue_enforce_length(struct queue *queue)
 		return;
 	target = queue_dead_target(queue);
 	if (queue_lock_both(queue, target) == 0) {
+		queue_do_due(queue, target, &wake); /* what is over anyway makes room */
 		while (is_too_long(queue) && drop_one(queue, target, &wake) == 0)
 			;
 		queue_unlock_both(queue, target);
@@ -444,6 +445,23 @@ static int move_in_place(
 	return 0;
 }
 
+/* Is it a nack that gives another priority, too? */
+static bool is_nack(const struct mv *mv)
+{
+	return mv->state == ENGINE_UNACKED && mv->from == mv->to && mv->holder == NULL;
+}
+
+/* What comes back waits for redelivery.delay.ms. */
+static void come_back_to(struct queue *queue, struct span_set *set)
+{
+	int64_t delay = setting_value(&queue->object, SET_QUEUE_REDELIVERY_DELAY);
+
+	if (delay <= 0)
+		return;
+	set->state = SPAN_DELAYED;
+	set->due_ms = queue_now(queue_local(queue)) + delay;
+}
+
 /* It goes to another lane. Both locks */
 static int move_away(
     struct mv *mv, struct lane *lane, uint64_t offset, struct span *span, const struct engine_view *view, uint64_t id)
@@ -475,6 +493,10 @@ static int move_away(
 		m.set.ended = mv->state == ENGINE_UNACKED ? ENDED_LOST : span->ended;
 		m.set.ended_by = mv->state == ENGINE_UNACKED ? span->holder_id : span->ended_by;
 	}
+	if (is_nack(mv)) {
+		m.set.ended = ENDED_SETTLED;
+		come_back_to(mv->to, &m.set);
+	}
 	if (mv->holder != NULL)
 		lease_to(mv->to, mv->holder, &m.set);
 	if (!within)
@@ -489,13 +511,22 @@ static int move_away(
 		count_why(mv->to, WHY_DELIVERED, 1, m.set.deliveries);
 		span_hold(span_at(m.to, at), mv->holder, NULL);
 		queue_due(mv->to, m.set.due_ms);
+	} else if (m.set.state == SPAN_DELAYED) {
+		queue_due(mv->to, m.set.due_ms);
 	} else {
 		arrived(m.to, at, &mv->wake);
 	}
 	return 0;
 }
 
-/* Both locks */
+static bool is_over_limit(const struct span *span)
+{
+	int64_t limit = setting_value(&span->lane->queue->object, SET_QUEUE_DELIVERY_LIMIT);
+
+	return limit >= 0 && span->deliveries > limit;
+}
+
+/* Both locks. EAGAIN: it is a nack and nothing else. */
 static int move_locked(struct mv *mv, struct lane *lane, uint64_t offset, uint64_t id)
 {
 	struct engine_view view;
@@ -510,6 +541,8 @@ static int move_locked(struct mv *mv, struct lane *lane, uint64_t offset, uint64
 	if (rc < 0)
 		return rc == -EIO || rc == -ENOMEM ? rc : -ENOENT;
 	facts = facts_of(&view, first_id);
+	if (is_nack(mv) && (lane->priority == mv->priority || is_over_limit(span)))
+		return -EAGAIN;
 	if (mv->from == mv->to && lane->priority == mv->priority)
 		return move_in_place(mv, lane, offset, span, &facts);
 	return move_away(mv, lane, offset, span, &view, id);
@@ -596,17 +629,13 @@ int queue_message_move(
 		rc = find_place(&mv, to);
 	if (rc < 0)
 		return rc;
-	/* Too many deliveries make a nack a death, which needs the queue where dead letters go: that is a settling. */
-	if (state == ENGINE_UNACKED && mv.from == mv.to && mv.holder == NULL) {
-		rc = queue_nack_any(mv.from, id);
-		mv.state = ENGINE_READY;
-		if (rc < 0 || to->priority == ENGINE_ANY)
-			return rc;
-	}
 	rc = mv_message(&mv, id);
 	wake_run(&mv.wake);
+	/* Too many deliveries make a nack a death, which needs the queue where dead letters go: that is a settling. */
+	if (rc == -EAGAIN && is_nack(&mv))
+		rc = queue_nack_any(mv.from, id);
 	queue_enforce_length(mv.to);
-	return rc == -ENOENT && mv.state != state ? 0 : rc; /* it was nacked, whatever became of it */
+	return rc;
 }
 
 /* ---- redrive ---- */

@@ -201,7 +201,7 @@ static int do_due(const struct due *due, struct queue *target, int64_t now, stru
 }
 
 /* In the order in which it was due; at most so much at a time, then others have a turn. */
-static void sweep(struct queue *queue, struct queue *target, struct wake_list *wake)
+void queue_do_due(struct queue *queue, struct queue *target, struct wake_list *wake)
 {
 	int64_t now = queue_now(queue_local(queue)), ttl = setting_value(&queue->object, SET_QUEUE_TTL);
 	struct due due = find_due(queue, ttl);
@@ -227,7 +227,7 @@ void queue_sweep(struct queue *queue)
 	struct wake_list wake = { 0 };
 
 	if (queue_lock_both(queue, target) == 0) {
-		sweep(queue, target, &wake);
+		queue_do_due(queue, target, &wake);
 		queue_unlock_both(queue, target);
 		wake_run(&wake);
 		queue_enforce_length(queue);

@@ -44,6 +44,7 @@ void memory_leave(struct memory_engine *memory)
 {
 	struct engine_waiter *waiter;
 
+	memory_enforce_lengths(memory);
 	memory_queue_sweep(memory); /* the call may have made something due: a setting, a session */
 	look_at_changed(memory);
 	waiter = memory->wakes;

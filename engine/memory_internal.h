@@ -104,6 +104,7 @@ struct memory_engine {
 	    *changed; /* queues to be looked at by memory_leave(), linked by next_changed; references */
 	uint64_t last_message_id, next_batch;
 	int64_t next_wall, next_mono; /* nothing is due before */
+	uint64_t grown;               /* turns given to queues that may be too long; 0: there is none */
 	pthread_t timer;
 	pthread_cond_t timer_wake;
 	bool timer_runs, timer_stop;

@@ -137,7 +137,7 @@ static void forget(struct memory_queue *queue, uint64_t id)
 {
 	for (size_t i = 0; i < MEMORY_GONE; i++) {
 		if (queue->gone[i].id == id)
-			queue->gone[i].id = 0;
+			queue->gone[i] = (struct memory_gone){ 0 };
 	}
 }
 
@@ -259,13 +259,46 @@ static struct memory_item *first_to_drop(const struct memory_queue *queue)
 	return item != NULL ? item : queue->ready[p].last;
 }
 
+static bool is_too_long(const struct memory_object *queue)
+{
+	return !memory_refuses(queue) && queue->queue->ready_count > 0 && !memory_has_room(queue, 0, 0);
+}
+
 void memory_enforce_length(struct memory_object *queue)
 {
-	while (!memory_refuses(queue) && queue->queue->ready_count > 0 && !memory_has_room(queue, 0, 0)) {
+	struct memory_object *target;
+
+	queue->queue->grown = 0;
+	if (!is_too_long(queue))
+		return;
+	memory_sweep_one(queue); /* what is over anyway makes room */
+	while (is_too_long(queue)) {
 		struct memory_item *item = first_to_drop(queue->queue);
 
 		memory_item_take(item);
 		memory_die(item, ENGINE_MAXLEN);
+	}
+	target = memory_dead_letter_target(queue);
+	if (target != NULL)
+		memory_enforce_length(target);
+}
+
+void memory_enforce_lengths(struct memory_engine *memory)
+{
+	while (memory->grown > 0) {
+		struct memory_object *first = NULL;
+
+		for (size_t i = 0; i < memory->object_count; i++) {
+			struct memory_object *object = memory->objects[i];
+
+			if (object->queue != NULL && object->queue->grown > 0 &&
+			    (first == NULL || object->queue->grown < first->queue->grown))
+				first = object;
+		}
+		if (first == NULL)
+			memory->grown = 0;
+		else
+			memory_enforce_length(first);
 	}
 }
 
@@ -284,7 +317,8 @@ void memory_make_ready(struct memory_item *item)
 	queue->queue->ready_count++;
 	queue->queue->ready_bytes += item->message.len;
 	memory_note_due(item);
-	memory_enforce_length(queue);
+	if (queue->queue->grown == 0)
+		queue->queue->grown = ++queue->memory->grown;
 }
 
 void memory_make_delayed(struct memory_item *item, int64_t due_ms)
@@ -424,7 +458,7 @@ static void note_death(struct memory_item *item, const char *name, enum engine_d
 }
 
 /* The queue dead letters of this one go to, or NULL. */
-static struct memory_object *dead_letter_target(struct memory_object *queue)
+struct memory_object *memory_dead_letter_target(struct memory_object *queue)
 {
 	const char *to = memory_setting(queue, "dead.letter.to");
 	struct memory_object *target = NULL;
@@ -456,8 +490,12 @@ static bool is_circle(const struct memory_item *item, const struct memory_object
 
 void memory_die(struct memory_item *item, enum engine_death_reason reason)
 {
+	memory_die_into(item, reason, memory_dead_letter_target(item->queue));
+}
+
+void memory_die_into(struct memory_item *item, enum engine_death_reason reason, struct memory_object *target)
+{
 	struct engine_queue_stat *totals = &item->queue->queue->totals;
-	struct memory_object *target = dead_letter_target(item->queue);
 	char name[2 * ENGINE_NAME_MAX + 2];
 
 	memory_queue_name(item->queue, name);

@@ -90,6 +90,7 @@ struct memory_queue {
 	uint32_t producers;
 	int64_t used_mono;            /* last change by a call: expires.ms */
 	int64_t next_wall, next_mono; /* nothing is due before */
+	uint64_t grown;               /* it may be too long: its turn among those; 0: it is not */
 	bool changed;
 	struct memory_object *next_changed; /* a reference */
 };
@@ -113,6 +114,7 @@ void memory_deliver_acked(struct memory_item *item);
 /* After a lease that ended so, by SETTLED a nack. */
 void memory_come_back(struct memory_item *item, enum memory_ended ended);
 void memory_die(struct memory_item *item, enum engine_death_reason reason);
+void memory_die_into(struct memory_item *item, enum engine_death_reason reason, struct memory_object *target);
 void memory_discard(struct memory_item *item, uint64_t *total);
 /* Comes to queue (which may be the one it died in) as something new. Its place is as below; it is in the air still. */
 void memory_arrive(struct memory_item *item, struct memory_object *queue, uint32_t priority);
@@ -123,7 +125,10 @@ void memory_item_place(struct memory_item *item, struct memory_object *queue, ui
 void memory_lose_leases(struct memory_object *consumer, const struct memory_queue_file *stream);
 /* Would a queue that refuses have room for messages and bytes more? */
 bool memory_has_room(const struct memory_object *queue, uint64_t messages, uint64_t bytes);
-void memory_enforce_length(struct memory_object *queue); /* drop-head */
+void memory_enforce_length(struct memory_object *queue);   /* drop-head; then where its dead letters go */
+void memory_enforce_lengths(struct memory_engine *memory); /* of all queues that have more READY than before */
+struct memory_object *memory_dead_letter_target(struct memory_object *queue); /* or NULL */
+void memory_sweep_one(struct memory_object *queue);                           /* does what is due in it */
 uint32_t memory_max_priority(const struct memory_object *queue);
 bool memory_refuses(const struct memory_object *queue); /* overflow is not drop-head */
 void memory_queue_changed(struct memory_object *queue); /* looks after waiters when the lock is left */

@@ -167,7 +167,7 @@ static void move_away(struct memory_item *item, const struct engine_place *to)
 	if (item->state == ENGINE_UNACKED)
 		settle_by_hand(item);
 	if (item->queue->queue->dlq == queue && to->state == ENGINE_READY) {
-		memory_die(item, ENGINE_REJECTED);
+		memory_die_into(item, ENGINE_REJECTED, queue);
 		return;
 	}
 	item->queue->queue->totals.moved_out++;

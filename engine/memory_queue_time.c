@@ -141,11 +141,11 @@ static int compare_events(const void *a, const void *b)
 }
 
 /* An event before this one may have done something to the same message: it is looked at again. */
-static void apply(struct memory_engine *memory, const struct event *event, int64_t now)
+static void apply(struct memory_object *queue, const struct event *event, int64_t now)
 {
-	struct memory_item *item = memory_item_find(memory, event->id);
+	struct memory_item *item = memory_item_find(queue->memory, event->id);
 
-	if (item == NULL || memory_due(item) > now)
+	if (item == NULL || item->queue != queue || memory_due(item) > now)
 		return;
 	memory_item_take(item);
 	if (item->state == ENGINE_READY)
@@ -172,21 +172,14 @@ static int64_t unused_end(const struct memory_object *object)
 	return (queue->used_mono > dlq->used_mono ? queue->used_mono : dlq->used_mono) + expires_ms;
 }
 
-static bool remove_one_unused(struct memory_engine *memory)
+static bool remove_if_unused(struct memory_object *object)
 {
-	int64_t now = clock_mono_ms();
-
-	for (size_t i = 0; i < memory->object_count; i++) {
-		struct memory_object *object = memory->objects[i];
-
-		if (object->kind != ENGINE_QUEUE || unused_end(object) > now)
-			continue;
-		memory_queue_clear(object->queue->dlq);
-		memory_queue_clear(object);
-		memory_detach_queue(object);
-		return true;
-	}
-	return false;
+	if (unused_end(object) > clock_mono_ms())
+		return false;
+	memory_queue_clear(object->queue->dlq);
+	memory_queue_clear(object);
+	memory_detach_queue(object);
+	return true;
 }
 
 /* ---- the sweep ---- */
@@ -215,24 +208,41 @@ static bool has_come(const struct memory_queue *queue, int64_t wall, int64_t mon
 	return queue->next_wall <= wall || queue->next_mono <= mono;
 }
 
+void memory_sweep_one(struct memory_object *queue)
+{
+	int64_t wall = clock_wall_ms();
+	struct events events = { 0 };
+
+	find_due(queue, &events, wall);
+	if (events.count > 0)
+		qsort(events.list, events.count, sizeof(*events.list), compare_events);
+	for (size_t i = 0; i < events.count; i++)
+		apply(queue, &events.list[i], wall);
+	free(events.list);
+}
+
+/* Queues one after the other, the older first; each with what follows from it for where its dead letters go. */
 void memory_queue_sweep(struct memory_engine *memory)
 {
 	int64_t wall = clock_wall_ms(), mono = clock_mono_ms();
-	struct events events = { 0 };
 
 	if (wall < memory->next_wall && mono < memory->next_mono)
 		return;
 	for (size_t i = 0; i < memory->object_count; i++) {
-		if (memory->objects[i]->queue != NULL && has_come(memory->objects[i]->queue, wall, mono))
-			find_due(memory->objects[i], &events, wall);
+		struct memory_object *object = memory->objects[i], *target;
+
+		if (object->queue == NULL || !has_come(object->queue, wall, mono))
+			continue;
+		if (remove_if_unused(object)) {
+			i--; /* its consumers and dead letters have higher ids */
+			continue;
+		}
+		memory_sweep_one(object);
+		memory_enforce_length(object);
+		target = memory_dead_letter_target(object);
+		if (target != NULL)
+			memory_enforce_length(target);
 	}
-	if (events.count > 0)
-		qsort(events.list, events.count, sizeof(*events.list), compare_events);
-	for (size_t i = 0; i < events.count; i++)
-		apply(memory, &events.list[i], wall);
-	free(events.list);
-	while (remove_one_unused(memory))
-		;
 	memory->next_wall = memory->next_mono = INT64_MAX;
 	for (size_t i = 0; i < memory->object_count; i++) {
 		struct memory_queue *queue = memory->objects[i]->queue;

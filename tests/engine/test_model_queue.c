@@ -19,7 +19,7 @@ struct model {
 	uint64_t seed, random;
 	unsigned step, sent;
 	bool reopens;
-	char trace[TRACE][256];
+	char trace[TRACE][1256];
 	char first[16384]; /* answer of a */
 	bool open[4];      /* f, g: streams; s, t: sessions */
 };
@@ -52,15 +52,25 @@ static void fail(struct model *m, const char *command)
 	    command, m->first, q_answer());
 }
 
-/* After a restart an engine may have forgotten what became of a message that is gone. */
+static bool is_gone(const char *answer)
+{
+	return strcmp(answer, "ENOENT") == 0 || strcmp(answer, "EALREADY") == 0 || strcmp(answer, "ESTALE") == 0;
+}
+
+/*
+ * What became of a message that went long ago an engine may have forgotten, and after a restart sooner: which of
+ * these is said when is for the contract tests to check.
+ */
 static bool may_differ(const struct model *m)
 {
-	return m->reopens && strcmp(q_answer(), "ENOENT") == 0 &&
-	       (strcmp(m->first, "EALREADY") == 0 || strcmp(m->first, "ESTALE") == 0 || strcmp(m->first, "EPERM") == 0);
+	return is_gone(q_answer()) && (is_gone(m->first) || (m->reopens && strcmp(m->first, "EPERM") == 0 &&
+								strcmp(q_answer(), "ENOENT") == 0));
 }
 
 static void run_both(struct model *m, const char *command)
 {
+	size_t end;
+
 	snprintf(m->trace[m->step % TRACE], sizeof(m->trace[0]), "%s", command);
 	m->step++;
 	if (strncmp(command, "tick ", 5) == 0) { /* there is one clock */
@@ -70,6 +80,8 @@ static void run_both(struct model *m, const char *command)
 	snprintf(m->first, sizeof(m->first), "%s", q_run(m->a, command));
 	if (strcmp(m->first, q_run(m->b, command)) != 0 && !may_differ(m))
 		fail(m, command);
+	end = strlen(m->trace[(m->step - 1) % TRACE]);
+	snprintf(m->trace[(m->step - 1) % TRACE] + end, sizeof(m->trace[0]) - end, " -> %s", m->first);
 }
 
 static void runf(struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -116,7 +128,7 @@ static void send_some(struct model *m)
 		size_t left = (size_t)(command + sizeof(command) - end);
 
 		snprintf(end, left, " m%u%s%s%s", ++m->sent, pick(m, 4) == 0 ? PICK(m, ":p1", ":p5", ":p9", ":p0") : "",
-		    pick(m, 8) == 0 ? PICK(m, ":t50", ":t500", ":t1", ":t0") : "",
+		    pick(m, 8) == 0 ? PICK(m, ":t50", ":t500", ":t1") : "",
 		    pick(m, 8) == 0 ? PICK(m, ":d20", ":d300", ":d1", ":d0") : "");
 	}
 	run_both(m, command);
@@ -165,7 +177,7 @@ static void change_some(struct model *m)
 	case 2: runf(m, "touch %s %s m%u %d", queue, state, message, (int)pick(m, 400) - 100); break;
 	case 3: runf(m, "message %s m%u", queue, message); break;
 	case 4: runf(m, "deaths %s m%u", queue, message); break;
-	default: runf(m, "redrive %s m%u", PICK(m, "q/dlq", "o/dlq", "q"), message); break;
+	default: runf(m, "redrive %s m%u", PICK(m, "q/dlq", "q/dlq", "q"), message); break;
 	}
 }
 
@@ -173,7 +185,7 @@ static void change_many(struct model *m)
 {
 	switch (pick(m, 4)) {
 	case 0: runf(m, "purge %s", QUEUE(m)); break;
-	case 1: runf(m, "redrive %s", PICK(m, "q/dlq", "o/dlq")); break;
+	case 1: runf(m, "redrive q/dlq"); break;
 	case 2:
 		runf(m, "rmdir q/w2");
 		runf(m, "consumer q/w2");
@@ -192,8 +204,7 @@ static void use_handle(struct model *m)
 
 	if (!m->open[i]) {
 		if (i < 2)
-			runf(m, "open %s %s %s", name, CONSUMER(m),
-			    PICK(m, "stream", "stream", "snap", "one", "stream-take"));
+			runf(m, "open %s %s %s", name, CONSUMER(m), PICK(m, "stream", "stream", "one", "stream-take"));
 		else
 			runf(m, "open %s %s session", name, PICK(m, "q/w1", "q/w2", "o/w3", "q"));
 		m->open[i] = strcmp(m->first, "ok") == 0;
@@ -205,24 +216,34 @@ static void use_handle(struct model *m)
 	}
 }
 
+/*
+ * q has times to live and dead letters that go elsewhere, o has limits of length, and its dead letters are not redriven: an
+ * engine may do what is due at the same moment in several queues in any order, and what a limit drops depends on it.
+ */
 static void set_some(struct model *m)
 {
-	static const char *const values[] = { "max.length -1", "max.length 5", "max.length 20", "max.length.bytes -1",
+	static const char *const of_all[] = { "delivery.limit 2", "delivery.limit 0", "delivery.limit -1",
+		"redelivery.delay.ms 0", "redelivery.delay.ms 30", "prefetch 0", "prefetch 2", "prefetch 10",
+		"auto.ack false", "auto.ack false", "auto.ack true", "single.active.consumer true",
+		"single.active.consumer false", "single.active.consumer false", "max.priority 9", "max.priority 3",
+		"ack.timeout.ms 100", "ack.timeout.ms 1000", "consumer.timeout.ms 2000", "consumer.timeout.ms 50",
+		NULL };
+	static const char *const of_q[] = { "message.ttl.ms -1", "message.ttl.ms 100", "message.ttl.ms 400",
+		"dead.letter.to dlq", "dead.letter.to none", "dead.letter.to queues/q", "dead.letter.to queues/nowhere",
+		NULL };
+	static const char *const of_o[] = { "max.length -1", "max.length 5", "max.length 20", "max.length.bytes -1",
 		"max.length.bytes 40", "overflow drop-head", "overflow reject-publish", "overflow reject-publish-dlx",
-		"message.ttl.ms -1", "message.ttl.ms -1", "message.ttl.ms 100", "message.ttl.ms 400",
-		"delivery.limit 2", "delivery.limit 0", "delivery.limit -1", "redelivery.delay.ms 0",
-		"redelivery.delay.ms 30", "prefetch 0", "prefetch 2", "prefetch 10", "auto.ack false", "auto.ack false",
-		"auto.ack true", "dead.letter.to dlq", "dead.letter.to dlq", "dead.letter.to none",
-		"dead.letter.to queues/o", "dead.letter.to queues/q", "dead.letter.to queues/nowhere",
-		"single.active.consumer true", "single.active.consumer false", "single.active.consumer false",
-		"max.priority 9", "max.priority 3", "ack.timeout.ms 100", "ack.timeout.ms 1000",
-		"consumer.timeout.ms 2000", "consumer.timeout.ms 50", NULL };
+		NULL };
 
 	if (pick(m, 8) == 0)
 		runf(m, "set %s %s", PICK(m, "q/w1", "q/w2", "o/w3"),
 		    PICK(m, "prefetch 1", "prefetch 4", "prefetch", "auto.ack true", "auto.ack"));
+	else if (pick(m, 2) == 0)
+		runf(m, "set %s %s", PICK(m, "q", "q", "o", "q/dlq"), pick_word(m, of_all));
+	else if (pick(m, 2) == 0)
+		runf(m, "set q %s", pick_word(m, of_q));
 	else
-		runf(m, "set %s %s", PICK(m, "q", "q", "o", "q/dlq"), pick_word(m, values));
+		runf(m, "set o %s", pick_word(m, of_o));
 }
 
 /* Closes what is open, and the store: the memory engine has none. */
