@@ -167,7 +167,7 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 }
 
 /* On disk, and open. object.change */
-static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+static int try_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
 {
 	struct local *local = queue_local(queue);
 	struct plog_options options;
@@ -198,6 +198,18 @@ static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_l
 	}
 	atomic_store(&(*ret_lane)->plog, plog);
 	return 0;
+}
+
+/* For dead letters too, so it may use the reserve; who produces has asked for room before. object.change */
+static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = try_make_lane(queue, priority, ret_lane);
+	while (reserve_again(queue_local(queue), rc, &again));
+	return rc;
 }
 
 int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)

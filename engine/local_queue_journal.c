@@ -119,9 +119,13 @@ int span_decode(const uint8_t *in, struct span_set *ret_set)
 static int append(struct queue *queue, enum journal_type type, const uint8_t *record, size_t size)
 {
 	struct local *local = queue_local(queue);
+	bool again = false;
 	uint64_t pos;
-	int rc = journal_append(local->journal, type, record, size, &pos);
+	int rc;
 
+	do
+		rc = journal_append(local->journal, type, record, size, &pos);
+	while (reserve_again(local, rc, &again));
 	if (rc < 0)
 		return engine_explain(rc, "the journal takes no more: %s", strerror(-rc));
 	checkpoint_note(local, pos);

@@ -55,10 +55,7 @@ struct queue *queue_dead_target(struct queue *queue)
 		if (queue_lane(queue, p) != NULL)
 			rc = queue_make_lane(target, lower(target, p), &lane);
 	}
-	if (rc < 0) {
-		object_put(&target->object);
-		return NULL;
-	}
+	(void)rc; /* where there is no lane nothing dies: kill_one() */
 	return target;
 }
 
@@ -163,9 +160,13 @@ static int append_moved(const struct moving *m, const struct queue_move_note *no
 {
 	struct lane *to = m->to;
 	struct span_facts facts = { batch->ts_ms, m->id, batch->len - 1, NULL };
+	bool again = false;
 	uint64_t offset;
-	int rc = lane_append(to, batch, m->id | (note->set.id != 0 ? PLOG_STRAY : 0), &offset);
+	int rc;
 
+	do /* dying and moving free room where it was, in the end */
+		rc = lane_append(to, batch, m->id | (note->set.id != 0 ? PLOG_STRAY : 0), &offset);
+	while (reserve_again(queue_local(to->queue), rc, &again));
 	if (rc < 0)
 		return rc;
 	to->arrived++;
@@ -262,10 +263,10 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 		return lane_set(lane, offset, 1, &gone, &facts, why_dropped(reason), NULL);
 	if (is_circle(&deaths, target))
 		return lane_set(lane, offset, 1, &gone, &facts, WHY_DROPPED, NULL);
-	m.to = queue_lane(target, lower(target, lane->priority));
+	m.to = atomic_load(&target->open) ? queue_lane(target, lower(target, lane->priority)) : NULL;
 	m.deaths = &deaths;
-	if (m.to == NULL)
-		return lane_set(lane, offset, 1, &gone, &facts, why_dropped(reason), NULL);
+	if (m.to == NULL) /* the disk failed or is full: it stays what it is, and is tried again */
+		return engine_explain(-EIO, "where its dead letters go cannot be written");
 	rc = move(&m, &now_at);
 	if (rc == 0)
 		arrived(m.to, now_at, wake);

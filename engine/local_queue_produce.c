@@ -418,6 +418,8 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	s.refuses = overflow != OVERFLOW_DROP_HEAD;
 	rc = find_lengths(&s);
 	if (rc == 0)
+		rc = reserve_check(queue_local(s.queue));
+	if (rc == 0)
 		rc = make_lanes(&s);
 	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
 		s.target = queue_dead_target(s.queue);

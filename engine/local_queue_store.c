@@ -279,6 +279,17 @@ static int sync_moved(struct local *local)
 	return rc;
 }
 
+static int put_rows(struct local *local, const struct rows *rows)
+{
+	bool again = false;
+	int rc;
+
+	do
+		rc = catalog_put_queue_rows(local->catalog, rows->list, rows->count);
+	while (reserve_again(local, rc, &again));
+	return rc;
+}
+
 int queue_checkpoint(struct local *local)
 {
 	struct rows rows = { 0 };
@@ -294,7 +305,7 @@ int queue_checkpoint(struct local *local)
 	if (rc == 0)
 		rc = sync_moved(local);
 	if (rc == 0)
-		rc = catalog_put_queue_rows(local->catalog, rows.list, rows.count);
+		rc = put_rows(local, &rows);
 	if (rc < 0)
 		mark_again(local, &rows);
 	free(rows.list);
