@@ -20,6 +20,7 @@
 #include <sys/statvfs.h>
 
 #include "engine/clock.h"
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 #define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
@@ -243,6 +244,7 @@ static const struct engine_ops local_ops = {
 	.cursor_stat = local_cursor_stat,
 	.group_sync = local_group_sync,
 	.queue = &local_queue_ops,
+	.member = &local_member_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -354,6 +356,8 @@ static int recover(struct local *local)
 		rc = open_journal(local);
 	if (rc == 0 && !local->read_only)
 		rc = local_remove_orphans(local);
+	if (rc == 0 && !local->read_only)
+		rc = local_make_missing_dlqs(local);
 	if (rc == 0 && !local->read_only)
 		rc = queue_finish_moves(local);
 	if (rc == 0 && local->recovered_moves)

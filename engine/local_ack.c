@@ -8,43 +8,54 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "engine/local_internal.h"
+#include "engine/local_member.h"
 
 /* Takes the group's lock for a call on one partition or, with ENGINE_ANY, all. */
-static int enter(struct engine_object *base, uint32_t index, bool change, struct group **ret_group)
+static int enter(
+    struct engine_object *base, uint32_t index, bool change, struct group **ret_group, struct member **ret_member)
 {
 	struct partition *partition;
-	struct object *object = NULL;
-	struct group *group;
-	int rc;
+	struct member *member = NULL;
+	struct group *group = NULL;
+	int rc = member_enter(base, change, &group, &member);
 
-	rc = change ? object_enter_change(base, ENGINE_GROUP, &object) : object_enter(base, ENGINE_GROUP, &object);
 	if (rc < 0)
 		return rc;
-	group = group_of_object(object);
+	if (ret_member == NULL && member != NULL) /* a call on the group alone */
+		return -EINVAL;
 	rc = index != ENGINE_ANY ? topic_find(group_topic(group), index, &partition) : 0;
 	if (rc < 0)
 		return rc;
 	topic_open_logs(group_topic(group), index);
 	rc = group_lock(group);
-	if (rc == 0)
-		*ret_group = group;
-	return rc;
+	if (rc < 0)
+		return rc;
+	*ret_group = group;
+	if (ret_member != NULL)
+		*ret_member = member;
+	if (member != NULL)
+		member_seen(member);
+	return 0;
 }
 
 int local_ack_all(struct engine_object *base, uint32_t index)
 {
+	struct member *member = NULL;
 	struct group *group = NULL;
 	uint64_t earliest, end;
 	bool moved = false;
-	int rc = enter(base, index, true, &group);
+	int rc = enter(base, index, true, &group, &member);
 
 	if (rc < 0)
 		return rc;
 	for (uint32_t i = 0; i < group->cursor_count && rc >= 0; i++) {
 		if (index != ENGINE_ANY && index != i)
 			continue;
-		rc = cursor_commit(group, i, cursor_refresh(group, i, &earliest, &end)->given);
+		rc = member_may_ack(group, member, i);
+		if (rc == -ESTALE) /* nothing it was given there is its own any more */
+			rc = 0;
+		else if (rc == 0)
+			rc = cursor_commit(group, i, cursor_refresh(group, i, &earliest, &end)->given);
 		moved = moved || rc > 0;
 	}
 	if (moved)
@@ -53,7 +64,7 @@ int local_ack_all(struct engine_object *base, uint32_t index)
 	return rc < 0 ? rc : 0;
 }
 
-static int check_ack(const struct cursor *cursor, uint32_t index, uint64_t offset)
+int cursor_check_ack(const struct cursor *cursor, uint32_t index, uint64_t offset)
 {
 	if (offset < cursor->committed)
 		return engine_explain(-EALREADY,
@@ -69,16 +80,19 @@ static int check_ack(const struct cursor *cursor, uint32_t index, uint64_t offse
 
 int local_ack(struct engine_object *base, uint32_t index, uint64_t offset)
 {
+	struct member *member = NULL;
 	struct group *group = NULL;
 	uint64_t earliest, end;
 	int rc;
 
 	if (index == ENGINE_ANY)
 		return engine_explain(-EINVAL, "an offset is of one partition");
-	rc = enter(base, index, true, &group);
+	rc = enter(base, index, true, &group, &member);
 	if (rc < 0)
 		return rc;
-	rc = check_ack(cursor_refresh(group, index, &earliest, &end), index, offset);
+	rc = member_may_ack(group, member, index);
+	if (rc == 0)
+		rc = cursor_check_ack(cursor_refresh(group, index, &earliest, &end), index, offset);
 	if (rc == 0)
 		rc = cursor_commit(group, index, offset + 1);
 	if (rc > 0)
@@ -160,7 +174,7 @@ int local_seek(struct engine_object *base, uint32_t index, enum engine_seek how,
 
 	if (index == ENGINE_ANY && (how == ENGINE_SEEK_OFFSET || how == ENGINE_SEEK_RELATIVE))
 		return engine_explain(-EINVAL, "an offset is of one partition");
-	rc = enter(base, index, true, &group);
+	rc = enter(base, index, true, &group, NULL);
 	if (rc < 0)
 		return rc;
 	count = group->cursor_count;
@@ -184,7 +198,7 @@ int local_cursor_stat(struct engine_object *base, uint32_t index, struct engine_
 
 	if (index == ENGINE_ANY)
 		return engine_explain(-EINVAL, "an offset is of one partition");
-	rc = enter(base, index, false, &group);
+	rc = enter(base, index, false, &group, NULL);
 	if (rc < 0)
 		return rc;
 	cursor = cursor_refresh(group, index, &stat.earliest, &stat.end);

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 /* Where to read next. */
@@ -31,6 +32,13 @@ static struct consumer *consumer_of(struct engine_consumer *handle)
 }
 
 /* ---- opening and closing ---- */
+
+/* May the consumer have messages of this partition? group.lock */
+static bool is_for(const struct consumer *consumer, uint32_t partition)
+{
+	return (consumer->partition == ENGINE_ANY || consumer->partition == partition) &&
+	       consumer->group->cursors[partition].member == consumer->member;
+}
 
 /* What a SNAPSHOT will give: from the stored offsets to the ends, max.poll.records in all. group.lock */
 static int take_snapshot(struct consumer *consumer)
@@ -48,7 +56,7 @@ static int take_snapshot(struct consumer *consumer)
 		const struct cursor *cursor;
 		uint64_t earliest, end;
 
-		if (consumer->partition != ENGINE_ANY && consumer->partition != partition)
+		if (!is_for(consumer, partition))
 			continue;
 		cursor = cursor_refresh(group, partition, &earliest, &end);
 		if (cursor->committed >= end)
@@ -86,24 +94,46 @@ static void remove_stream(struct consumer *consumer)
 }
 
 /* group.lock */
+static bool has_stream(const struct consumer *consumer)
+{
+	for (const struct consumer *c = consumer->group->streams; c != NULL; c = c->next) {
+		if (c->member == consumer->member)
+			return true;
+	}
+	return false;
+}
+
+/* group.lock */
 static int join(struct consumer *consumer)
 {
 	struct group *group = consumer->group;
 	int rc = 0;
 
-	if (consumer->how != ENGINE_CONSUME_STREAM && group->streams != NULL)
-		return engine_explain(-EBUSY, "a stream of this group is open, and has its messages");
+	if (consumer->member != NULL) {
+		member_join(consumer->member);
+	} else if (consumer->how != ENGINE_CONSUME_STREAM) {
+		rc = member_check_own(group);
+		if (rc < 0)
+			return rc;
+	}
+	if (consumer->how != ENGINE_CONSUME_STREAM && has_stream(consumer))
+		return engine_explain(-EBUSY, "a stream of this %s is open, and has its messages",
+		    consumer->member != NULL ? "member" : "group");
 	if (consumer->how == ENGINE_CONSUME_SNAPSHOT)
 		rc = take_snapshot(consumer);
 	if (rc == 0 && consumer->how == ENGINE_CONSUME_STREAM)
 		add_stream(consumer);
 	if (rc == 0)
 		group->readers++;
+	if (rc == 0 && consumer->member != NULL)
+		consumer->member->readers++;
 	return rc;
 }
 
 static void consumer_free(struct consumer *consumer)
 {
+	if (consumer->member != NULL)
+		object_put(&consumer->member->object);
 	object_put(&consumer->group->object);
 	free(consumer->ranges);
 	free(consumer);
@@ -113,21 +143,25 @@ int local_consumer_open(
     struct engine_object *base, uint32_t index, enum engine_consume how, struct engine_consumer **ret_consumer)
 {
 	struct partition *partition = NULL;
-	struct object *object = NULL;
+	struct member *member = NULL;
+	struct group *group = NULL;
 	struct consumer *consumer;
 	struct topic *topic;
-	int rc = object_enter(base, ENGINE_GROUP, &object);
+	int rc = member_enter(base, false, &group, &member);
 
 	if (rc < 0)
 		return rc;
-	topic = group_topic(group_of_object(object));
+	if (member != NULL && index != ENGINE_ANY)
+		return -EINVAL;
+	topic = group_topic(group);
 	rc = index != ENGINE_ANY ? topic_find(topic, index, &partition) : 0;
 	if (rc < 0)
 		return rc;
 	consumer = calloc(1, sizeof(*consumer));
 	if (consumer == NULL)
 		return -ENOMEM;
-	consumer->group = group_of_object(object_ref(object));
+	consumer->group = group_of_object(object_ref(&group->object));
+	consumer->member = member != NULL ? member_of_object(object_ref(&member->object)) : NULL;
 	consumer->partition = index;
 	consumer->how = how;
 	consumer->waiters = partition != NULL ? &partition->waiters : &topic->waiters;
@@ -141,7 +175,7 @@ int local_consumer_open(
 		consumer_free(consumer);
 		return rc;
 	}
-	if (how == ENGINE_CONSUME_STREAM)
+	if (how == ENGINE_CONSUME_STREAM || member != NULL)
 		topic_wake(topic, consumer->group);
 	*ret_consumer = (struct engine_consumer *)consumer;
 	return 0;
@@ -163,6 +197,8 @@ void local_consumer_close(struct engine_consumer *handle)
 	group->readers--;
 	if (consumer->how == ENGINE_CONSUME_STREAM)
 		remove_stream(consumer);
+	if (consumer->member != NULL)
+		member_reader_gone(consumer->member);
 	pthread_mutex_unlock(&group->lock);
 	if (consumer->how == ENGINE_CONSUME_STREAM)
 		topic_wake(group_topic(group), group);
@@ -180,7 +216,7 @@ static bool pick_one(struct consumer *consumer, struct pick *ret_pick)
 		uint32_t partition = (group->turn + i) % group->cursor_count;
 		const struct cursor *cursor;
 
-		if (consumer->partition != ENGINE_ANY && consumer->partition != partition)
+		if (!is_for(consumer, partition))
 			continue;
 		cursor = cursor_refresh(group, partition, &earliest, &end);
 		if (cursor->committed < end) {
@@ -189,6 +225,14 @@ static bool pick_one(struct consumer *consumer, struct pick *ret_pick)
 		}
 	}
 	return false;
+}
+
+/* Has the member lost the partition since it was opened, for a while at least? */
+static bool is_lost(const struct consumer *consumer, const struct range *range)
+{
+	const struct cursor *cursor = &consumer->group->cursors[range->partition];
+
+	return consumer->member != NULL && (cursor->member != consumer->member || cursor->epoch != range->epoch);
 }
 
 static bool pick_snapshot(struct consumer *consumer, struct pick *ret_pick)
@@ -200,7 +244,7 @@ static bool pick_snapshot(struct consumer *consumer, struct pick *ret_pick)
 		partition_bounds(topic_partition(group_topic(consumer->group), range->partition), &earliest, &end);
 		if (consumer->next_offset < earliest)
 			consumer->next_offset = earliest;
-		if (consumer->next_offset < range->to) {
+		if (consumer->next_offset < range->to && !is_lost(consumer, range)) {
 			*ret_pick = (struct pick){ range->partition, range->epoch, consumer->next_offset, range->to };
 			return true;
 		}
@@ -250,11 +294,12 @@ static bool is_current(const struct consumer *consumer, const struct pick *read)
 
 	switch (consumer->how) {
 	case ENGINE_CONSUME_ONE:
-		return !consumer->finished && cursor->epoch == read->epoch && cursor->committed == read->offset;
+		return !consumer->finished && cursor->member == consumer->member && cursor->epoch == read->epoch &&
+		       cursor->committed == read->offset;
 	case ENGINE_CONSUME_SNAPSHOT:
 		return consumer->at < consumer->range_count &&
 		       consumer->ranges[consumer->at].partition == read->partition &&
-		       consumer->next_offset == read->offset;
+		       consumer->next_offset == read->offset && !is_lost(consumer, &consumer->ranges[consumer->at]);
 	case ENGINE_CONSUME_STREAM:
 		return cursor->owner == consumer && cursor->epoch == read->epoch && cursor->position == read->offset;
 	}
@@ -379,6 +424,17 @@ static int take(struct consumer *consumer, const struct pick *read, uint64_t nex
 	return 0;
 }
 
+/* EBUSY: the group has got members with names since it was opened; EIDRM. group.lock */
+static int begin_fetch(struct consumer *consumer)
+{
+	if (consumer->member == NULL)
+		return consumer->how != ENGINE_CONSUME_STREAM ? member_check_own(consumer->group) : 0;
+	if (atomic_load(&consumer->member->object.removed))
+		return -EIDRM;
+	member_seen(consumer->member);
+	return 0;
+}
+
 /* One round of a fetch. -EAGAIN: another one is needed. */
 static int fetch_once(struct consumer *consumer, uint32_t max_count, size_t max_bytes, struct engine_scratch *scratch,
     struct engine_view *ret_view)
@@ -391,10 +447,12 @@ static int fetch_once(struct consumer *consumer, uint32_t max_count, size_t max_
 
 	if (rc < 0)
 		return rc;
-	got = pick(consumer, &where) ? 1 : 0;
-	group_unlock(group);
+	got = begin_fetch(consumer);
 	if (got == 0)
-		return 0;
+		got = pick(consumer, &where) ? 1 : 0;
+	group_unlock(group);
+	if (got <= 0)
+		return got;
 	got = read_on(consumer, &where, max_count, scratch, &view, &next);
 	if (got < 0)
 		return got;
@@ -470,7 +528,9 @@ int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *wai
 	wait_list_add(consumer->waiters, waiter, consumer);
 	rc = group_lock(consumer->group);
 	if (rc == 0) {
-		rc = pick(consumer, &where) ? 1 : 0;
+		rc = begin_fetch(consumer);
+		if (rc == 0)
+			rc = pick(consumer, &where) ? 1 : 0;
 		group_unlock(consumer->group);
 	}
 	if (rc == 0 || !wait_list_remove(consumer->waiters, waiter))

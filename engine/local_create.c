@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 static int check_name(const char *name)
@@ -33,7 +34,12 @@ static struct object *new_object(struct local *local, struct object *parent, enu
 	struct group *group;
 	struct queue *queue;
 	struct queue_consumer *consumer;
+	struct member *member;
 
+	if (kind == ENGINE_MEMBER) {
+		member = member_new(local, id, group_of_object(parent));
+		return member != NULL ? &member->object : NULL;
+	}
 	if (kind == ENGINE_TOPIC) {
 		topic = topic_new(local, id);
 		return topic != NULL ? &topic->object : NULL;
@@ -64,7 +70,7 @@ static int put_object(struct object *object)
 	return catalog_put_object(local_of(object)->catalog, &row);
 }
 
-/* The dead letters of a queue that is being made: on disk it is complete, and there once the queue is. */
+/* The dead letters of a queue or group that is being made: on disk they are complete, and there once it is. */
 static int make_dlq(struct object *object, struct object **ret_dlq)
 {
 	struct local *local = local_of(object);
@@ -108,7 +114,8 @@ static int write_object(struct object *object)
 		rc = topic_grow(topic_of_object(object), (uint32_t)partitions);
 	if (rc == 0 && object->kind == ENGINE_GROUP)
 		rc = group_start(group_of_object(object));
-	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_STORE)
+	if (rc == 0 &&
+	    (object->kind == ENGINE_GROUP || (object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_STORE)))
 		rc = make_dlq(object, &dlq);
 	if (rc == 0)
 		rc = catalog_rename(local_of(object)->catalog, object->id, object->key.name, object->mtime_ms);
@@ -169,6 +176,17 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	return 0;
 }
 
+static void join(struct member *member)
+{
+	struct group *group = member_group(member);
+
+	if (group_lock(group) < 0)
+		return;
+	member_join(member);
+	group_unlock(group);
+	topic_wake(group_topic(group), group);
+}
+
 int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
     const struct engine_owner *owner, struct engine_object **ret_object)
 {
@@ -180,7 +198,7 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 		rc = check_name(name);
 	if (rc < 0)
 		return rc;
-	if (!object_may_hold(above->kind, kind) || (above->kind == ENGINE_QUEUE && kind == ENGINE_QUEUE))
+	if (!object_may_hold(above->kind, kind) || (above->kind != ENGINE_STORE && kind == ENGINE_QUEUE))
 		return -EINVAL;
 	if (local->read_only)
 		return engine_explain(-EROFS, "the store is mounted read-only");
@@ -191,9 +209,30 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 	pthread_mutex_unlock(&above->change);
 	if (rc < 0)
 		return rc;
+	if (kind == ENGINE_MEMBER)
+		join(member_of_object(object));
 	object_changed(above);
 	*ret_object = &object->base;
 	return 0;
+}
+
+/* Groups of a store that was made before groups had dead letters get theirs. At start */
+int local_make_missing_dlqs(struct local *local)
+{
+	struct object *group, *dlq;
+	uint64_t after = 0;
+	int rc = 0;
+
+	while (rc == 0 && (group = registry_next(local, NULL, ENGINE_GROUP, after)) != NULL) {
+		after = group->id;
+		if (!registry_has_name(local, group->id, ENGINE_QUEUE, "dlq")) {
+			rc = make_dlq(group, &dlq);
+			if (rc == 0)
+				rc = registry_add(local, dlq);
+		}
+		object_put(group);
+	}
+	return rc;
 }
 
 /* ---- changing ---- */
@@ -240,7 +279,7 @@ int local_rename(struct engine_object *base, const char *name)
 
 	if (rc == 0)
 		rc = check_name(name);
-	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE)
+	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind != ENGINE_STORE)
 		rc = engine_explain(-EPERM, "dead letters are always called dlq");
 	if (rc < 0)
 		return rc;
@@ -264,38 +303,91 @@ static void forget_children(struct object *above, enum engine_kind kind)
 
 	while ((child = registry_next(local, above, kind, 0)) != NULL) {
 		atomic_store(&child->removed, true);
+		if (kind == ENGINE_MEMBER)
+			member_forget(member_of_object(child));
 		if (kind == ENGINE_QUEUE)
 			forget_children(child, ENGINE_CONSUMER);
+		if (kind == ENGINE_GROUP) {
+			forget_children(child, ENGINE_MEMBER);
+			forget_children(child, ENGINE_QUEUE);
+		}
 		registry_remove(local, child);
 		object_put(child);
 	}
 }
 
-/* Stops what would put messages in. ENOTEMPTY. */
-static int freeze(struct object *object, struct object *dlq)
+static int freeze_one(struct object *object)
 {
-	int rc = 0;
-
 	if (object->kind == ENGINE_TOPIC)
 		return topic_freeze(topic_of_object(object));
-	if (object->kind == ENGINE_QUEUE)
-		rc = queue_freeze(queue_of_object(object));
-	if (rc == 0 && dlq != NULL) {
-		rc = queue_freeze(queue_of_object(dlq));
-		if (rc < 0)
-			queue_thaw(queue_of_object(object));
-	}
-	return rc;
+	return object->kind == ENGINE_QUEUE ? queue_freeze(queue_of_object(object)) : 0;
 }
 
-static void thaw(struct object *object, struct object *dlq, bool dead)
+static void thaw_one(struct object *object, bool dead)
 {
 	if (object->kind == ENGINE_TOPIC)
 		topic_thaw(topic_of_object(object), dead);
 	if (object->kind == ENGINE_QUEUE)
 		queue_thaw(queue_of_object(object));
-	if (dlq != NULL)
-		queue_thaw(queue_of_object(dlq));
+}
+
+/* What holds messages of an object: itself, its dead letters, those of its groups. Ends with NULL; references. ENOMEM */
+static int list_holding(struct object *object, struct object ***ret_list)
+{
+	enum engine_kind below = object->kind == ENGINE_TOPIC ? ENGINE_GROUP : ENGINE_QUEUE;
+	struct local *local = local_of(object);
+	struct object **list = calloc(2, sizeof(struct object *)), **grown, *child, *found;
+	size_t count = 0;
+	uint64_t after = 0;
+
+	if (list == NULL)
+		return -ENOMEM;
+	list[count++] = object_ref(object);
+	while (object->kind != ENGINE_MEMBER && object->kind != ENGINE_CONSUMER &&
+	       (child = registry_next(local, object, below, after)) != NULL) {
+		after = child->id;
+		found = below == ENGINE_GROUP ? registry_next(local, child, ENGINE_QUEUE, 0) : object_ref(child);
+		object_put(child);
+		if (found == NULL)
+			continue;
+		grown = realloc(list, (count + 2) * sizeof(struct object *));
+		if (grown == NULL) {
+			object_put(found);
+			while (count > 0)
+				object_put(list[--count]);
+			free(list);
+			return -ENOMEM;
+		}
+		list = grown;
+		list[count++] = found;
+		list[count] = NULL;
+	}
+	*ret_list = list;
+	return 0;
+}
+
+/* Stops what would put messages in, in all of the list or none. ENOTEMPTY. */
+static int freeze(struct object *const *list)
+{
+	int rc = 0;
+	size_t i;
+
+	for (i = 0; list[i] != NULL && rc == 0; i++)
+		rc = freeze_one(list[i]);
+	if (rc == 0)
+		return 0;
+	for (i--; i-- > 0;)
+		thaw_one(list[i], false);
+	return rc;
+}
+
+static void thaw(struct object **list, bool dead)
+{
+	for (size_t i = 0; list[i] != NULL; i++) {
+		thaw_one(list[i], dead);
+		object_put(list[i]);
+	}
+	free(list);
 }
 
 static void forget(struct object *object)
@@ -307,6 +399,10 @@ static void forget(struct object *object)
 		forget_children(object, ENGINE_CONSUMER);
 		forget_children(object, ENGINE_QUEUE);
 	}
+	if (object->kind == ENGINE_GROUP) {
+		forget_children(object, ENGINE_MEMBER);
+		forget_children(object, ENGINE_QUEUE);
+	}
 	registry_remove(local_of(object), object);
 }
 
@@ -314,21 +410,25 @@ static void forget(struct object *object)
 static int remove_object(struct object *object)
 {
 	struct local *local = local_of(object);
-	struct object *dlq = object->kind == ENGINE_QUEUE ? registry_next(local, object, ENGINE_QUEUE, 0) : NULL;
-	int rc = 0;
+	struct object **holding = NULL;
+	int rc;
 
-	if (atomic_load(&object->removed)) {
-		object_put(dlq);
+	if (atomic_load(&object->removed))
 		return -EIDRM;
+	rc = list_holding(object, &holding);
+	if (rc < 0)
+		return rc;
+	rc = freeze(holding);
+	if (rc < 0) {
+		for (size_t i = 0; holding[i] != NULL; i++)
+			object_put(holding[i]);
+		free(holding);
+		return rc;
 	}
-	rc = freeze(object, dlq);
-	if (rc == 0) {
-		rc = remove_rows(local, object->id);
-		if (rc == 0)
-			forget(object);
-		thaw(object, dlq, rc == 0);
-	}
-	object_put(dlq);
+	rc = remove_rows(local, object->id);
+	if (rc == 0)
+		forget(object);
+	thaw(holding, rc == 0);
 	return rc;
 }
 
@@ -339,8 +439,8 @@ int local_remove(struct engine_object *base)
 
 	if (rc < 0)
 		return rc;
-	if (object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE)
-		return engine_explain(-EPERM, "a queue's dead letters go with it");
+	if (object->kind == ENGINE_QUEUE && object->parent->kind != ENGINE_STORE)
+		return engine_explain(-EPERM, "dead letters go with what they are of");
 	parent = object->parent;
 	object_ref(object); /* the registry's goes */
 	if (object->kind == ENGINE_CONSUMER)
@@ -354,6 +454,8 @@ int local_remove(struct engine_object *base)
 	pthread_mutex_unlock(&parent->change);
 	if (rc == 0) {
 		object_changed(parent);
+		if (object->kind == ENGINE_MEMBER)
+			member_leave(member_of_object(object));
 		if (object->kind == ENGINE_TOPIC)
 			topic_wake(topic_of_object(object), NULL);
 		else if (object->kind == ENGINE_GROUP)

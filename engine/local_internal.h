@@ -58,6 +58,7 @@ struct object;
 struct topic;
 struct group;
 struct consumer;
+struct member;
 
 /* ------------------------------------------------------------------------------------------ objects */
 
@@ -162,6 +163,7 @@ static inline struct topic *topic_of_object(struct object *object)
 struct cursor {
 	uint64_t committed, given, lost;
 	uint64_t position;      /* STREAM that owns it: next to give; committed <= position <= given */
+	struct member *member;  /* the named one that has it, or NULL */
 	struct consumer *owner; /* the STREAM that has it, or NULL */
 	uint32_t epoch;         /* rises when what was given is taken back: who read before no longer moves given */
 	bool dirty;             /* not in the catalog yet */
@@ -177,6 +179,7 @@ struct group {
 	uint32_t readers;         /* consumers open */
 	uint32_t turn;            /* partition at which ONE and SNAPSHOT begin */
 	struct consumer *streams; /* STREAMs in the order in which they were opened */
+	struct member *members;   /* with names, in the order of joining */
 	uint64_t delivered_total, acked_total;
 };
 
@@ -198,9 +201,11 @@ struct range {
 };
 
 struct consumer {
-	bool of_queue;       /* false; else it is a struct queue_reader */
-	struct group *group; /* a reference */
-	uint32_t partition;  /* ENGINE_ANY: all */
+	bool of_queue;         /* false; else it is a struct queue_reader */
+	struct group *group;   /* a reference */
+	struct member *member; /* a reference; NULL: of the group itself */
+	uint32_t share;        /* STREAM of the group beside members: see struct member; group.lock */
+	uint32_t partition;    /* ENGINE_ANY: all */
 	enum engine_consume how;
 	struct wait_list *waiters;                          /* where it waits */
 	struct consumer *next;                              /* in group.streams */
@@ -246,6 +251,7 @@ enum local_setting {
 	SET_AUTO_COMMIT,
 	SET_AUTO_OFFSET_RESET,
 	SET_MAX_POLL_RECORDS,
+	SET_SESSION_TIMEOUT,
 	SET_QUEUE_MAX_PRIORITY,
 	SET_QUEUE_FLUSH_MESSAGES,
 	SET_QUEUE_FLUSH_MS,
@@ -339,6 +345,9 @@ void local_fault(struct local *local, int err, const char *format, ...) __attrib
 /* -- local_load.c: at start -- */
 int local_load(struct local *local);
 
+/* -- local_create.c -- */
+int local_make_missing_dlqs(struct local *local);
+
 /* -- local_orphan.c -- */
 int local_remove_orphans(struct local *local);
 
@@ -418,8 +427,10 @@ void cursor_give(
 void cursor_skip(struct group *group, uint32_t partition, uint64_t offset); /* what is below is damaged: lost. lock */
 int cursor_commit(struct group *group, uint32_t partition, uint64_t committed); /* 1: moved; 0: it was there. lock */
 void group_advance_turn(struct group *group);                                   /* after a commit: lock */
-void cursor_take_back(struct cursor *cursor);                                   /* lock */
-void topic_clamp_groups(struct topic *topic, uint32_t partition);               /* after a purge */
+/* ack's own checks of an offset: EALREADY, ERANGE. lock */
+int cursor_check_ack(const struct cursor *cursor, uint32_t index, uint64_t offset);
+void cursor_take_back(struct cursor *cursor);                     /* lock */
+void topic_clamp_groups(struct topic *topic, uint32_t partition); /* after a purge */
 void group_reset(struct group *group); /* auto.offset.reset was written: a group that never had anything begins anew */
 int group_start(struct group *group);  /* cursors of a new group, in memory and in the catalog */
 void group_cut(

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 /* ---- objects ---- */
@@ -59,6 +60,7 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	struct group *group;
 	struct queue *queue;
 	struct queue_consumer *consumer;
+	struct member *member;
 
 	if (row->kind == ENGINE_TOPIC) {
 		topic = topic_new(local, row->id);
@@ -67,6 +69,10 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	if (row->kind == ENGINE_QUEUE) {
 		queue = queue_new(local, row->id, parent);
 		return queue != NULL ? &queue->object : NULL;
+	}
+	if (row->kind == ENGINE_MEMBER) {
+		member = member_new(local, row->id, group_of_object(parent));
+		return member != NULL ? &member->object : NULL;
 	}
 	if (row->kind == ENGINE_CONSUMER) {
 		consumer = queue_consumer_new(local, row->id, queue_of_object(parent));
@@ -167,6 +173,19 @@ static int load_group(struct local *local, struct group *group)
 	return catalog_each_cursor(local->catalog, group->object.id, load_cursor, group);
 }
 
+/* All are members at the start, and silent from then on. */
+static int load_member(struct member *member)
+{
+	struct group *group = member_group(member);
+	int rc = group_lock(group);
+
+	if (rc < 0)
+		return rc;
+	member_join(member);
+	group_unlock(group);
+	return 0;
+}
+
 /* Parents have lower ids, so a group's topic is complete when its turn comes. */
 static int load_details(struct local *local)
 {
@@ -183,6 +202,8 @@ static int load_details(struct local *local)
 			rc = queue_load(queue_of_object(object));
 		else if (object->kind == ENGINE_CONSUMER)
 			rc = settings_load(object);
+		else if (object->kind == ENGINE_MEMBER)
+			rc = load_member(member_of_object(object));
 	}
 	return rc;
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 /* ---- references ---- */
@@ -70,9 +71,9 @@ bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
 	switch (kind) {
 	case ENGINE_TOPIC: return parent == ENGINE_STORE;
 	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
-	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE;
+	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE || parent == ENGINE_GROUP;
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
-	case ENGINE_MEMBER: return false;
+	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
 	case ENGINE_STORE:
 	case ENGINE_KIND_COUNT: break;
 	}
@@ -91,6 +92,8 @@ void object_put(struct object *object)
 		group_free(group_of_object(object));
 	else if (object->kind == ENGINE_QUEUE)
 		queue_free(queue_of_object(object));
+	else if (object->kind == ENGINE_MEMBER)
+		member_free(member_of_object(object));
 	else
 		object_release(object);
 }

@@ -25,11 +25,10 @@ int64_t queue_now(const struct local *local)
 
 void queue_fault(struct queue *queue, int err, const char *what)
 {
-	char name[ENGINE_NAME_MAX + 1];
+	char name[QUEUE_NAME_MAX];
 
-	object_name(queue_is_dlq(queue) ? queue->object.parent : &queue->object, name);
-	local_fault(queue_local(queue), -err, "queue %s%s: %s: %s", name, queue_is_dlq(queue) ? "/dlq" : "", what,
-	    strerror(-err));
+	queue_name(queue, name);
+	local_fault(queue_local(queue), -err, "queue %s: %s: %s", name, what, strerror(-err));
 }
 
 int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first)
@@ -73,13 +72,13 @@ struct queue *queue_new(struct local *local, uint64_t id, struct object *parent)
 	queue->used_ms = queue_now(local);
 	queue->ttl_due = queue->timer_due = QUEUE_NEVER;
 	/* Dead letters have the built-in settings: what the defaults are is meant for queues that are made. */
-	if (settings_init(&queue->object, parent->kind == ENGINE_QUEUE ? NULL : local->defaults[ENGINE_QUEUE]) < 0 ||
+	if (settings_init(&queue->object, parent->kind != ENGINE_STORE ? NULL : local->defaults[ENGINE_QUEUE]) < 0 ||
 	    timer_init(local, &queue->timer, queue_timer_fire, &queue->object) < 0 ||
 	    timer_init(local, &queue->nudge, queue_nudge_fire, &queue->object) < 0) {
 		queue_free(queue);
 		return NULL;
 	}
-	if (parent->kind == ENGINE_QUEUE) { /* and stay */
+	if (parent->kind != ENGINE_STORE) { /* and stay */
 		settings_put(&queue->object, SET_QUEUE_DEAD_LETTER, DEAD_LETTER_NONE);
 		settings_put(&queue->object, SET_QUEUE_DELIVERY_LIMIT, -1);
 	}
@@ -500,7 +499,7 @@ int queue_lock(struct queue *queue)
 
 void queue_present(struct queue *queue, int change)
 {
-	if (queue_is_dlq(queue))
+	if (queue->object.parent->kind == ENGINE_QUEUE)
 		atomic_fetch_add(&queue_of_object(queue->object.parent)->dlq_present, (uint32_t)change);
 	queue_used(queue);
 }
@@ -508,7 +507,7 @@ void queue_present(struct queue *queue, int change)
 void queue_used(struct queue *queue)
 {
 	queue->used_ms = queue_now(queue_local(queue));
-	if (queue_is_dlq(queue)) /* it goes with its queue */
+	if (queue->object.parent->kind == ENGINE_QUEUE) /* it goes with its queue */
 		atomic_store(&queue_of_object(queue->object.parent)->dlq_used_ms, queue->used_ms);
 }
 

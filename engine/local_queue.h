@@ -244,7 +244,7 @@ static inline struct lane *queue_lane(const struct queue *queue, uint32_t priori
 /* Is it the dead-letter queue of another? */
 static inline bool queue_is_dlq(const struct queue *queue)
 {
-	return queue->object.parent->kind == ENGINE_QUEUE;
+	return queue->object.parent->kind != ENGINE_STORE;
 }
 
 /* What a range is to be. Without GONE's meaning for the other fields. */
@@ -297,6 +297,9 @@ void queue_used(struct queue *queue);                          /* somebody did s
 int queue_lock_both(struct queue *queue, struct queue *other); /* other may be NULL, or the same */
 void queue_unlock_both(struct queue *queue, struct queue *other);
 void queue_fault(struct queue *queue, int err, const char *what);
+/* "jobs", "jobs/dlq", "orders/groups/billing/dlq" (local_queue_move.c) */
+#define QUEUE_NAME_MAX (2 * ENGINE_NAME_MAX + sizeof("/groups//dlq"))
+void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX]);
 int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first);
 bool queue_holds_nothing(struct queue *queue); /* lock */
 

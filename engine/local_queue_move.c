@@ -18,7 +18,6 @@
 #include "engine/local_queue.h"
 
 #define DEATHS_MAX 32u /* entries a message keeps; the oldest go */
-#define NAME_MAX_BYTES (2 * ENGINE_NAME_MAX + 2)
 
 /* ---- where dead letters go ---- */
 
@@ -59,16 +58,23 @@ struct queue *queue_dead_target(struct queue *queue)
 	return target;
 }
 
-/* "jobs", "jobs/dlq" */
-static void full_name(struct queue *queue, char name[NAME_MAX_BYTES])
+void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX])
 {
-	char own[ENGINE_NAME_MAX + 1], above[ENGINE_NAME_MAX + 1] = "";
-	bool dlq = queue_is_dlq(queue);
+	struct object *above = queue->object.parent;
+	char own[ENGINE_NAME_MAX + 1], first[ENGINE_NAME_MAX + 1], second[ENGINE_NAME_MAX + 1];
 
 	object_name(&queue->object, own);
-	if (dlq)
-		object_name(queue->object.parent, above);
-	snprintf(name, NAME_MAX_BYTES, "%s%s%s", above, dlq ? "/" : "", own);
+	if (above->kind == ENGINE_STORE) {
+		snprintf(name, QUEUE_NAME_MAX, "%s", own);
+		return;
+	}
+	object_name(above, first);
+	if (above->kind == ENGINE_GROUP) {
+		object_name(above->parent, second);
+		snprintf(name, QUEUE_NAME_MAX, "%s/groups/%s/dlq", second, first);
+		return;
+	}
+	snprintf(name, QUEUE_NAME_MAX, "%s/dlq", first);
 }
 
 /* ---- deaths ---- */
@@ -76,7 +82,7 @@ static void full_name(struct queue *queue, char name[NAME_MAX_BYTES])
 struct deaths {
 	struct engine_death list[DEATHS_MAX + 1];
 	uint32_t count;
-	char name[NAME_MAX_BYTES];
+	char name[QUEUE_NAME_MAX];
 };
 
 /* Those of props, with one more in front. */
@@ -85,7 +91,7 @@ static void add_death(
 {
 	struct engine_death death = { .reason = reason, .count = 1, .ts_ms = clock_wall_ms() };
 
-	full_name(queue, deaths->name);
+	queue_name(queue, deaths->name);
 	death.queue = (struct engine_span){ deaths->name, strlen(deaths->name) };
 	deaths->count = 1;
 	for (uint32_t i = 0; i < props->death_count; i++) {
@@ -103,10 +109,10 @@ static void add_death(
 /* Was it in target before, and in none since from which somebody rejected it? */
 static bool is_circle(const struct deaths *deaths, struct queue *target)
 {
-	char name[NAME_MAX_BYTES];
+	char name[QUEUE_NAME_MAX];
 	size_t len;
 
-	full_name(target, name);
+	queue_name(target, name);
 	len = strlen(name);
 	for (uint32_t i = 0; i < deaths->count; i++) {
 		const struct engine_death *death = &deaths->list[i];
@@ -686,9 +692,37 @@ static int begin_redrive(struct queue *dlq, struct redrive *r)
 	return 0;
 }
 
+/* A dead letter of a group goes to the topic again, with its key; then it is removed. A crash in between leaves it in both. */
+static int produce_again(struct queue *dlq, uint64_t id, struct engine_producer *producer)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_props props = ENGINE_PROPS_INIT;
+	struct engine_view view = { 0 };
+	int rc = queue_message_read(&dlq->object.base, id, &scratch, &view);
+
+	if (rc == 0) {
+		if (view.batch.props != NULL)
+			props = view.batch.props[0];
+		props.partition = ENGINE_ANY;
+		props.priority = -1;
+		props.ts_ms = -1;
+		props.deaths = NULL;
+		props.death_count = 0;
+		view.batch.props = &props;
+		view.batch.ts_ms = -1;
+		rc = local_producer_send(producer, &view.batch, NULL);
+	}
+	if (rc == 0)
+		rc = queue_message_remove(&dlq->object.base, id, ENGINE_READY);
+	engine_scratch_release(&scratch);
+	return rc;
+}
+
 int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 {
 	struct redrive r = { .first = first, .last = last, .priority = ENGINE_PRIORITIES - 1, .place = INT64_MIN };
+	const struct engine_span none = { NULL, 0 };
+	struct engine_producer *producer = NULL; /* of the topic whose group these are of */
 	struct queue *dlq = NULL;
 	int64_t count = 0;
 	uint64_t id;
@@ -698,6 +732,10 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 		return rc;
 	if (!queue_is_dlq(dlq) || first > last)
 		return engine_explain(-EINVAL, "only dead letters can go back to where they came from");
+	if (dlq->object.parent->kind == ENGINE_GROUP)
+		rc = local_producer_open(&dlq->object.parent->parent->base, ENGINE_ANY, none, &producer);
+	if (rc < 0)
+		return rc;
 	rc = begin_redrive(dlq, &r);
 	while (rc == 0) {
 		struct engine_place to = {
@@ -712,12 +750,14 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 		queue_unlock(dlq);
 		if (!more)
 			break;
-		rc = queue_message_move(base, id, ENGINE_READY, &to);
+		rc = producer != NULL ? produce_again(dlq, id, producer)
+				      : queue_message_move(base, id, ENGINE_READY, &to);
 		if (rc == 0)
 			count++;
 		else if (rc == -ENOENT)
 			rc = 0; /* somebody was quicker */
 	}
+	local_producer_close(producer);
 	if (count > 0)
 		return count;
 	if (rc == 0 && !(first == 0 && last == UINT64_MAX))

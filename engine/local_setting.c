@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 #define SETTINGS_MAX 32u /* of one kind */
@@ -134,6 +135,7 @@ int settings_bind(struct local *local)
 		[SET_AUTO_COMMIT] = { ENGINE_GROUP, "auto.commit" },
 		[SET_AUTO_OFFSET_RESET] = { ENGINE_GROUP, "auto.offset.reset" },
 		[SET_MAX_POLL_RECORDS] = { ENGINE_GROUP, "max.poll.records" },
+		[SET_SESSION_TIMEOUT] = { ENGINE_GROUP, "session.timeout.ms" },
 		[SET_QUEUE_MAX_PRIORITY] = { ENGINE_QUEUE, "max.priority" },
 		[SET_QUEUE_FLUSH_MESSAGES] = { ENGINE_QUEUE, "flush.messages" },
 		[SET_QUEUE_FLUSH_MS] = { ENGINE_QUEUE, "flush.ms" },
@@ -277,6 +279,8 @@ static void apply(struct object *object, const struct engine_setting *setting)
 	} else if (object->kind == ENGINE_GROUP) {
 		if (place == local->setting_index[SET_AUTO_OFFSET_RESET])
 			group_reset(group_of_object(object));
+		if (place == local->setting_index[SET_SESSION_TIMEOUT])
+			member_look_again(group_of_object(object));
 	} else if (object->kind == ENGINE_QUEUE) {
 		queue_setting_changed(queue_of_object(object));
 	} else if (object->kind == ENGINE_CONSUMER) {
@@ -311,7 +315,7 @@ static int store(struct object *object, const struct engine_setting *setting, co
 	if (atomic_load(&object->removed))
 		return -EIDRM;
 	if (setting->type == ENGINE_TEXT && strcmp(canonical, "dlq") == 0 && !object->is_defaults &&
-	    object->parent->kind == ENGINE_QUEUE)
+	    object->parent->kind != ENGINE_STORE)
 		return engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (is_partitions(object, setting))
 		return grow(object, from_text(local_of(object), setting, canonical));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_member.h"
 #include "engine/local_queue.h"
 
 static void sum_store(struct object *store, struct engine_stat *stat)
@@ -80,6 +81,8 @@ int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 		queue_sum(queue_of_object(object), &stat);
 	} else if (object->kind == ENGINE_CONSUMER) {
 		queue_sum_consumer(queue_consumer_of(object), &stat);
+	} else if (object->kind == ENGINE_MEMBER) {
+		member_sum(member_of_object(object), &stat);
 	} else {
 		rc = sum_group(group_of_object(object), &stat);
 		if (rc < 0)

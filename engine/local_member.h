@@ -1,0 +1,50 @@
+/*
+ * local_member - named members of a group: who is one, and since when. The contract is engine_member.h; who gets which
+ * partition is local_assign.c's.
+ */
+#ifndef MQFS_LOCAL_MEMBER_H
+#define MQFS_LOCAL_MEMBER_H
+
+#include "engine/local_internal.h"
+
+struct member {
+	struct object object; /* first; its parent is the group */
+	/* All that follows: group.lock */
+	bool joined;
+	uint32_t sessions, readers; /* open */
+	uint32_t share;             /* partitions it has, while they are being assigned and afterwards */
+	int64_t seen_ms;            /* clock_mono_ms() of the last call on it */
+	struct member *next;        /* in group.members, in the order of joining */
+	struct timer timer;         /* at which it may have been silent for too long */
+};
+
+static inline struct member *member_of_object(struct object *object)
+{
+	return (struct member *)object;
+}
+
+static inline struct group *member_group(const struct member *member)
+{
+	return group_of_object(member->object.parent);
+}
+
+struct member *member_new(struct local *local, uint64_t id, struct group *group);
+void member_free(struct member *member);
+void member_join(struct member *member);        /* is one from now on, if it was not; group.lock */
+void member_leave(struct member *member);       /* no more; wakes who gets its partitions. No lock */
+void member_forget(struct member *member);      /* the same, of a group that is being removed: nobody gets anything */
+void member_seen(struct member *member);        /* somebody called; group.lock */
+void member_reader_gone(struct member *member); /* a consumer of it was closed; group.lock */
+void member_look_again(struct group *group);    /* session.timeout.ms has changed. No lock */
+void member_sum(struct member *member, struct engine_stat *stat);
+
+/* Begins a call on a group (then *ret_member is NULL) or a member. */
+int member_enter(struct engine_object *base, bool change, struct group **ret_group, struct member **ret_member);
+/* May the member (NULL: the group's own) settle in that partition? EBUSY, ESTALE. group.lock */
+int member_may_ack(const struct group *group, const struct member *member, uint32_t partition);
+/* Does the group's own side stand aside? EBUSY. group.lock */
+int member_check_own(const struct group *group);
+
+extern const struct engine_member_ops local_member_ops;
+
+#endif
