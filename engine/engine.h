@@ -477,7 +477,7 @@ struct engine_ops {
 
 	int (*cursor_stat)(struct engine_object *group, uint32_t partition, struct engine_cursor_stat *ret_stat);
 
-	/* Completes when all acks and seeks so far are on disk. As producer_sync. */
+	/* Completes when all acks, seeks and rejects so far are on disk; of a group or a member. As producer_sync. */
 	int (*group_sync)(struct engine_object *group, struct engine_done *done);
 
 	const struct engine_queue_ops *queue;   /* engine_queue.h; NULL: there are no queues */

@@ -212,14 +212,15 @@ int local_cursor_stat(struct engine_object *base, uint32_t index, struct engine_
 
 int local_group_sync(struct engine_object *base, struct engine_done *done)
 {
-	struct object *object = NULL;
+	struct member *member = NULL;
+	struct group *group = NULL;
 	struct sync_point *point;
 	struct local *local;
-	int rc = object_enter(base, ENGINE_GROUP, &object);
+	int rc = member_enter(base, false, &group, &member);
 
 	if (rc < 0)
 		return rc;
-	local = local_of(object);
+	local = local_of(&group->object);
 	if (journal_synced(local->journal) >= journal_end(local->journal))
 		return 0;
 	point = &local->journal_sync;

@@ -84,7 +84,8 @@ static int directory_attr(struct fs *fs, struct engine_object *object, const str
 	set_ms(&st->st_mtim, stat->mtime_ms);
 	switch (node->row->what) {
 	case DIR_TOPIC:
-	case DIR_GROUP: st->st_size = (off_t)stat->messages; break;
+	case DIR_GROUP:
+	case DIR_MEMBER: st->st_size = (off_t)stat->messages; break;
 	case DIR_QUEUE:
 	case DIR_DLQ:
 	case DIR_PRIORITY:

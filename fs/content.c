@@ -89,6 +89,49 @@ static int print_topic(struct engine_object *topic, const struct engine_stat *st
 	return 0;
 }
 
+static void print_member(struct engine_object *member, const char *name, struct buffer *out)
+{
+	struct engine_member_stat stat;
+	char shown[4 * ENGINE_NAME_MAX + 1], *comma = "";
+	if (member->engine->ops->member->member_stat(member, &stat))
+		return;
+	name_escape(name, strlen(name), shown, sizeof shown);
+	buffer_printf(out, "member %s partitions ", shown);
+	for (uint32_t p = 0; p < ENGINE_PARTITIONS_MAX; p++) {
+		if (!(stat.owned[p / 64] >> (p % 64) & 1))
+			continue;
+		buffer_printf(out, "%s%" PRIu32, comma, p);
+		comma = ",";
+	}
+	buffer_printf(
+	    out, "%s sessions %" PRIu32 " readers %" PRIu32 "\n", *comma ? "" : "-", stat.sessions, stat.readers);
+}
+
+static bool note_member(void *ctx, const struct engine_dirent *entry)
+{
+	*(struct engine_dirent *)ctx = *entry;
+	return false;
+}
+
+/* One line for each member with a name. */
+static void print_members(struct engine_object *group, struct buffer *out)
+{
+	const struct engine_ops *ops = group->engine->ops;
+	struct engine_dirent entry = { .id = 0 };
+	struct engine_object *member;
+	struct engine_identity identity;
+	for (uint64_t after = 0; ops->member; after = entry.id) {
+		entry.id = 0;
+		if (ops->list(group->engine, group, ENGINE_MEMBER, after, note_member, &entry) || entry.id == 0)
+			return;
+		if (ops->get(group->engine, entry.id, &member))
+			continue;
+		if (ops->identity(member, &identity) == 0)
+			print_member(member, identity.name, out);
+		ops->put(member);
+	}
+}
+
 static int print_group(struct engine_object *group, const struct engine_stat *stat, struct buffer *out)
 {
 	const struct engine_ops *ops = group->engine->ops;
@@ -105,6 +148,7 @@ static int print_group(struct engine_object *group, const struct engine_stat *st
 		    "\npartition.%" PRIu32 ".lag %" PRIu64 "\n",
 		    p, cursor.committed, p, cursor.given, p, cursor.end - cursor.committed);
 	}
+	print_members(group, out);
 	return 0;
 }
 

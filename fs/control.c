@@ -18,11 +18,13 @@ static int get_object(struct fs *fs, uint64_t id, struct engine_object **ret_obj
 	return err == -ENOENT ? -EIDRM : err;
 }
 
-static int run_command(struct fs *fs, struct engine_object *object, const struct command *command)
+static int run_command(struct fs *fs, struct engine_object *object, const struct command *command, bool rejects)
 {
 	const struct engine_ops *ops = fs->engine->ops;
 	switch (command->verb) {
-	case COMMAND_ACK: return ops->ack(object, command->partition, command->offset);
+	case COMMAND_ACK:
+		return rejects ? ops->member->reject(object, command->partition, command->offset)
+			       : ops->ack(object, command->partition, command->offset);
 	case COMMAND_SEEK: return ops->seek(object, command->partition, command->how, command->value);
 	case COMMAND_BEFORE: return ops->partition_purge(object, command->partition, command->offset);
 	default: return -EINVAL;
@@ -44,7 +46,7 @@ static int execute(struct handle *handle, enum command_kind kind, const char *li
 	if (command.verb == COMMAND_ALL)
 		err = all(handle->fs, object, handle->partition);
 	else
-		err = run_command(handle->fs, object, &command);
+		err = run_command(handle->fs, object, &command, handle->arg != 0);
 	if (err < 0)
 		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
 	handle->fs->engine->ops->put(object);
@@ -58,6 +60,12 @@ static int ack_all(struct fs *fs, struct engine_object *object, uint32_t partiti
 	return fs->engine->ops->ack_all(object, partition);
 }
 
+static int reject_all(struct fs *fs, struct engine_object *object, uint32_t partition)
+{
+	int64_t count = fs->engine->ops->member->reject_all(object, partition);
+	return count < 0 ? (int)count : 0;
+}
+
 static enum command_kind ack_kind(const struct handle *handle)
 {
 	return handle->partition == ENGINE_ANY ? COMMAND_ACK_GROUP : COMMAND_ACK_PARTITION;
@@ -65,7 +73,7 @@ static enum command_kind ack_kind(const struct handle *handle)
 
 static int ack_line(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX])
 {
-	return execute(handle, ack_kind(handle), line, len, ack_all, reason);
+	return execute(handle, ack_kind(handle), line, len, handle->arg ? reject_all : ack_all, reason);
 }
 
 static int ack_part(struct handle *handle, const char *part, size_t len, char reason[TEXT_REASON_MAX])
@@ -89,6 +97,8 @@ static const struct text_calls ack_calls = { .line = ack_line, .part = ack_part,
 static int ack_open(
     struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
+	if (node->row->arg && !fs->engine->ops->member)
+		return engine_explain(-ENOTSUP, "this engine keeps no dead letters of groups");
 	return text_open(fs, node, flags, cred, &ack_calls, ret_handle);
 }
 

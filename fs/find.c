@@ -109,29 +109,38 @@ int find_queue(struct engine_object *object, struct engine_object **ret_queue, u
 	return engine->ops->get(engine, identity.kind == ENGINE_CONSUMER ? identity.parent_id : identity.id, ret_queue);
 }
 
-int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
+static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_identity)
 {
 	struct engine_object *object;
-	struct engine_identity self;
 	int err = fs->engine->ops->get(fs->engine, id, &object);
 	if (err)
 		return err;
-	err = fs->engine->ops->identity(object, &self);
+	err = fs->engine->ops->identity(object, ret_identity);
 	fs->engine->ops->put(object);
-	if (err)
-		return err;
-	if (self.parent_id == ENGINE_ROOT_ID) {
+	return err;
+}
+
+int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
+{
+	struct engine_identity self, above, top;
+	int err = identity_of(fs, id, &self);
+	if (!err && (self.kind == ENGINE_CONSUMER || self.kind == ENGINE_MEMBER || self.kind == ENGINE_GROUP))
+		return find_record_name(fs, self.parent_id, ret_name);
+	if (!err && self.parent_id == ENGINE_ROOT_ID) {
 		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%s", self.name);
 		return 0;
 	}
-	char above[FIND_RECORD_NAME_MAX];
-	err = find_record_name(fs, self.parent_id, above);
 	if (!err)
-		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%.*s%s", (int)ENGINE_NAME_MAX, above,
-		    self.kind == ENGINE_QUEUE ? "/dlq"
-		    : strchr(above, '/')      ? "/dlq"
-					      : "");
-	return err;
+		err = identity_of(fs, self.parent_id, &above);
+	if (!err && above.kind == ENGINE_GROUP)
+		err = identity_of(fs, above.parent_id, &top);
+	if (err)
+		return err;
+	if (above.kind == ENGINE_GROUP)
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%s/groups/%s/dlq", top.name, above.name);
+	else
+		snprintf(ret_name, FIND_RECORD_NAME_MAX, "%s/dlq", above.name);
+	return 0;
 }
 
 int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queue)
@@ -190,7 +199,8 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_ID: err = with_object(fs, parent->object, find_message, &found, parent); break;
 	case MATCH_DLQ: err = with_object(fs, parent->object, find_object, &found, parent); break;
 	case MATCH_LITERAL:
-		if (found.row->what == DIR_QUEUES && !fs->engine->ops->queue)
+		if ((found.row->what == DIR_QUEUES && !fs->engine->ops->queue) ||
+		    (found.row->what == DIR_MEMBERS && !fs->engine->ops->member))
 			err = -ENOENT;
 		if (found.row->class == &class_log)
 			err = with_object(fs, parent->object, find_log, &found, parent);

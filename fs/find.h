@@ -30,10 +30,10 @@ int find_queue(struct engine_object *object, struct engine_object **ret_queue, u
 int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queue);
 
 /*
- * The name that a record shows of where it comes from: a topic's for its groups too, a queue's for its consumers too, and
- * QUEUE/dlq for the dead letters of one.
+ * The name that a record shows of where it comes from: a topic's for its groups too, a queue's for its consumers too, QUEUE/dlq
+ * for the dead letters of one, and TOPIC/groups/GROUP/dlq for those of a group.
  */
-#define FIND_RECORD_NAME_MAX (ENGINE_NAME_MAX + sizeof "/dlq")
+#define FIND_RECORD_NAME_MAX (2 * ENGINE_NAME_MAX + sizeof "/groups//dlq")
 int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX]);
 
 #endif

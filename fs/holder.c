@@ -1,5 +1,6 @@
 /*
- * holder - consumers/NAME/session: as long as it is open for writing, the consumer's leases last.
+ * holder - consumers/NAME/session and members/NAME/session: as long as it is open for writing, the consumer's leases last,
+ * and the member is one of its group.
  *
  * A shell opens it once (exec 9>session) and keeps it. Its leases go back the instant the one who opened it exits,
  * however it dies, even if a child has inherited the descriptor and lives on: so it is not the release that ends the
@@ -19,16 +20,24 @@ struct holder {
 	struct handle handle;
 	pthread_mutex_t lock;
 	struct engine_session *session; /* lock; NULL: for reading, or over */
+	void (*close)(struct engine_session *session);
 };
 
 static int open_session(struct holder *holder, struct fs *fs, uint64_t id)
 {
-	struct engine_object *consumer;
-	int err = fs->engine->ops->get(fs->engine, id, &consumer);
+	const struct engine_ops *ops = fs->engine->ops;
+	struct engine_identity identity;
+	struct engine_object *object;
+	int err = ops->get(fs->engine, id, &object);
 	if (err)
 		return err;
-	err = fs->engine->ops->queue->session_open(consumer, &holder->session);
-	fs->engine->ops->put(consumer);
+	err = ops->identity(object, &identity);
+	bool member = !err && identity.kind == ENGINE_MEMBER;
+	holder->close = member ? ops->member->session_close : ops->queue->session_close;
+	if (!err)
+		err = member ? ops->member->session_open(object, &holder->session)
+			     : ops->queue->session_open(object, &holder->session);
+	ops->put(object);
 	return err;
 }
 
@@ -43,7 +52,8 @@ static int holder_open(
 	if (!err)
 		err = handle_init(&holder->handle, fs, node, flags, cred);
 	if (err) {
-		fs->engine->ops->queue->session_close(holder->session);
+		if (holder->session)
+			holder->close(holder->session);
 		pthread_mutex_destroy(&holder->lock);
 		free(holder);
 		return err;
@@ -58,7 +68,8 @@ static void end_session(struct holder *holder)
 	struct engine_session *session = holder->session;
 	holder->session = NULL;
 	pthread_mutex_unlock(&holder->lock);
-	holder->handle.fs->engine->ops->queue->session_close(session);
+	if (session)
+		holder->close(session);
 }
 
 /* What is written there is nobody's business. */

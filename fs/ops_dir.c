@@ -167,6 +167,7 @@ static int make_directory(
 	case DIR_GROUPS: return make_object(fs, parent, ENGINE_GROUP, name, mode, cred);
 	case DIR_QUEUES: return make_object(fs, parent, ENGINE_QUEUE, name, mode, cred);
 	case DIR_CONSUMERS: return make_object(fs, parent, ENGINE_CONSUMER, name, mode, cred);
+	case DIR_MEMBERS: return make_object(fs, parent, ENGINE_MEMBER, name, mode, cred);
 	case DIR_TOPIC:
 		if (*name && name[strspn(name, "0123456789")] == '\0')
 			return make_partition(fs, parent, name);
@@ -175,7 +176,7 @@ static int make_directory(
 	}
 	return engine_explain(-EPERM,
 	    "no directory can be made here: mkdir makes topics in topics/, queues in queues/, "
-	    "groups in groups/, consumers in consumers/ and partitions in a topic");
+	    "groups in groups/, members in members/, consumers in consumers/ and partitions in a topic");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -359,8 +360,8 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 	}
 	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
 		return move_message(fs, parent, name, new_parent, new_name, pid);
-	if (parent->id != new_parent->id ||
-	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS))
+	if (parent->id != new_parent->id || !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES ||
+						what == DIR_CONSUMERS || what == DIR_MEMBERS))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
 	return rename_object(fs, parent, name, new_name, pid);
 }

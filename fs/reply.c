@@ -34,15 +34,16 @@ static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_i
 	return err;
 }
 
-/* Path of an object's directory below the mount: "?" for what is gone. The tree of objects is three deep. */
+/* Path of an object's directory below the mount: "?" for what is gone. The tree of objects is four deep. */
 static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 {
 	static const char *const directory[ENGINE_KIND_COUNT] = { [ENGINE_TOPIC] = "topics/",
 		[ENGINE_GROUP] = "groups/",
 		[ENGINE_QUEUE] = "queues/",
-		[ENGINE_CONSUMER] = "consumers/" };
+		[ENGINE_CONSUMER] = "consumers/",
+		[ENGINE_MEMBER] = "members/" };
 	struct engine_identity self;
-	char above[3 * ENGINE_NAME_MAX + 64];
+	char above[4 * ENGINE_NAME_MAX + 64];
 	if (identity_of(fs, id, &self)) {
 		snprintf(ret, size, "?");
 		return;
@@ -55,12 +56,12 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 	int length =
 	    snprintf(ret, size, "%s%s%s%s", above, *above ? "/" : "", dlq ? "" : directory[self.kind], self.name);
 	if (length < 0 || (size_t)length >= size)
-		snprintf(ret, size, "..."); /* cannot be: there is room for three names */
+		snprintf(ret, size, "..."); /* cannot be: there is room for four names */
 }
 
 void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)
 {
-	char directory[3 * ENGINE_NAME_MAX + 64];
+	char directory[4 * ENGINE_NAME_MAX + 64];
 	object_path(fs, object, directory, sizeof directory);
 	snprintf(ret, size, "%s%s%s%s", directory, *directory && *path ? "/" : "", path, name_suffix(framing));
 }

@@ -33,6 +33,12 @@
 	    CONSUMING(dir, "out", ".out", CONSUMED, ENGINE_CONSUME_SNAPSHOT),                                          \
 	    CONSUMING(dir, "stream", ".stream", CONSUMED, ENGINE_CONSUME_STREAM)
 
+/* What a group commits to its dead letters instead. */
+#define REJECTING(dir)                                                                                                 \
+	{                                                                                                              \
+		dir, "reject", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 1, TREE_UNMASKED, &class_ack           \
+	}
+
 /* A queue has one more, and what settles. */
 #define SETTLING(dir, name, how)                                                                                       \
 	{                                                                                                              \
@@ -76,13 +82,24 @@ const struct tree_row tree_rows[] = {
 	{ DIR_GROUPS, "GROUP", MATCH_OBJECT, DIR_GROUP, D(0777), 0, "/", ENGINE_GROUP, 0, NULL },
 	CONSUMING_ALL(DIR_GROUP),
 	{ DIR_GROUP, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	REJECTING(DIR_GROUP),
 	{ DIR_GROUP, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_offset },
 	{ DIR_GROUP, "PARTITION", MATCH_PARTITION, DIR_GROUP_PARTITION, D(0777), 0, NULL, 0, 0, NULL },
 	CONSUMING_ALL(DIR_GROUP_PARTITION),
 	{ DIR_GROUP_PARTITION, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	REJECTING(DIR_GROUP_PARTITION),
 	{ DIR_GROUP_PARTITION, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_offset },
+	{ DIR_GROUP, "members", MATCH_LITERAL, DIR_MEMBERS, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_GROUP, "dlq", MATCH_DLQ, DIR_DLQ, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },
 	{ DIR_GROUP, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_GROUP, TREE_FIXED, NULL },
 	{ DIR_GROUP, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
+
+	/* topics/TOPIC/groups/GROUP/members/MEMBER: a member with a name */
+	{ DIR_MEMBERS, "MEMBER", MATCH_OBJECT, DIR_MEMBER, D(0777), 0, "/", ENGINE_MEMBER, 0, NULL },
+	CONSUMING_ALL(DIR_MEMBER),
+	{ DIR_MEMBER, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	REJECTING(DIR_MEMBER),
+	{ DIR_MEMBER, "session", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_session },
 
 	/* queues/QUEUE: work to share, each message to one consumer */
 	{ DIR_QUEUES, "QUEUE", MATCH_OBJECT, DIR_QUEUE, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },

@@ -33,6 +33,8 @@ enum tree_kind {
 	DIR_GROUPS,
 	DIR_GROUP,
 	DIR_GROUP_PARTITION,
+	DIR_MEMBERS,
+	DIR_MEMBER,
 	DIR_CONFIG,        /* of a topic or a group */
 	DIR_DEFAULTS,      /* config/ at the root */
 	DIR_DEFAULTS_KIND, /* config/topics, config/groups */
