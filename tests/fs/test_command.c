@@ -214,7 +214,7 @@ Test(command, hopeless_prefixes)
 static bool can_end_well(enum command_kind kind, const char *part)
 {
 	static const char *const good[] = { "all", "0", "0:0", "0 0", "earliest", "latest", "@0", "@0.0", "+0", "-0",
-		"before 0" };
+		"before 0", "0-9999" };
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		for (const char *ending = good[i];; ending++) {
 			struct command command;

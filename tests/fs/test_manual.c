@@ -32,8 +32,10 @@ static void print_range(struct buffer *out, const struct engine_setting *setting
 {
 	if (setting->type == ENGINE_BOOL)
 		buffer_add_text(out, "true or false");
-	for (size_t i = 0; setting->type == ENGINE_CHOICE && setting->choices[i]; i++)
-		buffer_printf(out, "%s%s", i ? " or " : "", setting->choices[i]);
+	for (size_t i = 0; (setting->type == ENGINE_CHOICE || setting->type == ENGINE_TEXT) && setting->choices[i]; i++) {
+		bool named = setting->choices[i][strlen(setting->choices[i]) - 1] == '/';
+		buffer_printf(out, "%s%s%s", i ? " or " : "", setting->choices[i], named ? "NAME" : "");
+	}
 	if (setting->type != ENGINE_INT)
 		return;
 	buffer_printf(out, "%" PRId64 " to %" PRId64, setting->min, setting->max);
@@ -48,7 +50,8 @@ static void print_settings(struct buffer *out, enum engine_kind kind)
 	for (const struct engine_setting *s = engine_settings; s->name; s++) {
 		if (s->kind != kind)
 			continue;
-		buffer_printf(out, ".It Pa %s\nDefault %s; ", s->name, s->initial);
+		buffer_printf(out, ".It Pa %s\nDefault %s; ", s->name,
+		    engine_setting_inherits(s) ? "that of the queue" : s->initial);
 		print_range(out, s);
 		buffer_printf(out, ".\n%s\n", s->text);
 	}
@@ -75,6 +78,9 @@ Test(manual, settings)
 {
 	compare_settings(ENGINE_TOPIC, ".\\\" settings of a topic\n", ".\\\" end of the settings of a topic\n");
 	compare_settings(ENGINE_GROUP, ".\\\" settings of a group\n", ".\\\" end of the settings of a group\n");
+	compare_settings(ENGINE_QUEUE, ".\\\" settings of a queue\n", ".\\\" end of the settings of a queue\n");
+	compare_settings(
+	    ENGINE_CONSUMER, ".\\\" settings of a consumer\n", ".\\\" end of the settings of a consumer\n");
 }
 
 /* ---- files ---- */
