@@ -31,6 +31,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/engine_span.h"
+
 #define ENGINE_NAME_MAX 200u            /* bytes in the name of an object */
 #define ENGINE_KEY_MAX 255u             /* bytes in a key or a routing key */
 #define ENGINE_PARTITIONS_MAX 1024u     /* of one topic; ten times what we design for */
@@ -50,12 +52,6 @@ struct engine_member_ops;
 struct engine_session;
 
 /* ------------------------------------------------------------------------------------------- messages */
-
-/* Bytes somebody else owns. ptr NULL means absent, which is not the same as empty. */
-struct engine_span {
-	const char *ptr;
-	size_t len;
-};
 
 struct engine_header {
 	struct engine_span name, value;

@@ -64,6 +64,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/engine_span.h"
+
 struct engine_object;
 struct engine_scratch;
 struct engine_view;

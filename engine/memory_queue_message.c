@@ -279,8 +279,10 @@ static uint64_t *list_ready(const struct memory_queue *queue, uint64_t first, ui
 	uint64_t *ids = calloc(queue->ready_count + 1, sizeof(*ids));
 	size_t count = 0;
 
-	for (uint32_t p = ENGINE_PRIORITIES; ids != NULL && p-- > 0;) {
-		for (const struct memory_item *item = queue->ready[p].first; item != NULL; item = item->next) {
+	for (uint32_t i = 0; ids != NULL && i < ENGINE_PRIORITIES; i++) {
+		const struct memory_item *item = queue->ready[ENGINE_PRIORITIES - 1 - i].first;
+
+		for (; item != NULL; item = item->next) {
 			if (item->id >= first && item->id <= last)
 				ids[count++] = item->id;
 		}

@@ -73,7 +73,7 @@ static int find_segment(struct plog *plog, uint64_t id, size_t *ret_i)
 int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset)
 {
 	struct segment_reader reader;
-	struct index_entry entry;
+	struct index_entry entry = { 0 };
 	uint64_t offset;
 	size_t i = 0;
 	int rc;

@@ -20,7 +20,7 @@
 /* ------------------------------------------------------------------------------------------------- README */
 
 static const char readme[] =
-    "mqfs: message topics as files. man 7 mqfs has all of it.\n"
+    "mqfs: message topics and queues as files. man 7 mqfs has all of it.\n"
     "\n"
     "  mkdir topics/orders                      create a topic\n"
     "  echo hello >> topics/orders/in           produce: one message per line\n"
@@ -28,15 +28,21 @@ static const char readme[] =
     "  cat topics/orders/groups/billing/out     read from the group's stored offset\n"
     "  echo all > topics/orders/groups/billing/ack   commit what was read\n"
     "  echo earliest > topics/orders/groups/billing/offset   replay\n"
+    "  mkdir topics/orders/groups/billing/members/a          share the partitions with members/b\n"
+    "\n"
+    "  mkdir queues/jobs queues/jobs/consumers/me            a work queue, and a consumer of it\n"
+    "  echo urgent >> queues/jobs/priority/9/in              produce; 9 goes first, in: priority 0\n"
+    "  cat queues/jobs/consumers/me/next                     lease one; then echo all > ack, nack or reject there\n"
+    "  mv queues/jobs/dlq/ready/* queues/jobs/ready/         a message is a file: rm, mv, touch, cat\n"
     "\n"
     "  in in.json in.nul    line, JSON object or NUL-ended; put/FILE: a whole file is one message\n"
     "  keys/KEY             produce with a key; 0/in 1/in: into a partition\n"
     "  0/log 0/at/17        every retained message; one by its offset (at/17.json with metadata)\n"
     "  next wait out stream of a group: one; one, waiting; all there is; all that comes\n"
     "  ack                  all, or PARTITION:OFFSET; offset: PARTITION OFFSET, earliest, latest, @UNIXTIME\n"
-    "  config/SETTING       read or write; config/topics/ and config/groups/ hold the defaults of new ones\n"
+    "  config/SETTING       read or write; config/topics/, groups/ and queues/ there: defaults\n"
     "  info                 the state in \"name value\" lines; status/health status/metrics status/events\n"
-    "  purge                echo all > purge empties a topic; then rmdir deletes it\n"
+    "  purge                echo all > purge empties a topic or queue; then rmdir deletes it\n"
     "\n"
     "What went wrong stands in status/errors. Walking over this tree (grep -r, find, tar) consumes nothing.\n";
 

@@ -122,7 +122,7 @@ static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_i
 
 int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
 {
-	struct engine_identity self, above, top;
+	struct engine_identity self = { 0 }, above = { 0 }, top = { 0 };
 	int err = identity_of(fs, id, &self);
 	if (!err && (self.kind == ENGINE_CONSUMER || self.kind == ENGINE_MEMBER || self.kind == ENGINE_GROUP))
 		return find_record_name(fs, self.parent_id, ret_name);
