@@ -200,6 +200,8 @@ errno_text() {
 	EIDRM) echo 'Identifier removed' ;;
 	EMSGSIZE) echo 'Message too long' ;;
 	EALREADY) echo 'Operation already in progress' ;;
+	EDQUOT) echo 'Disk quota exceeded' ;;
+	ESTALE) echo 'Stale file handle' ;;
 	*) echo "unknown errno $1" >&2; return 1 ;;
 	esac
 }
