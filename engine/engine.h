@@ -31,7 +31,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "engine/engine_span.h"
+#include "engine/engine_base.h"
 
 #define ENGINE_NAME_MAX 200u            /* bytes in the name of an object */
 #define ENGINE_KEY_MAX 255u             /* bytes in a key or a routing key */
@@ -253,12 +253,6 @@ static inline bool engine_setting_inherits(const struct engine_setting *setting)
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX]);
 
 /* ----------------------------------------------------------------------------------------- the engine */
-
-enum engine_consume {
-	ENGINE_CONSUME_ONE,      /* one message: next, wait */
-	ENGINE_CONSUME_SNAPSHOT, /* what is there when it is opened, at most max.poll.records: out */
-	ENGINE_CONSUME_STREAM,   /* all that comes: stream */
-};
 
 /* Where a cursor is put. */
 enum engine_seek {

@@ -64,13 +64,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/engine_span.h"
+#include "engine/engine_base.h"
 
 struct engine_object;
 struct engine_scratch;
 struct engine_view;
 struct engine_done;
 struct engine_session;
+struct engine_producer;
+struct engine_consumer;
 
 #define ENGINE_PRIORITIES 10u /* 0 to 9 */
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define SEED 8   /* without MQFS_MODEL_SEED, so that a run says something of a change; 0 there is a new one each time */
-#define TRACE 40  /* commands that a failure shows */
+#define TRACE 40 /* commands that a failure shows */
 #define RECENT 60 /* messages that commands are about */
 
 struct model {

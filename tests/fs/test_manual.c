@@ -32,7 +32,8 @@ static void print_range(struct buffer *out, const struct engine_setting *setting
 {
 	if (setting->type == ENGINE_BOOL)
 		buffer_add_text(out, "true or false");
-	for (size_t i = 0; (setting->type == ENGINE_CHOICE || setting->type == ENGINE_TEXT) && setting->choices[i]; i++) {
+	for (size_t i = 0; (setting->type == ENGINE_CHOICE || setting->type == ENGINE_TEXT) && setting->choices[i];
+	     i++) {
 		bool named = setting->choices[i][strlen(setting->choices[i]) - 1] == '/';
 		buffer_printf(out, "%s%s%s", i ? " or " : "", setting->choices[i], named ? "NAME" : "");
 	}

@@ -40,9 +40,9 @@ id_of() {
 # payloads DIRECTORY - in order of delivery
 payloads() {
 	local name
-	for name in $(ls -U "$1"); do
+	while read -r name; do
 		printf '%s ' "$(cat "$1/$name")"
-	done
+	done < <(ls -U "$1")
 }
 
 ready_is() {
@@ -56,7 +56,7 @@ ready_is() {
 	printf 'a\nb\n' >>in
 	echo p5 >>priority/5/in
 	echo '{"payload":"p9","priority":9}' >>in.json
-	echo front >>head
+	echo front >>./head
 	printf 'two\0lines\nhere\0' >>in.nul
 	echo file >put/x.tmp && mv put/x.tmp put/x
 	is "$(payloads ready | tr '\n' '~')" 'p9 p5 front a b two lines~here file '
