@@ -24,7 +24,7 @@ link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
 programs = $(BUILD)/mqfs $(if $(wildcard mount-helpers/main.c),$(BUILD)/mount.mqfs)
-tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c))
+tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c))
 
 all: $(programs)
 
@@ -59,6 +59,8 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/l
 	$(link) $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
+	$(link)
 tests: $(tests_bin)
 
 # As root in somebody's checkout: what is built belongs to them.

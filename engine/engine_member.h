@@ -26,8 +26,8 @@
  * only, and takes back what was given, whoever has the partition.
  *
  * Rejects. The message at offset goes to the group's dlq, with a death (ENGINE_REJECTED, queue "TOPIC/groups/GROUP"), then
- * all before it and it are committed, as by ack; both or none after a crash. It arrives there anew, with a new id and the props
- * and cred it was produced with (priority 0). reject_all does it with each message given and not yet committed, in order. What
+ * all before it and it are committed, as by ack. A crash in between may leave it in both, and it may be rejected again. It
+ * arrives there anew, with a new id and the props and cred it was produced with (priority 0). reject_all does it with each message given and not yet committed, in order. What
  * is damaged is passed over. A dead letter is redriven by producing it to the topic again, with its key (redrive).
  * Its limits never refuse it.
  *
