@@ -48,6 +48,16 @@ static int owner_of(struct fs *fs, struct engine_object *object, const struct no
 }
 
 /* How many messages of a queue a directory holds. */
+/* What a named consumer holds. */
+static int held_by(struct engine_object *consumer, off_t *ret_count)
+{
+	struct engine_stat stat;
+	int err = consumer->engine->ops->stat(consumer, &stat);
+	if (!err)
+		*ret_count = (off_t)stat.messages;
+	return err;
+}
+
 static int messages_in(struct engine_object *object, const struct node *node, off_t *ret_count)
 {
 	struct engine_queue_stat stat;
@@ -58,6 +68,8 @@ static int messages_in(struct engine_object *object, const struct node *node, of
 		return err;
 	err = object->engine->ops->queue->queue_stat(queue, &stat);
 	object->engine->ops->put(queue);
+	if (!err && consumer != 0)
+		return held_by(object, ret_count);
 	if (err)
 		return err;
 	uint64_t count = stat.ready;
@@ -69,8 +81,7 @@ static int messages_in(struct engine_object *object, const struct node *node, of
 	}
 	if (node->partition != ENGINE_ANY)
 		count = stat.ready_by_priority[node->partition];
-	if (consumer == 0) /* a consumer's own are not counted apart */
-		*ret_count = (off_t)count;
+	*ret_count = (off_t)count;
 	return 0;
 }
 

@@ -357,18 +357,40 @@ static int message_open(
 	return text_open(fs, node, flags, cred, &queue_message_calls, ret_handle);
 }
 
+static void set_facts(const struct node *node, uint64_t size, int64_t ts_ms, struct stat *st)
+{
+	if (node->framing != FRAME_JSON)
+		st->st_size = (off_t)size;
+	st->st_blocks = (st->st_size + 511) / 512;
+	st->st_mtim.tv_sec = ts_ms / 1000;
+	st->st_mtim.tv_nsec = ts_ms % 1000 * 1000000;
+}
+
+/* Of a message of a queue: without reading it. */
+static int queue_message_attr(struct fs *fs, const struct node *node, struct stat *st)
+{
+	struct engine_message_stat stat;
+	struct engine_object *queue;
+	int err = find_queue_by_id(fs, node->object, &queue);
+	if (err)
+		return err;
+	err = fs->engine->ops->queue->message_stat(queue, node->offset, &stat);
+	fs->engine->ops->put(queue);
+	if (!err)
+		set_facts(node, stat.size, stat.ts_ms, st);
+	return err;
+}
+
 static int message_attr(struct fs *fs, const struct node *node, struct stat *st)
 {
+	if (node->row->match == MATCH_ID)
+		return queue_message_attr(fs, node, st);
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
 	int err = content_message(fs, node, &scratch, &view);
 	if (!err) {
-		int64_t ts_ms = view.batch.props ? view.batch.props[0].ts_ms : view.batch.ts_ms;
-		if (node->framing != FRAME_JSON)
-			st->st_size = view.batch.lengths[0];
-		st->st_blocks = (st->st_size + 511) / 512;
-		st->st_mtim.tv_sec = ts_ms / 1000;
-		st->st_mtim.tv_nsec = ts_ms % 1000 * 1000000;
+		set_facts(
+		    node, view.batch.lengths[0], view.batch.props ? view.batch.props[0].ts_ms : view.batch.ts_ms, st);
 	}
 	engine_scratch_release(&scratch);
 	return err;

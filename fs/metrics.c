@@ -184,6 +184,10 @@ static const struct {
 	    QUEUE_FIELD(dead_lettered) },
 	{ "mqfs_queue_expired", "", "Messages whose time was over.", OPENMETRICS_COUNTER, QUEUE_FIELD(expired) },
 	{ "mqfs_queue_dropped", "", "Messages discarded.", OPENMETRICS_COUNTER, QUEUE_FIELD(dropped) },
+	{ "mqfs_queue_moved_in", "", "Messages that came from another queue.", OPENMETRICS_COUNTER,
+	    QUEUE_FIELD(moved_in) },
+	{ "mqfs_queue_moved_out", "", "Messages that went to another queue.", OPENMETRICS_COUNTER,
+	    QUEUE_FIELD(moved_out) },
 };
 
 /* A queue that was removed meanwhile is left out. */
@@ -199,6 +203,31 @@ static bool read_queue(struct fs *fs, uint64_t id, struct queue_row *ret_row)
 	if (there)
 		memcpy(ret_row->name, identity.name, sizeof ret_row->name);
 	return there;
+}
+
+static void print_queue_age(struct openmetrics *metrics, const struct queue_row *row, int64_t then_ms)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t age_ms = then_ms > 0 ? now.tv_sec * 1000 + now.tv_nsec / 1000000 - then_ms : 0;
+	openmetrics_ms(metrics, (struct openmetrics_label[]){ { "queue", row->name } }, 1, age_ms > 0 ? age_ms : 0);
+}
+
+/* What is not a total; the ages are 0 while there is no such message. */
+static void print_queue_gauges(struct openmetrics *metrics, const struct queue_row *rows, size_t count)
+{
+	openmetrics_family(metrics, "mqfs_queue_consumers", OPENMETRICS_GAUGE, "", "Consumers that have a file open.");
+	for (size_t i = 0; i < count; i++)
+		openmetrics_u64(
+		    metrics, (struct openmetrics_label[]){ { "queue", rows[i].name } }, 1, rows[i].stat.consumers);
+	openmetrics_family(metrics, "mqfs_queue_oldest_ready_seconds", OPENMETRICS_GAUGE, "seconds",
+	    "How long ago the oldest waiting message was produced.");
+	for (size_t i = 0; i < count; i++)
+		print_queue_age(metrics, &rows[i], rows[i].stat.oldest_ready_ms);
+	openmetrics_family(metrics, "mqfs_queue_oldest_unacked_seconds", OPENMETRICS_GAUGE, "seconds",
+	    "How long ago the oldest message that is not settled was delivered.");
+	for (size_t i = 0; i < count; i++)
+		print_queue_age(metrics, &rows[i], rows[i].stat.oldest_unacked_ms);
 }
 
 static int print_queues(struct openmetrics *metrics, struct fs *fs)
@@ -227,6 +256,8 @@ static int print_queues(struct openmetrics *metrics, struct fs *fs)
 			    *(const uint64_t *)(const void *)(stat + queue_families[f].field));
 		}
 	}
+	if (rows)
+		print_queue_gauges(metrics, rows, count);
 	free(list.ids);
 	err = rows ? 0 : -ENOMEM;
 	free(rows);
