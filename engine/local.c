@@ -20,6 +20,7 @@
 #include <sys/statvfs.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -161,6 +162,7 @@ static void release_memory(struct local *local)
 	reserve_release(&local->reserve);
 	settings_free_texts(local);
 	queue_forget_moves(local);
+	route_forget(local);
 	timers_release(&local->timers);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
@@ -170,6 +172,7 @@ static void release_memory(struct local *local)
 	pthread_mutex_destroy(&local->warm.lock);
 	pthread_mutex_destroy(&local->checkpoint_lock);
 	pthread_rwlock_destroy(&local->registry);
+	pthread_rwlock_destroy(&local->routes);
 	free(local);
 }
 
@@ -245,6 +248,7 @@ static const struct engine_ops local_ops = {
 	.group_sync = local_group_sync,
 	.queue = &local_queue_ops,
 	.member = &local_member_ops,
+	.exchange = &local_exchange_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -283,6 +287,7 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_mutex_init(&local->ids.lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);
+	pthread_rwlock_init(&local->routes, NULL);
 	pthread_mutex_init(&local->checkpoint_lock, NULL);
 	pthread_mutex_init(&local->warm.lock, NULL);
 	pthread_mutex_init(&local->fault_lock, NULL);
@@ -360,6 +365,8 @@ static int recover(struct local *local)
 		rc = local_make_missing_dlqs(local);
 	if (rc == 0 && !local->read_only)
 		rc = queue_finish_moves(local);
+	if (rc == 0 && !local->read_only)
+		rc = route_finish(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
 	return rc;

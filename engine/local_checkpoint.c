@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_queue.h"
 
 /* Cursors on their way to the catalog. */
@@ -133,6 +134,8 @@ static int run(struct local *local)
 	if (rc == 0)
 		rc = queue_checkpoint(local);
 	if (rc == 0)
+		rc = route_sync(local);
+	if (rc == 0)
 		rc = journal_drop(local->journal, number);
 	if (rc == 0)
 		queue_trim_all(local);
@@ -216,6 +219,8 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 
 	if (type != JOURNAL_CURSOR) {
 		atomic_store(&local->checkpoint_set, true);
+		if (type == JOURNAL_ROUTE)
+			return route_replay(local, record, size);
 		return queue_replay(local, type, record, size);
 	}
 	if (journal_decode_cursor(record, size, &cursor) < 0)

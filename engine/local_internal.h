@@ -78,11 +78,12 @@ struct object_key {
 struct object {
 	struct engine_object base; /* first: engine.h says so */
 	_Atomic uint32_t refs;
-	_Atomic bool removed;  /* set once, under the parent's change */
-	bool is_defaults;      /* never changes */
-	enum engine_kind kind; /* never changes */
-	uint64_t id;           /* never changes; 0 for defaults */
-	struct object *parent; /* never changes; a reference; NULL for the store */
+	_Atomic bool removed;   /* set once, under the parent's change */
+	_Atomic uint32_t bound; /* bindings that lead to it; written under the root's change */
+	bool is_defaults;       /* never changes */
+	enum engine_kind kind;  /* never changes */
+	uint64_t id;            /* never changes; 0 for defaults */
+	struct object *parent;  /* never changes; a reference; NULL for the store */
 	pthread_mutex_t change;
 	struct object_key key;            /* registry */
 	UT_hash_handle hh;                /* in local.names, by key; registry */
@@ -125,6 +126,7 @@ struct partition {
 	_Atomic uint64_t purged;    /* what is below was purged: a group that had not got it has lost nothing */
 	_Atomic bool failed;        /* its disk did, and that was reported */
 	_Atomic bool retain_failed; /* reported */
+	_Atomic bool routed;        /* a message came by an exchange that may not be on disk */
 	struct sync_point sync;
 	struct timer flush_timer, retain_timer;
 	struct wait_list waiters;                /* of consumers of this partition alone */
@@ -139,6 +141,7 @@ struct topic {
 	_Atomic uint32_t opened;     /* partitions whose log is open */
 	_Atomic uint32_t turn;       /* next partition that unkeyed messages get */
 	_Atomic uint32_t producers;
+	_Atomic bool routed;        /* a partition was, see there */
 	_Atomic int64_t changed_ms; /* wall clock of the last purge or retention; 0: none */
 	struct partition
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
@@ -224,7 +227,7 @@ static inline bool consumer_owns(const struct consumer *consumer, uint32_t parti
 }
 
 struct producer {
-	bool of_queue;       /* false; else it is a struct queue_producer */
+	enum engine_kind of; /* ENGINE_TOPIC; else it is a struct queue_producer or route_producer */
 	struct topic *topic; /* a reference */
 	uint32_t partition;
 	struct engine_span key; /* ptr NULL: none; owned */
@@ -271,6 +274,8 @@ enum local_setting {
 	SET_QUEUE_EXPIRES,
 	SET_CONSUMER_PREFETCH,
 	SET_CONSUMER_AUTO_ACK,
+	SET_EXCHANGE_ALTERNATE,
+	SET_EXCHANGE_MANDATORY,
 	LOCAL_SETTING_COUNT
 };
 /* Choices by their place in the table. */
@@ -292,6 +297,7 @@ struct local {
 	bool read_only;
 	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */
 
+	pthread_rwlock_t routes; /* what leads where: see local_exchange.h */
 	pthread_rwlock_t registry;
 	struct object_list objects; /* all but defaults; registry */
 	struct object *names;       /* uthash; registry */
@@ -324,8 +330,9 @@ struct local {
 	_Atomic int64_t
 	    queues_due_ms;    /* queue_now() at which something of a queue is due, or before: see queue_catch_up() */
 	int64_t wall_base_ms; /* never changes: see queue_now() */
-	struct pending_move *moves; /* uthash; at start only: moves in the journal */
-	bool recovered_moves;       /* at start only: some were done anew */
+	struct pending_move *moves;           /* uthash; at start only: moves in the journal */
+	struct pending_route *pending_routes; /* uthash; at start only: publishings in the journal */
+	bool recovered_moves;                 /* at start only: some were done anew */
 
 	struct {
 		pthread_mutex_t lock;
@@ -457,5 +464,12 @@ void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */
 int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size);
+
+/* -- local_producer.c: for publishing through exchanges -- */
+/* What producer_send may refuse; sets props[i].partition. batch->props is props. Opens the logs. */
+int topic_claim(struct topic *topic, const struct engine_batch *batch, struct engine_props *props);
+int topic_send_claimed(struct topic *topic, const struct engine_batch *batch);
+/* Adds the partition's point if it has something that is not on disk; returns the count then. */
+size_t partition_add_point(struct partition *partition, struct sync_point **points, size_t count);
 
 #endif

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_queue.h"
 #include "engine/partitioner.h"
 
@@ -37,8 +38,11 @@ int local_producer_open(
 	struct object *object = NULL;
 	struct producer *producer;
 	char *copy = NULL;
-	int rc = object_enter(base, ENGINE_TOPIC, &object);
+	int rc;
 
+	if (object_of(base)->kind == ENGINE_EXCHANGE)
+		return route_producer_open(base, index, key, ret_producer);
+	rc = object_enter(base, ENGINE_TOPIC, &object);
 	if (rc == 0 && index != ENGINE_ANY)
 		rc = topic_find(topic_of_object(object), index, &partition);
 	if (rc < 0)
@@ -52,6 +56,7 @@ int local_producer_open(
 			goto err_free;
 		memcpy(copy, key.ptr, key.len);
 	}
+	producer->of = ENGINE_TOPIC;
 	producer->topic = topic_of_object(object_ref(object));
 	producer->partition = index;
 	producer->key = (struct engine_span){ copy, key.len };
@@ -71,8 +76,12 @@ void local_producer_close(struct engine_producer *handle)
 
 	if (producer == NULL)
 		return;
-	if (producer->of_queue) {
+	if (producer->of == ENGINE_QUEUE) {
 		queue_producer_close(handle);
+		return;
+	}
+	if (producer->of == ENGINE_EXCHANGE) {
+		route_producer_close(handle);
 		return;
 	}
 	atomic_fetch_sub(&producer->topic->producers, 1);
@@ -114,6 +123,13 @@ static void plan_upkeep(struct partition *partition, uint64_t first_unsynced, si
 	}
 }
 
+/* A checkpoint of the journal will have to sync it. */
+static void note_routed(struct partition *partition)
+{
+	atomic_store(&partition->routed, true);
+	atomic_store(&partition->topic->routed, true);
+}
+
 static int append(struct partition *partition, const struct engine_batch *batch)
 {
 	struct object *object = &partition->topic->object;
@@ -132,6 +148,8 @@ static int append(struct partition *partition, const struct engine_batch *batch)
 		reserve_leave(local_of(object));
 	}
 	if (rc == 0) {
+		if (batch->props != NULL && batch->props[0].mark != 0)
+			note_routed(partition);
 		before = partition->unsynced_messages;
 		partition->unsynced_messages += batch->count;
 		partition->published_total += batch->count;
@@ -436,8 +454,10 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	int rc;
 
 	(void)done; /* the page cache has it at once */
-	if (producer->of_queue)
+	if (producer->of == ENGINE_QUEUE)
 		return queue_producer_send(handle, batch);
+	if (producer->of == ENGINE_EXCHANGE)
+		return route_producer_send(handle, batch);
 	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
 	if (rc < 0)
 		return rc;
@@ -455,8 +475,46 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	return append(topic_partition(producer->topic, index), &stamped);
 }
 
+/* ---- publishing through an exchange ---- */
+
+int topic_claim(struct topic *topic, const struct engine_batch *batch, struct engine_props *props)
+{
+	uint32_t partitions = atomic_load(&topic->partitions), turn = UINT32_MAX;
+	struct plog *plog;
+	struct object *object = NULL;
+	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
+
+	if (rc == 0)
+		rc = check_batch(topic, batch, NULL);
+	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {
+		if (props[i].key.ptr != NULL) {
+			props[i].partition = partitioner_pick(props[i].key.ptr, props[i].key.len, partitions);
+		} else {
+			if (turn == UINT32_MAX)
+				turn = atomic_fetch_add(&topic->turn, 1) % partitions;
+			props[i].partition = turn;
+		}
+		rc = partition_open_log(topic_partition(topic, props[i].partition), &plog);
+	}
+	return rc;
+}
+
+int topic_send_claimed(struct topic *topic, const struct engine_batch *batch)
+{
+	struct producer producer = { .topic = topic, .partition = ENGINE_ANY };
+	struct object *object = NULL;
+	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_init(&producer.lock, NULL);
+	rc = send_sorted(&producer, batch);
+	pthread_mutex_destroy(&producer.lock);
+	return rc;
+}
+
 /* Adds the partition's point if it has something that is not on disk. */
-static size_t add_point(struct partition *partition, struct sync_point **points, size_t count)
+size_t partition_add_point(struct partition *partition, struct sync_point **points, size_t count)
 {
 	struct engine_partition_stat stat;
 	struct plog *plog = atomic_load(&partition->plog);
@@ -479,8 +537,10 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	size_t count = 0;
 	int rc;
 
-	if (producer->of_queue)
+	if (producer->of == ENGINE_QUEUE)
 		return queue_producer_sync(handle, done);
+	if (producer->of == ENGINE_EXCHANGE)
+		return route_producer_sync(handle, done);
 	topic = producer->topic;
 	rc = object_enter(&topic->object.base, ENGINE_TOPIC, &object);
 
@@ -495,7 +555,7 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	partitions = atomic_load(&topic->partitions);
 	for (uint32_t i = 0; i < partitions; i++) {
 		if (producer->partition == ENGINE_ANY || producer->partition == i)
-			count = add_point(topic_partition(topic, i), points, count);
+			count = partition_add_point(topic_partition(topic, i), points, count);
 	}
 	return flusher_wait_for(local_of(object), points, count, done);
 }

@@ -231,7 +231,7 @@ static void trie_free(struct node *node)
 
 /* ---- what a match finds ---- */
 
-static int add_target(struct routing_match *match, uint64_t target)
+int routing_match_add(struct routing_match *match, uint64_t target)
 {
 	uint64_t *grown;
 
@@ -256,7 +256,7 @@ static int add_bindings(struct routing_match *match, const struct node *node, bo
 
 	for (const struct binding *binding = node->bindings; binding != NULL && rc == 0; binding = binding->next) {
 		*matched = true;
-		rc = add_target(match, binding->target);
+		rc = routing_match_add(match, binding->target);
 	}
 	return rc;
 }
@@ -430,7 +430,7 @@ int routing_find(const struct routing *routing, struct engine_span key, const st
 		if (!headers_match(binding, headers, header_count))
 			continue;
 		matched = true;
-		rc = add_target(match, binding->target);
+		rc = routing_match_add(match, binding->target);
 	}
 	if (rc == 0)
 		*ret_matched = matched;

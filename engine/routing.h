@@ -42,6 +42,7 @@ struct routing_match {
  */
 int routing_find(const struct routing *routing, struct engine_span key, const struct engine_header *headers,
     uint32_t header_count, struct routing_match *match, bool *ret_matched);
+int routing_match_add(struct routing_match *match, uint64_t target); /* unless it is in it; ENOMEM */
 void routing_match_release(struct routing_match *match);
 
 #endif
