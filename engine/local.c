@@ -354,6 +354,8 @@ static int recover(struct local *local)
 		rc = local_load(local);
 	if (rc == 0)
 		rc = open_journal(local);
+	if (rc == 0)
+		members_join_all(local);
 	if (rc == 0 && !local->read_only)
 		rc = local_remove_orphans(local);
 	if (rc == 0 && !local->read_only)

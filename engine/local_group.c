@@ -52,6 +52,7 @@ struct group *group_new(struct local *local, uint64_t id, struct topic *topic)
 		return NULL;
 	object_init(local, &group->object, ENGINE_GROUP, id, &topic->object);
 	pthread_mutex_init(&group->lock, NULL);
+	pthread_mutex_init(&group->reject_lock, NULL);
 	if (settings_init(&group->object, local->defaults[ENGINE_GROUP]) < 0) {
 		group_free(group);
 		return NULL;
@@ -63,6 +64,7 @@ void group_free(struct group *group)
 {
 	free(group->cursors);
 	pthread_mutex_destroy(&group->lock);
+	pthread_mutex_destroy(&group->reject_lock);
 	object_release(&group->object);
 }
 

@@ -170,8 +170,9 @@ struct cursor {
 };
 
 struct group {
-	struct object object; /* first; its parent is the topic */
-	pthread_mutex_t lock; /* for all that follows */
+	struct object object;        /* first; its parent is the topic */
+	pthread_mutex_t reject_lock; /* above lock: one reject at a time; held over syncs of the dlq */
+	pthread_mutex_t lock;        /* for all that follows */
 	struct cursor *cursors;
 	uint32_t cursor_count;    /* brought up to the topic's partitions by group_lock() */
 	uint32_t dirty_count;     /* cursors that are dirty */

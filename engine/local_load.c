@@ -173,19 +173,6 @@ static int load_group(struct local *local, struct group *group)
 	return catalog_each_cursor(local->catalog, group->object.id, load_cursor, group);
 }
 
-/* All are members at the start, and silent from then on. */
-static int load_member(struct member *member)
-{
-	struct group *group = member_group(member);
-	int rc = group_lock(group);
-
-	if (rc < 0)
-		return rc;
-	member_join(member);
-	group_unlock(group);
-	return 0;
-}
-
 /* Parents have lower ids, so a group's topic is complete when its turn comes. */
 static int load_details(struct local *local)
 {
@@ -202,8 +189,6 @@ static int load_details(struct local *local)
 			rc = queue_load(queue_of_object(object));
 		else if (object->kind == ENGINE_CONSUMER)
 			rc = settings_load(object);
-		else if (object->kind == ENGINE_MEMBER)
-			rc = load_member(member_of_object(object));
 	}
 	return rc;
 }

@@ -6,8 +6,9 @@
  * the others by the assignment that follows its leaving, under the same lock: so no partition has two owners, and an ack that
  * comes later finds that it is not its own any more.
  *
- * A reject is two steps: the dead letter is appended to the group's dlq, then the cursor is committed. A daemon that is killed
- * just in between leaves the message in both, so that it may be rejected a second time; it is never lost.
+ * A reject is two steps: the dead letter is appended to the group's dlq and synced, then the cursor is committed. A crash
+ * just in between leaves the message in both, so that it may be rejected a second time; it is never lost. Rejects of a group
+ * are done one at a time.
  */
 #include "engine/local_member.h"
 
@@ -76,6 +77,8 @@ void member_join(struct member *member)
 	struct member **link = &group->members;
 
 	member_seen(member);
+	if (atomic_load(&member->object.removed)) /* who removes it comes next, or has been here */
+		return;
 	if (!member->joined) {
 		while (*link != NULL)
 			link = &(*link)->next;
@@ -85,6 +88,23 @@ void member_join(struct member *member)
 		assign_streams(group);
 	}
 	watch(member);
+}
+
+void members_join_all(struct local *local)
+{
+	struct object *object;
+	uint64_t after = 0;
+
+	while ((object = registry_next(local, NULL, ENGINE_MEMBER, after)) != NULL) {
+		struct member *member = member_of_object(object);
+
+		after = object->id;
+		if (group_lock(member_group(member)) == 0) {
+			member_join(member);
+			group_unlock(member_group(member));
+		}
+		object_put(object);
+	}
 }
 
 /* group.lock. Returns whether it was one. */
@@ -311,7 +331,8 @@ static int bury(
 	death.queue = (struct engine_span){ name, strlen(name) };
 	if (view.batch.props != NULL)
 		props = view.batch.props[0];
-	props.ts_ms = view.batch.ts_ms;
+	else
+		props.ts_ms = view.batch.ts_ms;
 	props.partition = ENGINE_ANY;
 	props.priority = -1;
 	props.ttl_ms = props.delay_ms = -1;
@@ -361,18 +382,69 @@ static int commit(struct group *group, struct member *member, uint32_t partition
 	return rc < 0 ? rc : 0;
 }
 
+struct waiting {
+	struct engine_done done; /* first */
+	pthread_mutex_t lock;
+	pthread_cond_t over;
+	bool is_over; /* lock, as is result */
+	int result;
+};
+
+static void wake_waiting(struct engine_done *done, int result)
+{
+	struct waiting *waiting = (struct waiting *)done;
+
+	pthread_mutex_lock(&waiting->lock);
+	waiting->is_over = true;
+	waiting->result = result;
+	pthread_cond_signal(&waiting->over);
+	pthread_mutex_unlock(&waiting->lock);
+}
+
+/* Waits until all that the queue has is on disk. */
+static int sync_queue(struct queue *queue)
+{
+	struct waiting waiting = { .done = { wake_waiting } };
+	struct engine_producer *producer = NULL;
+	int rc = queue_producer_open(&queue->object.base, 0, false, &producer);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_init(&waiting.lock, NULL);
+	pthread_cond_init(&waiting.over, NULL);
+	rc = queue_producer_sync(producer, &waiting.done);
+	if (rc == ENGINE_PENDING) {
+		pthread_mutex_lock(&waiting.lock);
+		while (!waiting.is_over)
+			pthread_cond_wait(&waiting.over, &waiting.lock);
+		rc = waiting.result;
+		pthread_mutex_unlock(&waiting.lock);
+	}
+	pthread_cond_destroy(&waiting.over);
+	pthread_mutex_destroy(&waiting.lock);
+	queue_producer_close(producer);
+	return rc;
+}
+
+/* group.reject_lock is taken, and let go. */
 static int reject_one(struct group *group, struct member *member, uint32_t partition, uint64_t offset)
 {
 	struct engine_scratch scratch = { 0 };
 	struct queue *dlq = find_dlq(group);
-	int rc = check_reject(group, member, partition, offset);
+	int rc;
+
+	pthread_mutex_lock(&group->reject_lock); /* or two of the same offset would both find it there */
+	rc = check_reject(group, member, partition, offset);
 
 	if (rc == 0 && dlq == NULL)
 		rc = engine_explain(-EIO, "the group has no dead-letter queue");
 	if (rc == 0)
 		rc = bury(group, partition, offset, dlq, &scratch);
+	if (rc == 0) /* else the machine could die with the commit on disk, and not the message */
+		rc = sync_queue(dlq);
 	if (rc == 0)
 		rc = commit(group, member, partition, offset);
+	pthread_mutex_unlock(&group->reject_lock);
 	engine_scratch_release(&scratch);
 	if (dlq != NULL)
 		object_put(&dlq->object);

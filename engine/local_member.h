@@ -30,10 +30,11 @@ static inline struct group *member_group(const struct member *member)
 
 struct member *member_new(struct local *local, uint64_t id, struct group *group);
 void member_free(struct member *member);
-void member_join(struct member *member);        /* is one from now on, if it was not; group.lock */
-void member_leave(struct member *member);       /* no more; wakes who gets its partitions. No lock */
-void member_forget(struct member *member);      /* the same, of a group that is being removed: nobody gets anything */
-void member_seen(struct member *member);        /* somebody called; group.lock */
+void member_join(struct member *member);    /* is one from now on, if it was not; group.lock */
+void members_join_all(struct local *local); /* at start, once the journal was replayed: what was given is taken back */
+void member_leave(struct member *member);   /* no more; wakes who gets its partitions. No lock */
+void member_forget(struct member *member);  /* the same, of a group that is being removed: nobody gets anything */
+void member_seen(struct member *member);    /* somebody called; group.lock */
 void member_reader_gone(struct member *member); /* a consumer of it was closed; group.lock */
 void member_look_again(struct group *group);    /* session.timeout.ms has changed. No lock */
 void member_sum(struct member *member, struct engine_stat *stat);

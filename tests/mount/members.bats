@@ -166,6 +166,21 @@ session_check() {
 	is "$(t cat "$G/members/b/out" | wc -l)" 20
 }
 
+@test "after a kill -9 a member acknowledges nothing that another was given" {
+	four
+	mkdir members/a
+	rmdir members/a
+	mkdir members/b members/a
+	is "$(has b) $(has a)" '0,1 2,3'
+	t cat members/b/out members/a/out >/dev/null
+	crash
+	cd "$G"
+	echo all >members/a/ack
+	echo all >members/b/ack
+	is "$(cat offset | tr '\n' ' ')" '0 0 1 0 2 0 3 0 '
+	is "$(t cat members/a/out members/b/out | wc -l)" 40
+}
+
 @test "another user joins where the modes let him, and his files are his" {
 	four
 	chmod a+rwx members
