@@ -16,7 +16,7 @@ FUSE_LIBS := $(shell $(pkg_config) $(if $(own_fuse),--static) --libs fuse3 2>/de
 # What the code needs, whatever CFLAGS the user gives.
 required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -Wall -Wextra -Werror -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -fno-strict-aliasing \
-	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error)
+	$(if $(SAN),-fsanitize=$(SAN) -DMQFS_DEBUG -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error)
 of_dir = $(if $(filter fs/% tests/fs/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
 	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"')
 libs = -llmdb -ljansson -lm -pthread
