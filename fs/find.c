@@ -109,7 +109,7 @@ int find_queue(struct engine_object *object, struct engine_object **ret_queue, u
 	return engine->ops->get(engine, identity.kind == ENGINE_CONSUMER ? identity.parent_id : identity.id, ret_queue);
 }
 
-static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_identity)
+int find_identity(struct fs *fs, uint64_t id, struct engine_identity *ret_identity)
 {
 	struct engine_object *object;
 	int err = fs->engine->ops->get(fs->engine, id, &object);
@@ -123,7 +123,7 @@ static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_i
 int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_MAX])
 {
 	struct engine_identity self = { 0 }, above = { 0 }, top = { 0 };
-	int err = identity_of(fs, id, &self);
+	int err = find_identity(fs, id, &self);
 	if (!err && (self.kind == ENGINE_CONSUMER || self.kind == ENGINE_MEMBER || self.kind == ENGINE_GROUP))
 		return find_record_name(fs, self.parent_id, ret_name);
 	if (!err && self.parent_id == ENGINE_ROOT_ID) {
@@ -131,9 +131,9 @@ int find_record_name(struct fs *fs, uint64_t id, char ret_name[FIND_RECORD_NAME_
 		return 0;
 	}
 	if (!err)
-		err = identity_of(fs, self.parent_id, &above);
+		err = find_identity(fs, self.parent_id, &above);
 	if (!err && above.kind == ENGINE_GROUP)
-		err = identity_of(fs, above.parent_id, &top);
+		err = find_identity(fs, above.parent_id, &top);
 	if (err)
 		return err;
 	if (above.kind == ENGINE_GROUP)

@@ -21,6 +21,8 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 /* The row alone, and whether a file of that name could be created there (put/NAME, keys/KEY): for CREATE. */
 const struct tree_row *find_creatable(const struct node *parent);
 
+int find_identity(struct fs *fs, uint64_t id, struct engine_identity *ret_identity);
+
 /*
  * The queue of an object that consumes: itself, or what a named consumer is of (then *ret_consumer is its id, else 0).
  * ret_queue is a reference to be put.

@@ -8,6 +8,7 @@
 
 #include "fs/errtext.h"
 #include "fs/events.h"
+#include "fs/find.h"
 #include "fs/ring.h"
 
 #define PATH_SHOWN 600u /* bytes of a path in a line of status/errors, escaped */
@@ -23,17 +24,6 @@ struct engine_cred request_cred(fuse_req_t req)
 	return (struct engine_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid };
 }
 
-static int identity_of(struct fs *fs, uint64_t id, struct engine_identity *ret_identity)
-{
-	struct engine_object *object;
-	int err = fs->engine->ops->get(fs->engine, id, &object);
-	if (err)
-		return err;
-	err = fs->engine->ops->identity(object, ret_identity);
-	fs->engine->ops->put(object);
-	return err;
-}
-
 /* Path of an object's directory below the mount: "?" for what is gone. The tree of objects is four deep. */
 static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 {
@@ -44,7 +34,7 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 		[ENGINE_MEMBER] = "members/" };
 	struct engine_identity self;
 	char above[4 * ENGINE_NAME_MAX + 64];
-	if (identity_of(fs, id, &self)) {
+	if (find_identity(fs, id, &self)) {
 		snprintf(ret, size, "?");
 		return;
 	}
