@@ -148,7 +148,7 @@ static void give_up(struct group *group, const struct unit *unit, uint32_t most,
 	}
 }
 
-/* Who keeps what it has: taken[i] stays true. Returns how many units may have one more than the rest. */
+/* Who keeps what it has: taken[i] stays true. Of `units`, as few as can be have one more than the rest. */
 static void keep(struct group *group, uint32_t units, uint32_t partitions, bool *taken)
 {
 	uint32_t least = partitions / units, extra = partitions % units, over = 0;

@@ -94,16 +94,6 @@ static void remove_stream(struct consumer *consumer)
 }
 
 /* group.lock */
-static bool has_stream(const struct consumer *consumer)
-{
-	for (const struct consumer *c = consumer->group->streams; c != NULL; c = c->next) {
-		if (c->member == consumer->member)
-			return true;
-	}
-	return false;
-}
-
-/* group.lock */
 static int join(struct consumer *consumer)
 {
 	struct group *group = consumer->group;
@@ -116,7 +106,7 @@ static int join(struct consumer *consumer)
 		if (rc < 0)
 			return rc;
 	}
-	if (consumer->how != ENGINE_CONSUME_STREAM && has_stream(consumer))
+	if (consumer->how != ENGINE_CONSUME_STREAM && member_has_stream(group, consumer->member))
 		return engine_explain(-EBUSY, "a stream of this %s is open, and has its messages",
 		    consumer->member != NULL ? "member" : "group");
 	if (consumer->how == ENGINE_CONSUME_SNAPSHOT)

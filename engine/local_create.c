@@ -176,17 +176,6 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	return 0;
 }
 
-static void join(struct member *member)
-{
-	struct group *group = member_group(member);
-
-	if (group_lock(group) < 0)
-		return;
-	member_join(member);
-	group_unlock(group);
-	topic_wake(group_topic(group), group);
-}
-
 int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
     const struct engine_owner *owner, struct engine_object **ret_object)
 {
@@ -210,7 +199,7 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 	if (rc < 0)
 		return rc;
 	if (kind == ENGINE_MEMBER)
-		join(member_of_object(object));
+		member_begin(member_of_object(object));
 	object_changed(above);
 	*ret_object = &object->base;
 	return 0;
@@ -227,10 +216,17 @@ int local_make_missing_dlqs(struct local *local)
 		after = group->id;
 		if (!registry_has_name(local, group->id, ENGINE_QUEUE, "dlq")) {
 			rc = make_dlq(group, &dlq);
-			if (rc == 0)
+			if (rc == 0) {
 				rc = registry_add(local, dlq);
+				if (rc < 0)
+					object_put(dlq);
+			}
 		}
 		object_put(group);
+	}
+	if (rc == -ENOSPC) { /* they cannot reject until there is room at another start; all else goes on */
+		local_notify(local, ENOSPC, "the disk is full: groups that have no dead letters yet get none");
+		rc = 0;
 	}
 	return rc;
 }

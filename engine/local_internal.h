@@ -21,7 +21,8 @@
  * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
  * that its contract names.
  *
- * A build with -DMQFS_DEBUG recomputes counters and checks structures wherever a lock is taken for a change.
+ * A build with -DMQFS_DEBUG, as those with a sanitizer are, recomputes counters and checks structures wherever a lock is
+ * taken for a change.
  */
 #ifndef MQFS_LOCAL_INTERNAL_H
 #define MQFS_LOCAL_INTERNAL_H

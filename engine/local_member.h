@@ -31,6 +31,7 @@ static inline struct group *member_group(const struct member *member)
 struct member *member_new(struct local *local, uint64_t id, struct group *group);
 void member_free(struct member *member);
 void member_join(struct member *member);    /* is one from now on, if it was not; group.lock */
+void member_begin(struct member *member);   /* the same, and wakes who gets less or more. No lock */
 void members_join_all(struct local *local); /* at start, once the journal was replayed: what was given is taken back */
 void member_leave(struct member *member);   /* no more; wakes who gets its partitions. No lock */
 void member_forget(struct member *member);  /* the same, of a group that is being removed: nobody gets anything */
@@ -45,6 +46,13 @@ int member_enter(struct engine_object *base, bool change, struct group **ret_gro
 int member_may_ack(const struct group *group, const struct member *member, uint32_t partition);
 /* Does the group's own side stand aside? EBUSY. group.lock */
 int member_check_own(const struct group *group);
+
+/* Has it a stream open? NULL: the group itself. group.lock */
+bool member_has_stream(const struct group *group, const struct member *member);
+
+/* -- local_reject.c -- */
+int member_reject(struct engine_object *base, uint32_t partition, uint64_t offset);
+int64_t member_reject_all(struct engine_object *base, uint32_t index);
 
 extern const struct engine_member_ops local_member_ops;
 
