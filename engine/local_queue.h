@@ -8,12 +8,14 @@
  * messages; without one, next does.
  *
  * Every change is a record of the journal that says, all by itself, what a range is now (local_queue_journal.c); then
- * the same code applies it, now and when it is replayed (local_queue_span.c). Checkpoints put cursors, counters and the
+ * the same code applies it, now and when it is replayed (local_queue_lane.c). Checkpoints put cursors, counters and the
  * spans that changed into the catalog (local_queue_store.c). A lease that runs out, a delay that is over, a holder that
  * died with the daemon need no record: the same follows from the record before by the time that has passed.
  *
  *   local_queue.c           life: making, opening the logs, taking both locks
- *   local_queue_span.c      spans, lanes and counters: what a range is becomes something else
+ *   local_queue_span.c      spans: their trees, how they are found and cut
+ *   local_queue_lane.c      what a range of a lane is becomes something else: spans and the cursor
+ *   local_queue_count.c     counters, and the law they obey
  *   local_queue_journal.c   records
  *   local_queue_store.c     checkpoints, and what is read at the start
  *   local_queue_produce.c   messages come in
@@ -21,7 +23,10 @@
  *   local_queue_fetch.c     messages are given
  *   local_queue_settle.c    acks, nacks, rejects, sessions
  *   local_queue_timer.c     leases, delays and times to live run out
- *   local_queue_move.c      a message goes to another lane: dead letters, mv, redrive
+ *   local_queue_move.c      a message goes to another lane
+ *   local_queue_dead.c      messages die: dead letters, limits of length
+ *   local_queue_mv.c        mv of a message
+ *   local_queue_redrive.c   dead letters go back
  *   local_queue_message.c   messages one by one, and the listing of them
  *   local_queue_stat.c      figures
  *
@@ -297,13 +302,15 @@ void queue_used(struct queue *queue);                          /* somebody did s
 int queue_lock_both(struct queue *queue, struct queue *other); /* other may be NULL, or the same */
 void queue_unlock_both(struct queue *queue, struct queue *other);
 void queue_fault(struct queue *queue, int err, const char *what);
-/* "jobs", "jobs/dlq", "orders/groups/billing/dlq" (local_queue_move.c) */
+/* "jobs", "jobs/dlq", "orders/groups/billing/dlq" (local_queue_dead.c) */
 #define QUEUE_NAME_MAX (2 * ENGINE_NAME_MAX + sizeof("/groups//dlq"))
 void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX]);
 int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first);
 bool queue_holds_nothing(struct queue *queue); /* lock */
 
-/* ---- local_queue_span.c; all with lock, or before other threads know the queue ---- */
+/* ---- local_queue_span.c, local_queue_lane.c, local_queue_count.c ---- */
+
+/* All with lock, or before other threads know the queue. */
 
 void span_trees_init(struct queue *queue);
 void lane_trees_init(struct lane *lane);
@@ -444,7 +451,7 @@ void queue_do_due(struct queue *queue, struct queue *target, struct wake_list *w
 void queue_setting_changed(struct queue *queue); /* limits and times may have; no lock */
 int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
 
-/* ---- local_queue_move.c ---- */
+/* ---- local_queue_dead.c ---- */
 
 /* Where dead letters go: a reference with its logs open, or NULL: nowhere. No lock. */
 struct queue *queue_dead_target(struct queue *queue);
@@ -456,6 +463,9 @@ int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_dea
     struct queue *target, struct wake_list *wake);
 /* Drops from the head what is over max.length. No lock. */
 void queue_enforce_length(struct queue *queue);
+
+/* ---- local_queue_mv.c, local_queue_redrive.c ---- */
+
 int queue_message_move(
     struct engine_object *base, uint64_t id, enum engine_message_state state, const struct engine_place *to);
 int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last);
