@@ -211,6 +211,11 @@ struct engine_queue_ops {
 	    bool (*each)(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2]), void *ctx);
 
 	int (*queue_stat)(struct engine_object *queue, struct engine_queue_stat *ret_stat);
+	/*
+	 * For a message that is still being written: 0 if one of this many bytes would be taken now, EDQUOT as producer_send
+	 * would answer for it. Promises nothing.
+	 */
+	int (*room)(struct engine_object *queue, uint64_t bytes);
 
 	/* Discards all READY and DELAYED messages (what is leased stays with its holder). Durable on return. */
 	int (*purge)(struct engine_object *queue);

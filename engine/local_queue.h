@@ -385,6 +385,7 @@ int queue_producer_open(
     struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
+int queue_has_room_for(struct engine_object *base, uint64_t bytes);
 void queue_producer_close(struct engine_producer *handle);
 
 /* ---- local_queue_reader.c ---- */

@@ -234,6 +234,13 @@ static bool has_room(const struct queue *queue, uint64_t count, uint64_t bytes)
 }
 
 /* lock */
+static int explain_full(const struct queue *queue)
+{
+	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    queue->messages[SPAN_READY], queue->bytes[SPAN_READY]);
+}
+
+/* lock */
 static int check_room(const struct sending *s)
 {
 	uint64_t count = 0, bytes = 0;
@@ -246,10 +253,28 @@ static int check_room(const struct sending *s)
 		count += counts;
 		bytes += counts ? s->lengths[i] : 0;
 	}
-	if (count == 0 || has_room(s->queue, count, bytes))
+	return count == 0 || has_room(s->queue, count, bytes) ? 0 : explain_full(s->queue);
+}
+
+int queue_has_room_for(struct engine_object *base, uint64_t bytes)
+{
+	struct queue *queue = NULL, *target = NULL;
+	int rc = queue_enter(base, false, &queue);
+	int64_t overflow;
+
+	if (rc < 0)
+		return rc;
+	overflow = setting_value(&queue->object, SET_QUEUE_OVERFLOW);
+	if (overflow == OVERFLOW_REJECT_DLX)
+		target = queue_dead_target(queue);
+	if (target != NULL)
+		object_put(&target->object);
+	if (overflow == OVERFLOW_DROP_HEAD || target != NULL)
 		return 0;
-	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
-	    s->queue->messages[SPAN_READY], s->queue->bytes[SPAN_READY]);
+	pthread_mutex_lock(&queue->lock);
+	rc = has_room(queue, 1, bytes) ? 0 : explain_full(queue);
+	pthread_mutex_unlock(&queue->lock);
+	return rc;
 }
 
 /* A part of the batch: count messages from i on, which begin at pos. */

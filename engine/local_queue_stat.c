@@ -137,6 +137,7 @@ const struct engine_queue_ops local_queue_ops = {
 	.message_touch = queue_message_touch,
 	.message_list = queue_message_list,
 	.queue_stat = queue_stat_call,
+	.room = queue_has_room_for,
 	.purge = queue_purge,
 	.redrive = queue_redrive,
 	.settle_sync = queue_settle_sync,

@@ -89,6 +89,7 @@ const struct engine_queue_ops memory_queue_ops = {
 	.message_touch = memory_message_touch,
 	.message_list = memory_message_list,
 	.queue_stat = memory_queue_stat,
+	.room = memory_queue_room,
 	.purge = memory_purge,
 	.redrive = memory_redrive,
 	.settle_sync = memory_settle_sync,

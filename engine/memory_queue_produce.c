@@ -135,6 +135,12 @@ static bool dead_letters_excess(const struct memory_object *queue)
 	       strcmp(memory_setting(queue, "dead.letter.to"), "none") != 0;
 }
 
+static int explain_full(const struct memory_object *queue)
+{
+	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    queue->queue->ready_count, queue->queue->ready_bytes);
+}
+
 static int check_room(const struct memory_object *queue, const struct memory_item *first)
 {
 	uint64_t count = 0, bytes = 0;
@@ -145,10 +151,20 @@ static int check_room(const struct memory_object *queue, const struct memory_ite
 		count += !is_delayed(item);
 		bytes += is_delayed(item) ? 0 : item->message.len;
 	}
-	if (count == 0 || memory_has_room(queue, count, bytes))
-		return 0;
-	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
-	    queue->queue->ready_count, queue->queue->ready_bytes);
+	return count == 0 || memory_has_room(queue, count, bytes) ? 0 : explain_full(queue);
+}
+
+int memory_queue_room(struct engine_object *queue, uint64_t bytes)
+{
+	struct memory_object *self = memory_of(queue);
+	int rc = memory_enter(self, ENGINE_QUEUE);
+
+	if (rc < 0)
+		return rc;
+	if (memory_refuses(self) && !dead_letters_excess(self) && !memory_has_room(self, 1, bytes))
+		rc = explain_full(self);
+	memory_leave(self->memory);
+	return rc;
 }
 
 static void put_in(struct memory_queue_producer *producer, struct memory_item *item)

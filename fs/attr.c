@@ -37,14 +37,19 @@ static int owner_of(struct fs *fs, struct engine_object *object, const struct no
 	if (!err && S_ISDIR(row->mode) && row->owner && row->what != DIR_MESSAGES)
 		ret_owner->mode = directory_mode(ret_owner->mode);
 	if (!err && S_ISREG(row->mode))
-		ret_owner->mode &= 0666; /* a message has those of the directory it stands in */
-	if (err != -ENODATA)
-		return err;
-	*ret_owner = stat->birth;
-	ret_owner->mode = row->mode & 07777;
-	if (!(row->flags & TREE_UNMASKED))
-		ret_owner->mode &= stat->birth.mode;
-	return 0;
+		ret_owner->mode &= 0666; /* a message has that of the directory it stands in */
+	if (err == -ENODATA) {
+		err = 0;
+		*ret_owner = stat->birth;
+		ret_owner->mode = row->mode & 07777;
+		if (!(row->flags & TREE_UNMASKED))
+			ret_owner->mode &= stat->birth.mode;
+	}
+	if (row->match == MATCH_ID) { /* it belongs to who has the queue, or the consumer that holds it */
+		ret_owner->uid = stat->owner.uid;
+		ret_owner->gid = stat->owner.gid;
+	}
+	return err;
 }
 
 /* How many messages of a queue a directory holds. */
@@ -201,6 +206,24 @@ static int touch_message(struct fs *fs, const struct node *node, const struct st
 	return err;
 }
 
+/*
+ * A message belongs to its queue. chown is taken and changes nothing, for chown -R comes here before it comes to the queue;
+ * so is a mode that it has anyway.
+ */
+static int set_message(
+    struct fs *fs, const struct node *node, const struct stat *attr, int to_set, const char **ret_why)
+{
+	struct stat now;
+	int err = to_set & FUSE_SET_ATTR_MODE ? attr_get(fs, node, &now) : 0;
+	if (err)
+		return err;
+	if ((to_set & FUSE_SET_ATTR_MODE) && (attr->st_mode & 07777) != (now.st_mode & 07777)) {
+		*ret_why = "a message has the mode of its queue's `ready`";
+		return -EPERM;
+	}
+	return touch_message(fs, node, attr, to_set);
+}
+
 int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, int to_set, const char **ret_why)
 {
 	*ret_why = NULL;
@@ -210,11 +233,8 @@ int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, in
 		*ret_why = "it cannot be cut: messages go by retention and by `echo all > purge`";
 		return -EPERM;
 	}
-	if (node->row->match == MATCH_ID) {
-		if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-			*ret_why = "a message has the owner and mode of its queue's `ready`";
-		return *ret_why ? -EPERM : touch_message(fs, node, attr, to_set);
-	}
+	if (node->row->match == MATCH_ID)
+		return set_message(fs, node, attr, to_set, ret_why);
 	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		return set_owner(fs, node, attr, to_set);
 	return 0; /* times are those of messages: touch is accepted and changes nothing */

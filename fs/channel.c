@@ -31,6 +31,7 @@ struct channel {
 	size_t limit;                /* max.message.bytes as last read; lock */
 	struct framer framer;        /* lock */
 	struct record_batch records; /* of in.json; lock */
+	bool refused;                /* the last write: what it began with is no message by itself; lock */
 	pthread_mutex_t lock;
 };
 
@@ -273,6 +274,31 @@ static int take_write(struct channel *channel, const char *buf, size_t size, str
 	return 0;
 }
 
+/*
+ * What has no delimiter yet may be all there will be: `printf x >> in`. So that its refusal is an error of the write, and not
+ * only of the close, it is looked at as far as it goes. A write that brought more is short then, and the rest is
+ * written again. Call with the lock held, after the commit.
+ */
+static int check_part(struct channel *channel, size_t *answer, char reason[RECORD_REASON_MAX])
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct framer *framer = &channel->framer;
+	bool json = framer->framing == FRAME_JSON;
+	int err = 0;
+	if (framer->part_len == 0)
+		return 0;
+	if (json)
+		err = record_check_part(framer->part, framer->part_len, channel->limit, reason);
+	if (!err && channel->kind == ENGINE_QUEUE)
+		err = ops->queue->room(channel->object, json ? 0 : framer->part_len);
+	if (!err)
+		return 0;
+	size_t before = *answer > framer->part_len ? *answer - framer->part_len : 0;
+	framer_drop(framer);
+	*answer = before;
+	return before > 0 ? 0 : err;
+}
+
 static void channel_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
 {
 	(void)offset; /* everything is appended */
@@ -287,6 +313,9 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 	}
 	pthread_mutex_lock(&channel->lock);
 	int err = take_write(channel, buf, size, pending, request_cred(req).pid, &answer, reason);
+	if (!err)
+		err = check_part(channel, &answer, reason);
+	channel->refused = err < 0;
 	pthread_mutex_unlock(&channel->lock);
 	if (err == ENGINE_PENDING)
 		return;
@@ -329,9 +358,9 @@ static void channel_flush(struct handle *handle, uint32_t pid)
 static int send_last(struct channel *channel, char reason[RECORD_REASON_MAX])
 {
 	struct engine_batch batch;
-	int err = framer_finish(&channel->framer, &batch);
-	if (err <= 0)
-		return err;
+	if (channel->refused || !framer_finish(&channel->framer, &batch))
+		return 0;
+	int err;
 	if (channel->framer.framing == FRAME_JSON) {
 		record_batch_clear(&channel->records);
 		err = record_batch_add_line(&channel->records, batch.data, batch.len - 1, channel->limit, reason);

@@ -133,6 +133,12 @@ static int take_time(const struct number *seconds, const struct number *fraction
 	return 0;
 }
 
+/* One that is beyond all there can be is just one that is not known. */
+static uint64_t id_of(const struct number *number)
+{
+	return number->value < UINT64_MAX ? number->value : UINT64_MAX - 1;
+}
+
 static int take_argument(const struct form *form, const struct number *numbers, struct command *command)
 {
 	bool seek = form->verb == COMMAND_SEEK;
@@ -141,9 +147,9 @@ static int take_argument(const struct form *form, const struct number *numbers, 
 	case NOTHING: return 0;
 	case ID:
 	case IDS:
-		command->first = numbers[0].value;
-		command->last = numbers[form->argument == IDS].value;
-		return command->first <= command->last && command->last != UINT64_MAX ? 0 : -ERANGE;
+		command->first = id_of(&numbers[0]);
+		command->last = id_of(&numbers[form->argument == IDS]);
+		return command->first <= command->last ? 0 : -EINVAL;
 	default: break;
 	}
 	if (numbers[0].value > (seek ? INT64_MAX : ENGINE_OFFSET_NONE - 1))
@@ -171,10 +177,13 @@ static int take(const struct form *form, bool in_partition, uint32_t partition, 
 		command.partition = (uint32_t)numbers[0].value;
 		numbers++;
 	}
-	if (take_argument(form, numbers, &command))
+	int err = take_argument(form, numbers, &command);
+	if (err == -EINVAL)
+		snprintf(reason, COMMAND_REASON_MAX, "the first number of a range is the lower one");
+	else if (err)
 		goto err_range;
 	*ret_command = command;
-	return 0;
+	return err;
 err_range:
 	snprintf(reason, COMMAND_REASON_MAX, "the number is beyond any partition, offset or time there can be");
 	return -ERANGE;

@@ -61,10 +61,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	int err = find_name(fs, parent, name, request_cred(req).pid, &found);
 	if (!err)
 		err = make_entry(fs, parent, &found, &entry);
-	if (err == -ENOENT || err == -ESTALE || err == -ENAMETOOLONG)
+	if (err == -ENOENT || err == -ESTALE)
 		reply_quiet(req, err == -ESTALE ? ENOENT : err);
 	else if (err)
-		reply_node_error(req, err, parent, name, NULL);
+		reply_node_error(req, err, parent, name, err == -ENAMETOOLONG ? "a name has at most 255 bytes" : NULL);
 	else
 		reply_entry(req, &entry);
 }
@@ -210,7 +210,7 @@ static int find_entry_object(
 	if (err)
 		return err;
 	if (found.row->match != MATCH_OBJECT)
-		return engine_explain(-EPERM, "it is part of its topic and cannot be removed or renamed");
+		return engine_explain(-EPERM, "it is part of the interface and cannot be removed or renamed");
 	return fs->engine->ops->get(fs->engine, found.object, ret_object);
 }
 
@@ -300,7 +300,7 @@ static int place_of(struct fs *fs, const struct node *directory, struct engine_p
 	struct engine_place place = { .state = (enum engine_message_state)directory->row->arg,
 		.priority = directory->partition };
 	if (place.state == ENGINE_DELAYED)
-		return engine_explain(-EINVAL, "a message is delayed by touch -d, not by mv");
+		return engine_explain(-EPERM, "a message is delayed by touch -d, not by mv");
 	int err = find_queue_by_id(fs, directory->object, &place.queue);
 	if (err)
 		return err;
@@ -324,10 +324,11 @@ static int move_message(struct fs *fs, const struct node *parent, const char *na
 	if (err)
 		return err;
 	uint64_t id = strtoull(found.stem, NULL, 10);
-	if (!*new_name || new_name[strspn(new_name, "0123456789")] != '\0' || strtoull(new_name, NULL, 10) != id)
-		return engine_explain(-EINVAL, "a message keeps its id: its name cannot change");
-	if (find_name(fs, new_parent, new_name, pid, &there) == 0 && parent->id != new_parent->id)
+	bool same = new_name[strspn(new_name, "0123456789")] == '\0' && strtoull(new_name, NULL, 10) == id;
+	if (find_name(fs, new_parent, new_name, pid, &there) == 0 && !(same && parent->id == new_parent->id))
 		return -EEXIST;
+	if (!same || found.framing != FRAME_LINE)
+		return engine_explain(-EPERM, "a message keeps its id: its name cannot change");
 	err = place_of(fs, new_parent, &place);
 	if (err)
 		return err;

@@ -93,12 +93,13 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, st
 static void op_fallocate(
     fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
-	(void)ino;
+	const struct node *node = node_find(request_fs(req)->nodes, ino);
 	(void)mode;
 	(void)offset;
 	(void)length;
 	(void)fi;
-	reply_quiet(req, EOPNOTSUPP);
+	/* Whoever is told EOPNOTSUPP may write zeros instead, and in a channel these are messages. */
+	reply_quiet(req, node->row->what == FILE_SPOOL ? EOPNOTSUPP : EPERM);
 }
 
 /* The kernel then copies by reading and writing. */

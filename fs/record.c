@@ -293,6 +293,33 @@ int record_batch_add_line(
 	return err ? err : 1;
 }
 
+#define PART_CHECKED_MAX (64u << 10)
+
+static bool is_unfinished(const char *part, size_t len)
+{
+	json_error_t error;
+	json_t *object = json_loadb(part, len, JSON_ALLOW_NUL, &error);
+	bool unfinished = !object && json_error_code(&error) == json_error_premature_end_of_input;
+	json_decref(object);
+	return unfinished;
+}
+
+int record_check_part(const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX])
+{
+	struct record_batch batch = { 0 };
+	reason[0] = '\0';
+	while (len > 0 && is_blank(part, 1))
+		part++, len--;
+	while (len > 0 && is_blank(part + len - 1, 1))
+		len--;
+	if (len == 0 ||
+	    (part[0] == '{' && (part[len - 1] != '}' || len > PART_CHECKED_MAX || is_unfinished(part, len))))
+		return 0;
+	int err = record_batch_add_line(&batch, part, len, limit, reason);
+	record_batch_release(&batch);
+	return err < 0 ? err : 0;
+}
+
 /* ----------------------------------------------------------------------------------------- batches */
 
 static void *block_alloc(struct record_batch *batch, size_t size)

@@ -57,6 +57,12 @@ int record_batch_add_line(
     struct record_batch *batch, const char *line, size_t len, size_t limit, char reason[RECORD_REASON_MAX]);
 
 /*
+ * Can this, the beginning of a line or a whole one without its newline, still become a record? 0 if it can, or if that is
+ * too much to ask (nothing is looked at but what begins wrong, and short lines that end like a whole record); else as above.
+ */
+int record_check_part(const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX]);
+
+/*
  * Appends a message made elsewhere (put/ and its filename header); payload and everything props points to are copied.
  * props may be NULL. ENOMEM.
  */

@@ -203,6 +203,21 @@ static size_t message_limit(struct fs *fs, uint64_t topic)
 	return (size_t)strtoull(value, NULL, 10);
 }
 
+/* Of a queue that refuses: EDQUOT while there is no room for a message of this size. */
+static int check_room(struct fs *fs, uint64_t id, uint64_t size)
+{
+	struct engine_object *object;
+	struct engine_identity identity;
+	int err = fs->engine->ops->get(fs->engine, id, &object);
+	if (err)
+		return err == -ENOENT ? -EIDRM : err;
+	err = fs->engine->ops->identity(object, &identity);
+	if (!err && identity.kind == ENGINE_QUEUE)
+		err = fs->engine->ops->queue->room(object, size);
+	fs->engine->ops->put(object);
+	return err;
+}
+
 static int set_size(struct fs *fs, uint64_t topic, const char *name, off_t size)
 {
 	if (size < 0 || (size_t)size > message_limit(fs, topic))
@@ -441,8 +456,11 @@ static void spool_read(struct handle *handle, fuse_req_t req, size_t size, off_t
 static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
 {
 	struct spool_file *file = ((struct spool_handle *)handle)->file;
+	uint64_t end = (uint64_t)offset + size;
 	ssize_t took = -EMSGSIZE;
-	if ((uint64_t)offset + size <= message_limit(handle->fs, handle->object)) {
+	if (end <= message_limit(handle->fs, handle->object))
+		took = check_room(handle->fs, handle->object, end);
+	if (took == 0) {
 		took = pwrite(file->fd, buf, size, offset);
 		if (took < 0)
 			took = -errno;

@@ -104,7 +104,7 @@ const struct tree_row tree_rows[] = {
 	/* queues/QUEUE: work to share, each message to one consumer */
 	{ DIR_QUEUES, "QUEUE", MATCH_OBJECT, DIR_QUEUE, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },
 	{ DIR_QUEUE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
-	{ DIR_QUEUE, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, TREE_NOT_DLQ, NULL },
+	{ DIR_QUEUE, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, 0, NULL },
 	{ DIR_QUEUE, "head", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", CHANNEL_HEAD, TREE_FRESH,
 	    &class_channel },
 	{ DIR_QUEUE, "priority", MATCH_LITERAL, DIR_PRIORITIES, D(0777), 0, NULL, 0, TREE_FIXED, NULL },

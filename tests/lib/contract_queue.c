@@ -677,6 +677,15 @@ static bool run_object(struct contract *c, char *const *w)
 	return true;
 }
 
+static int room(struct contract *c, const char *name, const char *bytes)
+{
+	struct engine_object *queue = q_object(c, name);
+	int err = c->ops->queue->room(queue, strtoull(bytes, NULL, 10));
+
+	c->ops->put(queue);
+	return err;
+}
+
 const char *q_run(struct contract *c, const char *command)
 {
 	char *save = NULL;
@@ -694,6 +703,8 @@ const char *q_run(struct contract *c, const char *command)
 		show(c, s->words[1]);
 	else if (strcmp(s->words[0], "send") == 0 || strcmp(s->words[0], "push") == 0)
 		answer_ok(send_words(c, s->words[1], s->words[0][0] == 'p'));
+	else if (strcmp(s->words[0], "room") == 0) /* room q BYTES */
+		answer_ok(room(c, s->words[1], s->words[2]));
 	else if (strcmp(s->words[0], "mv") == 0)
 		answer_ok(move(c, s->words));
 	else if (!run_object(c, s->words) && !run_consumer(c, s->words))

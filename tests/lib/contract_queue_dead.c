@@ -96,7 +96,9 @@ void contract_test_q_max_length_bytes(struct contract *c)
 {
 	Q_SCRIPT(c, "queue q", "set q max.length.bytes 10 => ok", "send q aaaa bbbb cc", "show q => aaaa,bbbb,cc |  | ",
 	    "send q d", "show q => bbbb,cc,d |  | ", "send q eeeeeeeeeee", "show q =>  |  | ", "totals q bytes => 0",
-	    "set q overflow reject-publish => ok", "send q ffffff", "send q ggggg => EDQUOT", "send q gggg => ok");
+	    "set q overflow reject-publish => ok", "send q ffffff", "send q ggggg => EDQUOT", "room q 5 => EDQUOT",
+	    "room q 4 => ok", "send q gggg => ok", "room q 0 => ok", "room q 1 => EDQUOT",
+	    "set q overflow drop-head => ok", "room q 1 => ok");
 }
 
 /* Under reject-publish a batch that has no room is refused whole; what comes back, and dead letters, always come in. */
@@ -106,9 +108,9 @@ void contract_test_q_reject_publish(struct contract *c)
 	    "send q a b c => EDQUOT", "show q =>  |  | ", "send q a => ok", "send q d:d10 e:d10 => ok",
 	    "send q f => ok", "send q g => EDQUOT", "get q => a", "send q h => ok", "nack q a => 1",
 	    "show q => a,f,h |  | d,e", "tick 10", "show q => a,d,e,f,h |  | ", "send q i:d1 => ok",
-	    "send q j => EDQUOT", "set o dead.letter.to queues/q => ok", "send o k", "get o => k", "reject o k => 1",
-	    "show q => a,d,e,f,h,k |  | i", "set q max.length 1 => ok", "show q => a,d,e,f,h,k |  | i",
-	    "totals q => published 6 delivered 1 moved_in 1");
+	    "send q j => EDQUOT", "room q 0 => EDQUOT", "room o 1000000 => ok", "set o dead.letter.to queues/q => ok",
+	    "send o k", "get o => k", "reject o k => 1", "show q => a,d,e,f,h,k |  | i", "set q max.length 1 => ok",
+	    "show q => a,d,e,f,h,k |  | i", "totals q => published 6 delivered 1 moved_in 1");
 }
 
 /* Under reject-publish-dlx what has no room is dead at once, and its producer content. */
@@ -116,8 +118,9 @@ void contract_test_q_reject_publish_dlx(struct contract *c)
 {
 	Q_SCRIPT(c, "queue q", "set q max.length 2 => ok", "set q overflow reject-publish-dlx => ok",
 	    "send q a b c d:d5 => ok", "show q => a,b |  | d", "show q/dlq => c |  | ",
-	    "deaths q/dlq c => q:maxlen:1:0", "tick 5", "show q => a,b,d |  | ", "set q dead.letter.to none => ok",
-	    "send q e => EDQUOT", "totals q => published 4 dead_lettered 1");
+	    "deaths q/dlq c => q:maxlen:1:0", "tick 5", "show q => a,b,d |  | ", "room q 1 => ok",
+	    "set q dead.letter.to none => ok", "room q 1 => EDQUOT", "send q e => EDQUOT",
+	    "totals q => published 4 dead_lettered 1");
 }
 
 /* A message keeps its id wherever it is moved; there it is new: last of its priority, and not yet delivered. */

@@ -2,53 +2,6 @@
 # Queues: order, leases, settling, dead letters, limits, messages as files.
 load helpers
 
-# queue - a new queue, named after the test's number; goes there. $Q is its directory.
-queue() {
-	QUEUES_MADE=$((QUEUES_MADE + 1))
-	Q=$M/queues/test-$BATS_TEST_NUMBER-$QUEUES_MADE
-	T=$Q
-	mkdir "$Q"
-	cd "$Q"
-}
-
-# each_shell_queue CHECK - once for bash and once for dash.
-each_shell_queue() {
-	for SHELL_NAME in $SHELLS; do
-		queue
-		echo "in $SHELL_NAME:"
-		"$@"
-	done
-}
-
-# info NAME - of the queue
-info() {
-	awk -v name="$1" '$1 == name { print $2 }' "$Q/info"
-}
-
-# id_of WORD - of the message with this payload, wherever it is in the queue
-id_of() {
-	local file
-	for file in "$Q"/ready/* "$Q"/unacked/* "$Q"/delayed/* "$Q"/dlq/ready/* "$Q"/dlq/unacked/*; do
-		if [ -f "$file" ] && [ "$(cat "$file")" = "$1" ]; then
-			basename "$file"
-			return
-		fi
-	done
-	return 1
-}
-
-# payloads DIRECTORY - in order of delivery
-payloads() {
-	local name
-	while read -r name; do
-		printf '%s ' "$(cat "$1/$name")"
-	done < <(ls -U "$1")
-}
-
-ready_is() {
-	[ "$(payloads ready)" = "$1" ]
-}
-
 # ------------------------------------------------------------------------------------------ order
 
 @test "highest priority first, then the order of arrival; head goes before" {
