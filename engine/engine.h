@@ -195,6 +195,7 @@ struct engine_stat {
 	uint64_t published_total, published_bytes_total;
 	uint64_t delivered_total, acked_total; /* group */
 	uint64_t lost;                         /* group: messages retention took before the group had them */
+	uint64_t deduplicated;                 /* topic, queue: messages dropped because their id was seen */
 	uint32_t readers;                      /* consumers open now (group), producers not counted */
 	uint32_t producers;                    /* topic */
 };
@@ -395,7 +396,9 @@ struct engine_ops {
 	 * see them, and they survive the death of the daemon. Messages with a key go to the partition murmur2(key) says, those
 	 * without are dealt to the partitions a batch at a time: a new turn begins when the running one holds batch.size bytes
 	 * or is linger.ms old, at producer_sync and at close. Nothing of batch is kept after the return, pending or not.
-	 * EMSGSIZE (over max.message.bytes), ENOENT (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
+	 * A message whose id was seen within dedup.window.ms of the topic or queue is accepted and dropped, over restarts and
+	 * crashes too; an id is seen when its message is taken, and not when that fails.
+	 * EMSGSIZE (over max.message.bytes), EDQUOT (there are more ids to remember than memory for them), ENOENT (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
 	 */
 	int (*producer_send)(
 	    struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);

@@ -117,6 +117,7 @@ struct engine_queue_stat {
 	/* published + moved_in = ready + unacked + delayed + acked + dead_lettered + expired + dropped + moved_out.
 	   expired: dropped because their time was over, without going to dead letters; dropped: rm, purge, maxlen without dead
 	   letters, a circle of dead letters */
+	uint64_t deduplicated;                      /* dropped because their id was seen, since the store was opened */
 	uint32_t consumers;                         /* with a consuming file or a session open */
 	int64_t oldest_ready_ms, oldest_unacked_ms; /* Unix time produced, delivered; 0: none */
 };

@@ -194,6 +194,7 @@ static int local_close(struct engine *engine)
 	timer_release(local, &local->checkpoint_timer);
 	timer_release(local, &local->idle_timer);
 	timer_release(local, &local->sweep_timer);
+	timer_release(local, &local->dedup_timer);
 	timer_release(local, &local->reserve.timer);
 	catalog_close(local->catalog);
 	store_close(&local->store);

@@ -8,6 +8,7 @@
  *
  * Locks, in the order in which they are taken (a thread that holds one takes only those below it):
  *
+ *   send_lock         who sends messages with ids to an object, of several by rising id: local_dedup.c
  *   object.change     what is made, renamed, removed or grown below an object; parent first. Held over disk work.
  *   local.checkpoint_lock  one checkpoint at a time. Held over disk work.
  *   partition.lock    appending to a partition
@@ -34,6 +35,7 @@
 #include "engine/catalog.h"
 #include "engine/engine.h"
 #include "engine/journal.h"
+#include "engine/local_dedup.h"
 #include "engine/local_flush.h"
 #include "engine/local_ops.h"
 #include "engine/local_reserve.h"
@@ -51,6 +53,7 @@
 #define LOCAL_RETAIN_MAX_MS 3600000 /* retention looks again after an hour at most: the wall clock may be set */
 #define LOCAL_SWEEP_OBJECTS 64u     /* topics looked at per step of the sweep after the start */
 #define LOCAL_SWEEP_MS 1000
+#define LOCAL_DEDUP_MS 60000 /* ids that are over give back their memory as often */
 #define LOCAL_NO_LOG 0u      /* id of a log whose row in the catalog is lost; ids begin at 1 */
 #define LOCAL_FAULTS_MAX 32u /* lines health shows; a broken disk would otherwise fill memory with them */
 
@@ -144,6 +147,7 @@ struct topic {
 	struct partition
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
 	struct wait_list waiters;            /* of consumers of all partitions */
+	struct local_dedup dedup;
 };
 
 /* Partitions below topic->partitions only. */
@@ -227,6 +231,7 @@ static inline bool consumer_owns(const struct consumer *consumer, uint32_t parti
 
 struct producer {
 	bool of_queue;       /* false; else it is a struct queue_producer */
+	bool again;          /* what it sends was accepted before: its ids are not looked at */
 	struct topic *topic; /* a reference */
 	uint32_t partition;
 	struct engine_span key; /* ptr NULL: none; owned */
@@ -250,6 +255,7 @@ enum local_setting {
 	SET_RETENTION_BYTES,
 	SET_SEGMENT_BYTES,
 	SET_MAX_MESSAGE_BYTES,
+	SET_DEDUP_WINDOW,
 	SET_AUTO_COMMIT,
 	SET_AUTO_OFFSET_RESET,
 	SET_MAX_POLL_RECORDS,
@@ -271,6 +277,7 @@ enum local_setting {
 	SET_QUEUE_SINGLE_ACTIVE,
 	SET_QUEUE_REDELIVERY_DELAY,
 	SET_QUEUE_EXPIRES,
+	SET_QUEUE_DEDUP_WINDOW,
 	SET_CONSUMER_PREFETCH,
 	SET_CONSUMER_AUTO_ACK,
 	LOCAL_SETTING_COUNT
@@ -304,7 +311,7 @@ struct local {
 	struct timers timers;
 	struct reserve reserve;
 	struct sync_point journal_sync;
-	struct timer checkpoint_timer, idle_timer, sweep_timer;
+	struct timer checkpoint_timer, idle_timer, sweep_timer, dedup_timer;
 	uint64_t sweep_after; /* timer thread only */
 	pthread_mutex_t checkpoint_lock;
 	_Atomic uint64_t checkpoint_pos;                /* of the journal at the last one */

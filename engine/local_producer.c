@@ -260,6 +260,7 @@ struct sorting {
 	uint32_t partitions;         /* of the topic, as they were when it began */
 	uint32_t *lengths, *targets; /* of the messages as they came */
 	uint32_t *first;             /* of each partition: index of its first message after sorting */
+	uint32_t done;               /* partitions that have their part */
 	char *data;                  /* sorted, as the following */
 	uint32_t *sorted_lengths;
 	struct engine_props *props;
@@ -387,7 +388,7 @@ static int append_sorted(struct sorting *s)
 	const char *data = s->data;
 	int rc = open_targets(s);
 
-	for (uint32_t p = 0; p < s->partitions && rc == 0; p++) {
+	for (uint32_t p = 0; p < s->partitions && rc == 0; p++, s->done = rc == 0 ? p : s->done) {
 		struct engine_batch part = s->batch;
 
 		if (s->first[p] == s->first[p + 1])
@@ -408,7 +409,14 @@ static int append_sorted(struct sorting *s)
 	return rc;
 }
 
-static int send_sorted(struct producer *producer, const struct engine_batch *batch)
+/* Those parts that were stored, though others were not. */
+static void keep_ids(const struct sorting *s, struct dedup_send *dedup)
+{
+	if (s->batch.props != NULL && s->done > 0)
+		local_dedup_kept(dedup, s->props, s->first[s->done]);
+}
+
+static int send_sorted(struct producer *producer, const struct engine_batch *batch, struct dedup_send *dedup)
 {
 	struct sorting sorting;
 	int rc = sorting_init(&sorting, producer, batch);
@@ -421,11 +429,31 @@ static int send_sorted(struct producer *producer, const struct engine_batch *bat
 		rc = sort(&sorting);
 	if (rc == 0)
 		rc = append_sorted(&sorting);
+	if (rc < 0) {
+		local_dedup_failed(dedup);
+		keep_ids(&sorting, dedup);
+	}
 	sorting_release(&sorting);
 	return rc;
 }
 
 /* ---- calls ---- */
+
+/* A batch with properties or a key; messages with ids are in none other. */
+static int send_props(struct producer *producer, struct object *object, const struct engine_batch *batch)
+{
+	struct dedup_send dedup = { .pass = { .batch = *batch } };
+	int rc = 0;
+
+	if (!producer->again)
+		rc = local_dedup_begin(object, batch, &dedup);
+	if (rc == 0 && dedup.pass.batch.count > 0)
+		rc = send_sorted(producer, &dedup.pass.batch, &dedup);
+	local_dedup_end(&dedup);
+	for (uint32_t i = 0; rc == 0 && producer->again && batch->props != NULL && i < batch->count; i++)
+		local_dedup_note(object, batch->props[i].id);
+	return rc;
+}
 
 int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done)
 {
@@ -446,12 +474,12 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
 	if (batch->props != NULL || producer->key.ptr != NULL)
-		return send_sorted(producer, &stamped);
+		return send_props(producer, object, &stamped);
 	rc = check_batch(producer->topic, &stamped, NULL);
 	if (rc < 0)
 		return rc;
 	if (!is_plain(producer, &stamped, &index))
-		return send_sorted(producer, &stamped);
+		return send_sorted(producer, &stamped, &(struct dedup_send){ 0 });
 	return append(topic_partition(producer->topic, index), &stamped);
 }
 

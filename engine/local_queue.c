@@ -65,6 +65,7 @@ struct queue *queue_new(struct local *local, uint64_t id, struct object *parent)
 	pthread_mutex_init(&queue->fetch_lock, NULL);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->changed, NULL);
+	local_dedup_init(&queue->dedup);
 	span_trees_init(queue);
 	queue->anonymous.id = id;
 	queue->waiters_tail = &queue->waiters;
@@ -108,6 +109,7 @@ void queue_free(struct queue *queue)
 	}
 	engine_scratch_release(&queue->scratch);
 	free(queue->gone);
+	local_dedup_release(&queue->dedup);
 	pthread_cond_destroy(&queue->changed);
 	pthread_mutex_destroy(&queue->lock);
 	pthread_mutex_destroy(&queue->fetch_lock);
@@ -196,6 +198,7 @@ static int try_make_lane(struct queue *queue, uint32_t priority, struct lane **r
 		return rc == -ENOENT ? -EIDRM : rc;
 	}
 	atomic_store(&(*ret_lane)->plog, plog);
+	plog_keep_ids(plog, setting_value(&queue->object, SET_QUEUE_DEDUP_WINDOW));
 	return 0;
 }
 
@@ -404,8 +407,10 @@ static int open_logs(struct queue *queue)
 			continue;
 		options = local_log_options(local, lane->log_id);
 		rc = plog_open(&options, &plog);
-		if (rc == 0)
-			atomic_store(&lane->plog, plog);
+		if (rc < 0)
+			break;
+		atomic_store(&lane->plog, plog);
+		plog_keep_ids(plog, setting_value(&queue->object, SET_QUEUE_DEDUP_WINDOW));
 	}
 	return rc;
 }

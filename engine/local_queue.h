@@ -202,6 +202,7 @@ struct queue {
 	struct timer timer;         /* what is due next: see local_queue_timer.c */
 	struct timer nudge;
 	struct engine_scratch scratch; /* for reads under lock */
+	struct local_dedup dedup;
 };
 
 struct queue_consumer {
@@ -383,6 +384,7 @@ int lane_sync_run(struct sync_point *point);
 void lane_flush_fire(struct timer *timer);
 int queue_producer_open(
     struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
+void queue_producer_again(struct engine_producer *handle); /* what it sends was accepted before: no look at its ids */
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
 int queue_has_room_for(struct engine_object *base, uint64_t bytes);

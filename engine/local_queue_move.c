@@ -55,6 +55,8 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 	if (rc < 0)
 		return rc;
 	to->arrived++;
+	if (batch->props != NULL)
+		local_dedup_note(&to->queue->object, batch->props[0].id);
 	queue_forget_gone(to->queue, m->id);
 	to->moved_in = true;
 	if (note->why != WHY_MOVED_WITHIN)

@@ -21,6 +21,7 @@ struct queue_producer {
 	struct queue *queue; /* a reference */
 	uint32_t priority;   /* or ENGINE_ANY */
 	bool head;
+	bool again; /* see queue_producer_again() */
 };
 
 static struct queue_producer *producer_of(struct engine_producer *handle)
@@ -43,7 +44,7 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 	producer = calloc(1, sizeof(*producer));
 	if (producer == NULL)
 		return -ENOMEM;
-	*producer = (struct queue_producer){ true, queue, priority, head };
+	*producer = (struct queue_producer){ true, queue, priority, head, false };
 	rc = queue_lock(queue);
 	if (rc < 0) {
 		free(producer);
@@ -55,6 +56,11 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 	object_ref(&queue->object);
 	*ret_producer = (struct engine_producer *)producer;
 	return 0;
+}
+
+void queue_producer_again(struct engine_producer *handle)
+{
+	producer_of(handle)->again = true;
 }
 
 void queue_producer_close(struct engine_producer *handle)
@@ -156,6 +162,7 @@ struct sending {
 	bool refuses, kills;       /* overflow is not drop-head; and it is reject-publish-dlx */
 	uint64_t next_id;
 	uint64_t ready; /* messages that are READY now, for waiters */
+	uint32_t done;  /* messages that are in the log, whatever becomes of the rest */
 	struct wake_list wake;
 };
 
@@ -360,6 +367,7 @@ static int append_all(struct sending *s)
 		rc = special ? append_special(s, lane, &part, i) : append_run(s, lane, &part);
 		pos += part.len;
 		s->next_id += count;
+		s->done += rc == 0 ? count : 0;
 	}
 	return rc;
 }
@@ -418,44 +426,61 @@ static int send(struct sending *s)
 	return rc;
 }
 
+/* The batch as it is to be stored. */
+static int send_batch(struct queue_producer *producer, struct object *object, struct sending *s)
+{
+	uint32_t some[64];
+	int64_t overflow = setting_value(object, SET_QUEUE_OVERFLOW);
+	int rc;
+
+	s->lengths = s->batch.count <= 64 ? some : malloc(s->batch.count * sizeof(*s->lengths));
+	if (s->lengths == NULL)
+		return -ENOMEM;
+	if (s->batch.ts_ms < 0)
+		s->batch.ts_ms = clock_wall_ms();
+	s->refuses = overflow != OVERFLOW_DROP_HEAD;
+	rc = find_lengths(s);
+	if (rc == 0)
+		rc = reserve_check(queue_local(producer->queue));
+	if (rc == 0)
+		rc = make_lanes(s);
+	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
+		s->target = queue_dead_target(s->queue);
+		s->kills = s->target != NULL;
+	}
+	if (rc == 0)
+		rc = send(s);
+	if (s->lengths != some)
+		free(s->lengths);
+	if (s->target != NULL)
+		object_put(&s->target->object);
+	return rc;
+}
+
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
 {
 	struct queue_producer *producer = producer_of(handle);
-	struct sending s = { .producer = producer, .queue = producer->queue, .batch = *batch };
-	uint32_t some[64];
+	struct sending s = { .producer = producer, .queue = producer->queue };
+	struct dedup_send dedup = { .pass = { .batch = *batch } };
 	struct object *object = NULL;
-	int64_t overflow;
 	int rc;
 
 	queue_catch_up(queue_local(s.queue));
 	rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
-
+	if (rc == 0 && batch->count == 0)
+		rc = -EINVAL;
+	if (rc == 0 && !producer->again)
+		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc < 0)
 		return rc;
-	if (batch->count == 0)
-		return -EINVAL;
-	if (s.batch.ts_ms < 0)
-		s.batch.ts_ms = clock_wall_ms();
-	s.lengths = batch->count <= 64 ? some : malloc(batch->count * sizeof(*s.lengths));
-	if (s.lengths == NULL)
-		return -ENOMEM;
-	overflow = setting_value(object, SET_QUEUE_OVERFLOW);
-	s.refuses = overflow != OVERFLOW_DROP_HEAD;
-	rc = find_lengths(&s);
-	if (rc == 0)
-		rc = reserve_check(queue_local(s.queue));
-	if (rc == 0)
-		rc = make_lanes(&s);
-	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
-		s.target = queue_dead_target(s.queue);
-		s.kills = s.target != NULL;
+	s.batch = dedup.pass.batch;
+	if (s.batch.count > 0)
+		rc = send_batch(producer, object, &s);
+	if (rc < 0) {
+		local_dedup_failed(&dedup);
+		local_dedup_kept(&dedup, s.batch.props, s.done);
 	}
-	if (rc == 0)
-		rc = send(&s);
-	if (s.lengths != some)
-		free(s.lengths);
-	if (s.target != NULL)
-		object_put(&s.target->object);
+	local_dedup_end(&dedup);
 	return rc;
 }
 

@@ -95,6 +95,8 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 		rc = local_producer_open(&dlq->object.parent->parent->base, ENGINE_ANY, none, &producer);
 	if (rc < 0)
 		return rc;
+	if (producer != NULL)
+		((struct producer *)producer)->again = true;
 	rc = begin_redrive(dlq, &r);
 	while (rc == 0) {
 		struct engine_place to = {

@@ -50,6 +50,7 @@ static void fill(struct queue *queue, struct engine_queue_stat *stat)
 		.dropped = t->dropped,
 		.moved_in = t->moved_in,
 		.moved_out = t->moved_out,
+		.deduplicated = atomic_load(&queue->dedup.dropped),
 		.consumers = queue_count_consumers(queue) };
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
@@ -104,6 +105,7 @@ void queue_sum(struct queue *queue, struct engine_stat *stat)
 	stat->delivered_total += queue->totals.delivered;
 	stat->acked_total += queue->totals.acked;
 	stat->producers += queue->producers;
+	stat->deduplicated += atomic_load(&queue->dedup.dropped);
 	for (const struct queue_reader *r = queue->readers; r != NULL; r = r->next)
 		stat->readers += !r->is_session;
 	if (queue->changed_ms > stat->mtime_ms)

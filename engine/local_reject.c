@@ -104,6 +104,7 @@ static int bury(struct group *group, uint32_t partition, uint64_t offset, struct
 		rc = queue_producer_open(&dlq->object.base, 0, false, &producer);
 	if (rc < 0)
 		goto out;
+	queue_producer_again(producer);
 	rc = send_dead(dlq, producer, &view);
 	if (rc == 0) /* else the machine could die with the commit on disk, and not the message */
 		rc = sync_queue(producer);

@@ -132,6 +132,7 @@ int settings_bind(struct local *local)
 		[SET_RETENTION_BYTES] = { ENGINE_TOPIC, "retention.bytes" },
 		[SET_SEGMENT_BYTES] = { ENGINE_TOPIC, "segment.bytes" },
 		[SET_MAX_MESSAGE_BYTES] = { ENGINE_TOPIC, "max.message.bytes" },
+		[SET_DEDUP_WINDOW] = { ENGINE_TOPIC, "dedup.window.ms" },
 		[SET_AUTO_COMMIT] = { ENGINE_GROUP, "auto.commit" },
 		[SET_AUTO_OFFSET_RESET] = { ENGINE_GROUP, "auto.offset.reset" },
 		[SET_MAX_POLL_RECORDS] = { ENGINE_GROUP, "max.poll.records" },
@@ -153,6 +154,7 @@ int settings_bind(struct local *local)
 		[SET_QUEUE_SINGLE_ACTIVE] = { ENGINE_QUEUE, "single.active.consumer" },
 		[SET_QUEUE_REDELIVERY_DELAY] = { ENGINE_QUEUE, "redelivery.delay.ms" },
 		[SET_QUEUE_EXPIRES] = { ENGINE_QUEUE, "expires.ms" },
+		[SET_QUEUE_DEDUP_WINDOW] = { ENGINE_QUEUE, "dedup.window.ms" },
 		[SET_CONSUMER_PREFETCH] = { ENGINE_CONSUMER, "prefetch" },
 		[SET_CONSUMER_AUTO_ACK] = { ENGINE_CONSUMER, "auto.ack" },
 	};
@@ -276,6 +278,8 @@ static void apply(struct object *object, const struct engine_setting *setting)
 			topic_retain_soon(topic_of_object(object));
 		if (place == local->setting_index[SET_FLUSH_MS] || place == local->setting_index[SET_FLUSH_MESSAGES])
 			topic_flush_soon(topic_of_object(object));
+		if (place == local->setting_index[SET_DEDUP_WINDOW])
+			local_dedup_changed(object);
 	} else if (object->kind == ENGINE_GROUP) {
 		if (place == local->setting_index[SET_AUTO_OFFSET_RESET])
 			group_reset(group_of_object(object));
@@ -283,6 +287,8 @@ static void apply(struct object *object, const struct engine_setting *setting)
 			member_look_again(group_of_object(object));
 	} else if (object->kind == ENGINE_QUEUE) {
 		queue_setting_changed(queue_of_object(object));
+		if (place == local->setting_index[SET_QUEUE_DEDUP_WINDOW])
+			local_dedup_changed(object);
 	} else if (object->kind == ENGINE_CONSUMER) {
 		queue_setting_changed(queue_of_object(object->parent));
 	}

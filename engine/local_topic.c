@@ -93,6 +93,7 @@ struct topic *topic_new(struct local *local, uint64_t id)
 		return NULL;
 	object_init(local, &topic->object, ENGINE_TOPIC, id, local->root);
 	wait_list_init(&topic->waiters);
+	local_dedup_init(&topic->dedup);
 	if (settings_init(&topic->object, local->defaults[ENGINE_TOPIC]) < 0) {
 		topic_free(topic);
 		return NULL;
@@ -109,6 +110,7 @@ void topic_free(struct topic *topic)
 	for (size_t i = 0; i < LOCAL_PARTITION_BLOCKS; i++)
 		free(topic->blocks[i]);
 	wait_list_release(&topic->waiters);
+	local_dedup_release(&topic->dedup);
 	object_release(&topic->object);
 }
 
@@ -248,6 +250,7 @@ static void publish_log(struct partition *partition, struct plog *plog, const st
 			    local_of(object), &partition->flush_timer, partition->unsynced_since_ms + flush_ms);
 	}
 	atomic_store(&partition->plog, plog);
+	plog_keep_ids(plog, setting_value(object, SET_DEDUP_WINDOW));
 	atomic_fetch_add(&partition->topic->opened, 1);
 }
 
@@ -415,4 +418,5 @@ void topic_sum(struct topic *topic, struct engine_stat *stat)
 	if (changed_ms > stat->mtime_ms)
 		stat->mtime_ms = changed_ms;
 	stat->producers += atomic_load(&topic->producers);
+	stat->deduplicated += atomic_load(&topic->dedup.dropped);
 }

@@ -292,6 +292,11 @@ static void idle_fire(struct timer *timer)
 		timer_set_earlier(local, timer, clock_mono_ms() + LOCAL_IDLE_MS);
 }
 
+static void dedup_fire(struct timer *timer)
+{
+	local_dedup_fire((struct local *)((char *)timer - offsetof(struct local, dedup_timer)));
+}
+
 /* ---- start ---- */
 
 int upkeep_start(struct local *local)
@@ -302,6 +307,8 @@ int upkeep_start(struct local *local)
 		rc = timer_init(local, &local->idle_timer, idle_fire, NULL);
 	if (rc == 0)
 		rc = timer_init(local, &local->sweep_timer, sweep_fire, NULL);
+	if (rc == 0)
+		rc = timer_init(local, &local->dedup_timer, dedup_fire, NULL);
 	if (rc < 0 || local->read_only)
 		return rc;
 	timer_set(local, &local->sweep_timer, clock_mono_ms() + LOCAL_SWEEP_MS);

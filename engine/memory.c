@@ -142,6 +142,7 @@ static void free_object(struct memory_object *object)
 	memory_queue_free(object);
 	free(object->partitions);
 	free(object->cursors);
+	dedup_free(object->dedup);
 	free(object->values);
 	free(object);
 }

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+#include "engine/dedup.h"
 #include "engine/engine.h"
 
 /* One stored message. block holds the headers, the payload, its '\n', and the bytes of the properties. */
@@ -67,6 +68,9 @@ struct memory_object {
 	struct memory_node *nodes;
 	char (*values)[ENGINE_VALUE_MAX]; /* by row of engine_settings; only those of the kind are used */
 	uint64_t published, published_bytes;
+	struct dedup *dedup;     /* of a topic or queue: ids that were seen, or NULL */
+	int64_t dedup_window_ms; /* that it was made for */
+	uint64_t deduplicated;
 
 	/* A topic */
 	struct memory_partition *partitions;
@@ -307,5 +311,11 @@ int memory_ack(struct engine_object *group, uint32_t partition, uint64_t offset)
 int memory_seek(struct engine_object *group, uint32_t partition, enum engine_seek how, int64_t value);
 int memory_cursor_stat(struct engine_object *group, uint32_t partition, struct engine_cursor_stat *ret_stat);
 int memory_group_sync(struct engine_object *group, struct engine_done *done);
+
+/* ---- memory_dedup.c ---- */
+
+/* Leaves what was seen before out of the batch, as dedup_pass_begin() does; rc of the send goes to the end. */
+int memory_dedup_begin(struct memory_object *object, const struct engine_batch *batch, struct dedup_pass *ret_pass);
+void memory_dedup_end(struct memory_object *object, struct dedup_pass *pass, int rc);
 
 #endif

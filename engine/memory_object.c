@@ -538,6 +538,7 @@ int memory_stat(struct engine_object *object, struct engine_stat *ret_stat)
 	stat.partitions = self->partition_count;
 	stat.published_total = self->published;
 	stat.published_bytes_total = self->published_bytes;
+	stat.deduplicated = self->deduplicated;
 	stat.producers = self->queue != NULL ? self->queue->producers : self->producers;
 	*ret_stat = stat;
 	memory_leave(self->memory);

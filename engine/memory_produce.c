@@ -245,12 +245,18 @@ int memory_producer_send(struct engine_producer *producer, const struct engine_b
 {
 	struct sending sending = { .producer = producer_of(producer), .batch = batch };
 	struct memory_object *topic = sending.producer->topic;
+	struct dedup_pass pass;
 	int rc = memory_enter(topic, ENGINE_TOPIC);
 
 	(void)done; /* what is in memory is taken at once */
 	if (rc < 0)
 		return rc;
-	rc = batch->count > 0 ? send_locked(&sending) : -EINVAL;
+	rc = batch->count > 0 ? memory_dedup_begin(topic, batch, &pass) : -EINVAL;
+	if (rc == 0) {
+		sending.batch = &pass.batch;
+		rc = pass.batch.count > 0 ? send_locked(&sending) : 0;
+		memory_dedup_end(topic, &pass, rc);
+	}
 	memory_leave(topic->memory);
 	return rc;
 }

@@ -214,6 +214,7 @@ static int send_locked(struct memory_queue_producer *producer, const struct engi
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch)
 {
 	struct memory_queue_producer *self = producer_of(producer);
+	struct dedup_pass pass;
 	int rc = memory_enter(self->queue, ENGINE_QUEUE);
 
 	if (rc < 0)
@@ -221,7 +222,11 @@ int memory_queue_producer_send(struct engine_producer *producer, const struct en
 	if (self->queue->memory->read_only)
 		rc = -EROFS;
 	else
-		rc = batch->count > 0 ? send_locked(self, batch) : -EINVAL;
+		rc = batch->count > 0 ? memory_dedup_begin(self->queue, batch, &pass) : -EINVAL;
+	if (rc == 0) {
+		rc = pass.batch.count > 0 ? send_locked(self, &pass.batch) : 0;
+		memory_dedup_end(self->queue, &pass, rc);
+	}
 	memory_leave(self->queue->memory);
 	return rc;
 }

@@ -357,3 +357,30 @@ void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_m
 	}
 	assert(ok && p == end);
 }
+
+int meta_each(const uint8_t *record, uint32_t size, uint32_t count, uint32_t data_length, uint32_t data_crc,
+    int (*each)(void *ctx, uint32_t i, const struct engine_props *props), void *ctx)
+{
+	const uint8_t *p = record + META_FIXED, *end = record + size;
+	struct engine_span key = { NULL, 0 }, span;
+	struct meta_shape shape;
+	uint64_t length;
+	int rc = meta_check(record, size, count, data_length, data_crc, &shape);
+
+	if (rc < 0)
+		return rc;
+	if (shape.flags & META_KEY)
+		take_span(&p, end, &key);
+	for (uint32_t i = 0; shape.flags & META_LENGTHS && i < count; i++)
+		bytes_get_leb(&p, end, &length);
+	for (uint32_t i = 0; i < count && rc == 0; i++) {
+		struct engine_props props = ENGINE_PROPS_INIT;
+
+		if (shape.flags & META_PROPS && take_span(&p, end, &span))
+			take_props(span, &props, NULL, NULL);
+		if (shape.flags & META_KEY)
+			props.key = key;
+		rc = each(ctx, i, &props);
+	}
+	return rc;
+}

@@ -68,4 +68,11 @@ uint32_t meta_crc_seed(uint32_t data_crc);
 void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_ms, uint32_t *lengths,
     struct engine_props *props, struct engine_header *headers, struct engine_death *deaths);
 
+/*
+ * Calls each for every message of a record from disk, once it was checked as meta_check does, with its key and id (headers and
+ * deaths are only counted); nonzero from it ends the walk and is returned. Spans last as long as record. EBADMSG.
+ */
+int meta_each(const uint8_t *record, uint32_t size, uint32_t count, uint32_t data_length, uint32_t data_crc,
+    int (*each)(void *ctx, uint32_t i, const struct engine_props *props), void *ctx);
+
 #endif

@@ -101,6 +101,22 @@ int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes
  */
 int plog_sync(struct plog *plog);
 
+/* ---- plog_ids.c: ids for idempotent producing ---- */
+
+/*
+ * The ids of messages that were seen not more than window_ms ago stay known when the messages are trimmed away: they are
+ * kept in files beside the segments. 0, as at first: they do not.
+ */
+void plog_keep_ids(struct plog *plog, int64_t window_ms);
+/*
+ * Calls each with every id that was kept, or is in a message, and seen after since_ms; in no order, some twice. in_order: the
+ * times of the log's batches only rise, so that what is older need not be looked at. What is damaged is left out and
+ * reported. Nonzero from each ends the walk and is returned.
+ */
+struct dedup_hash;
+int plog_each_id(struct plog *plog, int64_t since_ms, bool in_order,
+    int (*each)(void *ctx, const struct dedup_hash *hash, int64_t ts_ms), void *ctx);
+
 /* Offset below which all is synced; messages and bytes appended since. */
 uint64_t plog_synced(struct plog *plog);
 

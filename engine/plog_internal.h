@@ -9,6 +9,7 @@
  *   plog_sync.c      and reaches the disk
  *   plog_read.c      a batch, or bytes, or a time are looked for
  *   plog_trim.c      the front goes: purge and retention
+ *   plog_ids.c       ids of messages, some of which are gone
  *
  * Locks: trim_mutex, then mutex. mutex guards everything in struct plog and its segments; it is held over writes of an
  * append and over the opening of files, never over a sync of data or the reading of it. Who uses a segment outside of the
@@ -42,9 +43,10 @@ struct plog {
 	uint64_t end_offset;
 	uint64_t synced;
 	int64_t mtime_ms;
-	bool failed;      /* a sync failed: final */
-	bool repair;      /* an append failed and may have left bytes behind the end */
-	uint64_t *damage; /* first offsets of what was reported as damaged */
+	int64_t ids_window_ms; /* see plog_keep_ids() */
+	bool failed;           /* a sync failed: final */
+	bool repair;           /* an append failed and may have left bytes behind the end */
+	uint64_t *damage;      /* first offsets of what was reported as damaged */
 	uint32_t damage_count;
 };
 
@@ -117,6 +119,11 @@ int plog_repair(struct plog *plog);
 
 /* Position of offset (start <= offset <= end): of its message, or in a damaged batch of where that begins. Without mutex. */
 int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
+
+/* ---- plog_ids.c ---- */
+
+/* Keeps the ids of what is below `before`, durably; the messages are about to be trimmed away. trim_mutex */
+int plog_save_ids(struct plog *plog, int dirfd, uint64_t before);
 
 /* ---- plog_trim.c ---- */
 

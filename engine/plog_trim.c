@@ -78,7 +78,9 @@ static int begin_at(struct plog *plog, uint64_t offset, uint64_t pos)
 
 	if (dirfd < 0)
 		return dirfd;
-	rc = find_below(plog, offset, &front);
+	rc = plog_save_ids(plog, dirfd, offset);
+	if (!rc)
+		rc = find_below(plog, offset, &front);
 	if (rc)
 		goto out;
 	rc = write_start(plog, dirfd, offset, pos);

@@ -82,6 +82,7 @@ static int print_topic(struct engine_object *topic, const struct engine_stat *st
 	    stat->bytes, stat->partitions);
 	buffer_printf(out, "producers %" PRIu32 "\npublished %" PRIu64 "\npublished_bytes %" PRIu64 "\n",
 	    stat->producers, stat->published_total, stat->published_bytes_total);
+	buffer_printf(out, "deduplicated %" PRIu64 "\n", stat->deduplicated);
 	for (uint32_t p = 0; p < stat->partitions; p++) {
 		struct engine_partition_stat part;
 		int err = ops->partition_stat(topic, p, &part);
@@ -193,6 +194,7 @@ static int print_queue(struct engine_object *queue, struct buffer *out)
 	print_count(out, "dropped", stat.dropped);
 	print_count(out, "moved_in", stat.moved_in);
 	print_count(out, "moved_out", stat.moved_out);
+	print_count(out, "deduplicated", stat.deduplicated);
 	print_age(out, "oldest_ready_ms", stat.oldest_ready_ms);
 	print_age(out, "oldest_unacked_ms", stat.oldest_unacked_ms);
 	return 0;

@@ -129,6 +129,8 @@ static const struct family families[] = {
 	{ "mqfs_topic_published", "", "Messages produced.", OPENMETRICS_COUNTER, false, FIELD(published_total) },
 	{ "mqfs_topic_published_bytes", "bytes", "Bytes produced.", OPENMETRICS_COUNTER, false,
 	    FIELD(published_bytes_total) },
+	{ "mqfs_topic_deduplicated", "", "Messages dropped because their id was seen.", OPENMETRICS_COUNTER, false,
+	    FIELD(deduplicated) },
 	{ "mqfs_group_lag", "", "Messages not committed yet.", OPENMETRICS_GAUGE, true, FIELD(messages) },
 	{ "mqfs_group_readers", "", "Consuming files open.", OPENMETRICS_GAUGE, true, FIELD(readers) },
 	{ "mqfs_group_delivered", "", "Messages given to readers.", OPENMETRICS_COUNTER, true, FIELD(delivered_total) },
@@ -188,6 +190,8 @@ static const struct {
 	    QUEUE_FIELD(moved_in) },
 	{ "mqfs_queue_moved_out", "", "Messages that went to another queue.", OPENMETRICS_COUNTER,
 	    QUEUE_FIELD(moved_out) },
+	{ "mqfs_queue_deduplicated", "", "Messages dropped because their id was seen.", OPENMETRICS_COUNTER,
+	    QUEUE_FIELD(deduplicated) },
 };
 
 /* A queue that was removed meanwhile is left out. */

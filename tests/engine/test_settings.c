@@ -57,6 +57,7 @@ Test(settings, defaults)
 		{ ENGINE_TOPIC, "segment.bytes", "268435456" },
 		{ ENGINE_TOPIC, "cleanup.policy", "delete" },
 		{ ENGINE_TOPIC, "max.message.bytes", "16777216" },
+		{ ENGINE_TOPIC, "dedup.window.ms", "0" },
 		{ ENGINE_GROUP, "auto.commit", "false" },
 		{ ENGINE_GROUP, "auto.offset.reset", "earliest" },
 		{ ENGINE_GROUP, "max.poll.records", "0" },
@@ -79,6 +80,7 @@ Test(settings, defaults)
 		{ ENGINE_QUEUE, "single.active.consumer", "false" },
 		{ ENGINE_QUEUE, "redelivery.delay.ms", "0" },
 		{ ENGINE_QUEUE, "expires.ms", "-1" },
+		{ ENGINE_QUEUE, "dedup.window.ms", "0" },
 		{ ENGINE_CONSUMER, "prefetch", "" },
 		{ ENGINE_CONSUMER, "auto.ack", "" },
 	};

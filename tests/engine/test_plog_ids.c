@@ -1,0 +1,214 @@
+/* Ids that outlive their messages: engine/plog_ids.c. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/dedup.h"
+#include "tests/lib/fault.h"
+#include "tests/lib/plogbox.h"
+#include "tests/lib/powercut.h"
+
+#define WINDOW 1000000
+
+static int append_id(struct box *box, unsigned i, int64_t ts_ms)
+{
+	char id[16], data[32];
+	struct engine_props props = ENGINE_PROPS_INIT;
+	struct engine_batch batch = { .data = data, .count = 1, .props = &props, .ts_ms = ts_ms };
+	uint64_t offset;
+
+	props.id = (struct engine_span){ id, (size_t)snprintf(id, sizeof(id), "id-%u", i) };
+	batch.len = (size_t)snprintf(data, sizeof(data), "message %u\n", i);
+	return plog_append(box->plog, &batch, 0, 200, &offset);
+}
+
+static int put(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+{
+	return dedup_put(ctx, *hash, ts_ms, clock_wall_ms());
+}
+
+static bool knows(const struct dedup *dedup, unsigned i)
+{
+	char id[16];
+	struct engine_span span = { id, (size_t)snprintf(id, sizeof(id), "id-%u", i) };
+
+	return dedup_has(dedup, dedup_hash_of(span), clock_wall_ms());
+}
+
+static struct dedup *all_of(struct box *box)
+{
+	int64_t now_ms = clock_wall_ms();
+	struct dedup *dedup = dedup_new(WINDOW, now_ms);
+
+	cr_assert_eq(plog_each_id(box->plog, now_ms - WINDOW, true, put, dedup), 0);
+	return dedup;
+}
+
+static void expect(struct box *box, unsigned from, unsigned to)
+{
+	struct dedup *dedup = all_of(box);
+
+	for (unsigned i = from; i < to; i++)
+		cr_assert(knows(dedup, i), "id %u is lost", i);
+	cr_assert_not(knows(dedup, to));
+	dedup_free(dedup);
+}
+
+static unsigned count_files(const struct box *box)
+{
+	unsigned count = 0;
+
+	for (uint64_t before = 0; before < 200; before++)
+		count += box_size(box, before, "ids") >= 0;
+	return count;
+}
+
+/* Ids are found in messages, in those of many segments, and after they were trimmed away; few files keep them. */
+Test(plog_ids, outlive_their_messages, .init = box_without_syncs)
+{
+	struct box box;
+
+	box_make(&box);
+	plog_keep_ids(box.plog, WINDOW);
+	for (unsigned i = 0; i < 100; i++) {
+		cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+		if (i % 7 == 6)
+			cr_assert_eq(plog_trim(box.plog, i - 3), 0);
+		expect(&box, 0, i + 1);
+	}
+	cr_assert_eq(plog_trim(box.plog, 100), 0);
+	cr_assert_eq(count_files(&box), 1);
+	cr_assert_eq(box_close(&box), 0);
+	cr_assert_eq(box_open(&box), 0);
+	expect(&box, 0, 100);
+	box_remove(&box);
+}
+
+/* What is too old is not kept, and a file of which nothing counts any more goes with the next trim. */
+Test(plog_ids, old_ones_go, .init = box_without_syncs)
+{
+	int64_t now_ms = clock_wall_ms();
+	struct dedup *dedup;
+	struct box box;
+
+	box_make(&box);
+	plog_keep_ids(box.plog, WINDOW);
+	cr_assert_eq(append_id(&box, 0, now_ms - WINDOW - 1000), 0);
+	cr_assert_eq(append_id(&box, 1, now_ms), 0);
+	cr_assert_eq(plog_trim(box.plog, 2), 0);
+	dedup = all_of(&box);
+	cr_assert(!knows(dedup, 0) && knows(dedup, 1));
+	dedup_free(dedup);
+	plog_keep_ids(box.plog, 1);
+	usleep(2000);
+	cr_assert_eq(append_id(&box, 2, now_ms - 10), 0);
+	cr_assert_eq(plog_trim(box.plog, 3), 0);
+	cr_assert_eq(count_files(&box), 0);
+	box_remove(&box);
+}
+
+/* A file that is damaged costs its ids and is told of. */
+Test(plog_ids, damage, .init = box_without_syncs)
+{
+	struct box box;
+
+	for (int64_t bit = 0; bit < (64 + 24) * 8; bit += 37) {
+		struct dedup *dedup;
+
+		box_make(&box);
+		plog_keep_ids(box.plog, WINDOW);
+		cr_assert_eq(append_id(&box, 0, clock_wall_ms()), 0);
+		cr_assert_eq(plog_trim(box.plog, 1), 0);
+		cr_assert_eq(append_id(&box, 1, clock_wall_ms()), 0);
+		box_flip(&box, 1, "ids", bit);
+		dedup = all_of(&box);
+		cr_assert(!knows(dedup, 0) && knows(dedup, 1));
+		cr_assert_eq(box.errors, 1);
+		dedup_free(dedup);
+		box_remove(&box);
+	}
+}
+
+/* Whichever call of a trim fails: no id is lost. */
+Test(plog_ids, every_call_fails_once)
+{
+	for (uint64_t n = 1, count = n; count >= n; n++) {
+		struct box box;
+
+		box_make(&box);
+		plog_keep_ids(box.plog, WINDOW);
+		for (unsigned i = 0; i < 20; i++) {
+			cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+			if (i == 10)
+				cr_assert_eq(plog_trim(box.plog, 8), 0);
+		}
+		fault_arm(FAULT_ANY, n, EIO, false);
+		(void)plog_trim(box.plog, 15);
+		count = fault_disarm();
+		expect(&box, 0, 20);
+		(void)box_close(&box);
+		cr_assert_eq(box_open(&box), 0);
+		expect(&box, 0, 20);
+		box_remove(&box);
+	}
+}
+
+/* A power cut at any moment of a trim: an id whose message was on disk is known, whether that is there or not. */
+Test(plog_ids, power_cut)
+{
+	struct powercut *cut;
+	struct box box, after;
+	int dirfd;
+
+	box_make(&box);
+	plog_keep_ids(box.plog, WINDOW);
+	for (unsigned i = 0; i < 12; i++)
+		cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	dirfd = box_dir(&box);
+	cut = powercut_start(dirfd);
+	for (unsigned i = 12; i < 30; i++) {
+		cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+		if (i % 5 == 0)
+			cr_assert_eq(plog_trim(box.plog, i - 10), 0);
+	}
+	powercut_stop(cut);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 6; seed++) {
+			int to;
+
+			box_copy(&after, &box);
+			to = box_dir(&after);
+			for (uint64_t base = 0; base < 40; base++) {
+				static const char *const suffixes[] = { "data", "index", "meta", "ids" };
+
+				for (size_t s = 0; s < 4; s++) {
+					char name[32];
+
+					snprintf(
+					    name, sizeof(name), "%020llu.%s", (unsigned long long)base, suffixes[s]);
+					unlinkat(to, name, 0);
+				}
+			}
+			unlinkat(to, "start", 0);
+			powercut_make(cut, n, seed, to);
+			close(to);
+			cr_assert_eq(box_open(&after), 0);
+			plog_keep_ids(after.plog, WINDOW);
+			struct dedup *dedup = all_of(&after);
+			for (unsigned i = 0; i < 12; i++)
+				cr_assert(knows(dedup, i), "cut %zu, seed %llu: id %u is lost", n,
+				    (unsigned long long)seed, i);
+			dedup_free(dedup);
+			box_remove(&after);
+		}
+	}
+	powercut_free(cut);
+	close(dirfd);
+	box_remove(&box);
+}
