@@ -36,6 +36,7 @@ struct file_class {
 
 extern const struct file_class class_ack;
 extern const struct file_class class_channel;
+extern const struct file_class class_dashboard;
 extern const struct file_class class_errors;
 extern const struct file_class class_events;
 extern const struct file_class class_health;

@@ -41,7 +41,7 @@ static const char readme[] =
     "  next wait out stream of a group: one; one, waiting; all there is; all that comes\n"
     "  ack                  all, or PARTITION:OFFSET; offset: PARTITION OFFSET, earliest, latest, @UNIXTIME\n"
     "  config/SETTING       read or write; config/topics/, groups/ and queues/ there: defaults\n"
-    "  info                 the state in \"name value\" lines; status/health status/metrics status/events\n"
+    "  info                 the state in \"name value\" lines; status/health, metrics, events, dashboard.html\n"
     "  purge                echo all > purge empties a topic or queue; then rmdir deletes it\n"
     "\n"
     "What went wrong stands in status/errors. Walking over this tree (grep -r, find, tar) consumes nothing.\n";

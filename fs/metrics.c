@@ -4,113 +4,12 @@
  * Made at open, family by family; within a family every topic and group has a sample. Names of objects are labels, and are
  * escaped; nothing of a message is in here.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include <stddef.h>
 
+#include "fs/figures.h"
 #include "fs/openmetrics.h"
 #include "fs/text.h"
 #include "fs/version.h"
-
-struct row {
-	char topic[ENGINE_NAME_MAX + 1], group[ENGINE_NAME_MAX + 1];
-	struct engine_stat stat;
-};
-
-struct rows {
-	struct fs *fs;
-	struct row *items;
-	size_t count, cap;
-};
-
-struct id_list {
-	uint64_t *ids;
-	size_t count, cap;
-	bool failed;
-};
-
-static bool add_id(void *ctx, const struct engine_dirent *entry)
-{
-	struct id_list *list = ctx;
-	if (list->count == list->cap) {
-		size_t cap = list->cap ? list->cap * 2 : 64;
-		uint64_t *ids = realloc(list->ids, cap * sizeof *ids);
-		list->failed = !ids;
-		if (!ids)
-			return false;
-		list->ids = ids;
-		list->cap = cap;
-	}
-	list->ids[list->count++] = entry->id;
-	return true;
-}
-
-static int list_ids(struct fs *fs, struct engine_object *parent, enum engine_kind kind, struct id_list *ret_list)
-{
-	*ret_list = (struct id_list){ 0 };
-	int err = fs->engine->ops->list(fs->engine, parent, kind, 0, add_id, ret_list);
-	if (!err && ret_list->failed)
-		err = -ENOMEM;
-	if (err)
-		free(ret_list->ids);
-	return err;
-}
-
-static struct row *new_row(struct rows *rows)
-{
-	if (rows->count == rows->cap) {
-		size_t cap = rows->cap ? rows->cap * 2 : 64;
-		struct row *items = realloc(rows->items, cap * sizeof *items);
-		if (!items)
-			return NULL;
-		rows->items = items;
-		rows->cap = cap;
-	}
-	return &rows->items[rows->count];
-}
-
-/* Adds the row of one object, unless it was removed meanwhile; then its children of a kind, if it has some. */
-static int collect(struct rows *rows, uint64_t id, const char *topic, enum engine_kind children)
-{
-	const struct engine_ops *ops = rows->fs->engine->ops;
-	struct engine_object *object;
-	struct engine_identity identity;
-	if (ops->get(rows->fs->engine, id, &object))
-		return 0;
-	struct row *row = new_row(rows);
-	int err = row ? 0 : -ENOMEM;
-	if (!err && !ops->identity(object, &identity) && !ops->stat(object, &row->stat)) {
-		memcpy(row->topic, topic ? topic : identity.name, sizeof row->topic);
-		memcpy(row->group, topic ? identity.name : (char[sizeof row->group]){ "" }, sizeof row->group);
-		rows->count++;
-	}
-	struct id_list list = { 0 };
-	if (!err && children != ENGINE_STORE && list_ids(rows->fs, object, children, &list) == 0) {
-		for (size_t i = 0; !err && i < list.count; i++)
-			err = collect(rows, list.ids[i], identity.name, ENGINE_STORE);
-		free(list.ids);
-	}
-	ops->put(object);
-	return err;
-}
-
-static int collect_all(struct rows *rows)
-{
-	struct engine_object *store;
-	struct id_list list;
-	int err = rows->fs->engine->ops->get(rows->fs->engine, ENGINE_ROOT_ID, &store);
-	if (err)
-		return err;
-	err = list_ids(rows->fs, store, ENGINE_TOPIC, &list);
-	rows->fs->engine->ops->put(store);
-	if (err)
-		return err;
-	for (size_t i = 0; !err && i < list.count; i++)
-		err = collect(rows, list.ids[i], NULL, ENGINE_GROUP);
-	free(list.ids);
-	return err;
-}
 
 /* One family over topics or groups: which field of their stat. */
 struct family {
@@ -139,31 +38,28 @@ static const struct family families[] = {
 	    FIELD(lost) },
 };
 
-static void print_family(struct openmetrics *metrics, const struct family *family, const struct rows *rows)
+static void print_sample(struct openmetrics *metrics, const struct family *family, const struct engine_stat *stat,
+    const struct openmetrics_label *labels)
+{
+	const char *field = (const char *)stat + family->field;
+	uint64_t value = family->width == sizeof(uint32_t) ? *(const uint32_t *)(const void *)field
+							   : *(const uint64_t *)(const void *)field;
+	openmetrics_u64(metrics, labels, family->group ? 2 : 1, value);
+}
+
+static void print_family(struct openmetrics *metrics, const struct family *family, const struct figures *figures)
 {
 	openmetrics_family(metrics, family->name, family->type, family->unit, family->help);
-	for (size_t i = 0; i < rows->count; i++) {
-		const struct row *row = &rows->items[i];
-		bool group = *row->group != '\0';
-		uint64_t value = 0;
-		if (group != family->group)
-			continue;
-		const char *field = (const char *)&row->stat + family->field;
-		if (family->width == sizeof(uint32_t))
-			value = *(const uint32_t *)(const void *)field;
-		else
-			value = *(const uint64_t *)(const void *)field;
-		struct openmetrics_label labels[] = { { "topic", row->topic }, { "group", row->group } };
-		openmetrics_u64(metrics, labels, group ? 2 : 1, value);
-	}
+	for (size_t i = 0; !family->group && i < figures->topic_count; i++)
+		print_sample(metrics, family, &figures->topics[i].stat,
+		    (struct openmetrics_label[]){ { "topic", figures->topics[i].name } });
+	for (size_t i = 0; family->group && i < figures->group_count; i++)
+		print_sample(metrics, family, &figures->groups[i].stat,
+		    (struct openmetrics_label[]){
+			{ "topic", figures->groups[i].topic }, { "group", figures->groups[i].name } });
 }
 
 /* ------------------------------------------------------------------------------------------------- queues */
-
-struct queue_row {
-	char name[ENGINE_NAME_MAX + 1];
-	struct engine_queue_stat stat;
-};
 
 /* One family over queues: which field of their stat. */
 static const struct {
@@ -194,32 +90,16 @@ static const struct {
 	    QUEUE_FIELD(deduplicated) },
 };
 
-/* A queue that was removed meanwhile is left out. */
-static bool read_queue(struct fs *fs, uint64_t id, struct queue_row *ret_row)
+static void print_queue_age(struct openmetrics *metrics, const char *name, int64_t then_ms)
 {
-	struct engine_object *queue;
-	struct engine_identity identity;
-	if (fs->engine->ops->get(fs->engine, id, &queue))
-		return false;
-	bool there =
-	    !fs->engine->ops->identity(queue, &identity) && !fs->engine->ops->queue->queue_stat(queue, &ret_row->stat);
-	fs->engine->ops->put(queue);
-	if (there)
-		memcpy(ret_row->name, identity.name, sizeof ret_row->name);
-	return there;
-}
-
-static void print_queue_age(struct openmetrics *metrics, const struct queue_row *row, int64_t then_ms)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	int64_t age_ms = then_ms > 0 ? now.tv_sec * 1000 + now.tv_nsec / 1000000 - then_ms : 0;
-	openmetrics_ms(metrics, (struct openmetrics_label[]){ { "queue", row->name } }, 1, age_ms > 0 ? age_ms : 0);
+	openmetrics_ms(metrics, (struct openmetrics_label[]){ { "queue", name } }, 1, figures_age_ms(then_ms));
 }
 
 /* What is not a total; the ages are 0 while there is no such message. */
-static void print_queue_gauges(struct openmetrics *metrics, const struct queue_row *rows, size_t count)
+static void print_queue_gauges(struct openmetrics *metrics, const struct figures *figures)
 {
+	const struct figures_queue *rows = figures->queues;
+	size_t count = figures->queue_count;
 	openmetrics_family(metrics, "mqfs_queue_consumers", OPENMETRICS_GAUGE, "", "Consumers that have a file open.");
 	for (size_t i = 0; i < count; i++)
 		openmetrics_u64(
@@ -227,45 +107,25 @@ static void print_queue_gauges(struct openmetrics *metrics, const struct queue_r
 	openmetrics_family(metrics, "mqfs_queue_oldest_ready_seconds", OPENMETRICS_GAUGE, "seconds",
 	    "How long ago the oldest waiting message was produced.");
 	for (size_t i = 0; i < count; i++)
-		print_queue_age(metrics, &rows[i], rows[i].stat.oldest_ready_ms);
+		print_queue_age(metrics, rows[i].name, rows[i].stat.oldest_ready_ms);
 	openmetrics_family(metrics, "mqfs_queue_oldest_unacked_seconds", OPENMETRICS_GAUGE, "seconds",
 	    "How long ago the oldest message that is not settled was delivered.");
 	for (size_t i = 0; i < count; i++)
-		print_queue_age(metrics, &rows[i], rows[i].stat.oldest_unacked_ms);
+		print_queue_age(metrics, rows[i].name, rows[i].stat.oldest_unacked_ms);
 }
 
-static int print_queues(struct openmetrics *metrics, struct fs *fs)
+static void print_queues(struct openmetrics *metrics, const struct figures *figures)
 {
-	struct engine_object *store;
-	struct id_list list;
-	size_t count = 0;
-	if (!fs->engine->ops->queue)
-		return 0;
-	int err = fs->engine->ops->get(fs->engine, ENGINE_ROOT_ID, &store);
-	if (err)
-		return err;
-	err = list_ids(fs, store, ENGINE_QUEUE, &list);
-	fs->engine->ops->put(store);
-	if (err)
-		return err;
-	struct queue_row *rows = malloc((list.count + 1) * sizeof *rows);
-	for (size_t i = 0; rows && i < list.count; i++)
-		count += read_queue(fs, list.ids[i], &rows[count]);
-	for (size_t f = 0; rows && f < sizeof queue_families / sizeof *queue_families; f++) {
+	for (size_t f = 0; f < sizeof queue_families / sizeof *queue_families; f++) {
 		openmetrics_family(metrics, queue_families[f].name, queue_families[f].type, queue_families[f].unit,
 		    queue_families[f].help);
-		for (size_t i = 0; i < count; i++) {
-			const char *stat = (const char *)&rows[i].stat;
-			openmetrics_u64(metrics, (struct openmetrics_label[]){ { "queue", rows[i].name } }, 1,
-			    *(const uint64_t *)(const void *)(stat + queue_families[f].field));
+		for (size_t i = 0; i < figures->queue_count; i++) {
+			const char *stat = (const char *)&figures->queues[i].stat;
+			openmetrics_u64(metrics, (struct openmetrics_label[]){ { "queue", figures->queues[i].name } },
+			    1, *(const uint64_t *)(const void *)(stat + queue_families[f].field));
 		}
 	}
-	if (rows)
-		print_queue_gauges(metrics, rows, count);
-	free(list.ids);
-	err = rows ? 0 : -ENOMEM;
-	free(rows);
-	return err;
+	print_queue_gauges(metrics, figures);
 }
 
 static void print_mount(struct openmetrics *metrics, struct fs *fs)
@@ -290,19 +150,19 @@ static void print_mount(struct openmetrics *metrics, struct fs *fs)
 static int print_metrics(struct fs *fs, const struct node *node, struct buffer *out)
 {
 	(void)node;
-	struct rows rows = { .fs = fs };
+	struct figures figures;
 	struct openmetrics metrics;
-	int err = collect_all(&rows);
+	int err = figures_collect(fs, &figures);
 	if (!err) {
 		openmetrics_begin(&metrics, out);
 		print_mount(&metrics, fs);
 		for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-			print_family(&metrics, &families[i], &rows);
-		err = print_queues(&metrics, fs);
-		int end = openmetrics_end(&metrics);
-		err = err ? err : end;
+			print_family(&metrics, &families[i], &figures);
+		if (fs->engine->ops->queue)
+			print_queues(&metrics, &figures);
+		err = openmetrics_end(&metrics);
 	}
-	free(rows.items);
+	figures_release(&figures);
 	return err;
 }
 

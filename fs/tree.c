@@ -141,6 +141,7 @@ const struct tree_row tree_rows[] = {
 	/* status: what is going on */
 	{ DIR_STATUS, "health", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_health },
 	{ DIR_STATUS, "metrics", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_metrics },
+	{ DIR_STATUS, "dashboard.html", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_dashboard },
 	{ DIR_STATUS, "errors", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_errors },
 	{ DIR_STATUS, "version", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_version },
 	{ DIR_STATUS, "events", MATCH_LITERAL, FILE_LINK, L, LINE, NULL, 0, TREE_UNMASKED | TREE_FIXED, NULL },
