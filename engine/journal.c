@@ -103,6 +103,17 @@ static void use_file(struct journal *journal, int fd, uint64_t number)
 	allocate(journal);
 }
 
+/* After a kill what was written last may not be on the disk; what comes next, and is synced, goes on from it. */
+static void sync_old(const struct journal_replay *how, const char *name)
+{
+	int fd = io->open(how->dirfd, name, O_WRONLY | O_CLOEXEC, 0), err = fd < 0 ? fd : io->fdatasync(fd);
+
+	if (err && how->notify.fn != NULL)
+		how->notify.fn(how->notify.ctx, -err, "a file of the journal cannot be synced");
+	if (fd >= 0)
+		close(fd);
+}
+
 /* Replays all files, removes those without a record, and tells the highest number there was. */
 static int replay_all(const struct journal_replay *how, bool read_only, uint64_t *ret_last)
 {
@@ -118,10 +129,11 @@ static int replay_all(const struct journal_replay *how, bool read_only, uint64_t
 
 		last = numbers[i];
 		err = journal_replay_file(how, last, &records);
-		if (!err && records == 0 && !read_only) {
-			journal_file_name(name, last);
+		journal_file_name(name, last);
+		if (!err && records == 0 && !read_only)
 			io->unlink(how->dirfd, name, 0); /* if not, then the next time */
-		}
+		else if (!err && !read_only)
+			sync_old(how, name);
 	}
 	free(numbers);
 	if (!err)

@@ -183,6 +183,8 @@ static int local_close(struct engine *engine)
 		return 0;
 	timers_stop(local);
 	flusher_stop(local);
+	if (local->journal != NULL)
+		journal_sync(local->journal); /* before logs that rely on it; the checkpoint tells if that failed */
 	rc = close_logs(local);
 	failed = local->journal != NULL ? checkpoint_run(local) : 0;
 	if (rc == 0)

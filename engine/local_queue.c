@@ -16,6 +16,7 @@
 
 #include "engine/catalog.h"
 #include "engine/clock.h"
+#include "engine/index.h"
 #include "engine/local_queue.h"
 
 int64_t queue_now(const struct local *local)
@@ -302,6 +303,47 @@ static struct holder *find_holder(struct queue *queue, const struct span *span)
 	return holder;
 }
 
+/* What the journal should have said of a fresh message, and does not: the power went before that was on disk. */
+static int finish_message(struct lane *lane, uint64_t offset, const struct index_entry *entry)
+{
+	struct queue *queue = lane->queue;
+	struct span_set set = { .state = SPAN_GONE, .place = (int64_t)offset, .due_ms = QUEUE_NEVER };
+	enum queue_why why = queue_local(queue)->read_only ? WHY_UNTOLD : WHY_NOTHING;
+	struct engine_view view;
+	uint64_t first_id;
+
+	if (entry->flags & INDEX_MOVED) /* it is still where it was */
+		return offset >= lane->moves_end ? lane_set(lane, offset, 1, &set, NULL, why, NULL) : 0;
+	if (lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) < 0 || view.batch.props == NULL ||
+	    (view.batch.props->delay_ms <= 0 && view.batch.props->ttl_ms < 0))
+		return 0;
+	set.due_ms = alive_from(&view);
+	set.state = view.batch.props->delay_ms > 0 ? SPAN_DELAYED : SPAN_READY;
+	set.expires_ms =
+	    view.batch.props->ttl_ms >= 0 ? queue_add_ms(set.due_ms, view.batch.props->ttl_ms) : QUEUE_NEVER;
+	return lane_set(lane, offset, 1, &set, NULL, why, NULL);
+}
+
+/* Of what may not have been synced, which may have come to the disk before the journal did. lock */
+static int finish_tail(struct lane *lane, uint64_t synced)
+{
+	uint64_t offset = synced > lane->next ? synced : lane->next;
+	struct index_entry entry;
+	struct span *span;
+	int rc = 0;
+
+	while (rc == 0 && offset < lane->end && plog_entry(atomic_load(&lane->plog), offset, &entry) == 0) {
+		uint64_t end = entry.base_offset + entry.count;
+
+		for (; rc == 0 && offset < end && (entry.meta_len > 0 || entry.flags & INDEX_MOVED); offset++) {
+			if (lane_state(lane, offset, &span) == SPAN_READY && span == NULL)
+				rc = finish_message(lane, offset, &entry);
+		}
+		offset = end;
+	}
+	return rc;
+}
+
 /* Brings a lane in line with its log. lock */
 static int finish_lane(struct lane *lane)
 {
@@ -327,6 +369,9 @@ static int finish_lane(struct lane *lane)
 	}
 	lane_skip(lane, stat.earliest);
 	lane->last_id = plog_last_id(atomic_load(&lane->plog));
+	rc = stat.synced < stat.end ? finish_tail(lane, stat.synced) : 0;
+	if (rc < 0)
+		return rc;
 	for (node = tree_first(&lane->spans); node != NULL; node = tree_next(node))
 		span_unfile((struct span *)((char *)node - offsetof(struct span, by_offset)));
 	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
@@ -556,7 +601,10 @@ bool queue_holds_nothing(struct queue *queue)
 
 /* ---- removal ---- */
 
-/* object.change. Settled messages too leave the logs, so that a log that outlives its queue in a crash is an empty one. */
+/*
+ * object.change. Settled messages too leave the logs, so that a log that outlives its queue in a crash is an empty one; but
+ * those that were moved to others only when they are on disk there.
+ */
 int queue_freeze(struct queue *queue)
 {
 	int rc = queue_open(queue);
@@ -569,6 +617,8 @@ int queue_freeze(struct queue *queue)
 	else
 		rc = -ENOTEMPTY;
 	pthread_mutex_unlock(&queue->lock);
+	if (rc == 0 && queue->totals.moved_out + queue->totals.dead_lettered > 0)
+		rc = queue_sync_moved(queue_local(queue));
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
 		struct lane *lane = queue_lane(queue, p);
 

@@ -17,6 +17,7 @@
  *   local_queue_lane.c      what a range of a lane is becomes something else: spans and the cursor
  *   local_queue_count.c     counters, and the law they obey
  *   local_queue_journal.c   records
+ *   local_queue_finish.c    at the start: moves that a crash cut off
  *   local_queue_store.c     checkpoints, and what is read at the start
  *   local_queue_produce.c   messages come in
  *   local_queue_reader.c    open consuming files: who may have what, and who waits
@@ -138,6 +139,7 @@ struct lane {
 	uint64_t next, end;        /* next: see above; end: of the log, once it is open */
 	uint64_t last_id;          /* highest in the log that is no stray's */
 	uint64_t arrived;          /* messages that came by a move, since the queue was opened */
+	uint64_t moves_end; /* what came by a move from here on is of a move that nobody noted: see finish_lane() */
 	uint64_t ready_count;
 	int64_t head_place;  /* of the last message that was put to the head; 0: none */
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
@@ -149,6 +151,7 @@ struct lane {
 	uint32_t purge_next;
 	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
 	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
+	bool noted;             /* so did one of which the journal says more: it goes to the disk before the log does */
 	uint64_t unsynced_messages;
 	int64_t unsynced_since_ms; /* clock_mono_ms */
 	bool flush_asked;
@@ -251,6 +254,13 @@ static inline struct lane *queue_lane(const struct queue *queue, uint32_t priori
 static inline bool queue_is_dlq(const struct queue *queue)
 {
 	return queue->object.parent->kind != ENGINE_STORE;
+}
+
+static inline int64_t queue_add_ms(int64_t a, int64_t b)
+{
+	int64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? QUEUE_NEVER : sum;
 }
 
 /* What a range is to be. Without GONE's meaning for the other fields. */
@@ -363,12 +373,24 @@ struct queue_move_note {
 int queue_note_move(const struct queue_move_note *note);
 void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
 int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size);
-int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
-void queue_forget_moves(struct local *local);
 void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries);
 #define SPAN_BYTES 80u
 void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set);
 int span_decode(const uint8_t *in, struct span_set *ret_set); /* EBADMSG */
+
+/* A lane by what a record says of it; NULL: its queue was removed since. At the start: the registry's reference keeps it. */
+struct lane *queue_find_lane(struct local *local, uint64_t queue_id, uint32_t priority);
+
+/* ---- local_queue_finish.c; at the start ---- */
+
+struct queue_pending {
+	uint64_t id, from_queue, from_offset, to_queue, to_offset;
+	uint32_t from_priority, to_priority;
+};
+int queue_remember_move(struct local *local, const struct queue_pending *pending); /* the replay met it. ENOMEM */
+void queue_forget_move(struct local *local, uint64_t id);                          /* the last of this message */
+void queue_forget_moves(struct local *local);
+int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
 
 /* ---- local_queue_store.c ---- */
 
@@ -376,9 +398,11 @@ int queue_load(struct queue *queue);
 int queue_checkpoint(struct local *local); /* into the catalog; the journal was rotated */
 void queue_trim_all(struct local *local);  /* after a checkpoint */
 
+int queue_sync_moved(struct local *local); /* messages that came by moves: the journal, then the logs */
+
 /* ---- local_queue_produce.c ---- */
 
-/* Appends to the lane: lock. stray: the id is lower than what the lane has. */
+/* Appends to the lane: lock. first_id with PLOG_STRAY and PLOG_MOVED as for plog_append(). */
 int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
 int lane_sync_run(struct sync_point *point);
 void lane_flush_fire(struct timer *timer);

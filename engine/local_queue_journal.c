@@ -3,7 +3,9 @@
  *
  * A record says what a range of a lane is now, whatever it was before. Counters are the exception: they move by what the
  * record counts. So every record of a queue has a number, rising by one, and the catalog's rows of a queue say up to which
- * number they include what the journal says: what is replayed is just what comes after. Numbers are little-endian:
+ * number they include what the journal says: what is replayed is just what comes after, as far as no number is missing. A
+ * power cut may leave records and not those before them; what follows a gap is then as lost as what was in it, in both
+ * queues of a move, or a message could be in two of them, or in none. Numbers are little-endian:
  *
  *   JOURNAL_QUEUE                                JOURNAL_MOVE
  *    0  8  id of the queue                        0  8  id of the queue it leaves
@@ -30,10 +32,9 @@
  *
  * A move is noted before the message is appended to the log it comes to. If the daemon dies in between, the start finds the
  * record and no such message, and appends it again from where it was (queue_finish_moves): what is settled is kept in its
- * log until a checkpoint, which first sees to it that messages that came by moves are on disk.
+ * log until a checkpoint, which first sees to it that messages that came by moves are on disk. A power cut may leave the
+ * message and not the record: then it is still where it was, and what came is dropped (finish_lane).
  */
-#define HASH_NONFATAL_OOM 1
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -195,6 +196,8 @@ static int note_move(const struct queue_move_note *note, bool undo)
 	if (rc == 0) {
 		from->change++;
 		to->change++;
+		if (!undo && note->to->moves_end <= note->to_offset)
+			note->to->moves_end = note->to_offset + 1;
 	}
 	return rc;
 }
@@ -221,8 +224,7 @@ void queue_note_unmove(const struct queue_move_note *note)
 
 /* ---- replay; no other thread is there yet ---- */
 
-/* The queue of a record and its lane; NULL: it was removed since. The reference of the registry keeps them. */
-static struct lane *find_lane(struct local *local, uint64_t queue_id, uint32_t priority)
+struct lane *queue_find_lane(struct local *local, uint64_t queue_id, uint32_t priority)
 {
 	struct object *object = registry_get(local, queue_id);
 	struct lane *lane = NULL;
@@ -233,10 +235,16 @@ static struct lane *find_lane(struct local *local, uint64_t queue_id, uint32_t p
 	return lane;
 }
 
+/* Was the record lost that comes before this change of the queue? Then it is as if this one had been lost as well. */
+static bool is_torn_off(const struct lane *lane, uint64_t change)
+{
+	return lane != NULL && change > lane->queue->change + 1;
+}
+
 /* Is the change with this number news? */
 static bool is_new(struct queue *queue, uint64_t change)
 {
-	if (change <= queue->change)
+	if (change != queue->change + 1)
 		return false;
 	queue->change = change;
 	return true;
@@ -247,7 +255,7 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 	struct span_set set = { .state = SPAN_GONE };
 	uint32_t count = bytes_get32(record + 24), deliveries;
 	uint64_t first = bytes_get64(record + 16);
-	struct lane *lane = find_lane(local, bytes_get64(record), record[28]);
+	struct lane *lane = queue_find_lane(local, bytes_get64(record), record[28]);
 	struct span *span;
 
 	if (size > QUEUE_BYTES && (size != QUEUE_BYTES + SPAN_BYTES || span_decode(record + QUEUE_BYTES, &set) < 0))
@@ -263,44 +271,10 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 
 static int replay_cut(struct local *local, const uint8_t *record)
 {
-	struct lane *lane = find_lane(local, bytes_get64(record), record[24]);
+	struct lane *lane = queue_find_lane(local, bytes_get64(record), record[24]);
 
 	if (lane != NULL && is_new(lane->queue, bytes_get64(record + 8)))
 		lane_cut(lane, bytes_get64(record + 16));
-	return 0;
-}
-
-/* A move of the journal. The last one of a message counts. */
-struct pending_move {
-	uint64_t id;
-	uint64_t from_queue, from_offset, to_queue, to_offset;
-	uint32_t from_priority, to_priority;
-	UT_hash_handle hh;
-};
-
-static int remember_move(struct local *local, const uint8_t *record)
-{
-	uint64_t id = bytes_get64(record + 56);
-	struct pending_move *move;
-
-	HASH_FIND(hh, local->moves, &id, sizeof(id), move);
-	if (move == NULL) {
-		move = calloc(1, sizeof(*move));
-		if (move == NULL)
-			return -ENOMEM;
-		move->id = id;
-		HASH_ADD(hh, local->moves, id, sizeof(move->id), move);
-		if (move->hh.tbl == NULL) {
-			free(move);
-			return -ENOMEM;
-		}
-	}
-	move->from_queue = bytes_get64(record);
-	move->from_offset = bytes_get64(record + 16);
-	move->from_priority = record[24];
-	move->to_queue = bytes_get64(record + 32);
-	move->to_offset = bytes_get64(record + 48);
-	move->to_priority = record[25];
 	return 0;
 }
 
@@ -308,15 +282,9 @@ static int remember_move(struct local *local, const uint8_t *record)
 static int replay_unmove(
     struct local *local, struct lane *from, struct lane *to, const uint8_t *record, const struct span_set *set)
 {
-	uint64_t id = bytes_get64(record + 56);
-	struct pending_move *move;
 	int rc = 0;
 
-	HASH_FIND(hh, local->moves, &id, sizeof(id), move);
-	if (move != NULL) {
-		HASH_DELETE(hh, local->moves, move);
-		free(move);
-	}
+	queue_forget_move(local, bytes_get64(record + 56));
 	if (from != NULL && is_new(from->queue, bytes_get64(record + 8))) {
 		if (record[26] < WHY_COUNT)
 			count_why(from->queue, (enum queue_why)record[26], -1, 0);
@@ -330,14 +298,28 @@ static int replay_unmove(
 	return rc;
 }
 
+static int remember_move(struct local *local, const uint8_t *record)
+{
+	const struct queue_pending pending = { .id = bytes_get64(record + 56),
+		.from_queue = bytes_get64(record),
+		.from_offset = bytes_get64(record + 16),
+		.from_priority = record[24],
+		.to_queue = bytes_get64(record + 32),
+		.to_offset = bytes_get64(record + 48),
+		.to_priority = record[25] };
+
+	return queue_remember_move(local, &pending);
+}
+
 static int replay_move(struct local *local, const uint8_t *record)
 {
-	struct lane *from = find_lane(local, bytes_get64(record), record[24]);
-	struct lane *to = find_lane(local, bytes_get64(record + 32), record[25]);
+	struct lane *from = queue_find_lane(local, bytes_get64(record), record[24]);
+	struct lane *to = queue_find_lane(local, bytes_get64(record + 32), record[25]);
 	struct span_set set, gone = { .state = SPAN_GONE };
 	int rc = 0;
 
-	if (span_decode(record + MOVE_BYTES, &set) < 0)
+	if (span_decode(record + MOVE_BYTES, &set) < 0 || is_torn_off(from, bytes_get64(record + 8)) ||
+	    (to != NULL && from != NULL && to->queue != from->queue && is_torn_off(to, bytes_get64(record + 40))))
 		return 0;
 	if (record[27] & MOVE_UNDO)
 		return replay_unmove(local, from, to, record, &set);
@@ -351,6 +333,8 @@ static int replay_move(struct local *local, const uint8_t *record)
 	if (rc == 0 && to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
 		if (record[26] != WHY_MOVED_WITHIN)
 			count_why(to->queue, WHY_MOVED_IN, 1, 0);
+		if (to->moves_end <= bytes_get64(record + 48))
+			to->moves_end = bytes_get64(record + 48) + 1;
 		if (!(record[27] & MOVE_FRESH))
 			rc = lane_replay(to, bytes_get64(record + 48), 1, &set);
 	}
@@ -365,84 +349,4 @@ int queue_replay(struct local *local, enum journal_type type, const void *record
 	case JOURNAL_MOVE: return size == MOVE_BYTES + SPAN_BYTES ? replay_move(local, record) : 0;
 	default: return 0;
 	}
-}
-
-/* ---- moves that were cut off ---- */
-
-void queue_forget_moves(struct local *local)
-{
-	struct pending_move *move, *next;
-
-	HASH_ITER (hh, local->moves, move, next) {
-		HASH_DELETE(hh, local->moves, move);
-		free(move);
-	}
-}
-
-/* Is the message where it was to go? */
-static bool has_arrived(struct lane *lane, const struct pending_move *move)
-{
-	struct engine_scratch scratch = { 0 };
-	struct engine_view view;
-	uint64_t id = 0;
-	bool arrived;
-
-	if (move->to_offset >= lane->end)
-		return false;
-	arrived = lane_read(lane, move->to_offset, 1, &scratch, &view, &id) < 0 || id == move->id;
-	engine_scratch_release(&scratch);
-	return arrived; /* what cannot be read was there */
-}
-
-/* Appends it again. */
-static int repeat_move(struct local *local, struct lane *from, struct lane *to, const struct pending_move *move)
-{
-	struct engine_scratch scratch = { 0 };
-	struct engine_view view;
-	uint64_t id, offset;
-	bool stray = move->id <= to->last_id;
-	int rc = lane_read(from, move->from_offset, 1, &scratch, &view, &id);
-
-	if (rc == 0 && id != move->id)
-		rc = -EIO;
-	if (rc < 0)
-		local_fault(
-		    local, EIO, "message %" PRIu64 " was being moved when the machine died, and is lost", move->id);
-	if (rc == 0) {
-		rc = lane_append(to, &view.batch, move->id | (stray ? PLOG_STRAY : 0), &offset);
-		if (rc == 0 && stray) {
-			struct span_set set = { .state = SPAN_READY,
-				.id = move->id,
-				.place = (int64_t)offset,
-				.due_ms = QUEUE_NEVER,
-				.expires_ms = QUEUE_NEVER };
-			struct span_facts facts = facts_of(&view, id);
-
-			rc = lane_set(to, offset, 1, &set, &facts, WHY_NOTHING, NULL);
-		}
-		local->recovered_moves = true;
-	}
-	engine_scratch_release(&scratch);
-	return rc == -EIO ? 0 : rc;
-}
-
-int queue_finish_moves(struct local *local)
-{
-	struct pending_move *move, *next;
-	int rc = 0;
-
-	HASH_ITER (hh, local->moves, move, next) {
-		struct lane *from = find_lane(local, move->from_queue, move->from_priority);
-		struct lane *to = find_lane(local, move->to_queue, move->to_priority);
-
-		if (from == NULL || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, move))
-			continue;
-		rc = queue_open(from->queue);
-		if (rc == 0)
-			rc = repeat_move(local, from, to, move);
-		if (rc < 0)
-			break;
-	}
-	queue_forget_moves(local);
-	return rc;
 }

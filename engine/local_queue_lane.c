@@ -265,6 +265,8 @@ void lane_cut(struct lane *lane, uint64_t end)
 	}
 	if (lane->next > end)
 		lane->next = end;
+	if (lane->moves_end > end)
+		lane->moves_end = end;
 }
 
 void lane_skip(struct lane *lane, uint64_t earliest)

@@ -50,7 +50,7 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 	int rc;
 
 	do /* dying and moving free room where it was, in the end */
-		rc = lane_append(to, batch, m->id | (note->set.id != 0 ? PLOG_STRAY : 0), &offset);
+		rc = lane_append(to, batch, m->id | PLOG_MOVED | (note->set.id != 0 ? PLOG_STRAY : 0), &offset);
 	while (reserve_again(queue_local(to->queue), rc, &again));
 	if (rc < 0)
 		return rc;
@@ -58,7 +58,7 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 	if (batch->props != NULL)
 		local_dedup_note(&to->queue->object, batch->props[0].id);
 	queue_forget_gone(to->queue, m->id);
-	to->moved_in = true;
+	to->moved_in = to->noted = true;
 	if (note->why != WHY_MOVED_WITHIN)
 		count_why(to->queue, WHY_MOVED_IN, 1, 0);
 	return note->fresh ? 0 : lane_set(to, offset, 1, &note->set, &facts, WHY_UNTOLD, NULL);

@@ -109,7 +109,7 @@ int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t fi
 	if (rc < 0)
 		return rc;
 	if (!(first_id & PLOG_STRAY))
-		lane->last_id = first_id + batch->count - 1;
+		lane->last_id = (first_id & ~PLOG_MOVED) + batch->count - 1;
 	lane_appended(lane, batch->count, batch->len - batch->count);
 	plan_flush(lane, batch->count);
 	*ret_offset = offset;
@@ -120,12 +120,18 @@ int lane_sync_run(struct sync_point *point)
 {
 	struct lane *lane = (struct lane *)((char *)point - offsetof(struct lane, sync));
 	struct plog *plog = atomic_load(&lane->plog);
+	bool noted;
 	int rc;
 
 	pthread_mutex_lock(&lane->queue->lock);
 	lane->unsynced_messages = 0;
 	lane->flush_asked = false;
+	noted = lane->noted;
+	lane->noted = false;
 	pthread_mutex_unlock(&lane->queue->lock);
+	/* A failure of the journal is told of by its own sync, and final: nobody relies on what comes after it. */
+	if (noted)
+		journal_sync(queue_local(lane->queue)->journal);
 	rc = plog != NULL ? plog_sync(plog) : 0;
 	if (rc < 0 && !atomic_exchange(&lane->failed, true))
 		queue_fault(lane->queue, rc, "a sync failed, so it takes no more messages");
@@ -203,19 +209,12 @@ static uint32_t priority_of(const struct sending *s, uint32_t i)
 	return priority < max ? priority : max;
 }
 
-static int64_t add_ms(int64_t a, int64_t b)
-{
-	int64_t sum;
-
-	return __builtin_add_overflow(a, b, &sum) ? QUEUE_NEVER : sum;
-}
-
 /* When message i may be delivered. */
 static int64_t ready_at(const struct sending *s, uint32_t i)
 {
 	int64_t delay = s->batch.props != NULL ? s->batch.props[i].delay_ms : -1;
 
-	return delay > 0 ? add_ms(s->batch.ts_ms, delay) : s->batch.ts_ms;
+	return delay > 0 ? queue_add_ms(s->batch.ts_ms, delay) : s->batch.ts_ms;
 }
 
 static bool is_delayed(const struct sending *s, uint32_t i)
@@ -320,7 +319,7 @@ static struct span_set first_set(struct sending *s, struct lane *lane, uint32_t 
 		.expires_ms = QUEUE_NEVER };
 
 	if (s->batch.props != NULL && s->batch.props[i].ttl_ms >= 0)
-		set.expires_ms = add_ms(at, s->batch.props[i].ttl_ms);
+		set.expires_ms = queue_add_ms(at, s->batch.props[i].ttl_ms);
 	return set;
 }
 
@@ -335,6 +334,7 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 
 	if (rc < 0)
 		return rc;
+	lane->noted = true;
 	rc = lane_append(lane, part, s->next_id, &offset);
 	if (rc < 0) {
 		queue_note_cut(lane, lane->end);
@@ -412,8 +412,8 @@ static int send(struct sending *s)
 	if (s->ready > 0) {
 		int64_t ttl = setting_value(&queue->object, SET_QUEUE_TTL);
 
-		if (ttl >= 0 && add_ms(s->batch.ts_ms, ttl) < queue->ttl_due)
-			queue->ttl_due = add_ms(s->batch.ts_ms, ttl);
+		if (ttl >= 0 && queue_add_ms(s->batch.ts_ms, ttl) < queue->ttl_due)
+			queue->ttl_due = queue_add_ms(s->batch.ts_ms, ttl);
 		queue_wake(queue, s->ready, &s->wake);
 	}
 	queue_set_timer(queue);

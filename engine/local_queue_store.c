@@ -6,7 +6,7 @@
  * Only what changed is written. Numbers are little-endian:
  *
  *   queue  0 u64 change, then u64 each: delivered, redelivered, acked, dead lettered, expired, dropped, moved in, moved out
- *   lane   0 u64 next
+ *   lane   0 u64 next, 8 u64 one past the last offset that the journal had a move to
  *   span   0 u32 count, 4 four zero bytes, 8 the span
  *
  * A checkpoint lets the journal forget moves. So logs to which messages were moved are synced before. After it, segments in
@@ -21,6 +21,7 @@
 #include "engine/local_queue.h"
 
 #define QUEUE_ROW 72u
+#define LANE_ROW 16u
 #define SPAN_AT 8u
 #define SPAN_IN(node) ((struct span *)((char *)(node)-offsetof(struct span, by_offset)))
 
@@ -59,6 +60,12 @@ static int load_span(struct lane *lane, const struct catalog_queue_row *row)
 	return rc;
 }
 
+static void load_lane_row(struct lane *lane, const struct catalog_queue_row *row)
+{
+	lane->next = bytes_get64(row->value);
+	lane->moves_end = bytes_get64(row->value + 8);
+}
+
 static int load_row(void *ctx, const struct catalog_queue_row *row)
 {
 	struct queue *queue = ctx;
@@ -66,8 +73,8 @@ static int load_row(void *ctx, const struct catalog_queue_row *row)
 
 	if (row->what == CATALOG_OF_QUEUE)
 		load_queue(queue, row);
-	else if (lane != NULL && row->what == CATALOG_OF_LANE && row->len == 8)
-		lane->next = bytes_get64(row->value);
+	else if (lane != NULL && row->what == CATALOG_OF_LANE && row->len == LANE_ROW)
+		load_lane_row(lane, row);
 	else if (lane != NULL && row->what == CATALOG_OF_SPAN)
 		return load_span(lane, row);
 	return 0;
@@ -149,8 +156,9 @@ static int add_lane_rows(struct rows *rows, struct lane *lane)
 		return -ENOMEM;
 	*row = base;
 	row->what = CATALOG_OF_LANE;
-	row->len = 8;
+	row->len = LANE_ROW;
 	bytes_put64(row->value, lane->next);
+	bytes_put64(row->value + 8, lane->moves_end);
 	for (size_t i = 0; i < lane->gone_count; i++) {
 		row = add_row(rows);
 		if (row == NULL)
@@ -245,12 +253,11 @@ static void mark_again(struct local *local, const struct rows *rows)
 	}
 }
 
-/* After collecting, so that no row tells of a move whose message is not: what was moved must be on disk before the journal forgets that it was. */
-static int sync_moved(struct local *local)
+int queue_sync_moved(struct local *local)
 {
 	struct object *object;
 	uint64_t after = 0;
-	int rc = 0;
+	int rc = journal_sync(local->journal);
 
 	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
 		struct queue *queue = queue_of_object(object);
@@ -302,8 +309,10 @@ int queue_checkpoint(struct local *local)
 		rc = collect(&rows, queue_of_object(object));
 		object_put(object);
 	}
+	/* After collecting, so that no row tells of a move whose message is not: what was moved must be on disk before the
+	   journal forgets that it was. */
 	if (rc == 0)
-		rc = sync_moved(local);
+		rc = queue_sync_moved(local);
 	if (rc == 0)
 		rc = put_rows(local, &rows);
 	if (rc < 0)

@@ -31,19 +31,12 @@ static int64_t later(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-static int64_t add_ms(int64_t a, int64_t b)
-{
-	int64_t sum;
-
-	return __builtin_add_overflow(a, b, &sum) ? QUEUE_NEVER : sum;
-}
-
 int64_t span_expiry(const struct span *span)
 {
 	int64_t ttl = setting_value(&span->lane->queue->object, SET_QUEUE_TTL);
 
 	/* Of a queue that is not open yet the times of its messages are not known. */
-	return earlier(ttl >= 0 && span->ts_ms > 0 ? add_ms(span->ts_ms, ttl) : QUEUE_NEVER, span->expires_ms);
+	return earlier(ttl >= 0 && span->ts_ms > 0 ? queue_add_ms(span->ts_ms, ttl) : QUEUE_NEVER, span->expires_ms);
 }
 
 /* ---- setting the timer; lock ---- */
@@ -76,7 +69,7 @@ static int64_t unused_end(const struct queue *queue)
 		return QUEUE_NEVER;
 	if (atomic_load(&queue->dlq_present) > 0)
 		return QUEUE_NEVER;
-	return add_ms(later(queue->used_ms, atomic_load(&queue->dlq_used_ms)), expires_ms);
+	return queue_add_ms(later(queue->used_ms, atomic_load(&queue->dlq_used_ms)), expires_ms);
 }
 
 void queue_set_timer(struct queue *queue)
@@ -134,7 +127,7 @@ static void consider_fresh(struct due *due, struct lane *lane, int64_t ttl)
 	if (!lane_fresh(lane, lane->next, &offset) || plog_entry(atomic_load(&lane->plog), offset, &entry) < 0)
 		return;
 	id = entry.first_id + (offset - entry.base_offset);
-	at_ms = add_ms(entry.ts_ms, ttl);
+	at_ms = queue_add_ms(entry.ts_ms, ttl);
 	if (at_ms > due->at_ms || (at_ms == due->at_ms && id > due->id))
 		return;
 	left = entry.base_offset + entry.count - offset;
@@ -295,7 +288,7 @@ static void refile_all(struct queue *queue)
 		struct span *span = SPAN_IN(node, by_order);
 
 		tree_remove(&queue->deadlines, &span->by_due);
-		span->due_ms = add_ms(span->leased_ms,
+		span->due_ms = queue_add_ms(span->leased_ms,
 		    setting_value(&queue->object, span->held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT));
 		tree_insert(&queue->deadlines, &span->by_due);
 		span_mark(span);

@@ -51,10 +51,12 @@ void plog_release_files(struct plog *plog);
  * Appends a batch (its ts_ms resolved by the caller, >= 0), all of it or nothing, and returns the offset of its first
  * message. The bytes are in the page cache on return. Large batches become several entries. segment_bytes: the segment
  * is rolled when the batch would take it past that size. first_id: id of the first message in the store's sequence of
- * ids, 0 if the log has none; with PLOG_STRAY, a batch of one whose id is below that of an earlier message of the log.
+ * ids, 0 if the log has none; with PLOG_MOVED, a batch of one that came from another log; with PLOG_STRAY, one whose id
+ * is below that of an earlier message of the log.
  * ENOSPC, EIO (nothing was appended), EROFS (read-only, or failed by an earlier sync).
  */
 #define PLOG_STRAY ((uint64_t)1 << 63)
+#define PLOG_MOVED ((uint64_t)1 << 62)
 int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
     uint64_t *ret_offset);
 

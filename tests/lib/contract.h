@@ -92,7 +92,11 @@ const char *contract_cursor(struct contract *c, struct engine_object *group, uin
 void contract_wait(struct contract *c, bool (*check)(struct contract *c, void *ctx), void *ctx, const char *what);
 
 #define assert_text(actual, expected) cr_assert_str_eq((actual), (expected))
-#define assert_ok(expression) cr_assert_eq((expression), 0, "%s: %s", #expression, engine_reason())
+#define assert_ok(expression)                                                                                          \
+	do {                                                                                                           \
+		int contract_ok_ = (int)(expression);                                                                  \
+		cr_assert_eq(contract_ok_, 0, "%s is %d: %s", #expression, contract_ok_, engine_reason());             \
+	} while (0)
 #define assert_err(expression, error)                                                                                  \
 	do {                                                                                                           \
 		int contract_rc_ = (int)(expression);                                                                  \

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +14,17 @@
 #include "tests/lib/tmpdir.h"
 
 #define NAME_SIZE 64
-#define FILES_MAX 256u
+#define FILES_MAX 1024u /* directories are files, too; the first is where it begins */
 #define SECTOR 512u
+#define DATABASE_META 8192u /* of LMDB: every commit changes it */
 
-enum kind { WRITE, TRUNCATE, SYNC, LINK, UNLINK, SYNC_DIR };
+enum kind { WRITE, TRUNCATE, SYNC, LINK, UNLINK, SYNC_DIR, COPY };
 
 /* One change. LINK gives a file a name, and takes that name from another; a rename is a LINK and an UNLINK. */
 struct change {
 	enum kind kind;
 	unsigned file;
+	unsigned dir; /* of LINK, UNLINK and SYNC_DIR */
 	char name[NAME_SIZE];
 	uint64_t pos, size;
 	uint8_t *bytes;
@@ -32,13 +35,24 @@ struct image {
 	uint64_t size;
 };
 
+/* Where a file is; dir is no number of one without a name. */
+struct place {
+	unsigned dir;
+	char name[NAME_SIZE];
+};
+
 struct powercut {
 	const struct io_ops *real;
-	int dirfd;
-	ino_t dir_inode, inodes[FILES_MAX];
+	pthread_mutex_t lock; /* changes have an order */
+	ino_t inodes[FILES_MAX];
+	bool is_dir[FILES_MAX];
 	struct image first[FILES_MAX]; /* as they were at the start */
-	char first_names[FILES_MAX][NAME_SIZE];
+	struct place first_places[FILES_MAX];
 	unsigned files, first_files;
+	const char *database, *ignored; /* or NULL */
+	int database_fd;
+	unsigned database_file;
+	uint8_t database_meta[DATABASE_META]; /* as it was copied last */
 	struct change *changes;
 	size_t count, room;
 };
@@ -88,65 +102,136 @@ static unsigned file_of(int fd)
 	return 0;
 }
 
-static void set_name(struct change *change, const char *name)
+static void add_name(enum kind kind, int dirfd, const char *name, unsigned file)
 {
+	struct change *change = add(kind, file);
+
+	change->dir = file_of(dirfd);
 	snprintf(change->name, sizeof(change->name), "%s", name);
+}
+
+static unsigned new_file(ino_t inode, bool is_dir)
+{
+	must(recording->files < FILES_MAX, "too many files");
+	recording->inodes[recording->files] = inode;
+	recording->is_dir[recording->files] = is_dir;
+	return recording->files++;
+}
+
+/* A copy of the database, which somebody may be writing: one that no commit came across. */
+static void copy_database(struct powercut *cut)
+{
+	uint8_t meta[DATABASE_META], again[DATABASE_META], *bytes = NULL;
+	struct change *change;
+	struct stat st;
+
+	if (cut->database == NULL)
+		return;
+	must(pread(cut->database_fd, meta, sizeof(meta), 0) == sizeof(meta), "database");
+	if (memcmp(meta, cut->database_meta, sizeof(meta)) == 0)
+		return;
+	for (;;) {
+		must(!fstat(cut->database_fd, &st), "fstat");
+		bytes = realloc(bytes, (size_t)st.st_size);
+		must(bytes && pread(cut->database_fd, bytes, (size_t)st.st_size, 0) == st.st_size, "database");
+		must(pread(cut->database_fd, again, sizeof(again), 0) == sizeof(again), "database");
+		if (memcmp(again, bytes, sizeof(again)) == 0)
+			break;
+	}
+	memcpy(cut->database_meta, again, sizeof(again));
+	change = add(COPY, cut->database_file);
+	change->bytes = bytes;
+	change->size = (uint64_t)st.st_size;
+}
+
+static void begin(void)
+{
+	pthread_mutex_lock(&recording->lock);
+	copy_database(recording);
+}
+
+static void end(void)
+{
+	pthread_mutex_unlock(&recording->lock);
 }
 
 static int record_open(int dirfd, const char *name, int flags, mode_t mode)
 {
-	bool there = !faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW);
-	int fd = recording->real->open(dirfd, name, flags, mode);
+	bool there;
+	int fd;
 
-	if (fd < 0)
-		return fd;
-	if (!there) {
-		must(recording->files < FILES_MAX, "too many files");
-		recording->inodes[recording->files] = inode_of(fd);
-		set_name(add(LINK, recording->files++), name);
-	} else if (flags & O_TRUNC) {
+	begin();
+	there = !faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW);
+	fd = recording->real->open(dirfd, name, flags, mode);
+	if (fd >= 0 && !there)
+		add_name(LINK, dirfd, name, new_file(inode_of(fd), false));
+	else if (fd >= 0 && (flags & O_TRUNC))
 		add(TRUNCATE, file_of(fd));
-	}
+	end();
 	return fd;
 }
 
 static int record_mkdir(int dirfd, const char *name, mode_t mode)
 {
-	return recording->real->mkdir(dirfd, name, mode);
+	struct stat st;
+	int rc;
+
+	begin();
+	rc = recording->real->mkdir(dirfd, name, mode);
+	if (!rc) {
+		must(!fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW), "fstatat");
+		add_name(LINK, dirfd, name, new_file(st.st_ino, true));
+	}
+	end();
+	return rc;
 }
 
 static ssize_t record_pwritev(int fd, const struct iovec *iov, int count, off_t pos)
 {
-	ssize_t n = recording->real->pwritev(fd, iov, count, pos);
 	struct change *change;
+	ssize_t n;
 
-	if (n <= 0)
-		return n;
-	change = add(WRITE, file_of(fd));
-	change->pos = (uint64_t)pos;
-	change->bytes = malloc((size_t)n);
-	for (int i = 0; change->size < (uint64_t)n; i++) {
+	begin();
+	n = recording->real->pwritev(fd, iov, count, pos);
+	if (n > 0) {
+		change = add(WRITE, file_of(fd));
+		change->pos = (uint64_t)pos;
+		change->bytes = malloc((size_t)n);
+		must(change->bytes != NULL, "malloc");
+	}
+	for (int i = 0; n > 0 && change->size < (uint64_t)n; i++) {
 		size_t part = (size_t)n - change->size < iov[i].iov_len ? (size_t)n - change->size : iov[i].iov_len;
 
 		memcpy(change->bytes + change->size, iov[i].iov_base, part);
 		change->size += part;
 	}
+	end();
 	return n;
 }
 
 static int record_sync(int fd)
 {
-	if (inode_of(fd) == recording->dir_inode)
-		add(SYNC_DIR, 0);
+	unsigned file;
+
+	begin();
+	file = file_of(fd);
+	if (recording->is_dir[file])
+		add(SYNC_DIR, file)->dir = file;
 	else
-		add(SYNC, file_of(fd));
+		add(SYNC, file);
+	end();
 	return 0;
 }
 
 static int record_ftruncate(int fd, off_t size)
 {
+	int rc;
+
+	begin();
 	add(TRUNCATE, file_of(fd))->size = (uint64_t)size;
-	return recording->real->ftruncate(fd, size);
+	rc = recording->real->ftruncate(fd, size);
+	end();
+	return rc;
 }
 
 static int record_fallocate(int fd, int mode, off_t pos, off_t size)
@@ -156,24 +241,30 @@ static int record_fallocate(int fd, int mode, off_t pos, off_t size)
 
 static int record_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
 {
-	int fd = openat(old_dirfd, old_name, O_RDONLY | O_CLOEXEC), rc;
+	int fd, rc;
 
+	begin();
+	fd = openat(old_dirfd, old_name, O_RDONLY | O_CLOEXEC);
 	must(fd >= 0, old_name);
 	rc = recording->real->rename(old_dirfd, old_name, new_dirfd, new_name);
 	if (!rc) {
-		set_name(add(LINK, file_of(fd)), new_name);
-		set_name(add(UNLINK, 0), old_name);
+		add_name(LINK, new_dirfd, new_name, file_of(fd));
+		add_name(UNLINK, old_dirfd, old_name, 0);
 	}
 	close(fd);
+	end();
 	return rc;
 }
 
 static int record_unlink(int dirfd, const char *name, int flags)
 {
-	int rc = recording->real->unlink(dirfd, name, flags);
+	int rc;
 
+	begin();
+	rc = recording->real->unlink(dirfd, name, flags);
 	if (!rc)
-		set_name(add(UNLINK, 0), name);
+		add_name(UNLINK, dirfd, name, 0);
+	end();
 	return rc;
 }
 
@@ -189,42 +280,82 @@ static const struct io_ops io_recorder = {
 	.unlink = record_unlink,
 };
 
-struct powercut *powercut_start(int dirfd)
+/* What is in a directory at the start, and below it. */
+static void take(struct powercut *cut, unsigned at, int dirfd)
 {
-	struct powercut *cut = calloc(1, sizeof(*cut));
 	DIR *dir = fdopendir(openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *entry;
 
-	must(cut && dir, "powercut_start");
-	cut->dir_inode = inode_of(dirfd);
+	must(dir != NULL, "fdopendir");
 	while ((entry = readdir(dir))) {
+		unsigned file;
 		size_t size;
 
-		if (entry->d_type != DT_REG)
+		if (entry->d_type == DT_DIR ? entry->d_name[0] == '.' : entry->d_type != DT_REG)
 			continue;
-		must(cut->files < FILES_MAX, "too many files");
-		snprintf(cut->first_names[cut->files], NAME_SIZE, "%.63s", entry->d_name);
-		cut->first[cut->files].bytes = tmpdir_get(dirfd, entry->d_name, &size);
-		cut->first[cut->files].size = size;
-		cut->inodes[cut->files++] = entry->d_ino;
+		file = new_file(entry->d_ino, entry->d_type == DT_DIR);
+		cut->first_places[file].dir = at;
+		snprintf(cut->first_places[file].name, NAME_SIZE, "%.63s", entry->d_name);
+		if (cut->is_dir[file]) {
+			int fd = openat(dirfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			must(fd >= 0, entry->d_name);
+			take(cut, file, fd);
+			close(fd);
+		} else if (cut->ignored == NULL || strcmp(entry->d_name, cut->ignored) != 0) {
+			cut->first[file].bytes = tmpdir_get(dirfd, entry->d_name, &size);
+			cut->first[file].size = size;
+		}
+		if (cut->database != NULL && strcmp(entry->d_name, cut->database) == 0) {
+			cut->database_fd = openat(dirfd, entry->d_name, O_RDONLY | O_CLOEXEC);
+			cut->database_file = file;
+		}
 	}
 	closedir(dir);
+}
+
+struct powercut *powercut_start_store(int dirfd, const char *database, const char *ignored)
+{
+	struct powercut *cut = calloc(1, sizeof(*cut));
+
+	must(cut != NULL, "powercut_start");
+	recording = cut;
+	pthread_mutex_init(&cut->lock, NULL);
+	cut->database = database;
+	cut->ignored = ignored;
+	cut->database_fd = -1;
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		cut->first_places[i].dir = FILES_MAX;
+	new_file(inode_of(dirfd), true);
+	take(cut, 0, dirfd);
+	must((database == NULL) == (cut->database_fd < 0), "the database");
 	cut->first_files = cut->files;
 	cut->real = io;
-	recording = cut;
 	io = &io_recorder;
 	return cut;
+}
+
+struct powercut *powercut_start(int dirfd)
+{
+	return powercut_start_store(dirfd, NULL, NULL);
 }
 
 void powercut_stop(struct powercut *cut)
 {
 	io = cut->real;
 	recording = NULL;
+	if (cut->database_fd >= 0)
+		close(cut->database_fd);
 }
 
 size_t powercut_count(const struct powercut *cut)
 {
-	return cut->count;
+	size_t count;
+
+	pthread_mutex_lock((pthread_mutex_t *)&cut->lock);
+	count = cut->count;
+	pthread_mutex_unlock((pthread_mutex_t *)&cut->lock);
+	return count;
 }
 
 void powercut_free(struct powercut *cut)
@@ -233,6 +364,7 @@ void powercut_free(struct powercut *cut)
 		free(cut->changes[i].bytes);
 	for (unsigned i = 0; i < cut->first_files; i++)
 		free(cut->first[i].bytes);
+	pthread_mutex_destroy(&cut->lock);
 	free(cut->changes);
 	free(cut);
 }
@@ -269,12 +401,16 @@ static void put(struct image *image, uint64_t pos, const uint8_t *bytes, uint64_
 {
 	if (pos + size > image->size)
 		resize(image, pos + size);
-	memcpy(image->bytes + pos, bytes, size);
+	if (size > 0)
+		memcpy(image->bytes + pos, bytes, size);
 }
 
 static void apply(struct image *image, const struct change *change)
 {
-	if (change->kind == WRITE)
+	if (change->kind == COPY) {
+		image->size = 0;
+		put(image, 0, change->bytes, change->size);
+	} else if (change->kind == WRITE)
 		put(image, change->pos, change->bytes, change->size);
 	else
 		resize(image, change->size);
@@ -304,10 +440,10 @@ static void apply_some(struct image *image, const struct change *change, struct 
 	}
 }
 
-/* The index one past the last change of this kind (and file, for SYNC) among the first n. */
+/* The index one past the last change of this kind (and file, for SYNC and SYNC_DIR) among the first n. */
 static size_t last_of(const struct powercut *cut, size_t n, enum kind kind, unsigned file)
 {
-	while (n > 0 && (cut->changes[n - 1].kind != kind || (kind == SYNC && cut->changes[n - 1].file != file)))
+	while (n > 0 && (cut->changes[n - 1].kind != kind || cut->changes[n - 1].file != file))
 		n--;
 	return n;
 }
@@ -323,9 +459,9 @@ static struct image make_file(const struct powercut *cut, size_t n, unsigned fil
 	for (size_t i = 0; i < n; i++) {
 		const struct change *change = &cut->changes[i];
 
-		if (change->file != file || (change->kind != WRITE && change->kind != TRUNCATE))
+		if (change->file != file || (change->kind != WRITE && change->kind != TRUNCATE && change->kind != COPY))
 			continue;
-		if (i < synced)
+		if (i < synced || change->kind == COPY)
 			apply(&image, change);
 		else
 			apply_some(&image, change, random);
@@ -333,39 +469,73 @@ static struct image make_file(const struct powercut *cut, size_t n, unsigned fil
 	return image;
 }
 
-/* Which names there are: those of the first `n` changes. names[file] is "" for a file without. */
-static void make_names(const struct powercut *cut, size_t n, char names[FILES_MAX][NAME_SIZE])
+/* Which names there are: those of the changes of each directory that come before named[directory]. */
+static void make_names(const struct powercut *cut, size_t n, const size_t *named, struct place *places)
 {
-	memcpy(names, cut->first_names, sizeof(cut->first_names));
+	memcpy(places, cut->first_places, sizeof(cut->first_places));
 	for (size_t i = 0; i < n; i++) {
 		const struct change *change = &cut->changes[i];
 
-		if (change->kind != LINK && change->kind != UNLINK)
+		if ((change->kind != LINK && change->kind != UNLINK) || i >= named[change->dir])
 			continue;
 		for (unsigned f = 0; f < cut->files; f++)
-			if (!strcmp(names[f], change->name) && (change->kind == UNLINK || f != change->file))
-				names[f][0] = '\0';
-		if (change->kind == LINK)
-			memcpy(names[change->file], change->name, NAME_SIZE);
+			if (places[f].dir == change->dir && !strcmp(places[f].name, change->name) &&
+			    (change->kind == UNLINK || f != change->file))
+				places[f].dir = FILES_MAX;
+		if (change->kind == LINK) {
+			places[change->file].dir = change->dir;
+			memcpy(places[change->file].name, change->name, NAME_SIZE);
+		}
+	}
+}
+
+struct making {
+	const struct powercut *cut;
+	size_t n;
+	struct random random;
+	struct place places[FILES_MAX];
+};
+
+/* What is in directory `dir`, and below it. */
+static void make_dir(struct making *m, unsigned dir, int to_dirfd)
+{
+	for (unsigned file = 1; file < m->cut->files; file++) {
+		struct image image;
+
+		if (m->places[file].dir != dir)
+			continue;
+		if (m->cut->is_dir[file]) {
+			int fd;
+
+			must(!mkdirat(to_dirfd, m->places[file].name, 0700), "mkdirat");
+			fd = openat(to_dirfd, m->places[file].name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			must(fd >= 0, "openat");
+			make_dir(m, file, fd);
+			close(fd);
+			continue;
+		}
+		image = make_file(m->cut, m->n, file, &m->random);
+		tmpdir_put(to_dirfd, m->places[file].name, image.bytes, image.size);
+		free(image.bytes);
 	}
 }
 
 void powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd)
 {
-	struct random random = { .seed = seed, .state = seed * 0x9e3779b97f4a7c15ull + 1 };
-	static char names[FILES_MAX][NAME_SIZE];
-	size_t named = last_of(cut, n, SYNC_DIR, 0);
+	static struct making m;
+	static size_t named[FILES_MAX];
 
-	while (named < n && !(seed > 1 && chance(&random, 8)) && seed != 0)
-		named++;
-	make_names(cut, named, names);
-	for (unsigned file = 0; file < cut->files; file++) {
-		struct image image;
-
-		if (!names[file][0])
-			continue;
-		image = make_file(cut, n, file, &random);
-		tmpdir_put(to_dirfd, names[file], image.bytes, image.size);
-		free(image.bytes);
+	m = (struct making){ .cut = cut, .n = n, .random = { seed, seed * 0x9e3779b97f4a7c15ull + 1 } };
+	for (unsigned dir = 0; dir < cut->files; dir++) {
+		named[dir] = last_of(cut, n, SYNC_DIR, dir);
+		while (cut->is_dir[dir] && named[dir] < n && !(seed > 1 && chance(&m.random, 8)) && seed != 0)
+			named[dir]++;
 	}
+	make_names(cut, n, named, m.places);
+	make_dir(&m, 0, to_dirfd);
+}
+
+void powercut_kill(const struct powercut *cut, size_t n, int to_dirfd)
+{
+	powercut_make(cut, n, 1, to_dirfd);
 }
