@@ -8,6 +8,11 @@
 #include "fs/spool.h"
 
 #define KEPT_SECONDS 60.0 /* names and attributes that change through this mount only, whose kernel then knows */
+/*
+ * Attributes of which no more than a time can be old: directories of objects, on the way to every file, and the nodes that
+ * are made anew by each lookup, whose attributes are those of this moment.
+ */
+#define SHORT_SECONDS 1.0
 
 static void set_ms(struct timespec *time, int64_t ms)
 {
@@ -242,7 +247,19 @@ int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, in
 
 double attr_timeout(const struct node *node)
 {
-	return node->row->flags & TREE_FIXED ? KEPT_SECONDS : 0;
+	if (node->row->flags & TREE_FIXED)
+		return KEPT_SECONDS;
+	if (node->row->flags & TREE_FRESH)
+		return SHORT_SECONDS;
+	switch (node->row->what) {
+	case DIR_ROOT:
+	case DIR_TOPICS:
+	case DIR_GROUPS:
+	case DIR_MEMBERS:
+	case DIR_QUEUES:
+	case DIR_CONSUMERS: return SHORT_SECONDS;
+	default: return 0;
+	}
 }
 
 double entry_timeout(const struct node *node)
