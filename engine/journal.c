@@ -4,6 +4,8 @@
  * Format: journal_internal.h; reading: journal_replay.c. An append is one pwritev into the newest file and costs no
  * allocation. The file's disk space is allocated ahead, so that acks still work on a full disk, and what was not used is
  * given back when the next file begins, which then has room for its header.
+ * While somebody syncs, zeros are written ahead too: a sync of what overwrites them changes the file's bytes only, and costs
+ * a third less.
  *
  * Two locks, always taken in this order: `sync_lock` is held by whoever syncs or changes the list of files, `lock` by
  * whoever appends, and for moments by the others; so appends go on while the disk is syncing. Who comes to sync_lock
@@ -31,6 +33,8 @@
 
 #define ALLOCATE (1u << 20)     /* allocated at a time: about 18,000 acks */
 #define ALLOCATE_AT (64u << 10) /* left when more is allocated */
+#define ZEROS (256u << 10)      /* written ahead at a time, where there was a sync since the last time */
+#define ZEROS_AT (8u << 10)     /* left when more are written */
 
 struct journal {
 	int dirfd;
@@ -45,6 +49,8 @@ struct journal {
 	uint32_t seed;        /* lock */
 	uint64_t file_end;    /* lock: where the next record goes */
 	uint64_t allocated;   /* lock: bytes of the file with disk space; UINT64_MAX if that cannot be had */
+	uint64_t zeroed;      /* lock: bytes of the file that were written, zeros included */
+	bool wants_zeros;     /* lock: there was a sync since zeros were written */
 	uint64_t end, synced; /* lock: positions */
 	bool failed;          /* lock: a sync, or the undoing of an append, has failed */
 };
@@ -63,6 +69,21 @@ static void allocate(struct journal *journal)
 		journal->allocated = journal->file_end + ALLOCATE;
 	else if (err == -EOPNOTSUPP || err == -ENOSYS)
 		journal->allocated = UINT64_MAX;
+}
+
+/* Writes zeros ahead of file_end if few are left. Only into space that is allocated: they must not take the last there is. */
+static void write_zeros(struct journal *journal, size_t bytes)
+{
+	static const uint8_t zeros[ZEROS];
+	uint64_t from = journal->zeroed > journal->file_end ? journal->zeroed : journal->file_end;
+	uint64_t to = from + ZEROS < journal->allocated ? from + ZEROS : journal->allocated;
+
+	if (!journal->wants_zeros || journal->allocated == UINT64_MAX ||
+	    journal->zeroed >= journal->file_end + bytes + ZEROS_AT)
+		return;
+	journal->wants_zeros = false;
+	if (to > from && !io_pwrite_all(journal->fd, zeros, (size_t)(to - from), (off_t)from))
+		journal->zeroed = to;
 }
 
 /* Makes file `number` with its header, durable. Returns its descriptor. */
@@ -100,6 +121,7 @@ static void use_file(struct journal *journal, int fd, uint64_t number)
 	journal->seed = journal_seed(journal->store_uuid, number);
 	journal->file_end = JOURNAL_HEADER;
 	journal->allocated = 0;
+	journal->zeroed = JOURNAL_HEADER;
 	allocate(journal);
 }
 
@@ -216,6 +238,7 @@ static int append_locked(struct journal *journal, uint32_t type, const void *rec
 	int err;
 
 	allocate(journal);
+	write_zeros(journal, bytes);
 	bytes_put32(header + 4, type | (uint32_t)size << 16);
 	crc = crc32c(journal->seed, header + 4, 4);
 	crc = crc32c(crc, record, size);
@@ -226,6 +249,7 @@ static int append_locked(struct journal *journal, uint32_t type, const void *rec
 		if (io->ftruncate(journal->fd, (off_t)journal->file_end))
 			journal->failed = true;
 		journal->allocated = 0;
+		journal->zeroed = journal->file_end;
 		return err;
 	}
 	journal->file_end += bytes;
@@ -294,6 +318,7 @@ static int sync_file(struct journal *journal, int fd, uint64_t end)
 		journal->failed = true;
 	else
 		journal->synced = end;
+	journal->wants_zeros = true;
 	pthread_mutex_unlock(&journal->lock);
 	return err;
 }
@@ -369,6 +394,7 @@ static void stop_allocating(struct journal *journal)
 	pthread_mutex_lock(&journal->lock);
 	io->ftruncate(journal->fd, (off_t)journal->file_end);
 	journal->allocated = UINT64_MAX;
+	journal->zeroed = journal->file_end;
 	pthread_mutex_unlock(&journal->lock);
 }
 

@@ -161,6 +161,7 @@ static void release_memory(struct local *local)
 	reserve_release(&local->reserve);
 	settings_free_texts(local);
 	queue_forget_moves(local);
+	notes_forget(local);
 	timers_release(&local->timers);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
@@ -331,13 +332,15 @@ static int make_first_objects(struct local *local)
 /* Begins a file, which a full disk must not prevent. To replay the journal twice does no harm. */
 static int open_journal(struct local *local)
 {
+	struct replaying replaying = { local, PLOG_REDO_INIT };
 	bool again = false;
 	int rc;
 
 	do
 		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->notify,
-		    checkpoint_replay, local, &local->journal);
+		    checkpoint_replay, &replaying, &local->journal);
 	while (reserve_again(local, rc, &again));
+	plog_redo_close(&replaying.redo);
 	return rc;
 }
 

@@ -2,7 +2,7 @@
  * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
  *
  * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog,
- * in one transaction; drop the files before the new one. A record is appended and its cursor changed under the group's
+ * in one transaction; sync the logs whose ends the journal has (local_note.c); drop the files before the new one. A record is appended and its cursor changed under the group's
  * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
  * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
  *
@@ -133,6 +133,8 @@ static int run(struct local *local)
 	if (rc == 0)
 		rc = queue_checkpoint(local);
 	if (rc == 0)
+		rc = notes_settle(local);
+	if (rc == 0)
 		rc = journal_drop(local->journal, number);
 	if (rc == 0)
 		queue_trim_all(local);
@@ -210,13 +212,15 @@ void checkpoint_restore(struct group *group, const struct catalog_cursor *row, b
 
 int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size)
 {
-	struct local *local = ctx;
+	struct replaying *replaying = ctx;
+	struct local *local = replaying->local;
 	struct journal_cursor cursor;
 	struct object *object;
 
 	if (type != JOURNAL_CURSOR) {
 		atomic_store(&local->checkpoint_set, true);
-		return queue_replay(local, type, record, size);
+		return type == JOURNAL_LOG ? note_replay(local, &replaying->redo, record, size)
+					   : queue_replay(local, type, record, size);
 	}
 	if (journal_decode_cursor(record, size, &cursor) < 0)
 		return 0;

@@ -1,16 +1,21 @@
 /*
  * local_flush - group commit: few syncs for many who ask.
  *
- * What can be synced is a struct sync_point: every partition, and the journal. Who wants one synced asks, and is
- * served by the next sync that begins after the question; all who ask before it begins share it. A point is synced by
- * one thread at a time, and while it is, questions collect for the next round. So N writers that confirm each message
- * cost about one sync per disk round trip, not N.
+ * What can be synced is a struct sync_point: every log, and the journal. Who wants one synced asks, and is served by the
+ * next round that begins after the question; all who ask before it begins share it. In a round, each log that has little
+ * that is not on disk has it noted in the journal (plog_tail.c), and then one sync of that serves them all, and whoever
+ * waits for the journal itself. What is too much for that is synced by itself, one log at a time. So N writers that
+ * confirm each message cost about one sync per disk round trip, not N, whichever logs they write to.
  *
  * A call may wait for several points (a topic's confirm covers all its partitions): a struct sync_call counts those
  * that are left, keeps the first error, and completes the caller's engine_done when none is left.
  *
- * Two threads take points from one queue. They hold a reference to the topic of a partition while it is queued, so
- * that it is there when its turn comes. At the end of the engine what is queued is synced, not dropped.
+ * Two threads do rounds; so does the caller itself if nobody else is at it: a single writer then waits for the disk only, and
+ * not for another thread to be woken and to wake it. A point is in one round at a time, and while it is, questions
+ * collect for the next. Threads hold a reference to the topic of a partition while it is queued, so that it is there
+ * when its turn comes. At the end of the engine what is queued is synced, not dropped.
+ *
+ * A log that was noted has its files synced by the checkpoint, before that drops the record: flusher_settle_notes().
  */
 #include <assert.h>
 #include <errno.h>
@@ -47,27 +52,11 @@ static void enqueue(struct flusher *flusher, struct sync_point *point)
 	*flusher->tail = point;
 	flusher->tail = &point->next;
 	check_invariants(flusher);
-	pthread_cond_signal(&flusher->wanted);
 }
 
 /* lock */
-static struct sync_point *dequeue(struct flusher *flusher)
+static void ask(struct flusher *flusher, struct sync_point *point, struct sync_wait *wait)
 {
-	struct sync_point *point = flusher->head;
-
-	flusher->head = point->next;
-	if (flusher->head == NULL)
-		flusher->tail = &flusher->head;
-	point->queued = false;
-	check_invariants(flusher);
-	return point;
-}
-
-void flusher_request(struct local *local, struct sync_point *point, struct sync_wait *wait)
-{
-	struct flusher *flusher = &local->flusher;
-
-	pthread_mutex_lock(&flusher->lock);
 	if (wait != NULL) {
 		wait->next = point->waits;
 		point->waits = wait;
@@ -76,35 +65,213 @@ void flusher_request(struct local *local, struct sync_point *point, struct sync_
 		point->again = true;
 	else if (!point->queued)
 		enqueue(flusher, point);
+}
+
+void flusher_request(struct local *local, struct sync_point *point, struct sync_wait *wait)
+{
+	struct flusher *flusher = &local->flusher;
+
+	pthread_mutex_lock(&flusher->lock);
+	ask(flusher, point, wait);
+	pthread_cond_signal(&flusher->wanted);
 	pthread_mutex_unlock(&flusher->lock);
 }
 
-/* One of the syncs that call waits for is over. */
-static void call_finish(struct sync_call *call, int result)
-{
-	int none = 0;
+/* ---- a round ---- */
 
-	if (result < 0)
-		atomic_compare_exchange_strong(&call->result, &none, result);
-	if (atomic_fetch_sub(&call->left, 1) > 1)
-		return;
-	call->done->fn(call->done, atomic_load(&call->result));
+/* Takes all that is asked for. lock */
+static struct sync_point *begin_round(struct flusher *flusher)
+{
+	struct sync_point *list = flusher->head;
+
+	for (struct sync_point *p = list; p != NULL; p = p->next) {
+		p->queued = false;
+		p->running = true;
+		p->again = false;
+		p->served = p->waits;
+		p->waits = NULL;
+	}
+	flusher->head = NULL;
+	flusher->tail = &flusher->head;
+	check_invariants(flusher);
+	return list;
+}
+
+/*
+ * Notes what logs have and the disk has not; those that cannot be noted are to run alone. Whether the journal is to be
+ * synced for the others.
+ */
+static bool note_all(struct local *local, struct sync_point *list)
+{
+	uint8_t *record = malloc(NOTE_MAX);
+	bool sync = false;
+
+	for (struct sync_point *p = list; p != NULL; p = p->next) {
+		int rc = p->log == NULL ? 1 : record != NULL ? note_log(local, p, record) : -ENOMEM;
+
+		p->alone = rc < 0;
+		p->by_journal = rc == 1;
+		sync |= rc == 1;
+	}
+	free(record);
+	return sync;
+}
+
+/* Takes those out of the list that are to run alone. */
+static struct sync_point *split(struct sync_point **list)
+{
+	struct sync_point *alone = NULL, **link = &alone, **keep = list;
+
+	while (*keep != NULL) {
+		struct sync_point *p = *keep;
+
+		if (!p->alone) {
+			keep = &p->next;
+			continue;
+		}
+		*keep = p->next;
+		*link = p;
+		link = &p->next;
+	}
+	*link = NULL;
+	return alone;
+}
+
+/* One of the syncs that call waits for is over; NULL, or what is to be told. lock */
+static struct sync_call *count_down(struct sync_call *call, int result)
+{
+	if (result < 0 && call->result == 0)
+		call->result = result;
+	return --call->left == 0 && !call->here ? call : NULL;
+}
+
+static void tell(struct sync_call *call)
+{
+	call->done->fn(call->done, call->result);
 	free(call);
 }
 
-static void finish_waits(struct sync_wait *waits, int result)
+/* It is over: who waited is told, and what was asked meanwhile is asked for. No lock. */
+static void finish(struct flusher *flusher, struct sync_point *point, int result)
 {
-	struct sync_wait *next;
+	struct sync_wait *waits = point->served, *next;
+	struct object *object = point->object;
 
-	for (; waits != NULL; waits = next) {
-		next = waits->next;
-		call_finish(waits->call, result);
-		free(waits);
+	pthread_mutex_lock(&flusher->lock);
+	point->running = false;
+	if (point->again) {
+		enqueue(flusher, point);
+		pthread_cond_signal(&flusher->wanted);
 	}
+	pthread_mutex_unlock(&flusher->lock);
+	for (; waits != NULL; waits = next) {
+		struct sync_call *call;
+
+		next = waits->next;
+		pthread_mutex_lock(&flusher->lock);
+		call = count_down(waits->call, result);
+		pthread_mutex_unlock(&flusher->lock);
+		free(waits);
+		if (call != NULL)
+			tell(call);
+	}
+	object_put(object);
+}
+
+/* What was noted is on disk with the journal. If the sync of that has failed, its own may still help. */
+static void finish_noted(struct flusher *flusher, struct sync_point *list, int result)
+{
+	struct sync_point *next;
+
+	for (; list != NULL; list = next) {
+		next = list->next;
+		if (list->log != NULL && list->by_journal)
+			plog_tail_synced(atomic_load(list->log), &list->to);
+		finish(flusher, list, list->by_journal ? result : 0);
+	}
+}
+
+/* Does what is asked for; lock is held at both ends, and let go between. */
+static void do_round(struct local *local)
+{
+	struct flusher *flusher = &local->flusher;
+	struct sync_point *list = begin_round(flusher), *alone, **last = &flusher->alone;
+	int result = 0;
+
+	flusher->working++;
+	pthread_mutex_unlock(&flusher->lock);
+	if (note_all(local, list))
+		result = local->journal_sync.run(&local->journal_sync);
+	for (struct sync_point *p = list; p != NULL && result < 0; p = p->next)
+		p->alone = p->alone || (p->log != NULL && p->by_journal);
+	alone = split(&list);
+	finish_noted(flusher, list, result);
+	pthread_mutex_lock(&flusher->lock);
+	while (*last != NULL)
+		last = &(*last)->next;
+	*last = alone;
+	if (alone != NULL)
+		pthread_cond_signal(&flusher->wanted);
+	flusher->working--;
+}
+
+/* One of those that run by themselves; lock is held at both ends, and let go between. */
+static void run_alone(struct flusher *flusher)
+{
+	struct sync_point *point = flusher->alone;
+	int result;
+
+	flusher->alone = point->next;
+	flusher->working++;
+	pthread_mutex_unlock(&flusher->lock);
+	result = point->run(point);
+	finish(flusher, point, result);
+	pthread_mutex_lock(&flusher->lock);
+	flusher->working--;
+}
+
+static void *run(void *ctx)
+{
+	struct local *local = ctx;
+	struct flusher *flusher = &local->flusher;
+
+	pthread_mutex_lock(&flusher->lock);
+	while (flusher->head != NULL || flusher->alone != NULL || !flusher->stop) {
+		if (flusher->head != NULL)
+			do_round(local);
+		else if (flusher->alone != NULL)
+			run_alone(flusher);
+		else
+			pthread_cond_wait(&flusher->wanted, &flusher->lock);
+	}
+	pthread_mutex_unlock(&flusher->lock);
+	return NULL;
+}
+
+/* ---- calls ---- */
+
+/* Does a round in this thread, or has others do it; then whether the call is over, whose result it takes. */
+static int serve(struct local *local, struct sync_call *call)
+{
+	struct flusher *flusher = &local->flusher;
+	int rc = ENGINE_PENDING;
+
+	if (flusher->working == 0 && flusher->head != NULL)
+		do_round(local);
+	if (flusher->head != NULL)
+		pthread_cond_signal(&flusher->wanted);
+	if (call->left == 0)
+		rc = call->result;
+	call->here = false;
+	pthread_mutex_unlock(&flusher->lock);
+	if (rc != ENGINE_PENDING)
+		free(call);
+	return rc;
 }
 
 int flusher_wait_for(struct local *local, struct sync_point *const *points, size_t count, struct engine_done *done)
 {
+	struct flusher *flusher = &local->flusher;
 	struct sync_wait *waits = NULL, *next;
 	struct sync_call *call;
 
@@ -113,8 +280,7 @@ int flusher_wait_for(struct local *local, struct sync_point *const *points, size
 	call = malloc(sizeof(*call));
 	if (call == NULL)
 		return -ENOMEM;
-	*call = (struct sync_call){ .done = done };
-	atomic_init(&call->left, (uint32_t)count);
+	*call = (struct sync_call){ .done = done, .left = (uint32_t)count, .here = true };
 	for (size_t i = 0; i < count; i++) {
 		struct sync_wait *wait = malloc(sizeof(*wait));
 
@@ -123,12 +289,13 @@ int flusher_wait_for(struct local *local, struct sync_point *const *points, size
 		*wait = (struct sync_wait){ waits, call };
 		waits = wait;
 	}
+	pthread_mutex_lock(&flusher->lock);
 	for (size_t i = 0; i < count; i++) {
 		next = waits->next; /* the flusher's from here on */
-		flusher_request(local, points[i], waits);
+		ask(flusher, points[i], waits);
 		waits = next;
 	}
-	return ENGINE_PENDING;
+	return serve(local, call);
 
 err_free:
 	for (; waits != NULL; waits = next) {
@@ -139,42 +306,7 @@ err_free:
 	return -ENOMEM;
 }
 
-static void *run(void *ctx)
-{
-	struct local *local = ctx;
-	struct flusher *flusher = &local->flusher;
-
-	pthread_mutex_lock(&flusher->lock);
-	while (flusher->head != NULL || !flusher->stop) {
-		struct sync_point *point;
-		struct sync_wait *waits;
-		struct object *object;
-		int result;
-
-		if (flusher->head == NULL) {
-			pthread_cond_wait(&flusher->wanted, &flusher->lock);
-			continue;
-		}
-		point = dequeue(flusher);
-		object = point->object;
-		waits = point->waits;
-		point->waits = NULL;
-		point->running = true;
-		point->again = false;
-		pthread_mutex_unlock(&flusher->lock);
-		result = point->run(point);
-		pthread_mutex_lock(&flusher->lock);
-		point->running = false;
-		if (point->again)
-			enqueue(flusher, point);
-		pthread_mutex_unlock(&flusher->lock);
-		finish_waits(waits, result);
-		object_put(object);
-		pthread_mutex_lock(&flusher->lock);
-	}
-	pthread_mutex_unlock(&flusher->lock);
-	return NULL;
-}
+/* ---- life ---- */
 
 int flusher_start(struct local *local)
 {

@@ -335,6 +335,8 @@ struct local {
 	int64_t wall_base_ms; /* never changes: see queue_now() */
 	struct pending_move *moves; /* uthash; at start only: moves in the journal */
 	bool recovered_moves;       /* at start only: some were done anew */
+	struct replayed
+	    *replayed; /* uthash; before the first checkpoint, and in it: logs that were noted in the journal */
 
 	struct {
 		pthread_mutex_t lock;
@@ -418,6 +420,7 @@ void topic_thaw(struct topic *topic, bool dead); /* change */
 /* earliest and end; both 0 if the log is not open. */
 void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint64_t *ret_end);
 void partition_fault(struct partition *partition, int err, const char *what);
+void partition_sync_begin(struct sync_point *point);
 int partition_sync(struct sync_point *point);
 void topic_sum(struct topic *topic, struct engine_stat *stat); /* adds messages, bytes, totals; raises mtime_ms */
 
@@ -460,11 +463,23 @@ int64_t retain_delay(const struct object *topic); /* until retention has to look
 void topic_retain_soon(struct topic *topic);      /* a setting of retention changed */
 void topic_flush_soon(struct topic *topic);
 
+/* -- local_note.c -- */
+/* Notes what the log of a sync point has and the disk has not: 1; 0: nothing. An error: run is to do it. record: NOTE_MAX bytes. */
+int note_log(struct local *local, struct sync_point *point, uint8_t *record);
+int notes_settle(struct local *local); /* before a checkpoint drops records: syncs the logs they are of */
+int note_replay(struct local *local, struct plog_redo *redo, const void *record, size_t size);
+void notes_forget(struct local *local);
+
 /* -- local_checkpoint.c -- */
 int checkpoint_run(struct local *local);
 void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */
+struct replaying {
+	struct local *local;
+	struct plog_redo redo;
+};
+/* ctx: struct replaying */
 int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size);
 
 #endif

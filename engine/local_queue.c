@@ -158,7 +158,9 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 	lane->queue = queue;
 	lane->priority = priority;
 	lane->log_id = log_id;
-	lane->sync = (struct sync_point){ .run = lane_sync_run, .object = &queue->object };
+	lane->sync = (struct sync_point){
+		.run = lane_sync_run, .begin = lane_sync_begin, .log = &lane->plog, .object = &queue->object
+	};
 	lane_trees_init(lane);
 	rc = timer_init(queue_local(queue), &lane->flush_timer, lane_flush_fire, &queue->object);
 	if (rc < 0)

@@ -116,6 +116,16 @@ int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t fi
 	return 0;
 }
 
+void lane_sync_begin(struct sync_point *point)
+{
+	struct lane *lane = (struct lane *)((char *)point - offsetof(struct lane, sync));
+
+	pthread_mutex_lock(&lane->queue->lock);
+	lane->unsynced_messages = 0;
+	lane->flush_asked = false;
+	pthread_mutex_unlock(&lane->queue->lock);
+}
+
 int lane_sync_run(struct sync_point *point)
 {
 	struct lane *lane = (struct lane *)((char *)point - offsetof(struct lane, sync));
@@ -123,9 +133,8 @@ int lane_sync_run(struct sync_point *point)
 	bool noted;
 	int rc;
 
+	lane_sync_begin(point);
 	pthread_mutex_lock(&lane->queue->lock);
-	lane->unsynced_messages = 0;
-	lane->flush_asked = false;
 	noted = lane->noted;
 	lane->noted = false;
 	pthread_mutex_unlock(&lane->queue->lock);

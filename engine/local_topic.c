@@ -70,7 +70,9 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 	partition->topic = topic;
 	partition->index = index;
 	partition->log_id = log_id;
-	partition->sync = (struct sync_point){ .run = partition_sync, .object = &topic->object };
+	partition->sync = (struct sync_point){
+		.run = partition_sync, .begin = partition_sync_begin, .log = &partition->plog, .object = &topic->object
+	};
 	rc = timer_init(local, &partition->flush_timer, partition_flush_fire, &topic->object);
 	if (rc < 0)
 		return rc;
@@ -325,16 +327,23 @@ void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint6
 	*ret_end = stat.end;
 }
 
+void partition_sync_begin(struct sync_point *point)
+{
+	struct partition *partition = (struct partition *)((char *)point - offsetof(struct partition, sync));
+
+	pthread_mutex_lock(&partition->lock);
+	partition->unsynced_messages = 0;
+	partition->flush_asked = false;
+	pthread_mutex_unlock(&partition->lock);
+}
+
 int partition_sync(struct sync_point *point)
 {
 	struct partition *partition = (struct partition *)((char *)point - offsetof(struct partition, sync));
 	struct plog *plog = atomic_load(&partition->plog);
 	int rc;
 
-	pthread_mutex_lock(&partition->lock);
-	partition->unsynced_messages = 0;
-	partition->flush_asked = false;
-	pthread_mutex_unlock(&partition->lock);
+	partition_sync_begin(point);
 	rc = plog != NULL ? plog_sync(plog) : 0;
 	if (rc < 0 && !atomic_exchange(&partition->failed, true))
 		partition_fault(partition, rc, "a sync failed, so it takes no more messages");

@@ -211,7 +211,7 @@ void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat)
 	ret_stat->start_pos = plog->start_pos;
 	ret_stat->end_pos = plog_end_pos(plog);
 	ret_stat->mtime_ms = plog->mtime_ms;
-	ret_stat->synced = plog->synced;
+	ret_stat->synced = plog->synced > plog->durable ? plog->synced : plog->durable;
 	pthread_mutex_unlock(&plog->mutex);
 }
 

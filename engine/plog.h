@@ -122,4 +122,36 @@ int plog_each_id(struct plog *plog, int64_t since_ms, bool in_order,
 /* Offset below which all is synced; messages and bytes appended since. */
 uint64_t plog_synced(struct plog *plog);
 
+/* ---- plog_tail.c: what was appended since the last sync, as a record for the journal ---- */
+
+/* Up to where a log has been noted. */
+struct plog_tail {
+	uint64_t base, offset; /* of the segment; one past the last message */
+	uint32_t slots, data_end, meta_end;
+};
+
+/*
+ * Puts what is on disk in no way yet into record: 1, and its size; 0: nothing is. EFBIG: it does not fit into room, or is
+ * not in one segment: plog_sync() does it. EROFS: the log has failed. One at a time, as plog_sync: the caller sees to
+ * it, and tells when the record has been appended somewhere, and when that is on disk.
+ */
+int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size, struct plog_tail *ret_to);
+void plog_tail_noted(struct plog *plog, const struct plog_tail *to);
+void plog_tail_synced(struct plog *plog, const struct plog_tail *to);
+
+/* The segment that records are brought back to; kept from one to the next. Starts as PLOG_REDO_INIT. No log is open. */
+struct plog_redo {
+	uint64_t id, base;
+	int dirfd, index_fd, data_fd, meta_fd;
+};
+#define PLOG_REDO_INIT ((struct plog_redo){ UINT64_MAX, UINT64_MAX, -1, -1, -1, -1 })
+/*
+ * Writes what a record has to where the files have not got it; not synced. options->id is of no account. ENOENT: the
+ * segment has gone since. EBADMSG: not such a record.
+ */
+int plog_redo(struct plog_redo *redo, const struct plog_options *options, const void *record, size_t size);
+int plog_redo_open(struct plog_redo *redo, const struct plog_options *options, uint64_t base); /* ENOENT */
+int plog_redo_sync(struct plog_redo *redo); /* of the one that is open */
+void plog_redo_close(struct plog_redo *redo);
+
 #endif

@@ -7,6 +7,7 @@
  *   plog_segments.c  the list: finding, loading, pinning, rolling
  *   plog_append.c    a batch comes in
  *   plog_sync.c      and reaches the disk
+ *   plog_tail.c      or is noted elsewhere, which does
  *   plog_read.c      a batch, or bytes, or a time are looked for
  *   plog_trim.c      the front goes: purge and retention
  *   plog_ids.c       ids of messages, some of which are gone
@@ -42,6 +43,8 @@ struct plog {
 	uint64_t start_offset, start_pos;
 	uint64_t end_offset;
 	uint64_t synced;
+	uint64_t durable;      /* the same, by a record elsewhere: plog_tail.c; may be below synced */
+	struct plog_tail tail; /* up to where there are such records */
 	int64_t mtime_ms;
 	int64_t ids_window_ms; /* see plog_keep_ids() */
 	bool failed;           /* a sync failed: final */

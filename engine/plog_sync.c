@@ -51,6 +51,17 @@ static int run_jobs(const struct job *jobs, size_t count)
 	return rc;
 }
 
+/* The next record of plog_tail.c begins where this sync ended. mutex */
+static void note_tail(struct plog *plog, const struct job *last, uint64_t end)
+{
+	if (plog->tail.offset < end)
+		plog->tail = (struct plog_tail){ .base = last->reader.base,
+			.offset = end,
+			.slots = last->reader.slots,
+			.data_end = last->mark.data_end,
+			.meta_end = last->mark.meta_end };
+}
+
 static int sync_from(struct plog *plog, size_t i, struct job *jobs, size_t count)
 {
 	uint64_t end = plog->end_offset;
@@ -64,8 +75,10 @@ static int sync_from(struct plog *plog, size_t i, struct job *jobs, size_t count
 	pthread_mutex_lock(&plog->mutex);
 	if (rc)
 		plog->failed = true;
-	else if (plog->synced < end)
+	else if (plog->synced < end) {
 		plog->synced = end;
+		note_tail(plog, &jobs[count - 1], end);
+	}
 	for (size_t k = 0; k < count; k++)
 		plog_unpin(plog, jobs[k].reader.segment);
 	return rc ? -EIO : 0;

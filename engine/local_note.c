@@ -1,0 +1,169 @@
+/*
+ * local_note - ends of logs that are on disk in the journal, before they are in files of their own.
+ *
+ * note_log() appends what a log has and its disk has not to the journal, as a record that plog_tail.c makes. From then on
+ * the journal must not be dropped before the log was synced: `noted` of its sync point says so, to notes_settle(), which
+ * every checkpoint calls between beginning a new file of the journal and dropping the old ones. `noted` is set before the record
+ * is appended, so that a checkpoint that drops the record has seen it, and again behind it, so that one that was quicker
+ * leaves it to the next.
+ *
+ * At the start note_replay() brings each record back to its log, if the power was cut, and remembers which logs these
+ * are: what the daemon before this one noted may still be in the page cache only, so the first checkpoint syncs them.
+ */
+#define HASH_NONFATAL_OOM 1
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/local_queue.h"
+
+int note_log(struct local *local, struct sync_point *point, uint8_t *record)
+{
+	struct plog *plog = atomic_load(point->log);
+	uint64_t pos;
+	size_t size;
+	int rc;
+
+	if (plog == NULL)
+		return -EFBIG;
+	point->begin(point);
+	rc = plog_tail(plog, record, NOTE_MAX, &size, &point->to);
+	if (rc != 1)
+		return rc;
+	atomic_store(&point->noted, true);
+	rc = journal_append(local->journal, JOURNAL_LOG, record, size, &pos);
+	if (rc < 0)
+		return rc;
+	atomic_store(&point->noted, true);
+	plog_tail_noted(plog, &point->to);
+	checkpoint_note(local, pos);
+	return 1;
+}
+
+/* ---- before records are dropped ---- */
+
+static int settle(struct sync_point *point)
+{
+	struct plog *plog = atomic_load(point->log);
+	int rc = 0;
+
+	if (atomic_exchange(&point->noted, false) && plog != NULL)
+		rc = point->run(point);
+	if (rc < 0)
+		atomic_store(&point->noted, true);
+	return rc;
+}
+
+static int settle_queue(struct queue *queue)
+{
+	int rc = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
+		if (queue_lane(queue, p) != NULL)
+			rc = settle(&queue_lane(queue, p)->sync);
+	}
+	return rc;
+}
+
+static int settle_topic(struct topic *topic)
+{
+	uint32_t partitions = atomic_load(&topic->partitions);
+	int rc = 0;
+
+	for (uint32_t i = 0; i < partitions && rc == 0; i++)
+		rc = settle(&topic_partition(topic, i)->sync);
+	return rc;
+}
+
+/* A log whose notes were found at the start. */
+struct replayed {
+	struct {
+		uint64_t log_id, base;
+	} key;
+	UT_hash_handle hh;
+};
+
+static int settle_replayed(struct local *local)
+{
+	struct plog_redo redo = PLOG_REDO_INIT;
+	struct replayed *log, *next;
+	int rc = 0;
+
+	HASH_ITER (hh, local->replayed, log, next) {
+		struct plog_options options = local_log_options(local, log->key.log_id);
+
+		rc = plog_redo_open(&redo, &options, log->key.base);
+		if (rc == 0)
+			rc = plog_redo_sync(&redo);
+		if (rc < 0 && rc != -ENOENT)
+			break;
+		rc = 0;
+		HASH_DELETE(hh, local->replayed, log);
+		free(log);
+	}
+	plog_redo_close(&redo);
+	return rc;
+}
+
+int notes_settle(struct local *local)
+{
+	int rc = settle_replayed(local);
+	struct object *object;
+	uint64_t after = 0;
+
+	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_TOPIC, after)) != NULL) {
+		after = object->id;
+		rc = settle_topic(topic_of_object(object));
+		object_put(object);
+	}
+	after = 0;
+	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
+		after = object->id;
+		rc = settle_queue(queue_of_object(object));
+		object_put(object);
+	}
+	return rc;
+}
+
+/* ---- at the start ---- */
+
+static int remember(struct local *local, uint64_t log_id, uint64_t base)
+{
+	struct replayed *log, *fresh = calloc(1, sizeof(*fresh));
+
+	if (fresh == NULL)
+		return -ENOMEM;
+	fresh->key.log_id = log_id;
+	fresh->key.base = base;
+	HASH_FIND(hh, local->replayed, &fresh->key, sizeof(fresh->key), log);
+	if (log == NULL) {
+		HASH_ADD(hh, local->replayed, key, sizeof(fresh->key), fresh);
+		if (fresh->hh.tbl != NULL)
+			return 0;
+	}
+	free(fresh);
+	return log != NULL ? 0 : -ENOMEM;
+}
+
+int note_replay(struct local *local, struct plog_redo *redo, const void *record, size_t size)
+{
+	struct plog_options options = local_log_options(local, 0);
+	int rc = plog_redo(redo, &options, record, size);
+
+	if (rc == -ENOENT || rc == -EBADMSG) /* the log, or this part of it, was removed since */
+		return 0;
+	if (rc == 0)
+		rc = remember(local, redo->id, redo->base);
+	return rc;
+}
+
+void notes_forget(struct local *local)
+{
+	struct replayed *log, *next;
+
+	HASH_ITER (hh, local->replayed, log, next) {
+		HASH_DELETE(hh, local->replayed, log);
+		free(log);
+	}
+}

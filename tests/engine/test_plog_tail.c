@@ -1,0 +1,262 @@
+/*
+ * The ends of logs as records: noted elsewhere, a log's messages are on disk without a sync of its own.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/lib/plogbox.h"
+#include "tests/lib/powercut.h"
+
+static struct box box;
+
+static void set_up(void)
+{
+	box_make(&box);
+}
+
+static void tear_down(void)
+{
+	box_remove(&box);
+}
+
+TestSuite(plog_tail, .init = set_up, .fini = tear_down);
+
+#define ROOM (48u << 10)
+#define NOTES_MAX 64u
+
+struct note {
+	size_t changes;   /* made when it was noted */
+	size_t dropped;   /* made when a checkpoint dropped it; SIZE_MAX: never */
+	uint64_t durable; /* what it confirms */
+	size_t size;
+	uint8_t *record;
+};
+
+struct notes {
+	struct note list[NOTES_MAX];
+	size_t count;
+};
+
+/* Notes what there is: what plog_tail said. */
+static int take_note(struct notes *notes, const struct powercut *cut)
+{
+	struct note *note = &notes->list[notes->count];
+	struct plog_tail to;
+	int rc;
+
+	cr_assert_lt(notes->count, NOTES_MAX);
+	note->record = malloc(ROOM);
+	rc = plog_tail(box.plog, note->record, ROOM, &note->size, &to);
+	if (rc != 1) {
+		free(note->record);
+		return rc;
+	}
+	plog_tail_noted(box.plog, &to);
+	plog_tail_synced(box.plog, &to);
+	note->changes = cut != NULL ? powercut_count(cut) : 0;
+	note->dropped = SIZE_MAX;
+	note->durable = to.offset;
+	notes->count++;
+	return 1;
+}
+
+static void drop_notes(struct notes *notes, const struct powercut *cut)
+{
+	for (size_t i = 0; i < notes->count; i++) {
+		if (notes->list[i].dropped == SIZE_MAX)
+			notes->list[i].dropped = powercut_count(cut);
+	}
+}
+
+static void free_notes(struct notes *notes)
+{
+	for (size_t i = 0; i < notes->count; i++)
+		free(notes->list[i].record);
+}
+
+/* Brings those back that were there after n changes. */
+static void redo_notes(struct box *copy, const struct notes *notes, size_t n)
+{
+	struct plog_redo redo = PLOG_REDO_INIT;
+
+	for (size_t i = 0; i < notes->count; i++) {
+		const struct note *note = &notes->list[i];
+		int rc;
+
+		if (note->changes > n || note->dropped <= n)
+			continue;
+		rc = plog_redo(&redo, &copy->options, note->record, note->size);
+		cr_assert(rc == 0 || rc == -ENOENT, "%d", rc);
+	}
+	plog_redo_close(&redo);
+}
+
+/* What is noted counts as synced, once; what comes later is noted by itself; a sync begins anew. */
+Test(plog_tail, notes)
+{
+	struct notes notes = { 0 };
+
+	cr_assert_eq(take_note(&notes, NULL), 0, "an empty log has nothing");
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_stat(&box).synced, 3);
+	cr_assert_eq(take_note(&notes, NULL), 0);
+	cr_assert_eq(box_append(&box, 3, 2, 5, 1000), 0);
+	cr_assert_eq(box_stat(&box).synced, 3);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(box_append(&box, 5, 1, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_stat(&box).synced, 6);
+	free_notes(&notes);
+}
+
+/* What is too large, or in a segment that is not written any more, is for plog_sync. */
+Test(plog_tail, too_much)
+{
+	struct notes notes = { 0 };
+
+	cr_assert_eq(box_append_big(&box, 'x', ROOM, 5, 1 << 20), 0);
+	cr_assert_eq(take_note(&notes, NULL), -EFBIG);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(box_append(&box, 1, 1, 5, 1 << 20), 0);
+	cr_assert_eq(box_append(&box, 2, 1, 5, 1), 0);
+	cr_assert_eq(take_note(&notes, NULL), -EFBIG, "the first of them is in the segment before");
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(box_append(&box, 3, 1, 5, 1 << 20), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	free_notes(&notes);
+}
+
+/* A record of another log, or of no log, does nothing; one that was cut is none. */
+Test(plog_tail, foreign_records)
+{
+	struct plog_redo redo = PLOG_REDO_INIT;
+	struct notes notes = { 0 };
+	struct plog_options other;
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_close(&box), 0);
+	other = box.options;
+	other.store_uuid[0] ^= 1;
+	cr_assert_eq(plog_redo(&redo, &other, notes.list[0].record, notes.list[0].size), -ENOENT);
+	for (size_t size = 0; size < notes.list[0].size; size++)
+		cr_assert_eq(plog_redo(&redo, &box.options, notes.list[0].record, size), -EBADMSG);
+	notes.list[0].record[0] ^= 1;
+	cr_assert_eq(plog_redo(&redo, &box.options, notes.list[0].record, notes.list[0].size), -ENOENT);
+	plog_redo_close(&redo);
+	cr_assert_eq(box_open(&box), 0);
+	free_notes(&notes);
+}
+
+/* What was appended in the place of something that was noted and taken back stays. */
+Test(plog_tail, newer_stays)
+{
+	struct notes notes = { 0 };
+	struct box copy;
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	box_copy(&copy, &box);
+	cr_assert_eq(box_append(&box, 7, 2, 6, 1000), 0); /* not what the copy will have there */
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_open(&copy), 0);
+	cr_assert_eq(box_append(&copy, 3, 2, 6, 1000), 0);
+	cr_assert_eq(box_close(&copy), 0);
+	redo_notes(&copy, &notes, 0);
+	cr_assert_eq(box_open(&copy), 0);
+	cr_assert_eq(box_check(&copy, 0, NULL), 5);
+	box_remove(&copy);
+	free_notes(&notes);
+}
+
+/* Appends, rolls, notes, purges; now and then a sync, after which the notes are dropped. */
+static uint64_t run(
+    struct notes *notes, const struct powercut *cut, uint64_t taken[], size_t *ret_changes, size_t rounds)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < rounds; i++) {
+		uint32_t size = 1 + (uint32_t)i % 6;
+
+		cr_assert_eq(box_append(&box, n, size, 100 + (int64_t)i / 4, 400), 0);
+		n += size;
+		if (i % 3 != 0) {
+			int rc = take_note(notes, cut);
+
+			if (rc == -EFBIG)
+				cr_assert_eq(plog_sync(box.plog), 0);
+		}
+		if (i == 14 || i == 27) {
+			cr_assert_eq(plog_sync(box.plog), 0);
+			drop_notes(notes, cut);
+		}
+		if (i == 20)
+			cr_assert_eq(plog_trim(box.plog, n - 9), 0);
+		taken[i] = n;
+		ret_changes[i] = powercut_count(cut);
+	}
+	return n;
+}
+
+/*
+ * Whenever the power goes, what was noted is there again, nothing is torn, and nothing comes out of nowhere; and where nothing
+ * was lost, as when only the daemon dies, nothing that was not noted is lost by it either. To do it twice changes nothing.
+ */
+Test(plog_tail, power_cuts)
+{
+	enum { ROUNDS = 40 };
+	uint64_t taken[ROUNDS], lost;
+	size_t changes[ROUNDS];
+	struct notes notes = { 0 };
+	int fd = box_dir(&box);
+	struct powercut *cut = powercut_start(fd);
+
+	run(&notes, cut, taken, changes, ROUNDS);
+	powercut_stop(cut);
+	box_without_syncs();
+	cr_assert_gt(notes.count, 15);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		uint64_t durable = 0, kept = 0;
+
+		for (size_t i = 0; i < notes.count; i++) {
+			if (notes.list[i].changes <= n)
+				durable = notes.list[i].durable;
+		}
+		for (size_t i = 0; i < ROUNDS; i++) {
+			if (changes[i] <= n)
+				kept = taken[i];
+		}
+		for (uint64_t seed = 0; seed < 6; seed++) {
+			uint64_t random = seed < 2 ? seed : n * 6 + seed;
+			struct box copy;
+			int copy_fd;
+
+			box_copy(&copy, &box);
+			copy_fd = box_dir(&copy);
+			tmpdir_clear(copy_fd);
+			powercut_make(cut, n, random, copy_fd);
+			close(copy_fd);
+			redo_notes(&copy, &notes, n);
+			redo_notes(&copy, &notes, n);
+			cr_assert_eq(box_open(&copy), 0, "change %zu, seed %" PRIu64, n, random);
+			cr_assert_geq(
+			    box_stat(&copy).end, seed == 1 ? kept : durable, "change %zu, seed %" PRIu64, n, random);
+			box_check(&copy, 0, &lost);
+			cr_assert_eq(lost + copy.errors, 0, "change %zu, seed %" PRIu64 ": %s", n, random, copy.text);
+			cr_assert_eq(box_append(&copy, box_stat(&copy).end, 3, 5, 400), 0);
+			cr_assert_eq(box_close(&copy), 0);
+			redo_notes(&copy, &notes, n);
+			cr_assert_eq(box_open(&copy), 0);
+			box_check(&copy, 0, &lost);
+			cr_assert_eq(lost + copy.errors, 0);
+			box_remove(&copy);
+		}
+	}
+	powercut_free(cut);
+	free_notes(&notes);
+	close(fd);
+}
