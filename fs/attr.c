@@ -102,7 +102,6 @@ static int directory_attr(struct fs *fs, struct engine_object *object, const str
 	struct engine_partition_stat part;
 	struct engine_cursor_stat cursor;
 	int err = 0;
-	set_ms(&st->st_mtim, stat->mtime_ms);
 	switch (node->row->what) {
 	case DIR_TOPIC:
 	case DIR_GROUP:
@@ -145,8 +144,10 @@ int attr_get(struct fs *fs, const struct node *node, struct stat *ret_st)
 	st.st_mode = (node->row->mode & S_IFMT) | owner.mode;
 	st.st_uid = owner.uid;
 	st.st_gid = owner.gid;
-	set_ms(&st.st_ctim, stat.mtime_ms);
-	set_ms(&st.st_mtim, stat.mtime_ms);
+	/* What the kernel keeps must not change: tar would call it a directory that changed under its hands. */
+	bool fixed = (node->row->flags & TREE_FIXED) != 0;
+	set_ms(&st.st_ctim, fixed ? stat.ctime_ms : stat.mtime_ms);
+	set_ms(&st.st_mtim, fixed ? stat.ctime_ms : stat.mtime_ms);
 	if (S_ISDIR(st.st_mode))
 		err = directory_attr(fs, object, node, &stat, &st);
 	else if (S_ISLNK(st.st_mode))

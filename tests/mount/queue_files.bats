@@ -200,3 +200,21 @@ except PermissionError:
     pass'
 	is "$(info ready)" 0
 }
+
+@test "tar of a queue that has changed since it was looked at says nothing of files that changed" {
+	queue
+	mkdir consumers/w
+	echo a >>in
+	# What the kernel knows of these it keeps for a while, until it has listed them.
+	stat . config priority consumers/w/config >/dev/null
+	echo b >>in
+	t cat consumers/w/next >/dev/null
+	echo all >consumers/w/ack
+	run t tar -cf "$BATS_TEST_TMPDIR/tar" .
+	is "$status$output" 0
+	topic
+	stat . config 0/at >/dev/null
+	echo b >>in
+	run t tar -cf "$BATS_TEST_TMPDIR/tar" .
+	is "$status$output" 0
+}
