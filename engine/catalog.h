@@ -123,6 +123,20 @@ int catalog_put_queue_rows(struct catalog *catalog, const struct catalog_queue_r
 int catalog_each_queue_row(
     struct catalog *catalog, uint64_t queue_id, int (*each)(void *ctx, const struct catalog_queue_row *row), void *ctx);
 
+/*
+ * Bindings of exchanges: a pattern alone has name "" and target 0. put: ENOENT if there is no such exchange; drop: ENODATA. each
+ * gives the patterns in ascending order of their bytes, each before its bindings, which come by name.
+ */
+#define CATALOG_PATTERN_MAX 255u
+struct catalog_binding {
+	uint64_t exchange_id, target_id;
+	char pattern[CATALOG_PATTERN_MAX + 1], name[ENGINE_NAME_MAX + 1];
+};
+int catalog_put_binding(struct catalog *catalog, const struct catalog_binding *binding);
+int catalog_drop_binding(struct catalog *catalog, const struct catalog_binding *binding);
+int catalog_each_binding(struct catalog *catalog, uint64_t exchange_id,
+    int (*each)(void *ctx, const struct catalog_binding *binding), void *ctx);
+
 /* Checkpoints of cursors; put writes all rows or none, except those of groups that are gone: these it passes over. */
 int catalog_each_cursor(
     struct catalog *catalog, uint64_t group_id, int (*each)(void *ctx, const struct catalog_cursor *cursor), void *ctx);

@@ -16,6 +16,7 @@
  *   'p'    topic   partition BE32         log id u64
  *   'p'    queue   priority BE32          log id u64
  *   'u'    group   partition BE32         committed, given, lost u64
+ *   'b'    exchange pattern, 0, name       target id u64; of a pattern itself: name empty, 0
  *   'q'    queue   -                      the last change, totals: see local_queue_store.c, as for the next two
  *   'q'    queue   priority u8            the cursor of a lane
  *   'q'    queue   priority u8, first BE64  a span of a lane
@@ -30,10 +31,11 @@
 #include "engine/catalog.h"
 
 #define CATALOG_FORMAT 1u
-#define CATALOG_KEY_MAX 400u /* below LMDB's 511; the longest is 'w' with its node */
+#define CATALOG_KEY_MAX 500u /* below LMDB's 511 */
 #define CATALOG_ROW_MAX (CATALOG_VALUE_MAX + 4u)
 
 _Static_assert(1 + 8 + CATALOG_NODE_MAX <= CATALOG_KEY_MAX, "a node's name fits into a key");
+_Static_assert(1 + 8 + CATALOG_PATTERN_MAX + 1 + ENGINE_NAME_MAX <= CATALOG_KEY_MAX, "a binding fits into a key");
 _Static_assert(56 + ENGINE_NAME_MAX <= CATALOG_VALUE_MAX, "an object fits into a value");
 
 enum catalog_table {
@@ -46,6 +48,7 @@ enum catalog_table {
 	CATALOG_PARTITION = 'p',
 	CATALOG_CURSOR = 'u',
 	CATALOG_QUEUE = 'q',
+	CATALOG_BINDING = 'b',
 };
 
 /* ------------------------------------------------------------------------------------- transactions (catalog.c) */

@@ -49,6 +49,7 @@ struct engine_death;
 struct engine_delivery;
 struct engine_queue_ops;
 struct engine_member_ops;
+struct engine_exchange_ops;
 struct engine_session;
 
 /* ------------------------------------------------------------------------------------------- messages */
@@ -76,6 +77,7 @@ struct engine_props {
 	int32_t priority;                  /* -1: none */
 	const struct engine_death *deaths; /* of a dead letter, engine_queue.h; reading only */
 	uint32_t death_count;
+	uint64_t mark; /* the engine's own; 0 in what users produce */
 };
 #define ENGINE_PROPS_INIT                                                                                              \
 	((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
@@ -158,7 +160,7 @@ void engine_reason_clear(void);
 /* ------------------------------------------------------------------------------------------- objects */
 
 /*
- * Objects form a small tree: the store has topics and queues, a topic has groups, a group has members, a queue has
+ * Objects form a small tree: the store has topics, queues and exchanges, a topic has groups, a group has members, a queue has
  * consumers; queues and groups have dead letters. Ids are never reused, not even over restarts, and stay with the object when
  * it is renamed, so a file system can make inode numbers of them.
  */
@@ -169,6 +171,7 @@ enum engine_kind {
 	ENGINE_QUEUE = 3,    /* below the store; and below each of those and each group its dead letters, "dlq" */
 	ENGINE_CONSUMER = 4, /* below a queue: a consumer with a name */
 	ENGINE_MEMBER = 5,   /* below a group: a member with a name */
+	ENGINE_EXCHANGE = 6, /* below the store */
 	ENGINE_KIND_COUNT
 };
 #define ENGINE_ROOT_ID 1u
@@ -474,8 +477,9 @@ struct engine_ops {
 	/* Completes when all acks, seeks and rejects so far are on disk; of a group or a member. As producer_sync. */
 	int (*group_sync)(struct engine_object *group, struct engine_done *done);
 
-	const struct engine_queue_ops *queue;   /* engine_queue.h; NULL: there are no queues */
-	const struct engine_member_ops *member; /* engine_member.h; NULL: groups have no named members */
+	const struct engine_queue_ops *queue;       /* engine_queue.h; NULL: there are no queues */
+	const struct engine_member_ops *member;     /* engine_member.h; NULL: groups have no named members */
+	const struct engine_exchange_ops *exchange; /* engine_exchange.h; NULL: there are no exchanges */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -501,6 +505,7 @@ struct engine_options {
  */
 int engine_open(const char *source, const struct engine_options *options, struct engine **ret_engine);
 
+#include "engine/engine_exchange.h"
 #include "engine/engine_member.h"
 #include "engine/engine_queue.h"
 

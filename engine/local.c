@@ -20,6 +20,8 @@
 #include <sys/statvfs.h>
 
 #include "engine/clock.h"
+#include "engine/local_commit.h"
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -162,6 +164,7 @@ static void release_memory(struct local *local)
 	settings_free_texts(local);
 	queue_forget_moves(local);
 	notes_forget(local);
+	commit_forget(local);
 	timers_release(&local->timers);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
@@ -171,6 +174,9 @@ static void release_memory(struct local *local)
 	pthread_mutex_destroy(&local->warm.lock);
 	pthread_mutex_destroy(&local->checkpoint_lock);
 	pthread_rwlock_destroy(&local->registry);
+	pthread_rwlock_destroy(&local->routes);
+	pthread_rwlock_destroy(&local->commits.running);
+	pthread_mutex_destroy(&local->commits.lock);
 	free(local);
 }
 
@@ -187,6 +193,7 @@ static int local_close(struct engine *engine)
 	if (local->journal != NULL)
 		journal_sync(local->journal); /* before logs that rely on it; the checkpoint tells if that failed */
 	rc = close_logs(local);
+	local->logs_closed = true;
 	failed = local->journal != NULL ? checkpoint_run(local) : 0;
 	if (rc == 0)
 		rc = failed;
@@ -249,6 +256,7 @@ static const struct engine_ops local_ops = {
 	.group_sync = local_group_sync,
 	.queue = &local_queue_ops,
 	.member = &local_member_ops,
+	.exchange = &local_exchange_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -270,6 +278,17 @@ static size_t raise_files(void)
 	return logs < LOGS_OPEN_MIN ? LOGS_OPEN_MIN : logs > LOGS_OPEN_MAX ? LOGS_OPEN_MAX : logs;
 }
 
+/* Who wants it alone does not wait until all others happen to pause. No thread takes it twice. */
+static void init_shared(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 static struct local *new_local(const struct engine_options *options)
 {
 	struct local *local = calloc(1, sizeof(*local));
@@ -287,6 +306,9 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_mutex_init(&local->ids.lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);
+	init_shared(&local->routes);
+	init_shared(&local->commits.running);
+	pthread_mutex_init(&local->commits.lock, NULL);
 	pthread_mutex_init(&local->checkpoint_lock, NULL);
 	pthread_mutex_init(&local->warm.lock, NULL);
 	pthread_mutex_init(&local->fault_lock, NULL);
@@ -368,6 +390,8 @@ static int recover(struct local *local)
 		rc = local_make_missing_dlqs(local);
 	if (rc == 0 && !local->read_only)
 		rc = queue_finish_moves(local);
+	if (rc == 0 && !local->read_only)
+		rc = commit_finish(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
 	return rc;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_commit.h"
 #include "engine/local_queue.h"
 
 /* Cursors on their way to the catalog. */
@@ -124,6 +125,9 @@ static int run(struct local *local)
 	if (rc < 0)
 		return rc;
 	atomic_store(&local->checkpoint_pos, journal_end(local->journal));
+	rc = commit_checkpoint(local);
+	if (rc < 0)
+		return rc;
 	rc = collect_all(local, &c);
 	if (rc == 0 && c.count > 0)
 		rc = put_cursors(local, &c);
@@ -132,6 +136,8 @@ static int run(struct local *local)
 	free(c.rows);
 	if (rc == 0)
 		rc = queue_checkpoint(local);
+	if (rc == 0)
+		rc = commit_sync(local);
 	if (rc == 0)
 		rc = notes_settle(local);
 	if (rc == 0)
@@ -219,6 +225,8 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 
 	if (type != JOURNAL_CURSOR) {
 		atomic_store(&local->checkpoint_set, true);
+		if (type == JOURNAL_ROUTE)
+			return commit_replay(local, record, size);
 		return type == JOURNAL_LOG ? note_replay(local, &replaying->redo, record, size)
 					   : queue_replay(local, type, record, size);
 	}

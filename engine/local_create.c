@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -35,6 +36,7 @@ static struct object *new_object(struct local *local, struct object *parent, enu
 	struct queue *queue;
 	struct queue_consumer *consumer;
 	struct member *member;
+	struct exchange *exchange;
 
 	if (kind == ENGINE_MEMBER) {
 		member = member_new(local, id, group_of_object(parent));
@@ -47,6 +49,10 @@ static struct object *new_object(struct local *local, struct object *parent, enu
 	if (kind == ENGINE_QUEUE) {
 		queue = queue_new(local, id, parent);
 		return queue != NULL ? &queue->object : NULL;
+	}
+	if (kind == ENGINE_EXCHANGE) {
+		exchange = exchange_new(local, id);
+		return exchange != NULL ? &exchange->object : NULL;
 	}
 	if (kind == ENGINE_CONSUMER) {
 		consumer = queue_consumer_new(local, id, queue_of_object(parent));
@@ -411,7 +417,9 @@ static int remove_object(struct object *object)
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
-	rc = list_holding(object, &holding);
+	rc = exchange_check_removal(object);
+	if (rc == 0)
+		rc = list_holding(object, &holding);
 	if (rc < 0)
 		return rc;
 	rc = freeze(holding);
@@ -468,6 +476,13 @@ void queue_expire(struct queue *queue)
 	char name[ENGINE_NAME_MAX + 1];
 
 	object_name(&queue->object, name);
+	if (atomic_load(&queue->object.bound) > 0) { /* it is in use, by the exchange */
+		pthread_mutex_lock(&queue->lock);
+		queue_used(queue);
+		pthread_mutex_unlock(&queue->lock);
+		object_put(dlq);
+		return;
+	}
 	if (queue_clear(queue) == 0 && (dlq == NULL || queue_clear(queue_of_object(dlq)) == 0) &&
 	    local_remove(&queue->object.base) == 0)
 		local_notify(queue_local(queue), 0, "queue %s was not used for expires.ms and is removed", name);

@@ -82,11 +82,12 @@ struct object_key {
 struct object {
 	struct engine_object base; /* first: engine.h says so */
 	_Atomic uint32_t refs;
-	_Atomic bool removed;  /* set once, under the parent's change */
-	bool is_defaults;      /* never changes */
-	enum engine_kind kind; /* never changes */
-	uint64_t id;           /* never changes; 0 for defaults */
-	struct object *parent; /* never changes; a reference; NULL for the store */
+	_Atomic bool removed;   /* set once, under the parent's change */
+	_Atomic uint32_t bound; /* bindings that lead to it; written under the root's change */
+	bool is_defaults;       /* never changes */
+	enum engine_kind kind;  /* never changes */
+	uint64_t id;            /* never changes; 0 for defaults */
+	struct object *parent;  /* never changes; a reference; NULL for the store */
 	pthread_mutex_t change;
 	struct object_key key;            /* registry */
 	UT_hash_handle hh;                /* in local.names, by key; registry */
@@ -129,6 +130,7 @@ struct partition {
 	_Atomic uint64_t purged;    /* what is below was purged: a group that had not got it has lost nothing */
 	_Atomic bool failed;        /* its disk did, and that was reported */
 	_Atomic bool retain_failed; /* reported */
+	_Atomic bool marked;        /* it has messages of a commit (local_commit.h) that may not be on disk */
 	struct sync_point sync;
 	struct timer flush_timer, retain_timer;
 	struct wait_list waiters;                /* of consumers of this partition alone */
@@ -143,6 +145,7 @@ struct topic {
 	_Atomic uint32_t opened;     /* partitions whose log is open */
 	_Atomic uint32_t turn;       /* next partition that unkeyed messages get */
 	_Atomic uint32_t producers;
+	_Atomic bool marked;        /* a partition is, see there */
 	_Atomic int64_t changed_ms; /* wall clock of the last purge or retention; 0: none */
 	struct partition
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
@@ -230,7 +233,7 @@ static inline bool consumer_owns(const struct consumer *consumer, uint32_t parti
 }
 
 struct producer {
-	bool of_queue;       /* false; else it is a struct queue_producer */
+	enum engine_kind of; /* ENGINE_TOPIC; else it is a struct queue_producer or route_producer */
 	bool again;          /* what it sends was accepted before: its ids are not looked at */
 	struct topic *topic; /* a reference */
 	uint32_t partition;
@@ -280,6 +283,8 @@ enum local_setting {
 	SET_QUEUE_DEDUP_WINDOW,
 	SET_CONSUMER_PREFETCH,
 	SET_CONSUMER_AUTO_ACK,
+	SET_EXCHANGE_ALTERNATE,
+	SET_EXCHANGE_MANDATORY,
 	LOCAL_SETTING_COUNT
 };
 /* Choices by their place in the table. */
@@ -299,8 +304,17 @@ struct local {
 	struct journal *journal;
 	struct engine_notify notify;
 	bool read_only;
+	bool logs_closed;                       /* at the end: the last checkpoint needs none */
 	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */
 
+	pthread_rwlock_t routes; /* what leads where: see local_exchange.h */
+	struct {                 /* see local_commit.h */
+		pthread_rwlock_t running;
+		pthread_mutex_t lock;
+		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
+		_Atomic bool stuck;             /* one is in the journal only, so that must stay */
+		_Atomic bool told;
+	} commits;
 	pthread_rwlock_t registry;
 	struct object_list objects; /* all but defaults; registry */
 	struct object *names;       /* uthash; registry */
@@ -481,5 +495,13 @@ struct replaying {
 };
 /* ctx: struct replaying */
 int checkpoint_replay(void *ctx, enum journal_type type, const void *record, size_t size);
+
+/* -- local_producer.c: in two steps, for local_commit.h -- */
+/* What producer_send may refuse; places[i] is the partition of message i. batch->props is not NULL. Opens the logs. */
+int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t *places);
+/* props say the partitions. Only the disk can refuse it; then dedup is told what became of the batch. */
+int topic_send_claimed(struct topic *topic, const struct engine_batch *batch, struct dedup_send *dedup);
+/* Adds the partition's point if it has something that is not on disk; returns the count then. */
+size_t partition_add_point(struct partition *partition, struct sync_point **points, size_t count);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -61,6 +62,7 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	struct queue *queue;
 	struct queue_consumer *consumer;
 	struct member *member;
+	struct exchange *exchange;
 
 	if (row->kind == ENGINE_TOPIC) {
 		topic = topic_new(local, row->id);
@@ -73,6 +75,10 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	if (row->kind == ENGINE_MEMBER) {
 		member = member_new(local, row->id, group_of_object(parent));
 		return member != NULL ? &member->object : NULL;
+	}
+	if (row->kind == ENGINE_EXCHANGE) {
+		exchange = exchange_new(local, row->id);
+		return exchange != NULL ? &exchange->object : NULL;
 	}
 	if (row->kind == ENGINE_CONSUMER) {
 		consumer = queue_consumer_new(local, row->id, queue_of_object(parent));
@@ -189,6 +195,8 @@ static int load_details(struct local *local)
 			rc = queue_load(queue_of_object(object));
 		else if (object->kind == ENGINE_CONSUMER)
 			rc = settings_load(object);
+		else if (object->kind == ENGINE_EXCHANGE)
+			rc = exchange_load(exchange_of_object(object));
 	}
 	return rc;
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -74,6 +75,7 @@ bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE || parent == ENGINE_GROUP;
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
 	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
+	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
 	case ENGINE_STORE:
 	case ENGINE_KIND_COUNT: break;
 	}
@@ -94,6 +96,8 @@ void object_put(struct object *object)
 		queue_free(queue_of_object(object));
 	else if (object->kind == ENGINE_MEMBER)
 		member_free(member_of_object(object));
+	else if (object->kind == ENGINE_EXCHANGE)
+		exchange_free(exchange_of_object(object));
 	else
 		object_release(object);
 }

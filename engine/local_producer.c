@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_queue.h"
 #include "engine/partitioner.h"
 
@@ -37,8 +38,11 @@ int local_producer_open(
 	struct object *object = NULL;
 	struct producer *producer;
 	char *copy = NULL;
-	int rc = object_enter(base, ENGINE_TOPIC, &object);
+	int rc;
 
+	if (object_of(base)->kind == ENGINE_EXCHANGE)
+		return route_producer_open(base, index, key, ret_producer);
+	rc = object_enter(base, ENGINE_TOPIC, &object);
 	if (rc == 0 && index != ENGINE_ANY)
 		rc = topic_find(topic_of_object(object), index, &partition);
 	if (rc < 0)
@@ -52,6 +56,7 @@ int local_producer_open(
 			goto err_free;
 		memcpy(copy, key.ptr, key.len);
 	}
+	producer->of = ENGINE_TOPIC;
 	producer->topic = topic_of_object(object_ref(object));
 	producer->partition = index;
 	producer->key = (struct engine_span){ copy, key.len };
@@ -71,8 +76,12 @@ void local_producer_close(struct engine_producer *handle)
 
 	if (producer == NULL)
 		return;
-	if (producer->of_queue) {
+	if (producer->of == ENGINE_QUEUE) {
 		queue_producer_close(handle);
+		return;
+	}
+	if (producer->of == ENGINE_EXCHANGE) {
+		route_producer_close(handle);
 		return;
 	}
 	atomic_fetch_sub(&producer->topic->producers, 1);
@@ -114,6 +123,13 @@ static void plan_upkeep(struct partition *partition, uint64_t first_unsynced, si
 	}
 }
 
+/* A checkpoint of the journal will have to sync it. */
+static void note_marked(struct partition *partition)
+{
+	atomic_store(&partition->marked, true);
+	atomic_store(&partition->topic->marked, true);
+}
+
 static int append(struct partition *partition, const struct engine_batch *batch)
 {
 	struct object *object = &partition->topic->object;
@@ -132,6 +148,8 @@ static int append(struct partition *partition, const struct engine_batch *batch)
 		reserve_leave(local_of(object));
 	}
 	if (rc == 0) {
+		if (batch->props != NULL && batch->props[0].mark != 0)
+			note_marked(partition);
 		before = partition->unsynced_messages;
 		partition->unsynced_messages += batch->count;
 		partition->published_total += batch->count;
@@ -201,9 +219,8 @@ static int payload_length(
 }
 
 /* Checks every message. ret_lengths may be NULL. */
-static int check_batch(const struct topic *topic, const struct engine_batch *batch, uint32_t *ret_lengths)
+static int check_batch(int64_t max_bytes, const struct engine_batch *batch, uint32_t *ret_lengths)
 {
-	int64_t max_bytes = setting_value(&topic->object, SET_MAX_MESSAGE_BYTES);
 	const char *data = batch->data;
 	size_t left = batch->len;
 
@@ -416,13 +433,14 @@ static void keep_ids(const struct sorting *s, struct dedup_send *dedup)
 		local_dedup_kept(dedup, s->props, s->first[s->done]);
 }
 
-static int send_sorted(struct producer *producer, const struct engine_batch *batch, struct dedup_send *dedup)
+static int send_sorted(
+    struct producer *producer, int64_t max_bytes, const struct engine_batch *batch, struct dedup_send *dedup)
 {
 	struct sorting sorting;
 	int rc = sorting_init(&sorting, producer, batch);
 
 	if (rc == 0)
-		rc = check_batch(producer->topic, batch, sorting.lengths);
+		rc = check_batch(max_bytes, batch, sorting.lengths);
 	if (rc == 0)
 		rc = choose_all(&sorting);
 	if (rc == 0)
@@ -448,7 +466,7 @@ static int send_props(struct producer *producer, struct object *object, const st
 	if (!producer->again)
 		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc == 0 && dedup.pass.batch.count > 0)
-		rc = send_sorted(producer, &dedup.pass.batch, &dedup);
+		rc = send_sorted(producer, setting_value(object, SET_MAX_MESSAGE_BYTES), &dedup.pass.batch, &dedup);
 	local_dedup_end(&dedup);
 	for (uint32_t i = 0; rc == 0 && producer->again && batch->props != NULL && i < batch->count; i++)
 		local_dedup_note(object, batch->props[i].id);
@@ -460,12 +478,15 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	struct producer *producer = producer_of(handle);
 	struct engine_batch stamped = *batch;
 	struct object *object = NULL;
+	int64_t max_bytes;
 	uint32_t index;
 	int rc;
 
 	(void)done; /* the page cache has it at once */
-	if (producer->of_queue)
+	if (producer->of == ENGINE_QUEUE)
 		return queue_producer_send(handle, batch);
+	if (producer->of == ENGINE_EXCHANGE)
+		return route_producer_send(handle, batch);
 	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
 	if (rc < 0)
 		return rc;
@@ -473,18 +494,79 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 		return -EINVAL;
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
+	max_bytes = setting_value(object, SET_MAX_MESSAGE_BYTES);
 	if (batch->props != NULL || producer->key.ptr != NULL)
 		return send_props(producer, object, &stamped);
-	rc = check_batch(producer->topic, &stamped, NULL);
+	rc = check_batch(max_bytes, &stamped, NULL);
 	if (rc < 0)
 		return rc;
 	if (!is_plain(producer, &stamped, &index))
-		return send_sorted(producer, &stamped, &(struct dedup_send){ 0 });
+		return send_sorted(producer, max_bytes, &stamped, &(struct dedup_send){ 0 });
 	return append(topic_partition(producer->topic, index), &stamped);
 }
 
+/* ---- in two steps ---- */
+
+/* The partition of message i; *turn is that of those without a key, UINT32_MAX if it is not chosen yet. */
+static int place_of(struct topic *topic, const struct engine_props *props, uint32_t *turn, uint32_t *ret_place)
+{
+	uint32_t partitions = atomic_load(&topic->partitions);
+
+	if (props->partition != ENGINE_ANY && props->partition >= partitions)
+		return engine_explain(
+		    -ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32, props->partition, partitions);
+	if (props->partition != ENGINE_ANY)
+		*ret_place = props->partition;
+	else if (props->key.ptr != NULL)
+		*ret_place = partitioner_pick(props->key.ptr, props->key.len, partitions);
+	else if (*turn == UINT32_MAX)
+		*ret_place = *turn = atomic_fetch_add(&topic->turn, 1) % partitions;
+	else
+		*ret_place = *turn;
+	return 0;
+}
+
+int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t *places)
+{
+	struct object *object = NULL;
+	struct partition *partition;
+	uint32_t turn = UINT32_MAX;
+	struct plog *plog;
+	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
+
+	if (rc == 0)
+		rc = check_batch(setting_value(object, SET_MAX_MESSAGE_BYTES), batch, NULL);
+	if (rc == 0)
+		rc = reserve_check(local_of(object));
+	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {
+		rc = place_of(topic, &batch->props[i], &turn, &places[i]);
+		if (rc < 0 || (i > 0 && places[i] == places[i - 1]))
+			continue;
+		partition = topic_partition(topic, places[i]);
+		rc = partition_open_log(partition, &plog);
+		if (rc == 0 && atomic_load(&partition->failed))
+			rc = engine_explain(
+			    -EROFS, "partition %" PRIu32 " takes no more messages: its disk failed", partition->index);
+	}
+	return rc;
+}
+
+int topic_send_claimed(struct topic *topic, const struct engine_batch *batch, struct dedup_send *dedup)
+{
+	struct producer producer = { .of = ENGINE_TOPIC, .topic = topic, .partition = ENGINE_ANY };
+	struct object *object = NULL;
+	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_init(&producer.lock, NULL);
+	rc = send_sorted(&producer, INT64_MAX, batch, dedup);
+	pthread_mutex_destroy(&producer.lock);
+	return rc;
+}
+
 /* Adds the partition's point if it has something that is not on disk. */
-static size_t add_point(struct partition *partition, struct sync_point **points, size_t count)
+size_t partition_add_point(struct partition *partition, struct sync_point **points, size_t count)
 {
 	struct engine_partition_stat stat;
 	struct plog *plog = atomic_load(&partition->plog);
@@ -507,8 +589,10 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	size_t count = 0;
 	int rc;
 
-	if (producer->of_queue)
+	if (producer->of == ENGINE_QUEUE)
 		return queue_producer_sync(handle, done);
+	if (producer->of == ENGINE_EXCHANGE)
+		return route_producer_sync(handle, done);
 	topic = producer->topic;
 	rc = object_enter(&topic->object.base, ENGINE_TOPIC, &object);
 
@@ -523,7 +607,7 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	partitions = atomic_load(&topic->partitions);
 	for (uint32_t i = 0; i < partitions; i++) {
 		if (producer->partition == ENGINE_ANY || producer->partition == i)
-			count = add_point(topic_partition(topic, i), points, count);
+			count = partition_add_point(topic_partition(topic, i), points, count);
 	}
 	return flusher_wait_for(local_of(object), points, count, done);
 }

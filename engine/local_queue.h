@@ -167,6 +167,13 @@ struct queue_gone {
 };
 #define QUEUE_GONE 1024u /* that are remembered; the contract asks for 1,000 */
 
+/* Room that a queue keeps for a batch it has said it takes, and where its logs ended then: see local_commit.h. */
+struct queue_claim {
+	uint64_t messages, bytes; /* of what counts as READY */
+	uint64_t ends[ENGINE_PRIORITIES];
+	uint32_t lanes; /* bit p: the batch has messages for lane p */
+};
+
 struct queue_totals {
 	uint64_t delivered, redelivered, acked, dead_lettered, expired, dropped, moved_in, moved_out;
 };
@@ -185,12 +192,13 @@ struct queue {
 	uint64_t stored_change;   /* at the last checkpoint: the catalog says all up to it */
 	uint64_t messages[SPAN_GONE], bytes[SPAN_GONE]; /* by state */
 	struct queue_totals totals;
-	int64_t delivered;            /* number of the last delivery */
-	uint64_t published_bytes;     /* since the engine was opened */
-	int64_t changed_ms;           /* wall clock of the last message that came; 0: none */
-	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
-	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
-	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */
+	uint64_t claimed_messages, claimed_bytes; /* room that is kept, see struct queue_claim */
+	int64_t delivered;                        /* number of the last delivery */
+	uint64_t published_bytes;                 /* since the engine was opened */
+	int64_t changed_ms;                       /* wall clock of the last message that came; 0: none */
+	_Atomic uint32_t dlq_present;             /* files and sessions of its dead letters */
+	_Atomic int64_t dlq_used_ms;              /* used_ms of these */
+	int64_t used_ms; /* queue_now() when somebody last had it open, or did something; for expires.ms */
 	struct tree leased, deadlines, delayed, expiring, ids;
 	struct span *spare; /* unused ones, linked by held_next: a change that has begun needs no memory */
 	uint32_t spare_count;
@@ -413,6 +421,16 @@ void queue_producer_again(struct engine_producer *handle); /* what it sends was 
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
 int queue_has_room_for(struct engine_object *base, uint64_t bytes);
+/*
+ * In two steps, for local_commit.h, so that several queues take a batch or none: claim does all that producer_send may refuse and keeps the room, send
+ * takes what was claimed (only the disk can refuse it then; the claim is over in any case), unclaim gives the room back.
+ */
+int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head, uint32_t *places,
+    struct queue_claim *ret_claim); /* places[i]: the lane of message i */
+int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
+    const struct queue_claim *claim, struct dedup_send *dedup); /* as topic_send_claimed */
+void queue_unclaim(struct queue *queue, const struct queue_claim *claim);
+size_t queue_sync_points(struct queue *queue, struct sync_point **points); /* at most ENGINE_PRIORITIES */
 void queue_producer_close(struct engine_producer *handle);
 
 /* ---- local_queue_reader.c ---- */

@@ -27,6 +27,7 @@ static struct engine_batch make_batch(const struct lane_move *m, struct engine_p
 	if (batch.props == NULL)
 		props->ts_ms = batch.ts_ms;
 	props->delay_ms = -1;
+	props->mark = 0; /* it did not come here by an exchange */
 	if (m->dies)
 		props->ttl_ms = -1;
 	if (m->deaths != NULL) {

@@ -17,7 +17,7 @@
 #include "engine/local_queue.h"
 
 struct queue_producer {
-	bool of_queue;       /* first, as in struct producer; true */
+	enum engine_kind of; /* first, as in struct producer: ENGINE_QUEUE */
 	struct queue *queue; /* a reference */
 	uint32_t priority;   /* or ENGINE_ANY */
 	bool head;
@@ -44,7 +44,7 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 	producer = calloc(1, sizeof(*producer));
 	if (producer == NULL)
 		return -ENOMEM;
-	*producer = (struct queue_producer){ true, queue, priority, head, false };
+	*producer = (struct queue_producer){ ENGINE_QUEUE, queue, priority, head, false };
 	rc = queue_lock(queue);
 	if (rc < 0) {
 		free(producer);
@@ -108,6 +108,8 @@ int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t fi
 		return engine_explain(rc, "the queue takes no more messages: its disk failed");
 	if (rc < 0)
 		return rc;
+	if (batch->props != NULL && batch->props[0].mark != 0)
+		lane->noted = lane->moved_in = true; /* on disk after its note, and before the journal forgets that */
 	if (!(first_id & PLOG_STRAY))
 		lane->last_id = (first_id & ~PLOG_MOVED) + batch->count - 1;
 	lane_appended(lane, batch->count, batch->len - batch->count);
@@ -171,10 +173,13 @@ void lane_flush_fire(struct timer *timer)
 struct sending {
 	struct queue_producer *producer;
 	struct queue *queue;
-	struct engine_batch batch; /* with its time resolved */
-	uint32_t *lengths;         /* of all payloads */
-	struct queue *target;      /* reject-publish-dlx: where what is too much goes */
-	bool refuses, kills;       /* overflow is not drop-head; and it is reject-publish-dlx */
+	struct engine_batch batch;       /* with its time resolved */
+	uint32_t *lengths;               /* of all payloads */
+	struct queue *target;            /* reject-publish-dlx: where what is too much goes */
+	bool refuses, kills;             /* overflow is not drop-head; and it is reject-publish-dlx */
+	const struct queue_claim *claim; /* it was claimed: the room is there; or NULL */
+	const uint32_t *places;          /* the lanes of all messages, if they are chosen; or NULL */
+	bool claim_ended;
 	uint64_t next_id;
 	uint64_t ready; /* messages that are READY now, for waiters */
 	uint32_t done;  /* messages that are in the log, whatever becomes of the rest */
@@ -197,7 +202,7 @@ static int find_lengths(struct sending *s)
 		}
 		if (len >= left || len > UINT32_MAX || data[len] != '\n')
 			return -EINVAL;
-		if ((int64_t)len > max_bytes)
+		if ((int64_t)len > max_bytes && s->claim == NULL)
 			return engine_explain(-EMSGSIZE,
 			    "a message of %zu bytes is over max.message.bytes, which is %" PRId64, len, max_bytes);
 		s->lengths[i] = (uint32_t)len;
@@ -211,6 +216,8 @@ static uint32_t priority_of(const struct sending *s, uint32_t i)
 {
 	uint32_t max = (uint32_t)setting_value(&s->queue->object, SET_QUEUE_MAX_PRIORITY), priority = 0;
 
+	if (s->places != NULL)
+		return s->places[i];
 	if (s->producer->priority != ENGINE_ANY)
 		priority = s->producer->priority;
 	else if (s->batch.props != NULL && s->batch.props[i].priority > 0)
@@ -244,8 +251,8 @@ static bool has_room(const struct queue *queue, uint64_t count, uint64_t bytes)
 	int64_t length = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH);
 	int64_t length_bytes = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH_BYTES);
 
-	return (length < 0 || queue->messages[SPAN_READY] + count <= (uint64_t)length) &&
-	       (length_bytes < 0 || queue->bytes[SPAN_READY] + bytes <= (uint64_t)length_bytes);
+	return (length < 0 || queue->messages[SPAN_READY] + queue->claimed_messages + count <= (uint64_t)length) &&
+	       (length_bytes < 0 || queue->bytes[SPAN_READY] + queue->claimed_bytes + bytes <= (uint64_t)length_bytes);
 }
 
 /* lock */
@@ -255,19 +262,36 @@ static int explain_full(const struct queue *queue)
 	    queue->messages[SPAN_READY], queue->bytes[SPAN_READY]);
 }
 
-/* lock */
-static int check_room(const struct sending *s)
+/* How much of the batch counts as READY. */
+static void count_ready(const struct sending *s, uint64_t *ret_count, uint64_t *ret_bytes)
 {
 	uint64_t count = 0, bytes = 0;
 
-	if (!s->refuses || s->kills)
-		return 0;
 	for (uint32_t i = 0; i < s->batch.count; i++) {
 		bool counts = !is_delayed(s, i);
 
 		count += counts;
 		bytes += counts ? s->lengths[i] : 0;
 	}
+	*ret_count = count;
+	*ret_bytes = bytes;
+}
+
+/* lock */
+static void end_claim(struct queue *queue, const struct queue_claim *claim)
+{
+	queue->claimed_messages -= claim->messages;
+	queue->claimed_bytes -= claim->bytes;
+}
+
+/* lock */
+static int check_room(const struct sending *s)
+{
+	uint64_t count, bytes;
+
+	if (!s->refuses || s->kills || s->claim != NULL)
+		return 0;
+	count_ready(s, &count, &bytes);
 	return count == 0 || has_room(s->queue, count, bytes) ? 0 : explain_full(s->queue);
 }
 
@@ -408,6 +432,9 @@ static int send(struct sending *s)
 
 	if (rc < 0)
 		return rc;
+	if (s->claim != NULL)
+		end_claim(queue, s->claim);
+	s->claim_ended = true;
 	rc = check_room(s);
 	if (rc == 0)
 		rc = queue_next_ids(queue_local(queue), s->batch.count, &s->next_id);
@@ -435,34 +462,57 @@ static int send(struct sending *s)
 	return rc;
 }
 
-/* The batch as it is to be stored. */
-static int send_batch(struct queue_producer *producer, struct object *object, struct sending *s)
+/* What a batch needs before it can be sent. s is to be released whatever comes of it. */
+static int prepare(struct sending *s, uint32_t some[64])
 {
-	uint32_t some[64];
-	int64_t overflow = setting_value(object, SET_QUEUE_OVERFLOW);
-	int rc;
+	struct object *object = NULL;
+	int64_t overflow;
+	int rc = object_enter_change(&s->queue->object.base, ENGINE_QUEUE, &object);
 
+	if (rc < 0)
+		return rc;
+	if (s->batch.count == 0)
+		return -EINVAL;
+	if (s->batch.ts_ms < 0)
+		s->batch.ts_ms = clock_wall_ms();
 	s->lengths = s->batch.count <= 64 ? some : malloc(s->batch.count * sizeof(*s->lengths));
 	if (s->lengths == NULL)
 		return -ENOMEM;
-	if (s->batch.ts_ms < 0)
-		s->batch.ts_ms = clock_wall_ms();
+	overflow = setting_value(object, SET_QUEUE_OVERFLOW);
 	s->refuses = overflow != OVERFLOW_DROP_HEAD;
 	rc = find_lengths(s);
-	if (rc == 0)
-		rc = reserve_check(queue_local(producer->queue));
-	if (rc == 0)
+	if (rc == 0 && s->claim == NULL)
+		rc = reserve_check(queue_local(s->queue));
+	if (rc == 0 && s->claim == NULL)
 		rc = make_lanes(s);
 	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
 		s->target = queue_dead_target(s->queue);
 		s->kills = s->target != NULL;
 	}
-	if (rc == 0)
-		rc = send(s);
+	return rc;
+}
+
+static void release(struct sending *s, const uint32_t some[64])
+{
 	if (s->lengths != some)
 		free(s->lengths);
 	if (s->target != NULL)
 		object_put(&s->target->object);
+}
+
+/* Prepares and sends; if that fails, dedup is told what became of the batch. */
+static int send_batch(struct sending *s, struct dedup_send *dedup)
+{
+	uint32_t some[64];
+	int rc = prepare(s, some);
+
+	if (rc == 0)
+		rc = send(s);
+	if (rc < 0) {
+		local_dedup_failed(dedup);
+		local_dedup_kept(dedup, s->batch.props, s->done);
+	}
+	release(s, some);
 	return rc;
 }
 
@@ -484,13 +534,103 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 		return rc;
 	s.batch = dedup.pass.batch;
 	if (s.batch.count > 0)
-		rc = send_batch(producer, object, &s);
-	if (rc < 0) {
-		local_dedup_failed(&dedup);
-		local_dedup_kept(&dedup, s.batch.props, s.done);
-	}
+		rc = send_batch(&s, &dedup);
 	local_dedup_end(&dedup);
 	return rc;
+}
+
+/* ---- in two steps ---- */
+
+/* Have the lanes' disks failed? Then none of them takes anything. */
+static int check_lanes(const struct queue *queue, uint32_t lanes)
+{
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		if ((lanes >> p & 1) && atomic_load(&queue_lane(queue, p)->failed))
+			return engine_explain(-EROFS, "the queue takes no more messages: its disk failed");
+	}
+	return 0;
+}
+
+/* Keeps the room. lock */
+static int claim_room(const struct sending *s, struct queue_claim *claim)
+{
+	int rc = check_room(s);
+
+	if (rc < 0)
+		return rc;
+	if (s->refuses && !s->kills)
+		count_ready(s, &claim->messages, &claim->bytes);
+	s->queue->claimed_messages += claim->messages;
+	s->queue->claimed_bytes += claim->bytes;
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++)
+		claim->ends[p] = queue_lane(s->queue, p) != NULL ? queue_lane(s->queue, p)->end : 0;
+	return 0;
+}
+
+int queue_claim(
+    struct queue *queue, const struct engine_batch *batch, bool head, uint32_t *places, struct queue_claim *ret_claim)
+{
+	struct queue_producer producer = { ENGINE_QUEUE, queue, ENGINE_ANY, head, false };
+	struct sending s = { .producer = &producer, .queue = queue, .batch = *batch };
+	struct queue_claim claim = { 0 };
+	uint32_t some[64];
+	int rc = queue_open(queue);
+
+	if (rc < 0)
+		return rc;
+	rc = prepare(&s, some);
+	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {
+		places[i] = priority_of(&s, i);
+		claim.lanes |= 1u << places[i];
+	}
+	if (rc == 0)
+		rc = check_lanes(queue, claim.lanes);
+	if (rc == 0)
+		rc = queue_lock(queue);
+	if (rc == 0) {
+		rc = claim_room(&s, &claim);
+		queue_unlock(queue);
+	}
+	release(&s, some);
+	if (rc == 0)
+		*ret_claim = claim;
+	return rc;
+}
+
+int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
+    const struct queue_claim *claim, struct dedup_send *dedup)
+{
+	struct queue_producer producer = { ENGINE_QUEUE, queue, ENGINE_ANY, head, false };
+	struct sending s = { .producer = &producer, .queue = queue, .batch = *batch, .claim = claim, .places = places };
+	int rc = send_batch(&s, dedup);
+
+	if (!s.claim_ended)
+		queue_unclaim(queue, claim);
+	return rc;
+}
+
+void queue_unclaim(struct queue *queue, const struct queue_claim *claim)
+{
+	pthread_mutex_lock(&queue->lock);
+	end_claim(queue, claim);
+	pthread_mutex_unlock(&queue->lock);
+}
+
+size_t queue_sync_points(struct queue *queue, struct sync_point **points)
+{
+	size_t count = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue, p);
+		struct engine_partition_stat stat;
+
+		if (lane == NULL || atomic_load(&lane->plog) == NULL)
+			continue;
+		plog_stat(atomic_load(&lane->plog), &stat);
+		if (stat.synced < stat.end)
+			points[count++] = &lane->sync;
+	}
+	return count;
 }
 
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done)
@@ -504,16 +644,7 @@ int queue_producer_sync(struct engine_producer *handle, struct engine_done *done
 
 	if (rc < 0 || local->read_only)
 		return rc;
-	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
-		struct lane *lane = queue_lane(queue, p);
-		struct engine_partition_stat stat;
-
-		if (lane == NULL)
-			continue;
-		plog_stat(atomic_load(&lane->plog), &stat);
-		if (stat.synced < stat.end)
-			points[count++] = &lane->sync;
-	}
+	count = queue_sync_points(queue, points);
 	if (journal_synced(local->journal) < journal_end(local->journal))
 		points[count++] = &local->journal_sync;
 	return flusher_wait_for(local, points, count, done);

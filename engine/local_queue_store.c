@@ -273,7 +273,9 @@ int queue_sync_moved(struct local *local)
 			moved = lane->moved_in;
 			lane->moved_in = false;
 			pthread_mutex_unlock(&queue->lock);
-			if (moved)
+			if (moved) /* the notes first: those of the old files are on disk already */
+				rc = journal_sync(local->journal);
+			if (moved && rc == 0)
 				rc = plog_sync(atomic_load(&lane->plog));
 			if (rc < 0) {
 				pthread_mutex_lock(&queue->lock);

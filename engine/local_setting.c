@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -157,6 +158,8 @@ int settings_bind(struct local *local)
 		[SET_QUEUE_DEDUP_WINDOW] = { ENGINE_QUEUE, "dedup.window.ms" },
 		[SET_CONSUMER_PREFETCH] = { ENGINE_CONSUMER, "prefetch" },
 		[SET_CONSUMER_AUTO_ACK] = { ENGINE_CONSUMER, "auto.ack" },
+		[SET_EXCHANGE_ALTERNATE] = { ENGINE_EXCHANGE, "alternate.exchange" },
+		[SET_EXCHANGE_MANDATORY] = { ENGINE_EXCHANGE, "mandatory" },
 	};
 
 	for (size_t i = 0; i < LOCAL_SETTING_COUNT; i++) {
@@ -323,6 +326,11 @@ static int store(struct object *object, const struct engine_setting *setting, co
 	if (setting->type == ENGINE_TEXT && strcmp(canonical, "dlq") == 0 && !object->is_defaults &&
 	    object->parent->kind != ENGINE_STORE)
 		return engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
+	if (setting->type == ENGINE_TEXT && object->kind == ENGINE_EXCHANGE && !object->is_defaults) {
+		rc = exchange_check_alternate(exchange_of_object(object), canonical);
+		if (rc < 0)
+			return rc;
+	}
 	if (is_partitions(object, setting))
 		return grow(object, from_text(local_of(object), setting, canonical));
 	do
@@ -331,6 +339,21 @@ static int store(struct object *object, const struct engine_setting *setting, co
 	if (rc == 0)
 		atomic_store(&object->values[place_of(setting)], from_text(local_of(object), setting, canonical));
 	return rc == -ENOENT ? -EIDRM : rc; /* a group whose topic is being removed */
+}
+
+/* What an exchange's settings lead to is decided with all that is bound. */
+static void lock(struct object *object)
+{
+	if (object->kind == ENGINE_EXCHANGE && !object->is_defaults)
+		pthread_mutex_lock(&object->parent->change);
+	pthread_mutex_lock(&object->change);
+}
+
+static void unlock(struct object *object)
+{
+	pthread_mutex_unlock(&object->change);
+	if (object->kind == ENGINE_EXCHANGE && !object->is_defaults)
+		pthread_mutex_unlock(&object->parent->change);
 }
 
 int local_set_setting(struct engine_object *base, const struct engine_setting *setting, const char *value)
@@ -345,9 +368,9 @@ int local_set_setting(struct engine_object *base, const struct engine_setting *s
 		rc = engine_setting_parse(setting, value, canonical);
 	if (rc < 0)
 		return rc;
-	pthread_mutex_lock(&object->change);
+	lock(object);
 	rc = store(object, setting, canonical);
-	pthread_mutex_unlock(&object->change);
+	unlock(object);
 	if (is_partitions(object, setting)) /* even if not all could be made, streams were assigned anew */
 		topic_wake(topic_of_object(object), NULL);
 	if (rc < 0)

@@ -83,7 +83,7 @@ int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 		queue_sum_consumer(queue_consumer_of(object), &stat);
 	} else if (object->kind == ENGINE_MEMBER) {
 		member_sum(member_of_object(object), &stat);
-	} else {
+	} else if (object->kind == ENGINE_GROUP) {
 		rc = sum_group(group_of_object(object), &stat);
 		if (rc < 0)
 			return rc;

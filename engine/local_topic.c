@@ -344,6 +344,9 @@ int partition_sync(struct sync_point *point)
 	int rc;
 
 	partition_sync_begin(point);
+	rc = atomic_load(&partition->marked) ? journal_sync(local_of(&partition->topic->object)->journal) : 0;
+	if (rc < 0) /* the notes of commits come first */
+		return rc;
 	rc = plog != NULL ? plog_sync(plog) : 0;
 	if (rc < 0 && !atomic_exchange(&partition->failed, true))
 		partition_fault(partition, rc, "a sync failed, so it takes no more messages");

@@ -140,6 +140,7 @@ static void free_object(struct memory_object *object)
 		free(node);
 	}
 	memory_queue_free(object);
+	memory_exchange_free(object);
 	free(object->partitions);
 	free(object->cursors);
 	dedup_free(object->dedup);
@@ -332,6 +333,8 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 	if (strcmp(setting->name, "dead.letter.to") == 0 && strcmp(value, "dlq") == 0 && object->parent != NULL &&
 	    object->parent->kind == ENGINE_QUEUE)
 		rc = engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
+	if (object->kind == ENGINE_EXCHANGE && !object->is_defaults && strcmp(setting->name, "alternate.exchange") == 0)
+		rc = memory_check_alternate(object, value);
 	if (rc < 0)
 		return rc;
 	strcpy(object->values[setting - engine_settings], value);
@@ -424,7 +427,7 @@ static const struct engine_ops memory_ops = {
 	.partition_pread = memory_partition_pread,
 	.partition_find_time = memory_partition_find_time,
 	.partition_purge = memory_partition_purge,
-	.producer_open = memory_producer_open,
+	.producer_open = memory_any_producer_open,
 	.producer_send = memory_any_send,
 	.producer_sync = memory_any_sync,
 	.producer_close = memory_any_producer_close,
@@ -440,6 +443,7 @@ static const struct engine_ops memory_ops = {
 	.cursor_stat = memory_cursor_stat,
 	.group_sync = memory_group_sync,
 	.queue = &memory_queue_ops,
+	.exchange = &memory_exchange_ops,
 };
 
 /* The defaults of every kind, and the store itself. What it made by the time of a failure, close takes away. */

@@ -1,5 +1,6 @@
 /*
- * memory_calls - producers and consumers are of topics or of queues: sends each call on to the right one.
+ * memory_calls - producers are of topics, of queues or of exchanges, consumers of topics or of queues: sends each call on to the
+ * right one.
  *
  * All of them begin with a reference to their object, whose kind tells.
  */
@@ -19,15 +20,32 @@ static bool is_of_queue(const void *handle)
 	return kind == ENGINE_QUEUE || kind == ENGINE_CONSUMER;
 }
 
+static bool is_of_exchange(const void *handle)
+{
+	return ((const struct handle *)handle)->object->kind == ENGINE_EXCHANGE;
+}
+
+int memory_any_producer_open(
+    struct engine_object *object, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer)
+{
+	if (memory_of(object)->kind == ENGINE_EXCHANGE)
+		return memory_route_producer_open(object, partition, key, ret_producer);
+	return memory_producer_open(object, partition, key, ret_producer);
+}
+
 int memory_any_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done)
 {
 	if (is_of_queue(producer))
 		return memory_queue_producer_send(producer, batch);
+	if (is_of_exchange(producer))
+		return memory_route_producer_send(producer, batch);
 	return memory_producer_send(producer, batch, done);
 }
 
 int memory_any_sync(struct engine_producer *producer, struct engine_done *done)
 {
+	if (is_of_exchange(producer))
+		return memory_route_producer_sync(producer);
 	return is_of_queue(producer) ? memory_queue_producer_sync(producer) : memory_producer_sync(producer, done);
 }
 
@@ -35,6 +53,8 @@ void memory_any_producer_close(struct engine_producer *producer)
 {
 	if (producer != NULL && is_of_queue(producer))
 		memory_queue_producer_close(producer);
+	else if (producer != NULL && is_of_exchange(producer))
+		memory_route_producer_close(producer);
 	else
 		memory_producer_close(producer);
 }

@@ -90,6 +90,10 @@ struct memory_object {
 	struct memory_queue *queue; /* of a queue: memory_queue.h */
 	uint64_t unacked;           /* messages leased to it; of a queue: to its anonymous consumer */
 	uint32_t sessions;
+
+	/* An exchange; and what is bound to one */
+	struct memory_exchange *exchange;
+	uint32_t bound; /* bindings that lead to it */
 };
 
 struct memory_engine {
@@ -255,7 +259,19 @@ int memory_producer_send(struct engine_producer *producer, const struct engine_b
 int memory_producer_sync(struct engine_producer *producer, struct engine_done *done);
 void memory_producer_close(struct engine_producer *producer);
 
-/* ---- memory_calls.c: of topics or of queues ---- */
+/*
+ * A send in two steps: begin checks and copies the batch, end takes it, which cannot fail, or not; sending is freed by it. What
+ * begin was refused needs no end.
+ */
+struct memory_sending;
+int memory_topic_begin(
+    struct memory_object *topic, const struct engine_batch *batch, struct memory_sending **ret_sending);
+void memory_topic_end(struct memory_sending *sending, bool take);
+
+/* ---- memory_calls.c: of topics, of queues, or of exchanges ---- */
+
+int memory_any_producer_open(
+    struct engine_object *object, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 
 int memory_any_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);
 int memory_any_sync(struct engine_producer *producer, struct engine_done *done);
@@ -317,5 +333,22 @@ int memory_group_sync(struct engine_object *group, struct engine_done *done);
 /* Leaves what was seen before out of the batch, as dedup_pass_begin() does; rc of the send goes to the end. */
 int memory_dedup_begin(struct memory_object *object, const struct engine_batch *batch, struct dedup_pass *ret_pass);
 void memory_dedup_end(struct memory_object *object, struct dedup_pass *pass, int rc);
+
+/* ---- memory_exchange.c, memory_route.c ---- */
+
+extern const struct engine_exchange_ops memory_exchange_ops;
+
+int memory_exchange_init(struct memory_object *exchange);
+void memory_exchange_free(struct memory_object *exchange); /* one that is none is allowed */
+/* EBUSY: it is bound; ENOTEMPTY: an exchange that has bindings. */
+int memory_check_removal(const struct memory_object *object);
+/* What alternate.exchange is about to become. ELOOP, ENOENT. */
+int memory_check_alternate(struct memory_object *exchange, const char *value);
+
+int memory_route_producer_open(
+    struct engine_object *exchange, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
+int memory_route_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
+int memory_route_producer_sync(struct engine_producer *producer);
+void memory_route_producer_close(struct engine_producer *producer);
 
 #endif

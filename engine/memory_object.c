@@ -68,6 +68,7 @@ static bool is_child_kind(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
 	case ENGINE_QUEUE: return parent == ENGINE_STORE;
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
 	default: return false;
 	}
 }
@@ -94,6 +95,8 @@ static int fill_object(struct memory_object *object)
 		return 0;
 	if (object->kind == ENGINE_QUEUE)
 		return memory_queue_init(object);
+	if (object->kind == ENGINE_EXCHANGE)
+		return memory_exchange_init(object);
 	if (object->kind == ENGINE_TOPIC)
 		return memory_grow(object, (uint32_t)memory_setting_int(object, "partitions"));
 	object->partition_count = object->parent->partition_count;
@@ -340,7 +343,13 @@ int memory_remove(struct engine_object *object)
 		rc = -EINVAL;
 	else if (memory->read_only)
 		rc = -EROFS;
-	else if (self->kind == ENGINE_TOPIC)
+	else
+		rc = memory_check_removal(self);
+	if (rc < 0) {
+		memory_leave(memory);
+		return rc;
+	}
+	if (self->kind == ENGINE_TOPIC)
 		rc = remove_topic(self);
 	else if (self->kind == ENGINE_QUEUE)
 		rc = remove_queue(self);

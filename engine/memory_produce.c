@@ -30,7 +30,7 @@ struct memory_producer {
 };
 
 /* One send on its way through the three steps. */
-struct sending {
+struct memory_sending {
 	struct memory_producer *producer;
 	const struct engine_batch *batch;
 	struct engine_batch stamped;     /* the batch with its time resolved */
@@ -101,7 +101,7 @@ void memory_producer_close(struct engine_producer *producer)
 
 /* ---- step 1: checking, and choosing partitions ---- */
 
-static uint32_t deal(struct sending *s, uint32_t len)
+static uint32_t deal(struct memory_sending *s, uint32_t len)
 {
 	const struct memory_object *topic = s->producer->topic;
 
@@ -115,7 +115,8 @@ static uint32_t deal(struct sending *s, uint32_t len)
 	return s->turn.partition;
 }
 
-static int choose_partition(struct sending *s, uint32_t len, const struct engine_props *props, uint32_t *ret_partition)
+static int choose_partition(
+    struct memory_sending *s, uint32_t len, const struct engine_props *props, uint32_t *ret_partition)
 {
 	const struct memory_object *topic = s->producer->topic;
 	struct engine_span key = props != NULL && props->key.ptr != NULL ? props->key : s->producer->key;
@@ -151,7 +152,7 @@ int memory_payload_length(
 }
 
 /* Step 1 and the copying of step 2 in one go, message by message. */
-static int prepare(struct sending *s)
+static int prepare(struct memory_sending *s)
 {
 	const struct engine_batch *batch = s->batch;
 	uint64_t max_bytes = (uint64_t)memory_setting_int(s->producer->topic, "max.message.bytes");
@@ -183,7 +184,7 @@ static int prepare(struct sending *s)
 
 /* ---- steps 2 and 3 ---- */
 
-static int make_room(struct sending *s)
+static int make_room(struct memory_sending *s)
 {
 	struct memory_object *topic = s->producer->topic;
 
@@ -194,7 +195,7 @@ static int make_room(struct sending *s)
 	return 0;
 }
 
-static void append_all(struct sending *s)
+static void append_all(struct memory_sending *s)
 {
 	struct memory_object *topic = s->producer->topic;
 
@@ -212,8 +213,8 @@ static void append_all(struct sending *s)
 	memory_wake_topic(topic);
 }
 
-/* The send under the lock. linger.ms ends a turn by its age: at 0 every send has a turn of its own. */
-static int send_locked(struct sending *s)
+/* Steps 1 and 2, under the lock. linger.ms ends a turn by its age: at 0 every send has a turn of its own. */
+static int begin(struct memory_sending *s)
 {
 	struct memory_object *topic = s->producer->topic;
 	int rc;
@@ -229,21 +230,63 @@ static int send_locked(struct sending *s)
 	s->partitions = calloc(s->batch->count, sizeof(*s->partitions));
 	s->counts = calloc(topic->partition_count, sizeof(*s->counts));
 	rc = s->messages != NULL && s->partitions != NULL && s->counts != NULL ? prepare(s) : -ENOMEM;
-	if (rc == 0)
-		rc = make_room(s);
-	if (rc == 0)
-		append_all(s);
+	return rc == 0 ? make_room(s) : rc;
+}
+
+static void release(struct memory_sending *s)
+{
 	while (s->made > 0)
 		free(s->messages[--s->made].block);
 	free(s->counts);
 	free(s->partitions);
 	free(s->messages);
+}
+
+static int send_locked(struct memory_sending *s)
+{
+	int rc = begin(s);
+
+	if (rc == 0)
+		append_all(s);
+	release(s);
 	return rc;
+}
+
+/* ---- in two steps, for exchanges ---- */
+
+int memory_topic_begin(
+    struct memory_object *topic, const struct engine_batch *batch, struct memory_sending **ret_sending)
+{
+	struct memory_sending *s = calloc(1, sizeof(*s) + sizeof(struct memory_producer));
+	int rc;
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->producer = (struct memory_producer *)(s + 1);
+	s->producer->topic = topic;
+	s->producer->partition = ENGINE_ANY;
+	s->batch = batch;
+	rc = begin(s);
+	if (rc < 0) {
+		release(s);
+		free(s);
+		return rc;
+	}
+	*ret_sending = s;
+	return 0;
+}
+
+void memory_topic_end(struct memory_sending *s, bool take)
+{
+	if (take)
+		append_all(s);
+	release(s);
+	free(s);
 }
 
 int memory_producer_send(struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done)
 {
-	struct sending sending = { .producer = producer_of(producer), .batch = batch };
+	struct memory_sending sending = { .producer = producer_of(producer), .batch = batch };
 	struct memory_object *topic = sending.producer->topic;
 	struct dedup_pass pass;
 	int rc = memory_enter(topic, ENGINE_TOPIC);

@@ -159,6 +159,9 @@ int memory_queue_view(const struct memory_item *first, uint64_t max_count, size_
 
 /* ---- memory_queue_produce.c, memory_queue_consume.c, memory_queue_session.c: the calls ---- */
 
+/* A send in two steps, as memory_topic_begin and _end: *ret_first is the list of the messages. */
+int memory_queue_begin(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first);
+void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool take);
 int memory_queue_producer_open(
     struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch);

@@ -167,7 +167,7 @@ int memory_queue_room(struct engine_object *queue, uint64_t bytes)
 	return rc;
 }
 
-static void put_in(struct memory_queue_producer *producer, struct memory_item *item)
+static void put_in(const struct memory_queue_producer *producer, struct memory_item *item)
 {
 	struct memory_object *queue = producer->queue;
 	bool excess = dead_letters_excess(queue) && !is_delayed(item) && !memory_has_room(queue, 1, item->message.len);
@@ -185,30 +185,65 @@ static void put_in(struct memory_queue_producer *producer, struct memory_item *i
 		memory_make_delayed(item, ready_at(item));
 }
 
-static int send_locked(struct memory_queue_producer *producer, const struct engine_batch *batch)
+static void drop_all(struct memory_item *first)
+{
+	struct memory_item *next;
+
+	for (; first != NULL; first = next) {
+		next = first->next;
+		memory_item_free(first);
+	}
+}
+
+static void put_all(const struct memory_queue_producer *producer, struct memory_item *first)
+{
+	struct memory_item *next;
+
+	for (; first != NULL; first = next) {
+		next = first->next;
+		first->next = NULL;
+		put_in(producer, first);
+	}
+	producer->queue->memory->next_batch++;
+	memory_queue_used(producer->queue);
+}
+
+int memory_queue_begin(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first)
 {
 	struct engine_batch stamped = *batch;
-	struct memory_item *first = NULL, *next;
+	struct memory_item *first = NULL;
 	int rc;
 
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
-	rc = make_items(producer->queue, &stamped, &first);
+	rc = make_items(queue, &stamped, &first);
 	if (rc == 0)
-		rc = check_room(producer->queue, first);
-	for (; first != NULL; first = next) {
-		next = first->next;
-		first->next = NULL;
-		if (rc == 0)
-			put_in(producer, first);
-		else
-			memory_item_free(first);
-	}
-	if (rc < 0)
-		return rc;
-	producer->queue->memory->next_batch++;
-	memory_queue_used(producer->queue);
-	return 0;
+		rc = check_room(queue, first);
+	if (rc == 0)
+		*ret_first = first;
+	else
+		drop_all(first);
+	return rc;
+}
+
+static int send_locked(struct memory_queue_producer *producer, const struct engine_batch *batch)
+{
+	struct memory_item *first = NULL;
+	int rc = memory_queue_begin(producer->queue, batch, &first);
+
+	if (rc == 0)
+		put_all(producer, first);
+	return rc;
+}
+
+void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool take)
+{
+	const struct memory_queue_producer producer = { queue, ENGINE_ANY, false };
+
+	if (take)
+		put_all(&producer, first);
+	else
+		drop_all(first);
 }
 
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch)

@@ -167,7 +167,8 @@ static int64_t unused_end(const struct memory_object *object)
 	if (expires_ms < 0 || queue->dlq == NULL)
 		return INT64_MAX;
 	dlq = queue->dlq->queue;
-	if (queue->holders != NULL || dlq->holders != NULL || queue->producers > 0 || dlq->producers > 0)
+	if (object->bound > 0 || queue->holders != NULL || dlq->holders != NULL || queue->producers > 0 ||
+	    dlq->producers > 0)
 		return INT64_MAX;
 	return (queue->used_mono > dlq->used_mono ? queue->used_mono : dlq->used_mono) + expires_ms;
 }

@@ -13,7 +13,18 @@
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
 
-enum property { KEY = 1, HEADER = 2, ID = 3, ROUTING_KEY = 4, TS = 5, TTL = 6, DELAY = 7, PRIORITY = 8, DEATH = 9 };
+enum property {
+	KEY = 1,
+	HEADER = 2,
+	ID = 3,
+	ROUTING_KEY = 4,
+	TS = 5,
+	TTL = 6,
+	DELAY = 7,
+	PRIORITY = 8,
+	DEATH = 9,
+	MARK = 10
+};
 
 /* ------------------------------------------------------------------------------------------ writing */
 
@@ -96,6 +107,8 @@ static void sink_props(struct sink *sink, const struct engine_props *props, int6
 	sink_number(sink, PRIORITY, props->priority);
 	for (uint32_t i = 0; i < props->death_count; i++)
 		sink_death(sink, &props->deaths[i]);
+	if (props->mark > 0)
+		sink_number(sink, MARK, (int64_t)props->mark);
 }
 
 static bool same_key(const struct engine_span *a, const struct engine_span *b)
@@ -251,6 +264,11 @@ static bool take_property(uint8_t type, struct engine_span value, struct engine_
 		if (!take_number(value, INT32_MAX, &number))
 			return false;
 		props->priority = (int32_t)number;
+		return true;
+	case MARK:
+		if (!take_number(value, INT64_MAX, &number))
+			return false;
+		props->mark = (uint64_t)number;
 		return true;
 	case DEATH: props->death_count++; return take_death(value, death);
 	default: return true;

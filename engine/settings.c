@@ -29,6 +29,7 @@ static const char *const cleanup_policies[] = { "delete", NULL };
 static const char *const offset_resets[] = { "earliest", "latest", NULL };
 
 static const char *const overflows[] = { "drop-head", "reject-publish", "reject-publish-dlx", NULL };
+static const char *const alternates[] = { "none", "exchanges/", NULL };
 static const char *const dead_letter_targets[] = { "dlq", "none", "queues/", NULL };
 
 /*
@@ -116,6 +117,11 @@ const struct engine_setting engine_settings[] = {
 	    "The most messages this consumer may hold unacknowledged; 0 sets no limit; empty, what the queue says." },
 	{ "auto.ack", ENGINE_CONSUMER, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "", "",
 	    "Whether a message is acknowledged as it is delivered; empty, what the queue says." },
+	{ "alternate.exchange", ENGINE_EXCHANGE, ENGINE_TEXT, 0, 0, NO_NONE, alternates, "none", "",
+	    "Where a message goes that no binding matches." },
+	{ "mandatory", ENGINE_EXCHANGE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "true", "",
+	    "Whether a message that comes to no target is refused with EHOSTUNREACH; if not, it is dropped and "
+	    "counted." },
 	{ 0 },
 };
 
@@ -288,9 +294,25 @@ static bool is_name(struct engine_span value)
 	return true;
 }
 
+/* Is there just one choice that takes a name? */
+static bool names_only(const struct engine_setting *setting, const char **ret_choice)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; setting->choices[i] != NULL; i++) {
+		if (!takes_name(setting->choices[i]))
+			continue;
+		*ret_choice = setting->choices[i];
+		count++;
+	}
+	return count == 1 && setting->kind == ENGINE_EXCHANGE;
+}
+
 /* One of the words, or one that ends in a slash and a name. */
 static int parse_text(const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX])
 {
+	const char *only = NULL;
+
 	for (size_t i = 0; setting->choices[i] != NULL; i++) {
 		const char *choice = setting->choices[i];
 		size_t len = strlen(choice);
@@ -301,8 +323,14 @@ static int parse_text(const struct engine_setting *setting, struct engine_span v
 		snprintf(ret_value, ENGINE_VALUE_MAX, "%s%.*s", choice, (int)name.len, name.ptr);
 		return 0;
 	}
-	if (value.len > 0 && value.ptr[value.len - 1] != '/')
-		return parse_choice(setting, value, ret_value);
+	for (size_t i = 0; setting->choices[i] != NULL; i++) {
+		if (equals_word(value, setting->choices[i]) && !takes_name(setting->choices[i]))
+			return parse_choice(setting, value, ret_value);
+	}
+	if (names_only(setting, &only) && is_name(value)) { /* then the name alone says it all */
+		snprintf(ret_value, ENGINE_VALUE_MAX, "%s%.*s", only, (int)value.len, value.ptr);
+		return 0;
+	}
 	return refuse_choice(setting, value);
 }
 

@@ -5,6 +5,7 @@
 #include <uthash.h>
 
 #include "engine/clock.h"
+#include "tests/lib/contract_exchange.h"
 
 #define WORDS 16
 #define HANDLES 16
@@ -160,6 +161,10 @@ struct engine_object *q_object(struct contract *c, const char *path)
 	struct engine_object *queue, *object;
 
 	snprintf(name, sizeof(name), "%.*s", slash != NULL ? (int)(slash - path) : (int)strlen(path), path);
+	if (slash == NULL && c->ops->lookup(c->engine, c->root, ENGINE_TOPIC, name, &object) == 0)
+		return object;
+	if (slash == NULL && c->ops->lookup(c->engine, c->root, ENGINE_EXCHANGE, name, &object) == 0)
+		return object;
 	queue = contract_lookup(c, c->root, ENGINE_QUEUE, name);
 	if (slash == NULL)
 		return queue;
@@ -649,6 +654,10 @@ static bool run_object(struct contract *c, char *const *w)
 
 	if (strcmp(w[0], "queue") == 0) {
 		answer_ok(create_object(c, ENGINE_QUEUE, c->root, w[1]));
+	} else if (strcmp(w[0], "topic") == 0) {
+		answer_ok(create_object(c, ENGINE_TOPIC, c->root, w[1]));
+	} else if (strcmp(w[0], "exchange") == 0) {
+		answer_ok(create_object(c, ENGINE_EXCHANGE, c->root, w[1]));
 	} else if (strcmp(w[0], "consumer") == 0) {
 		answer_ok(create_consumer(c, w[1]));
 	} else if (strcmp(w[0], "tick") == 0) {
@@ -707,7 +716,8 @@ const char *q_run(struct contract *c, const char *command)
 		answer_ok(room(c, s->words[1], s->words[2]));
 	else if (strcmp(s->words[0], "mv") == 0)
 		answer_ok(move(c, s->words));
-	else if (!run_object(c, s->words) && !run_consumer(c, s->words))
+	else if (!run_object(c, s->words) && !run_consumer(c, s->words) &&
+		 !x_run(c, s->words, s->answer, sizeof(s->answer)))
 		cr_assert(run_queue(c, s->words), "there is no command %s", command);
 	return s->answer;
 }

@@ -30,7 +30,7 @@ const char *q_run(struct contract *c, const char *command);
 const char *q_answer(void); /* the last one */
 void q_forget(void);        /* payloads that were seen may come again, as other messages */
 
-/* "q", "q/dlq" or "q/w1": to be put. */
+/* "q", "q/dlq" or "q/w1", a topic or an exchange: to be put. */
 struct engine_object *q_object(struct contract *c, const char *path);
 
 /* clang-format off */

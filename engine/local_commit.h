@@ -1,0 +1,115 @@
+/*
+ * local_commit - batches for several topics and queues, which get all of it or none.
+ *
+ * A commit has parts; a part is a batch and its targets, each of which gets all its messages or some of them, in their order.
+ * It is done in two steps.
+ *
+ * Claiming asks all targets: what one may refuse it refuses now, and then nothing has happened. Queues that are limited keep
+ * the room; logs are opened and lanes made; every message has its place, a lane or a partition, from here on.
+ *
+ * Running takes what was claimed. With several targets it is first noted in the journal, whole: that is the moment when it
+ * has happened. Each message carries a mark, a number of its own, into the logs. If the daemon dies in between, the start
+ * finds the note and gives each target those of its messages whose mark is not in its logs. What a target could not take at
+ * once (its disk is full, or failed) it is given at a checkpoint, or at the next start; the caller is told of success, as
+ * the message will come, and status/errors tells the rest.
+ *
+ * Publishing through an exchange is one user of it (local_route.c).
+ *
+ * After the machine's death: a log that has marked messages is synced after the journal, so what a sync brought to disk has
+ * its note there. Only pages that the kernel wrote by itself, before any sync, can come back without it.
+ */
+#ifndef MQFS_LOCAL_COMMIT_H
+#define MQFS_LOCAL_COMMIT_H
+
+#include "engine/local_internal.h"
+#include "engine/local_queue.h"
+
+/* A log that a part goes to: of a queue by priority, of a topic by partition; and where it ended before. */
+struct commit_log {
+	uint32_t index;
+	uint64_t end;
+};
+
+struct commit_target {
+	struct object *object; /* a queue or a topic; a reference */
+	bool head;             /* a queue: to the front of its priority */
+	uint32_t *which;       /* the messages it gets, by their index in the part, rising; NULL: all */
+	uint32_t count, room;  /* of which; of all of them if it is NULL */
+	/* By claiming, which leaves out what dedup.window.ms says was seen: */
+	struct dedup_send dedup;
+	struct engine_batch batch;  /* what it gets: the part's own, or copies, as the next three */
+	struct engine_props *props; /* of its messages */
+	char *data;                 /* owned, or NULL */
+	uint32_t *lengths;          /* the same */
+	uint32_t *places;           /* of each of its messages: lane or partition */
+	struct commit_log *logs;
+	uint32_t log_count;
+	struct queue_claim claim; /* of a queue */
+};
+
+struct commit_part {
+	struct engine_batch
+	    batch; /* lengths and props are not NULL, ts_ms is resolved; the caller's, as long as the commit */
+	struct engine_props
+	    *props; /* batch.props, to be marked. partition: ENGINE_ANY, or a topic's; priority: a queue's */
+	struct commit_target *targets;
+	uint32_t target_count, target_room, claimed;
+	bool noted; /* by running */
+};
+
+struct commit {
+	struct local *local;
+	struct commit_part *parts;
+	uint32_t part_count, part_room;
+};
+
+void commit_init(struct commit *commit, struct local *local);
+/* Gives targets and their references back, and what is still claimed; batches stay with the caller. */
+void commit_release(struct commit *commit);
+
+/* A new part without targets. ENOMEM. The pointer lasts until the next part. */
+int commit_add_part(
+    struct commit *commit, const struct engine_batch *batch, struct engine_props *props, struct commit_part **ret_part);
+/* A target of all messages of the part: takes a reference. ENOMEM. */
+int commit_add_target(struct commit_part *part, struct object *object, bool head);
+/* A target of the messages that are added to it, or, if it is there, one message more; indices only rise. ENOMEM. */
+int commit_add_message(struct commit_part *part, struct object *object, uint32_t index);
+
+/*
+ * What a producer_send may be refused with by any of the targets. Nobody may remove them until it was run; queue_catch_up() was
+ * called before, as it is not here: that may remove queues. No lock of an object may be held. Messages whose id a target has
+ * seen are not for that target any more. It holds send_locks (local_dedup.h) until the release: so an object is a target of
+ * one part only.
+ */
+int commit_claim(struct commit *commit);
+/*
+ * What was claimed. Parts with one target are just sent, and their errors are told, unless `noted`. An error of the note: nothing
+ * has happened. May take as long as appending to the page cache.
+ */
+int commit_run(struct commit *commit, bool noted);
+
+/* ---- local_commit_journal.c ---- */
+
+/*
+ * Held (shared) from before the note until all targets were served: a checkpoint waits for it, so that it drops no note whose
+ * messages are not in their logs. Taken after `routes`, before all locks of objects.
+ */
+void commit_enter(struct local *local);
+void commit_leave(struct local *local);
+
+/* Notes the parts that have several targets, or all of them; their messages are marked by it. */
+int commit_note(struct commit *commit, bool all);
+/* A target did not take its part: it is given it later. ENOMEM is reported, and stops checkpoints. */
+void commit_keep(struct commit *commit, const struct commit_part *part);
+
+int commit_replay(struct local *local, const void *record, size_t size);
+int commit_finish(struct local *local); /* gives targets what they miss (local_commit_recover.c) */
+void commit_forget(struct local *local);
+/*
+ * A checkpoint has begun a new file of the journal: waits for the commits that are noted in the old ones, and sees to what their
+ * targets still miss. After it, commit_sync() sees that all of that is on disk (queues do so for themselves).
+ */
+int commit_checkpoint(struct local *local);
+int commit_sync(struct local *local);
+
+#endif

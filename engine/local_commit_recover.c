@@ -1,0 +1,544 @@
+/*
+ * local_commit_recover - gives targets what they do not have of a commit that was noted.
+ *
+ * All notes are taken together: which logs they name, and from where; these are read once, for marks; then each target is given
+ * what was not found. How notes look is said in local_commit_journal.c.
+ */
+#define HASH_NONFATAL_OOM 1
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/bytes.h"
+#include "engine/local_commit_note.h"
+#include "engine/meta.h"
+
+struct noted_target {
+	uint64_t id;
+	bool head;
+	uint32_t log_count, count;
+	const uint8_t *logs, *which, *places; /* which: NULL if it is for all */
+	bool *there;                          /* of each message of the part; those for others count as there */
+};
+
+struct noted_part {
+	uint64_t mark;
+	struct commit_pending *pending;
+	struct engine_batch batch;
+	uint32_t *lengths;
+	struct engine_props *props;
+	struct engine_header *headers;
+	struct engine_death *deaths;
+	struct noted_target *targets;
+	uint32_t target_count;
+};
+
+/* A log that a note names. */
+struct watched {
+	struct {
+		uint64_t id;
+		uint64_t index;
+	} key;
+	uint64_t from, earliest;
+	UT_hash_handle hh;
+};
+
+struct recovery {
+	struct local *local;
+	struct noted_part *parts; /* by mark */
+	uint32_t count, room;
+	struct watched *logs; /* uthash */
+};
+
+/* ---- reading notes ---- */
+
+/* Takes len bytes of what is left. NULL: there are not so many. */
+static const uint8_t *take(const uint8_t **at, const uint8_t *end, uint64_t len)
+{
+	const uint8_t *taken = *at;
+
+	if (len > (uint64_t)(end - taken))
+		return NULL;
+	*at = taken + len;
+	return taken;
+}
+
+/* Index in the part of the target's i-th message. */
+static uint32_t index_of(const struct noted_target *target, uint32_t i)
+{
+	return target->which != NULL ? bytes_get32(target->which + (size_t)i * 4) : i;
+}
+
+static int read_target(const uint8_t **at, const uint8_t *end, uint32_t count, struct noted_target *target)
+{
+	const uint8_t *head = take(at, end, TARGET_HEAD);
+
+	if (head == NULL)
+		return -EBADMSG;
+	target->id = bytes_get64(head);
+	target->head = bytes_get32(head + 8) & TO_HEAD;
+	target->log_count = bytes_get32(head + 12);
+	target->logs = take(at, end, (uint64_t)target->log_count * LOG_BYTES);
+	target->count = bytes_get32(head + 16);
+	if (target->logs == NULL || target->count > count)
+		return -EBADMSG;
+	if (bytes_get32(head + 8) & SOME_ONLY) {
+		target->which = take(at, end, (uint64_t)target->count * 4);
+		if (target->which == NULL)
+			return -EBADMSG;
+	}
+	target->places = take(at, end, (uint64_t)target->count * 4);
+	if (target->places == NULL)
+		return -EBADMSG;
+	target->there = malloc(count * sizeof(*target->there));
+	if (target->there == NULL)
+		return -ENOMEM;
+	memset(target->there, true, count * sizeof(*target->there));
+	for (uint32_t i = 0; i < target->count; i++) {
+		if (index_of(target, i) >= count)
+			return -EBADMSG;
+		target->there[index_of(target, i)] = false;
+	}
+	return 0;
+}
+
+static int read_targets(const uint8_t **at, const uint8_t *end, uint32_t count, struct noted_part *part)
+{
+	int rc = 0;
+
+	if (count > (uint64_t)(end - *at) / TARGET_HEAD)
+		return -EBADMSG;
+	part->targets = calloc((size_t)count + 1, sizeof(*part->targets));
+	if (part->targets == NULL)
+		return -ENOMEM;
+	for (; part->target_count < count && rc == 0; part->target_count++)
+		rc = read_target(at, end, part->batch.count, &part->targets[part->target_count]);
+	return rc;
+}
+
+static int read_messages(
+    const uint8_t **at, const uint8_t *end, uint64_t meta_len, uint64_t len, struct noted_part *part)
+{
+	const uint8_t *meta = take(at, end, meta_len);
+	const uint8_t *data = meta != NULL ? take(at, end, len) : NULL;
+	uint32_t count = part->batch.count;
+	struct meta_shape shape;
+
+	if (data == NULL || meta_check(meta, (uint32_t)meta_len, count, (uint32_t)len, NOTE_CRC, &shape) < 0)
+		return -EBADMSG;
+	part->lengths = calloc(count, sizeof(*part->lengths));
+	part->props = calloc(count, sizeof(*part->props));
+	part->headers = calloc((size_t)shape.header_count + 1, sizeof(*part->headers));
+	part->deaths = calloc((size_t)shape.death_count + 1, sizeof(*part->deaths));
+	if (part->lengths == NULL || part->props == NULL || part->headers == NULL || part->deaths == NULL)
+		return -ENOMEM;
+	meta_get(meta, (uint32_t)meta_len, count, part->batch.ts_ms, part->lengths, part->props, part->headers,
+	    part->deaths);
+	part->batch.data = (const char *)data;
+	part->batch.len = len;
+	part->batch.lengths = part->lengths;
+	part->batch.props = part->props;
+	return 0;
+}
+
+static int read_part(const uint8_t **at, const uint8_t *end, struct noted_part *part)
+{
+	const uint8_t *head = take(at, end, PART_HEAD);
+	int rc;
+
+	if (head == NULL || bytes_get32(head + 8) == 0)
+		return -EBADMSG;
+	part->mark = bytes_get64(head);
+	part->batch = (struct engine_batch){ .count = bytes_get32(head + 8),
+		.cred = { bytes_get32(head + 24), bytes_get32(head + 28), bytes_get32(head + 32) },
+		.ts_ms = (int64_t)bytes_get64(head + 16) };
+	rc = read_targets(at, end, bytes_get32(head + 12), part);
+	return rc == 0 ? read_messages(at, end, bytes_get64(head + 40), bytes_get64(head + 48), part) : rc;
+}
+
+static void release_part(struct noted_part *part)
+{
+	for (uint32_t i = 0; i < part->target_count; i++)
+		free(part->targets[i].there);
+	free(part->targets);
+	free(part->lengths);
+	free(part->props);
+	free(part->headers);
+	free(part->deaths);
+}
+
+static int add_part(struct recovery *r, const struct noted_part *part)
+{
+	struct noted_part *grown;
+
+	if (r->count == r->room) {
+		grown = realloc(r->parts, (r->room * 2 + 8) * sizeof(*grown));
+		if (grown == NULL)
+			return -ENOMEM;
+		r->parts = grown;
+		r->room = r->room * 2 + 8;
+	}
+	r->parts[r->count++] = *part;
+	return 0;
+}
+
+/* A note that is not whole is none; one that is not right is damaged, and left out. */
+static int read_note(struct recovery *r, struct commit_pending *pending)
+{
+	const uint8_t *at = pending->note + NOTE_HEAD, *end = pending->note + pending->size;
+	uint32_t parts;
+	int rc = 0;
+
+	if (pending->next != pending->pieces || pending->size < NOTE_HEAD)
+		return 0;
+	parts = bytes_get32(pending->note);
+	for (uint32_t i = 0; i < parts && rc == 0; i++) {
+		struct noted_part part = { .pending = pending };
+
+		rc = read_part(&at, end, &part);
+		if (rc == 0)
+			rc = add_part(r, &part);
+		if (rc < 0)
+			release_part(&part);
+	}
+	if (rc == -EBADMSG)
+		local_fault(r->local, EIO, "the journal has a damaged note of messages for several targets");
+	return rc == -EBADMSG ? 0 : rc;
+}
+
+/* ---- what is in the logs ---- */
+
+static struct watched *find_watched(struct recovery *r, uint64_t id, uint32_t index)
+{
+	struct watched *log, sought = { .key = { id, index } };
+
+	HASH_FIND(hh, r->logs, &sought.key, sizeof(sought.key), log);
+	return log;
+}
+
+static int watch(struct recovery *r, uint64_t id, uint32_t index, uint64_t from)
+{
+	struct watched *log = find_watched(r, id, index);
+
+	if (log != NULL) {
+		log->from = from < log->from ? from : log->from;
+		return 0;
+	}
+	log = calloc(1, sizeof(*log));
+	if (log == NULL)
+		return -ENOMEM;
+	log->key.id = id;
+	log->key.index = index;
+	log->from = from;
+	HASH_ADD(hh, r->logs, key, sizeof(log->key), log);
+	if (log->hh.tbl != NULL)
+		return 0;
+	free(log);
+	return -ENOMEM;
+}
+
+static int watch_all(struct recovery *r)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < r->count; i++) {
+		for (uint32_t t = 0; t < r->parts[i].target_count; t++) {
+			const struct noted_target *target = &r->parts[i].targets[t];
+
+			for (uint32_t l = 0; l < target->log_count && rc == 0; l++) {
+				const uint8_t *log = target->logs + (size_t)l * LOG_BYTES;
+
+				rc = watch(r, target->id, bytes_get32(log), bytes_get64(log + 8));
+			}
+		}
+	}
+	return rc;
+}
+
+/* The message with this mark is in a log of the object. */
+static void found(struct recovery *r, uint64_t id, uint64_t mark)
+{
+	uint32_t low = 0, high = r->count;
+	struct noted_part *part;
+
+	while (low < high) { /* the first part whose mark is above */
+		uint32_t mid = low + (high - low) / 2;
+
+		if (r->parts[mid].mark <= mark)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	part = low > 0 ? &r->parts[low - 1] : NULL;
+	if (part == NULL || mark - part->mark >= part->batch.count)
+		return;
+	for (uint32_t t = 0; t < part->target_count; t++) {
+		if (part->targets[t].id == id)
+			part->targets[t].there[mark - part->mark] = true;
+	}
+}
+
+/* The log of a target; NULL: it cannot be read, or is not there. */
+static struct plog *log_of(struct object *object, uint32_t index)
+{
+	struct plog *plog = NULL;
+
+	if (object->kind == ENGINE_QUEUE && index < ENGINE_PRIORITIES && queue_open(queue_of_object(object)) == 0 &&
+	    queue_lane(queue_of_object(object), index) != NULL)
+		return atomic_load(&queue_lane(queue_of_object(object), index)->plog);
+	if (object->kind == ENGINE_TOPIC && index < atomic_load(&topic_of_object(object)->partitions) &&
+	    partition_open_log(topic_partition(topic_of_object(object), index), &plog) == 0)
+		return plog;
+	return NULL;
+}
+
+/* Looks for marks. What is damaged is passed over. */
+static void scan(struct recovery *r, struct watched *log, struct plog *plog)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_partition_stat stat;
+	uint64_t offset, id;
+
+	plog_stat(plog, &stat);
+	log->earliest = stat.earliest;
+	offset = log->from > stat.earliest ? log->from : stat.earliest;
+	while (offset < stat.end) {
+		struct engine_view view = { 0 };
+		int rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
+
+		if (view.batch.count == 0)
+			break;
+		for (uint32_t i = 0; rc == 0 && view.batch.props != NULL && i < view.batch.count; i++) {
+			if (view.batch.props[i].mark != 0)
+				found(r, log->key.id, view.batch.props[i].mark);
+		}
+		offset = view.offset + view.batch.count;
+	}
+	engine_scratch_release(&scratch);
+}
+
+static void scan_all(struct recovery *r)
+{
+	struct watched *log, *next;
+
+	HASH_ITER (hh, r->logs, log, next) {
+		struct object *object = registry_get(r->local, log->key.id);
+		struct plog *plog = object != NULL ? log_of(object, (uint32_t)log->key.index) : NULL;
+
+		if (plog != NULL)
+			scan(r, log, plog);
+		object_put(object);
+	}
+}
+
+/* Where a log ended when the part was noted; UINT64_MAX: it is not named. */
+static uint64_t end_noted(const struct noted_target *target, uint32_t index)
+{
+	for (uint32_t l = 0; l < target->log_count; l++) {
+		if (bytes_get32(target->logs + (size_t)l * LOG_BYTES) == index)
+			return bytes_get64(target->logs + (size_t)l * LOG_BYTES + 8);
+	}
+	return UINT64_MAX;
+}
+
+/* What was trimmed since was there. */
+static bool misses_some(struct recovery *r, struct noted_target *target)
+{
+	bool misses = false;
+
+	for (uint32_t i = 0; i < target->count; i++) {
+		uint32_t index = bytes_get32(target->places + (size_t)i * 4);
+		const struct watched *log = find_watched(r, target->id, index);
+		bool *there = &target->there[index_of(target, i)];
+
+		if (log != NULL && log->earliest > end_noted(target, index))
+			*there = true;
+		misses |= !*there;
+	}
+	return misses;
+}
+
+/* ---- giving ---- */
+
+struct rest {
+	struct engine_batch batch;
+	char *data;
+	uint32_t *lengths, *places;
+	struct engine_props *props;
+};
+
+static void rest_release(struct rest *rest)
+{
+	free(rest->data);
+	free(rest->lengths);
+	free(rest->places);
+	free(rest->props);
+}
+
+/* The messages of a part that the target does not have. */
+static int rest_init(struct rest *rest, const struct noted_part *part, const struct noted_target *target)
+{
+	const char *data = part->batch.data;
+	uint32_t k = 0; /* of the target's messages */
+	size_t count = part->batch.count;
+	struct engine_batch *batch = &rest->batch;
+
+	*rest = (struct rest){ .batch = part->batch };
+	batch->data = rest->data = malloc(part->batch.len);
+	batch->lengths = rest->lengths = malloc(count * sizeof(*rest->lengths));
+	batch->props = rest->props = malloc(count * sizeof(*rest->props));
+	rest->places = malloc(count * sizeof(*rest->places));
+	batch->count = 0;
+	batch->len = 0;
+	if (rest->data == NULL || rest->lengths == NULL || rest->props == NULL || rest->places == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		size_t len = (size_t)part->lengths[i] + 1;
+
+		if (!target->there[i]) {
+			memcpy(rest->data + batch->len, data, len);
+			rest->lengths[batch->count] = part->lengths[i];
+			rest->props[batch->count] = part->props[i];
+			rest->places[batch->count] = bytes_get32(target->places + (size_t)k * 4);
+			rest->props[batch->count].partition = rest->places[batch->count];
+			batch->count++;
+			batch->len += len;
+		}
+		k += k < target->count && index_of(target, k) == i;
+		data += len;
+	}
+	return 0;
+}
+
+/* It has no claim: what was committed is not refused for room. */
+static int send_rest(struct object *object, const struct rest *rest, bool head)
+{
+	const struct queue_claim none = { 0 };
+	struct dedup_send seen = { 0 }; /* these ids count already */
+	struct lane *lane;
+	int rc = 0;
+
+	if (object->kind == ENGINE_TOPIC)
+		return topic_send_claimed(topic_of_object(object), &rest->batch, &seen);
+	rc = queue_open(queue_of_object(object));
+	for (uint32_t i = 0; i < rest->batch.count && rc == 0; i++)
+		rc = rest->places[i] < ENGINE_PRIORITIES
+			 ? queue_make_lane(queue_of_object(object), rest->places[i], &lane)
+			 : -EBADMSG;
+	return rc == 0 ? queue_send_claimed(queue_of_object(object), &rest->batch, head, rest->places, &none, &seen)
+		       : rc;
+}
+
+static int give(struct recovery *r, const struct noted_part *part, struct noted_target *target)
+{
+	struct object *object = registry_get(r->local, target->id);
+	struct rest rest = { 0 };
+	int rc = 0;
+
+	if (object == NULL || (object->kind != ENGINE_QUEUE && object->kind != ENGINE_TOPIC))
+		goto out; /* it is gone, and misses nothing */
+	if (!misses_some(r, target))
+		goto out;
+	rc = rest_init(&rest, part, target);
+	if (rc == 0)
+		rc = send_rest(object, &rest, target->head);
+	r->local->recovered_moves = true;
+	rest_release(&rest);
+out:
+	object_put(object);
+	return rc == -EIDRM ? 0 : rc;
+}
+
+static void give_all(struct recovery *r)
+{
+	for (uint32_t i = 0; i < r->count; i++) {
+		struct noted_part *part = &r->parts[i];
+
+		for (uint32_t t = 0; t < part->target_count; t++) {
+			int rc = give(r, part, &part->targets[t]);
+
+			if (rc == 0)
+				continue;
+			part->pending->missed = true;
+			if (!atomic_exchange(&r->local->commits.told, true))
+				local_fault(r->local, -rc,
+				    "a message for several targets cannot be given to all of them yet: %s",
+				    strerror(-rc));
+		}
+	}
+}
+
+/* ---- all together ---- */
+
+static int by_mark(const void *a, const void *b)
+{
+	const struct noted_part *x = a, *y = b;
+
+	return x->mark < y->mark ? -1 : x->mark > y->mark;
+}
+
+static int recover(struct recovery *r, struct commit_pending *list)
+{
+	struct commit_pending *pending, *next;
+	int rc = 0;
+
+	HASH_ITER (hh, list, pending, next) {
+		pending->missed = false;
+		if (rc == 0)
+			rc = read_note(r, pending);
+	}
+	if (rc == 0 && r->count > 0) {
+		qsort(r->parts, r->count, sizeof(*r->parts), by_mark);
+		rc = watch_all(r);
+	}
+	if (rc == 0) {
+		scan_all(r);
+		give_all(r);
+	}
+	return rc;
+}
+
+static void recovery_release(struct recovery *r)
+{
+	struct watched *log, *next;
+
+	for (uint32_t i = 0; i < r->count; i++)
+		release_part(&r->parts[i]);
+	free(r->parts);
+	HASH_ITER (hh, r->logs, log, next) {
+		HASH_DELETE(hh, r->logs, log);
+		free(log);
+	}
+}
+
+/* Notes may be added meanwhile; those taken here come back if they are not done. */
+int commit_finish(struct local *local)
+{
+	struct recovery r = { .local = local };
+	struct commit_pending *list, *pending, *next;
+	int rc, added = 0;
+
+	pthread_mutex_lock(&local->commits.lock);
+	list = local->commits.pending;
+	local->commits.pending = NULL;
+	pthread_mutex_unlock(&local->commits.lock);
+	rc = recover(&r, list);
+	recovery_release(&r);
+	HASH_ITER (hh, list, pending, next) {
+		HASH_DELETE(hh, list, pending);
+		if (rc == 0 && !pending->missed) {
+			commit_pending_free(pending);
+			continue;
+		}
+		pthread_mutex_lock(&local->commits.lock);
+		added = commit_pending_add(local, pending);
+		pthread_mutex_unlock(&local->commits.lock);
+		if (added < 0) {
+			commit_pending_free(pending);
+			atomic_store(&local->commits.stuck, true);
+		}
+	}
+	return rc;
+}

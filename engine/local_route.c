@@ -1,0 +1,273 @@
+/*
+ * local_route - publishing through an exchange: to all targets of a message, or to none.
+ *
+ * The targets of each message are found, of a batch without properties at once for all; each gets its messages in their order.
+ * All of it is one part of a commit (local_commit.h).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_commit.h"
+#include "engine/local_exchange.h"
+
+struct route_producer {
+	enum engine_kind of;       /* first, as in struct producer: ENGINE_EXCHANGE */
+	struct exchange *exchange; /* a reference */
+	struct engine_span key;    /* routing key; ptr NULL: none; owned */
+};
+
+static struct route_producer *producer_of(struct engine_producer *handle)
+{
+	return (struct route_producer *)handle;
+}
+
+/* ---- opening and closing ---- */
+
+int route_producer_open(
+    struct engine_object *base, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer)
+{
+	struct route_producer *producer;
+	struct object *object = NULL;
+	char *copy = NULL;
+	int rc = object_enter(base, ENGINE_EXCHANGE, &object);
+
+	if (rc < 0)
+		return rc;
+	if (partition != ENGINE_ANY)
+		return -EINVAL;
+	producer = calloc(1, sizeof(*producer));
+	if (key.ptr != NULL)
+		copy = malloc(key.len + 1);
+	if (producer == NULL || (key.ptr != NULL && copy == NULL)) {
+		free(producer);
+		free(copy);
+		return -ENOMEM;
+	}
+	if (copy != NULL)
+		memcpy(copy, key.ptr, key.len);
+	producer->of = ENGINE_EXCHANGE;
+	producer->exchange = exchange_of_object(object_ref(object));
+	producer->key = (struct engine_span){ copy, key.len };
+	*ret_producer = (struct engine_producer *)producer;
+	return 0;
+}
+
+void route_producer_close(struct engine_producer *handle)
+{
+	struct route_producer *producer = producer_of(handle);
+
+	object_put(&producer->exchange->object);
+	free((char *)(uintptr_t)producer->key.ptr);
+	free(producer);
+}
+
+/* ---- finding the targets ---- */
+
+/* A batch on its way to its targets. */
+struct publishing {
+	struct route_producer *producer;
+	struct engine_batch batch; /* lengths and props are those that follow */
+	uint32_t *lengths;
+	struct engine_props *props;
+	struct routing_match match; /* of one message */
+	struct commit commit;
+	uint64_t routed, unroutable;
+};
+
+static int find_lengths(struct publishing *p, const struct engine_batch *batch)
+{
+	const char *data = batch->data, *end;
+	size_t left = batch->len;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		size_t len = batch->lengths != NULL ? batch->lengths[i] : 0;
+
+		if (batch->lengths == NULL) {
+			end = left > 0 ? memchr(data, '\n', left) : NULL;
+			len = end != NULL ? (size_t)(end - data) : SIZE_MAX;
+		}
+		if (len >= left || len > UINT32_MAX || data[len] != '\n')
+			return -EINVAL;
+		p->lengths[i] = (uint32_t)len;
+		data += len + 1;
+		left -= len + 1;
+	}
+	return left == 0 ? 0 : -EINVAL;
+}
+
+/* The properties message i is stored with. */
+static struct engine_props props_of(const struct publishing *p, const struct engine_batch *batch, uint32_t i)
+{
+	struct engine_props props = batch->props != NULL ? batch->props[i] : ENGINE_PROPS_INIT;
+
+	if (props.routing_key.ptr == NULL)
+		props.routing_key = p->producer->key;
+	if (props.ts_ms < 0)
+		props.ts_ms = p->batch.ts_ms;
+	props.partition = ENGINE_ANY;
+	return props;
+}
+
+static int prepare(struct publishing *p, struct route_producer *producer, const struct engine_batch *batch)
+{
+	int rc;
+
+	*p = (struct publishing){ .producer = producer, .batch = *batch };
+	commit_init(&p->commit, local_of(&producer->exchange->object));
+	if (batch->count == 0)
+		return -EINVAL;
+	if (batch->ts_ms < 0)
+		p->batch.ts_ms = clock_wall_ms();
+	p->batch.lengths = p->lengths = malloc(batch->count * sizeof(*p->lengths));
+	p->batch.props = p->props = malloc(batch->count * sizeof(*p->props));
+	if (p->lengths == NULL || p->props == NULL)
+		return -ENOMEM;
+	rc = find_lengths(p, batch);
+	for (uint32_t i = 0; i < batch->count && rc == 0; i++)
+		p->props[i] = props_of(p, batch, i);
+	return rc;
+}
+
+static void release(struct publishing *p)
+{
+	commit_release(&p->commit);
+	routing_match_release(&p->match);
+	free(p->lengths);
+	free(p->props);
+}
+
+/* Finds the targets of message i, count of which are alike: all go there. routes */
+static int route(struct publishing *p, uint32_t i, uint32_t count)
+{
+	struct exchange *exchange = p->producer->exchange;
+	const struct engine_props *props = &p->props[i];
+	struct engine_span key = props->routing_key;
+	int rc = exchange_route(exchange, key, props->headers, props->header_count, &p->match);
+
+	if (rc < 0)
+		return rc;
+	if (p->match.count == 0 && setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
+		return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
+		    key.ptr != NULL ? (int)key.len : 0, key.ptr != NULL ? key.ptr : "");
+	p->routed += count * p->match.count;
+	p->unroutable += p->match.count == 0 ? count : 0;
+	return exchange_touch(exchange, &p->match);
+}
+
+/* Adds message i, or if they are alike all, to their targets. routes */
+static int add_messages(struct publishing *p, struct commit_part *part, uint32_t i, bool all)
+{
+	int rc = route(p, i, all ? p->batch.count : 1);
+
+	for (size_t t = 0; t < p->match.count && rc == 0; t++) {
+		struct object *target = registry_get(p->commit.local, p->match.targets[t]);
+
+		if (target == NULL)
+			rc = -EIDRM;
+		else
+			rc = all ? commit_add_target(part, target, false) : commit_add_message(part, target, i);
+		object_put(target);
+	}
+	return rc;
+}
+
+/* routes */
+static int publish(struct publishing *p, bool alike)
+{
+	struct commit_part *part = NULL;
+	int rc = commit_add_part(&p->commit, &p->batch, p->props, &part);
+
+	for (uint32_t i = 0; i < (alike ? 1 : p->batch.count) && rc == 0; i++)
+		rc = add_messages(p, part, i, alike);
+	if (rc == 0)
+		rc = commit_claim(&p->commit);
+	return rc == 0 ? commit_run(&p->commit, false) : rc;
+}
+
+static void count(struct exchange *exchange, const struct publishing *p, int rc)
+{
+	if (rc < 0) {
+		atomic_fetch_add(&exchange->refused, p->batch.count);
+		return;
+	}
+	atomic_fetch_add(&exchange->published, p->batch.count);
+	atomic_fetch_add(&exchange->routed, p->routed);
+	atomic_fetch_add(&exchange->unroutable, p->unroutable);
+}
+
+/* ---- calls ---- */
+
+int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+{
+	struct route_producer *producer = producer_of(handle);
+	struct local *local = local_of(&producer->exchange->object);
+	struct object *object = NULL;
+	struct publishing p;
+	int rc = object_enter_change(&producer->exchange->object.base, ENGINE_EXCHANGE, &object);
+
+	if (rc < 0)
+		return rc;
+	queue_catch_up(local); /* before the lock: queues may be removed by it */
+	rc = prepare(&p, producer, batch);
+	if (rc == 0) {
+		pthread_rwlock_rdlock(&local->routes);
+		rc = publish(&p, batch->props == NULL);
+		pthread_rwlock_unlock(&local->routes);
+	}
+	count(producer->exchange, &p, rc);
+	release(&p);
+	return rc;
+}
+
+/* Adds what is not on disk of a target, which may be gone. */
+static int add_points(struct local *local, uint64_t id, struct sync_point ***points, size_t *count)
+{
+	struct object *object = registry_get(local, id);
+	struct topic *topic = topic_of_object(object);
+	struct sync_point **grown;
+	uint32_t logs;
+
+	if (object == NULL)
+		return 0;
+	logs = object->kind == ENGINE_QUEUE ? ENGINE_PRIORITIES : atomic_load(&topic->partitions);
+	grown = realloc(*points, (*count + logs + 1) * sizeof(struct sync_point *));
+	if (grown == NULL) {
+		object_put(object);
+		return -ENOMEM;
+	}
+	*points = grown;
+	if (object->kind == ENGINE_QUEUE)
+		*count += queue_sync_points(queue_of_object(object), grown + *count);
+	for (uint32_t i = 0; object->kind == ENGINE_TOPIC && i < logs; i++)
+		*count = partition_add_point(topic_partition(topic, i), grown, *count);
+	object_put(object); /* the flusher keeps those it has to do with */
+	return 0;
+}
+
+/* All that came through the exchange, by whichever producer: a target that was reached once is looked at from then on. */
+int route_producer_sync(struct engine_producer *handle, struct engine_done *done)
+{
+	struct exchange *exchange = producer_of(handle)->exchange;
+	struct local *local = local_of(&exchange->object);
+	struct sync_point **points = NULL;
+	struct object *object = NULL;
+	uint64_t *targets = NULL;
+	size_t count = 0, target_count = 0;
+	int rc = object_enter(&exchange->object.base, ENGINE_EXCHANGE, &object);
+
+	if (rc < 0 || local->read_only)
+		return rc;
+	rc = exchange_touched(exchange, &targets, &target_count);
+	for (size_t i = 0; i < target_count && rc == 0; i++)
+		rc = add_points(local, targets[i], &points, &count);
+	if (rc == 0 && points != NULL && journal_synced(local->journal) < journal_end(local->journal))
+		points[count++] = &local->journal_sync; /* add_points() leaves room for it */
+	if (rc == 0)
+		rc = flusher_wait_for(local, points, count, done);
+	free(targets);
+	free(points);
+	return rc;
+}

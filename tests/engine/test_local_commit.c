@@ -1,0 +1,328 @@
+/*
+ * Publishing to several targets is whole: whatever moment the daemon dies at, and whatever write fails, in the end all targets
+ * have a message, once, or none has it.
+ *
+ * A crash is made by a child whose n-th change of a file is its last, and is done by half if it is a write; n goes from 1 until the
+ * child is through. What is left is first recovered by a second child, which dies as early on, and then looked at.
+ */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/io.h"
+#include "tests/lib/contract_exchange.h"
+#include "tests/lib/fault.h"
+#include "tests/lib/powercut.h"
+
+#define COMMIT_TEST(name)                                                                                              \
+	static void name(struct contract *c);                                                                          \
+	Test(local_commit, name)                                                                                       \
+	{                                                                                                              \
+		contract_run(true, name);                                                                              \
+	}                                                                                                              \
+	static void name(struct contract *c)
+
+#define TARGETS 5u
+#define MESSAGES 6u
+
+static const char *const targets[TARGETS] = { "t", "u", "q", "r", "s" };
+
+/* ---- a child that dies ---- */
+
+static uint64_t changes_left;
+
+static bool is_last(void)
+{
+	return changes_left > 0 && --changes_left == 0;
+}
+
+static ssize_t dying_pwritev(int fd, const struct iovec *iov, int count, off_t pos)
+{
+	if (is_last()) {
+		io_posix.pwritev(fd, &(struct iovec){ iov->iov_base, iov->iov_len / 2 }, 1, pos);
+		_exit(1);
+	}
+	return io_posix.pwritev(fd, iov, count, pos);
+}
+
+static int dying_fdatasync(int fd)
+{
+	if (is_last())
+		_exit(1);
+	return io_posix.fdatasync(fd);
+}
+
+static int dying_unlink(int dirfd, const char *name, int flags)
+{
+	if (is_last())
+		_exit(1);
+	return io_posix.unlink(dirfd, name, flags);
+}
+
+static int dying_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
+{
+	if (is_last())
+		_exit(1);
+	return io_posix.rename(old_dirfd, old_name, new_dirfd, new_name);
+}
+
+static void die_after(uint64_t changes)
+{
+	static struct io_ops dying;
+
+	dying = io_posix;
+	dying.pwritev = dying_pwritev;
+	dying.fdatasync = dying_fdatasync;
+	dying.unlink = dying_unlink;
+	dying.rename = dying_rename;
+	changes_left = changes;
+	io = &dying;
+}
+
+/* ---- publishing ---- */
+
+static void make_targets(struct contract *c)
+{
+	static const enum engine_kind kinds[TARGETS] = { ENGINE_TOPIC, ENGINE_TOPIC, ENGINE_QUEUE, ENGINE_QUEUE,
+		ENGINE_QUEUE };
+	struct engine_owner owner = { 0, 0, 0755 };
+	struct engine_object *exchange, *target;
+
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
+	assert_ok(c->ops->exchange->pattern_add(exchange, "#"));
+	assert_ok(c->ops->exchange->pattern_add(exchange, "some"));
+	for (unsigned i = 0; i < TARGETS; i++) {
+		assert_ok(c->ops->create(c->engine, c->root, kinds[i], targets[i], &owner, &target));
+		if (i == 1)
+			assert_ok(contract_set(c, target, "partitions", "3"));
+		assert_ok(c->ops->exchange->bind(exchange, i == 4 ? "some" : "#", targets[i], target));
+		c->ops->put(target);
+	}
+	c->ops->put(exchange);
+}
+
+/* MESSAGES messages "N.0", "N.1", ...: with keys, priorities and delays; the last is the only one for "s". */
+static int publish(struct contract *c, unsigned n, bool sync)
+{
+	struct engine_props props[MESSAGES];
+	struct engine_object *exchange = contract_lookup(c, c->root, ENGINE_EXCHANGE, "e");
+	struct engine_producer *producer = contract_producer(c, exchange, ENGINE_ANY);
+	struct engine_batch batch;
+	char data[MESSAGES * 16] = "", keys[MESSAGES][16];
+	int rc;
+
+	for (unsigned i = 0; i < MESSAGES; i++) {
+		props[i] = ENGINE_PROPS_INIT;
+		snprintf(keys[i], sizeof(keys[i]), "%u", i * 7 + n);
+		if (i % 2 == 0)
+			props[i].key = (struct engine_span){ keys[i], strlen(keys[i]) };
+		props[i].priority = (int32_t)(i % 3);
+		if (i == 3)
+			props[i].delay_ms = 3600000;
+		props[i].routing_key =
+		    (struct engine_span){ i == MESSAGES - 1 ? "some" : "k", i == MESSAGES - 1 ? 4 : 1 };
+		snprintf(data + strlen(data), 16, "%u.%u\n", n, i);
+	}
+	batch = contract_batch(data);
+	batch.props = props;
+	rc = contract_send_batch(c, producer, &batch);
+	if (rc == 0 && sync)
+		rc = contract_sync(c, producer);
+	c->ops->producer_close(producer);
+	c->ops->put(exchange);
+	return rc;
+}
+
+/* ---- looking ---- */
+
+struct looking {
+	struct contract *c;
+	struct engine_object *queue;
+	unsigned n;
+	unsigned *counts;
+};
+
+static void count_view(const struct looking *l, const struct engine_view *view)
+{
+	const char *data = view->batch.data;
+
+	for (uint32_t i = 0; i < view->batch.count; i++) {
+		unsigned n, m;
+
+		cr_assert_eq(sscanf(data, "%u.%u\n", &n, &m), 2);
+		if (n == l->n)
+			l->counts[m]++;
+		data += view->batch.lengths[i] + 1;
+	}
+}
+
+static bool count_message(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
+{
+	struct looking *l = ctx;
+	struct engine_view view;
+
+	(void)next;
+	assert_ok(l->c->ops->queue->message_read(l->queue, stat->id, &l->c->scratch, &view));
+	count_view(l, &view);
+	return true;
+}
+
+static void count_in(struct contract *c, unsigned target, unsigned n, unsigned counts[MESSAGES])
+{
+	struct engine_object *object =
+	    contract_lookup(c, c->root, target < 2 ? ENGINE_TOPIC : ENGINE_QUEUE, targets[target]);
+	struct looking l = { c, object, n, counts };
+	struct engine_view view;
+
+	for (unsigned state = 0; target >= 2 && state < ENGINE_STATE_COUNT; state++) {
+		uint64_t cursor[2] = { 0 };
+
+		assert_ok(c->ops->queue->message_list(
+		    object, (enum engine_message_state)state, ENGINE_ANY, NULL, cursor, count_message, &l));
+	}
+	for (uint32_t p = 0; target < 2 && p < contract_stat(c, object).partitions; p++) {
+		uint64_t offset = 0;
+
+		while (c->ops->partition_read(object, p, offset, UINT32_MAX, &c->scratch, &view) == 0) {
+			count_view(&l, &view);
+			offset = view.offset + view.batch.count;
+		}
+	}
+	c->ops->put(object);
+}
+
+/* Whether the n-th publishing is there: all of it or nothing, and once. */
+static bool is_there(struct contract *c, unsigned n)
+{
+	unsigned total = 0;
+
+	for (unsigned t = 0; t < TARGETS; t++) {
+		unsigned counts[MESSAGES] = { 0 };
+
+		count_in(c, t, n, counts);
+		for (unsigned m = 0; m < MESSAGES; m++) {
+			if (t < 4 || m == MESSAGES - 1)
+				total += counts[m];
+			else
+				cr_assert_eq(counts[m], 0);
+			cr_assert_leq(counts[m], 1, "message %u.%u came to %s %u times", n, m, targets[t], counts[m]);
+		}
+	}
+	cr_assert(total == 0 || total == 4 * MESSAGES + 1, "publishing %u came to %u places", n, total);
+	return total > 0;
+}
+
+/* ---- tests ---- */
+
+/* Runs `what` in a child that dies at its n-th change. True: it did not come so far. */
+static bool child_survives(
+    struct contract *c, uint64_t changes, void (*what)(struct contract *c, unsigned n), unsigned n)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		die_after(changes);
+		what(c, n);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFEXITED(status), "the child was killed by signal %d", WTERMSIG(status));
+	return WEXITSTATUS(status) == 0;
+}
+
+static void open_and_close(struct contract *c, unsigned n)
+{
+	(void)n;
+	contract_open(c);
+	contract_close(c);
+}
+
+static void publish_and_close(struct contract *c, unsigned n)
+{
+	contract_open(c);
+	publish(c, n, n % 2 == 0);
+	contract_close(c);
+}
+
+/* The daemon dies at each step of publishing, of the checkpoint after it, and of the recovery from that. */
+COMMIT_TEST(dies_at_each_step)
+{
+	unsigned n = 0, there = 0;
+	bool survived = false;
+
+	make_targets(c);
+	while (!survived) {
+		n++;
+		contract_close(c);
+		survived = child_survives(c, n, publish_and_close, n);
+		child_survives(c, 1 + n % 23, open_and_close, n);
+		contract_open(c);
+		there += is_there(c, n);
+		contract_reopen(c);
+		is_there(c, n);
+	}
+	cr_assert_gt(n, 20, "it was over after %u steps", n);
+	cr_assert(there > 5 && there < n, "%u of %u are there", there, n);
+}
+
+/* Each write fails once: then either the caller is told, and nothing is there, or all comes to all, at the latest with the next start. */
+static void fails(struct contract *c, int err)
+{
+	unsigned n = 0;
+	uint64_t calls;
+
+	make_targets(c);
+	do {
+		int rc;
+
+		n++;
+		fault_arm(FAULT_WRITE, n, err, false);
+		rc = publish(c, n, false);
+		calls = fault_disarm();
+		if (rc < 0)
+			cr_assert_not(is_there(c, n), "write %u: %s, and it is there", n, strerrorname_np(-rc));
+		contract_reopen(c);
+		cr_assert_eq(is_there(c, n), rc == 0, "write %u: %s", n, rc < 0 ? strerrorname_np(-rc) : "0");
+		contract_reopen(c);
+		cr_assert_eq(is_there(c, n), rc == 0);
+	} while (calls >= n);
+	cr_assert_gt(n, 5);
+}
+
+COMMIT_TEST(write_fails_eio)
+{
+	fails(c, EIO);
+}
+
+COMMIT_TEST(write_fails_enospc)
+{
+	fails(c, ENOSPC);
+}
+
+/* What a disk that was full kept back comes with the next checkpoint, while the daemon goes on. */
+static bool has_come(struct contract *c, void *ctx)
+{
+	unsigned counts[MESSAGES] = { 0 };
+
+	(void)ctx;
+	for (unsigned t = 0; t < TARGETS; t++)
+		count_in(c, t, 1, counts);
+	return counts[0] == 4 && counts[MESSAGES - 1] == 5;
+}
+
+COMMIT_TEST(comes_later)
+{
+	uint64_t writes;
+
+	make_targets(c);
+	fault_arm(FAULT_WRITE, 0, ENOSPC, false);
+	assert_ok(publish(c, 100, false));
+	writes = fault_disarm();
+	fault_arm(FAULT_WRITE, writes - 2, ENOSPC, false); /* of those that go to the logs, behind the note */
+	assert_ok(publish(c, 1, false));
+	fault_disarm();
+	contract_wait(c, has_come, NULL, "all targets have it");
+	cr_assert(is_there(c, 1));
+	contract_reopen(c);
+	cr_assert(is_there(c, 1));
+}
