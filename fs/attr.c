@@ -144,8 +144,8 @@ int attr_get(struct fs *fs, const struct node *node, struct stat *ret_st)
 	st.st_mode = (node->row->mode & S_IFMT) | owner.mode;
 	st.st_uid = owner.uid;
 	st.st_gid = owner.gid;
-	/* What the kernel keeps must not change: tar would call it a directory that changed under its hands. */
-	bool fixed = (node->row->flags & TREE_FIXED) != 0;
+	/* A directory that the kernel keeps must not change behind it: tar would say that it changed under its hands. */
+	bool fixed = S_ISDIR(node->row->mode) && attr_timeout(node) > 0 && node->object != ENGINE_ROOT_ID;
 	set_ms(&st.st_ctim, fixed ? stat.ctime_ms : stat.mtime_ms);
 	set_ms(&st.st_mtim, fixed ? stat.ctime_ms : stat.mtime_ms);
 	if (S_ISDIR(st.st_mode))
@@ -224,7 +224,7 @@ static int set_message(
 	if (err)
 		return err;
 	if ((to_set & FUSE_SET_ATTR_MODE) && (attr->st_mode & 07777) != (now.st_mode & 07777)) {
-		*ret_why = "a message has the mode of its queue's `ready`";
+		*ret_why = "a message has the mode of the directory it is in";
 		return -EPERM;
 	}
 	return touch_message(fs, node, attr, to_set);

@@ -214,6 +214,8 @@ bool node_owner_path(const struct node *node, char *ret_path, size_t size)
 {
 	const char *rule = node->row->owner;
 	const char *path = node->path;
+	if (node->row->match == MATCH_ID && node_state(node) != ENGINE_READY) /* a message: the directory it is in */
+		return (size_t)snprintf(ret_path, size, "%.*s", (int)strcspn(path, "/"), path) < size;
 	if (!rule) /* its own */
 		return (size_t)snprintf(ret_path, size, "%s", path) < size;
 	if (rule[0] == '/') /* a file at the top of the object */

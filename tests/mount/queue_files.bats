@@ -138,6 +138,11 @@ assert rename("consumers/w/unacked/" + a, "ready/" + str(int(a)), 0) == 0
 	chmod 777 consumers in
 	t setpriv --reuid 2 --regid 2 --clear-groups sh -c 'mkdir consumers/mine && cat consumers/mine/next >/dev/null && touch consumers/mine/unacked/*'
 	is "$(stat -c %u "consumers/mine/unacked/$b")" 2
+	# Who may write unacked/ may renew and remove there.
+	fails EACCES setpriv --reuid 3 --regid 3 --clear-groups touch "unacked/$a"
+	chmod o+w unacked
+	t setpriv --reuid 3 --regid 3 --clear-groups touch "unacked/$a"
+	is "$(stat -c %a "unacked/$a" "unacked/$b")" $'666\n666'
 	# It may not go past the directory's permission.
 	fails EACCES setpriv --reuid 2 --regid 2 --clear-groups mv "consumers/mine/unacked/$b" ready/
 	chmod o+w ready
