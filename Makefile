@@ -22,8 +22,8 @@ of_dir = $(if $(filter fs/% tests/fs/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%
 libs = -llmdb -ljansson -lm -pthread
 link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
-objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
-programs = $(BUILD)/mqfs $(if $(wildcard mount-helpers/main.c),$(BUILD)/mount.mqfs)
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %main.c,$(wildcard $(1)/*.c)))
+programs = $(BUILD)/mqfs $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs $(BUILD)/mkfs.mqfs
 tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c))
 
 all: $(programs)
@@ -32,6 +32,12 @@ $(BUILD)/mqfs: $(BUILD)/fs/main.o $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) $(FUSE_LIBS) $(libs)
 $(BUILD)/mount.mqfs: $(BUILD)/mount-helpers/main.o $(BUILD)/libhelpers.a
 	$(link)
+
+# One program with two names.
+$(BUILD)/fsck.mqfs: $(BUILD)/mount-helpers/store_main.o $(BUILD)/libhelpers.a $(BUILD)/libengine.a
+	$(link) $(libs)
+$(BUILD)/mkfs.mqfs: $(BUILD)/fsck.mqfs
+	ln -sf fsck.mqfs $@
 
 $(BUILD)/libengine.a: $(call objects,engine)
 $(BUILD)/libfs.a: $(call objects,fs)
@@ -53,8 +59,8 @@ $(BUILD)/mount-helpers/mount.o: $(BUILD)/prefix
 # Tests of the engine are linked without libfuse. Those in mount/ see the mount alone.
 $(BUILD)/tests/fs/%: $(BUILD)/tests/fs/%.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(FUSE_LIBS) $(libs)
-$(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a
-	$(link) -lcriterion
+$(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(libs)
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
@@ -76,14 +82,15 @@ check: build_for_check
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/mqfs
-	install -D $(BUILD)/mount.mqfs $(DESTDIR)$(HELPERDIR)/mount.mqfs
+	install -D -t $(DESTDIR)$(HELPERDIR) $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs
+	ln -sf fsck.mqfs $(DESTDIR)$(HELPERDIR)/mkfs.mqfs
 	for name in mount.fuse.mqfs umount.mqfs umount.fuse.mqfs; do ln -sf mount.mqfs $(DESTDIR)$(HELPERDIR)/$$name; done
 	for page in man/*.[1-8]; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/mqfs README.md NEWS.md LICENSE mount-helpers/fstab.sample mount-helpers/mq.conf
 	sed 's,@PREFIX@,$(PREFIX),' mount-helpers/mqfs@.service | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/mqfs@.service
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/mqfs $(DESTDIR)$(PREFIX)/lib/systemd/system/mqfs@.service
-	rm -f $(addprefix $(DESTDIR)$(HELPERDIR)/,mount.mqfs mount.fuse.mqfs umount.mqfs umount.fuse.mqfs)
+	rm -f $(addprefix $(DESTDIR)$(HELPERDIR)/,mount.mqfs mount.fuse.mqfs umount.mqfs umount.fuse.mqfs fsck.mqfs mkfs.mqfs)
 	rm -f $(foreach page,$(notdir $(wildcard man/*.[1-8])),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/mqfs
 

@@ -87,10 +87,10 @@ struct replayed {
 static int settle_replayed(struct local *local)
 {
 	struct plog_redo redo = PLOG_REDO_INIT;
-	struct replayed *log, *next;
+	struct replayed *log;
 	int rc = 0;
 
-	HASH_ITER (hh, local->replayed, log, next) {
+	while ((log = local->replayed) != NULL) {
 		struct plog_options options = local_log_options(local, log->key.log_id);
 
 		rc = plog_redo_open(&redo, &options, log->key.base);

@@ -8,7 +8,7 @@
 	run make -s install DESTDIR="$root"
 	[ "$status" = 0 ]
 	[ -x "$root/usr/local/sbin/mqfs" ]
-	for name in mount.mqfs mount.fuse.mqfs umount.mqfs umount.fuse.mqfs; do
+	for name in mount.mqfs mount.fuse.mqfs umount.mqfs umount.fuse.mqfs fsck.mqfs mkfs.mqfs; do
 		[ -x "$root/sbin/$name" ]
 	done
 	[ -f "$root/usr/local/share/man/man8/mount.mqfs.8" ]

@@ -1,0 +1,405 @@
+#include "mount-helpers/check.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/catalog.h"
+#include "engine/journal.h"
+#include "engine/plog.h"
+#include "engine/store.h"
+
+#define LOG_NAME_LEN 16 /* hex digits */
+
+volatile sig_atomic_t check_cancelled;
+
+/* A log, the object that names it, and which of its logs it is. */
+struct known_log {
+	uint64_t log_id, object_id;
+	uint32_t index;
+};
+
+/* Logs by id, and objects by id, once sorted. */
+struct check_logs {
+	struct known_log *logs;
+	size_t count, room;
+	uint64_t *objects;
+	size_t object_count, object_room;
+};
+
+/* ---- what was found ---- */
+
+static void on_notify(void *ctx, int err, const char *text)
+{
+	struct check *check = ctx;
+
+	if (err != 0)
+		check->damaged++;
+	else
+		check->unfinished++;
+	if (check->progress.terminal)
+		fputs("\r\033[K", stderr);
+	if (strncmp(text, "log ", 4) == 0 || check->part == NULL)
+		fprintf(stderr, "%s: %s\n", check->path, text);
+	else
+		fprintf(stderr, "%s: %s: %s\n", check->path, check->part, text);
+}
+
+static void problem(struct check *check, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void problem(struct check *check, int err, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	on_notify(check, err, text);
+}
+
+static const char *sentence(int rc)
+{
+	return engine_reason()[0] != '\0' ? engine_reason() : strerror(-rc);
+}
+
+/* ---- the catalog ---- */
+
+static const char *const kinds[ENGINE_KIND_COUNT] = { "store", "topic", "group", "queue", "consumer", "member" };
+
+static const char *kind_name(enum engine_kind kind)
+{
+	return (unsigned)kind < ENGINE_KIND_COUNT && kinds[kind] != NULL ? kinds[kind] : "object";
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int add_log(void *ctx, uint32_t index, uint64_t log_id)
+{
+	struct check *check = ctx;
+	struct check_logs *known = check->known;
+
+	if (known->count == known->room) {
+		size_t room = known->room > 0 ? known->room * 2 : 64;
+		struct known_log *grown = realloc(known->logs, room * sizeof(*grown));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		known->logs = grown;
+		known->room = room;
+	}
+	known->logs[known->count++] = (struct known_log){ log_id, known->objects[known->object_count - 1], index };
+	return 0;
+}
+
+static int add_object(struct check_logs *known, uint64_t id)
+{
+	if (known->object_count == known->object_room) {
+		size_t room = known->object_room > 0 ? known->object_room * 2 : 64;
+		uint64_t *grown = realloc(known->objects, room * sizeof(*grown));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		known->objects = grown;
+		known->object_room = room;
+	}
+	known->objects[known->object_count++] = id;
+	return 0;
+}
+
+static int dump_setting(void *ctx, const char *name, const char *value)
+{
+	struct check *check = ctx;
+
+	fprintf(check->dump, "setting %" PRIu64 " %s %s\n", check->known->objects[check->known->object_count - 1], name,
+	    value);
+	return 0;
+}
+
+/* They come in ascending order of id, parents first. */
+static int check_object(void *ctx, const struct catalog_object *object)
+{
+	struct check *check = ctx;
+	struct check_logs *known = check->known;
+	int rc;
+
+	if (object->id != ENGINE_ROOT_ID && bsearch(&object->parent_id, known->objects, known->object_count,
+						sizeof(*known->objects), compare_numbers) == NULL)
+		problem(check, EIO, "%s %" PRIu64 " (%s) has lost what it is part of, number %" PRIu64,
+		    kind_name(object->kind), object->id, object->name, object->parent_id);
+	if (object->name[0] == '/') /* what is being made has no name yet */
+		problem(check, 0, "%s %" PRIu64 " was not made to the end", kind_name(object->kind), object->id);
+	rc = add_object(known, object->id);
+	if (rc < 0)
+		return rc;
+	check->objects++;
+	if (check->dump != NULL) {
+		fprintf(check->dump, "%s %" PRIu64 " in %" PRIu64 " owner %" PRIu32 ":%" PRIu32 " mode %04o %s\n",
+		    kind_name(object->kind), object->id, object->parent_id, object->owner.uid, object->owner.gid,
+		    object->owner.mode, object->name);
+		rc = catalog_each_setting(check->catalog, object->id, object->kind, dump_setting, check);
+	}
+	if (rc == 0 && (object->kind == ENGINE_TOPIC || object->kind == ENGINE_QUEUE))
+		rc = catalog_each_partition(check->catalog, object->id, add_log, check);
+	return rc;
+}
+
+static int compare_logs(const void *a, const void *b)
+{
+	return compare_numbers(&((const struct known_log *)a)->log_id, &((const struct known_log *)b)->log_id);
+}
+
+static int check_catalog(struct check *check)
+{
+	struct engine_notify notify = { on_notify, check };
+	struct check_logs *known = check->known;
+	int rc = catalog_open(check->store->dirfd, true, &check->catalog);
+
+	check->part = "catalog";
+	if (rc < 0) {
+		problem(check, EIO, "%s", sentence(rc));
+		return rc == -ENOMEM ? rc : 0;
+	}
+	catalog_set_notify(check->catalog, notify);
+	rc = catalog_each_object(check->catalog, check_object, check);
+	if (rc == 0 && known->count > 0)
+		qsort(known->logs, known->count, sizeof(*known->logs), compare_logs);
+	for (size_t i = 1; i < known->count; i++) {
+		if (known->logs[i].log_id == known->logs[i - 1].log_id)
+			problem(check, EIO, "log %016" PRIx64 " belongs to %" PRIu64 " and to %" PRIu64,
+			    known->logs[i].log_id, known->logs[i - 1].object_id, known->logs[i].object_id);
+	}
+	return rc;
+}
+
+/* ---- one log ---- */
+
+static struct plog_options log_options(struct check *check, uint64_t id)
+{
+	struct plog_options options = {
+		.logs_dirfd = check->store->logs_dirfd, .id = id, .read_only = true, .notify = { on_notify, check }
+	};
+
+	memcpy(options.store_uuid, check->store->uuid, sizeof(options.store_uuid));
+	return options;
+}
+
+static void dump_batch(struct check *check, uint64_t log_id, const struct engine_view *view)
+{
+	const struct engine_batch *batch = &view->batch;
+
+	fprintf(check->dump,
+	    "batch %016" PRIx64 " offset %" PRIu64 " messages %" PRIu32 " bytes %zu time %" PRIi64 " uid %" PRIu32
+	    " gid %" PRIu32 " pid %" PRIu32 "\n",
+	    log_id, view->offset, batch->count, batch->len, batch->ts_ms, batch->cred.uid, batch->cred.gid,
+	    batch->cred.pid);
+}
+
+/* Reads every batch. What is damaged the log reports itself. */
+static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_partition_stat stat;
+	uint64_t offset;
+	int rc = 0;
+
+	plog_stat(plog, &stat);
+	if (check->dump != NULL)
+		fprintf(check->dump, "log %016" PRIx64 " earliest %" PRIu64 " end %" PRIu64 " bytes %" PRIu64 "\n",
+		    log_id, stat.earliest, stat.end, stat.end_pos - stat.start_pos);
+	for (offset = stat.earliest; offset < stat.end && !check_cancelled;) {
+		struct engine_view view = { 0 };
+		uint64_t id;
+
+		rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
+		if (rc == -ENODATA || rc == -ENOMEM || view.batch.count == 0)
+			break;
+		if (rc == 0) {
+			check->messages += view.batch.count;
+			check->bytes += view.batch.len;
+			progress_add(&check->progress, view.batch.len);
+			if (check->dump != NULL)
+				dump_batch(check, log_id, &view);
+		}
+		offset = view.offset + view.batch.count;
+		rc = 0;
+	}
+	engine_scratch_release(&scratch);
+	return rc == -ENOMEM ? rc : 0;
+}
+
+static int check_log(struct check *check, const struct known_log *log)
+{
+	struct plog_options options = log_options(check, log->log_id);
+	struct plog *plog;
+	int rc = plog_open(&options, &plog);
+
+	check->logs++;
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s", log->log_id,
+		    log->index, log->object_id, rc == -ENOENT ? "it is not there" : sentence(rc));
+		return 0;
+	}
+	rc = read_log(check, plog, log->log_id);
+	plog_close(plog);
+	return rc;
+}
+
+/* ---- all logs ---- */
+
+static bool parse_name(const char *name, uint64_t *ret_id)
+{
+	if (strlen(name) != LOG_NAME_LEN || strspn(name, "0123456789abcdef") != LOG_NAME_LEN)
+		return false;
+	*ret_id = strtoull(name, NULL, 16);
+	return true;
+}
+
+static uint64_t size_of_log(int logs_dirfd, const char *name)
+{
+	int fd = openat(logs_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *entry;
+	uint64_t size = 0;
+	struct stat st;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		size_t len = strlen(entry->d_name);
+
+		if (len > 5 && strcmp(entry->d_name + len - 5, ".data") == 0 &&
+		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			size += (uint64_t)st.st_size;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+	return size;
+}
+
+/* A log that no object names: empty, it is what a crash leaves of a topic that was being made or removed. */
+static void check_stray(struct check *check, uint64_t id, uint64_t size)
+{
+	if (size == 0)
+		problem(check, 0, "log %016" PRIx64 " belongs to nothing, and is empty", id);
+	else
+		problem(check, EIO, "log %016" PRIx64 " belongs to nothing: %" PRIu64 " bytes of messages", id, size);
+}
+
+/* Looks at the names in logs/. Returns the bytes there are, or an error. */
+static int list_logs(struct check *check, uint64_t *ret_bytes)
+{
+	int fd = openat(check->store->logs_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *entry;
+	struct known_log key = { 0 };
+
+	if (dir == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return -errno;
+	}
+	while ((entry = readdir(dir)) != NULL) {
+		uint64_t size;
+
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (!parse_name(entry->d_name, &key.log_id)) {
+			problem(check, 0, "logs/%s is no log", entry->d_name);
+			continue;
+		}
+		size = size_of_log(check->store->logs_dirfd, entry->d_name);
+		*ret_bytes += size;
+		/* Without a catalog nothing is known of any. */
+		if (check->catalog != NULL && bsearch(&key, check->known->logs, check->known->count,
+						  sizeof(*check->known->logs), compare_logs) == NULL)
+			check_stray(check, key.log_id, size);
+	}
+	closedir(dir);
+	return 0;
+}
+
+static int check_logs(struct check *check)
+{
+	uint64_t bytes = 0;
+	int rc;
+
+	check->part = NULL;
+	if (check->known->logs == NULL)
+		check->known->logs = calloc(1, sizeof(*check->known->logs));
+	if (check->known->logs == NULL)
+		return -ENOMEM;
+	rc = list_logs(check, &bytes);
+	progress_start(&check->progress, check->path, bytes, check->show_progress ? check->progress_fd : -1);
+	for (size_t i = 0; i < check->known->count && rc == 0 && !check_cancelled; i++)
+		rc = check_log(check, &check->known->logs[i]);
+	progress_end(&check->progress);
+	return rc;
+}
+
+/* ---- the journal ---- */
+
+static int count_record(void *ctx, enum journal_type type, const void *record, size_t size)
+{
+	struct check *check = ctx;
+
+	(void)record;
+	check->records++;
+	if (check->dump != NULL)
+		fprintf(check->dump, "record type %d bytes %zu\n", (int)type, size);
+	return 0;
+}
+
+static int check_journal(struct check *check)
+{
+	struct engine_notify notify = { on_notify, check };
+	struct journal *journal;
+	int rc;
+
+	check->part = NULL;
+	rc = journal_open(check->store->journal_dirfd, check->store->uuid, true, notify, count_record, check, &journal);
+	if (rc == 0)
+		journal_close(journal);
+	else if (rc != -ENOMEM)
+		problem(check, EIO, "%s", sentence(rc));
+	return rc == -ENOMEM ? rc : 0;
+}
+
+/* ---- all of it ---- */
+
+int check_store(struct check *check)
+{
+	struct check_logs known = { 0 };
+	struct store store;
+	int rc = store_open(check->path, false, true, NULL, &store);
+
+	if (rc < 0)
+		return rc;
+	check->store = &store;
+	check->known = &known;
+	rc = check_catalog(check);
+	if (rc == 0 && !check_cancelled)
+		rc = check_journal(check);
+	if (rc == 0 && !check_cancelled)
+		rc = check_logs(check);
+	catalog_close(check->catalog);
+	store_close(&store);
+	free(known.logs);
+	free(known.objects);
+	check->catalog = NULL;
+	check->store = NULL;
+	check->known = NULL;
+	return rc;
+}

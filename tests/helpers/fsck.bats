@@ -1,0 +1,180 @@
+#!/usr/bin/env bats
+# mkfs.mqfs and fsck.mqfs: by themselves, and called by mkfs(8) and fsck(8). Stores are filled through a mount.
+
+load ../mount/helpers
+setup_file() { :; }
+teardown_file() { :; }
+
+setup() {
+	S=$BATS_TEST_TMPDIR/store
+	M=$BATS_TEST_TMPDIR/mnt
+	mkdir "$M"
+	TOOLS=$(dirname "$MQFS_PROGRAM")
+	PATH=$TOOLS:$PATH
+}
+
+teardown() {
+	if mountpoint -q "$M"; then
+		umount -l "$M"
+	fi
+	[ ! -s "$S/lock" ] || wait_gone "$(cat "$S/lock")"
+}
+
+# needs_mount - skips the test where nothing can be mounted.
+needs_mount() {
+	local why
+	why=$(obstacle)
+	[ -z "$why" ] || skip "$why"
+}
+
+# filled - a store with a topic and a queue of five messages each, and all of it on disk.
+filled() {
+	"$MQFS_PROGRAM" "$S" "$M"
+	mkdir "$M/topics/orders" "$M/topics/orders/groups/g" "$M/queues/jobs"
+	seq 5 >>"$M/topics/orders/in"
+	seq 11 15 >>"$M/queues/jobs/in"
+	sync "$M/topics/orders/in" "$M/queues/jobs/in"
+	umount "$M"
+	wait_gone "$(cat "$S/lock")"
+}
+
+# status WANTED COMMAND... - runs it; its output is in $output.
+status() {
+	local want=$1
+	shift
+	run "$@"
+	[ "$status" = "$want" ] || {
+		printf 'exit status %s, not %s: %s\n%s\n' "$status" "$want" "$*" "$output"
+		return 1
+	}
+}
+
+data_of() {
+	grep -l -x -F -e "$1" "$S"/logs/*/*.data
+}
+
+flip() { # FILE POSITION
+	local byte
+	byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+	# shellcheck disable=SC2059 # an escape is what is wanted
+	printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+@test "mkfs makes a store once, says its uuid, and touches nothing that is there" {
+	status 0 mkfs.mqfs "$S"
+	[[ $output =~ 'an empty store, uuid '[0-9a-f-]{36}$ ]]
+	status 1 mkfs.mqfs "$S"
+	[[ $output == *'is a store already' ]]
+	mkdir "$BATS_TEST_TMPDIR/full" && touch "$BATS_TEST_TMPDIR/full/file"
+	status 1 mkfs.mqfs "$BATS_TEST_TMPDIR/full"
+	[ "$(ls "$BATS_TEST_TMPDIR/full")" = file ]
+	status 1 mkfs.mqfs "$BATS_TEST_TMPDIR/none/store"
+	status 1 mkfs.mqfs
+	status 0 fsck.mqfs "$S"
+	[[ $output == *clean ]]
+}
+
+@test "mkfs(8) and fsck(8) find them" {
+	status 0 mkfs -t mqfs -q "$S"
+	status 0 fsck -t mqfs "$S" -- -n
+	[[ $output == *clean ]]
+}
+
+@test "a store at rest is clean, and counted; one that is in use is left alone" {
+	needs_mount
+	filled
+	status 0 fsck.mqfs -n "$S"
+	[[ $output == *' 10 messages,'*clean ]]
+	"$MQFS_PROGRAM" "$S" "$M"
+	status 8 fsck.mqfs -a "$S"
+	[[ $output == *"in use by process $(cat "$S/lock")"* ]]
+}
+
+@test "what a kill leaves is finished, and is no damage" {
+	needs_mount
+	filled
+	"$MQFS_PROGRAM" "$S" "$M"
+	echo last >>"$M/topics/orders/in"
+	kill -9 "$(cat "$S/lock")"
+	umount -l "$M"
+	wait_gone "$(cat "$S/lock")"
+	f=$(data_of last)
+	truncate -s -2 "$f" # as if the power had been cut
+	rm "$S"/journal/*
+	status 4 fsck.mqfs -n "$S"
+	[[ $output == *'cut 1 batches'* ]]
+	status 1 fsck.mqfs -a "$S"
+	status 0 fsck.mqfs -n "$S"
+	[[ $output == *' 10 messages,'*clean ]]
+}
+
+@test "a flipped bit costs its batch, is found, named, and left" {
+	needs_mount
+	filled
+	f=$(data_of 12)
+	flip "$f" 3
+	status 4 fsck.mqfs -n "$S"
+	[[ $output == *"log $(basename "$(dirname "$f")")"*' 5 messages,'*' damaged'* ]]
+	status $((1 | 4)) fsck.mqfs -a "$S"
+	"$MQFS_PROGRAM" "$S" "$M" # and it can be used
+	[ "$(cat "$M/topics/orders/groups/g/out")" = "$(seq 5)" ]
+	echo 16 >>"$M/queues/jobs/in"
+	[ "$(cat "$M/queues/jobs/take")" = 16 ]
+}
+
+@test "lost logs, logs of nobody, files of another store, a newer format" {
+	needs_mount
+	filled
+	f=$(dirname "$(data_of 12)")
+	cp -a "$S" "$S.2"
+	mv "$S.2/logs/$(basename "$f")" "$S.2/logs/00000000000000ff"
+	status 4 fsck.mqfs -n "$S.2"
+	[[ $output == *"log $(basename "$f") (number 0 of "*'it is not there'* ]]
+	[[ $output == *'log 00000000000000ff belongs to nothing: 15 bytes of messages'* ]]
+	mkfs.mqfs -q "$S.3"
+	cp -a "$S/catalog" "$S.3/"
+	cp -a "$S"/logs/* "$S.3/logs/"
+	status 4 fsck.mqfs -n "$S.3"
+	[[ $output == *'is of another store'* ]]
+	sed -i 's/format 1/format 2/' "$S.3/FORMAT"
+	status 8 fsck.mqfs -n "$S.3"
+	status 8 fsck.mqfs -n "$BATS_TEST_TMPDIR"
+}
+
+@test "every byte of a log's files cut off or flipped: found, or harmless; never a crash" {
+	needs_mount
+	filled
+	dir=$(dirname "$(data_of 12)")
+	for f in "$dir"/*.index "$dir"/*.data; do
+		size=$(stat -c %s "$f")
+		cp "$f" "$BATS_TEST_TMPDIR/copy"
+		for ((i = 0; i < size; i++)); do
+			flip "$f" $i
+			run fsck.mqfs -n "$S"
+			[ "$status" = 4 ] || [ "$status" = 0 ] || fail_at "flip $f $i: $status: $output"
+			[[ $f != *.data || $status = 4 ]] || fail_at "flip $f $i was not found"
+			cp "$BATS_TEST_TMPDIR/copy" "$f"
+			truncate -s $i "$f"
+			run fsck.mqfs -n "$S"
+			[ "$status" = 4 ] || fail_at "cut $f at $i: $status: $output"
+			cp "$BATS_TEST_TMPDIR/copy" "$f"
+		done
+	done
+	status 0 fsck.mqfs -n "$S"
+}
+
+fail_at() {
+	echo "$1"
+	return 1
+}
+
+@test "a dump names what there is; progress goes to its descriptor" {
+	needs_mount
+	filled
+	status 0 fsck.mqfs --dump "$S"
+	[[ $output == *'topic '*' orders'*'queue '*' jobs'*'batch '*' messages 5 bytes 15 '* ]]
+	status 0 fsck.mqfs -n -C3 "$S" 3>/dev/null
+	status 16 fsck.mqfs
+	status 16 fsck.mqfs --unknown "$S"
+	status 16 fsck.mqfs -Cx "$S"
+}
