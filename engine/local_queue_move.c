@@ -84,8 +84,9 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 	note.set.id = m->id <= m->to->last_id ? m->id : 0;
 	if (props.ttl_ms >= 0 && m->from->queue != m->to->queue)
 		note.set.expires_ms = batch.ts_ms + props.ttl_ms;
+	/* What keeps its age needs a span: among fresh messages the first is looked at alone to see what expires. */
 	note.fresh = note.set.id == 0 && note.set.state == SPAN_READY && note.set.deliveries == 0 &&
-		     note.set.expires_ms == QUEUE_NEVER;
+		     note.set.expires_ms == QUEUE_NEVER && m->why != WHY_MOVED_WITHIN;
 	rc = queue_note_move(&note);
 	if (rc < 0)
 		return rc;

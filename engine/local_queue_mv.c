@@ -281,5 +281,6 @@ int queue_message_move(
 	if (rc == -EAGAIN && is_nack(&mv))
 		rc = queue_nack_any(mv.from, id);
 	queue_enforce_length(mv.to);
+	queue_catch_up(queue_local(mv.to)); /* its time to live may be over where it came to */
 	return rc;
 }

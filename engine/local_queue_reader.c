@@ -393,6 +393,7 @@ int queue_session_open(struct engine_object *base, struct engine_session **ret_s
 	pthread_mutex_lock(&reader->queue->lock);
 	hold_leases(reader->queue, reader->holder, true);
 	pthread_mutex_unlock(&reader->queue->lock);
+	queue_catch_up(queue_local(reader->queue)); /* a lease may be over by the other time it has now */
 	*ret_session = (struct engine_session *)reader;
 	return 0;
 }

@@ -35,6 +35,8 @@ int span_return(struct span *span, uint64_t first, uint32_t count, enum span_end
 	set.holder_id = 0;
 	set.place += (int64_t)(first - span->first);
 	set.due_ms = delay > 0 ? now + delay : QUEUE_NEVER;
+	if (delay > 0 && why == WHY_UNTOLD)
+		why = WHY_NOTHING; /* a restart would find the lease over and begin the delay anew */
 	rc = lane_set(lane, first, count, &set, NULL, why, &span);
 	if (rc < 0)
 		return rc;

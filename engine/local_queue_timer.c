@@ -9,7 +9,7 @@
  * nobody sets has counted since. So a step of the wall clock ends no lease early.
  *
  * A lease that ends by time and a delay that is over are not noted in the journal: after a restart the time has passed
- * just the same.
+ * just the same. Only if a delay follows the lease, when that began is noted.
  */
 #include <errno.h>
 

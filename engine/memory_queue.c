@@ -366,14 +366,20 @@ void memory_deliver_acked(struct memory_item *item)
 	memory_discard(item, &item->queue->queue->totals.acked);
 }
 
-void memory_come_back(struct memory_item *item, enum memory_ended ended)
+bool memory_is_over_limit(const struct memory_item *item)
 {
 	int64_t limit = memory_setting_int(item->queue, "delivery.limit");
+
+	return limit >= 0 && item->deliveries > limit;
+}
+
+void memory_come_back(struct memory_item *item, enum memory_ended ended)
+{
 	int64_t delay = memory_setting_int(item->queue, "redelivery.delay.ms");
 
 	item->ended = ended;
 	item->ended_by = item->consumer->id;
-	if (limit >= 0 && item->deliveries > limit)
+	if (memory_is_over_limit(item))
 		memory_die(item, ENGINE_DELIVERY_LIMIT);
 	else
 		memory_make_delayed(item, clock_wall_ms() + delay);

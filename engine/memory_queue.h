@@ -111,6 +111,7 @@ void memory_make_delayed(struct memory_item *item, int64_t due_ms); /* READY, if
 void memory_make_unacked(struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream);
 /* Delivered, and acknowledged with that. */
 void memory_deliver_acked(struct memory_item *item);
+bool memory_is_over_limit(const struct memory_item *item); /* delivered too often to come back */
 /* After a lease that ended so, by SETTLED a nack. */
 void memory_come_back(struct memory_item *item, enum memory_ended ended);
 void memory_die(struct memory_item *item, enum engine_death_reason reason);

@@ -151,7 +151,7 @@ static void move_within(struct memory_item *item, const struct engine_place *to)
 	if (item->state == ENGINE_READY && !changes_priority(item, to))
 		return;
 	memory_item_take(item);
-	if (changes_priority(item, to))
+	if (changes_priority(item, to) && !(item->state == ENGINE_UNACKED && memory_is_over_limit(item)))
 		memory_item_place(item, item->queue, to->priority, false);
 	if (item->state == ENGINE_UNACKED)
 		memory_come_back(item, MEMORY_SETTLED);

@@ -7,6 +7,7 @@
  */
 #include "tests/lib/contract_queue.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,10 +19,10 @@
 struct model {
 	struct contract *a, *b; /* memory, the other */
 	uint64_t seed, random;
-	unsigned step, sent;
-	bool reopens;
+	unsigned step, sent, every; /* from this step on all is compared after each */
+	bool reopens, traces;
 	char trace[TRACE][1256];
-	char first[16384]; /* answer of a */
+	char first[65536]; /* answer of a */
 	bool open[4];      /* f, g: streams; s, t: sessions */
 };
 
@@ -68,21 +69,27 @@ static bool may_differ(const struct model *m)
 								strcmp(q_answer(), "ENOENT") == 0));
 }
 
+/* Both answer the same. */
+static void ask_both(struct model *m, const char *command)
+{
+	snprintf(m->first, sizeof(m->first), "%s", q_run(m->a, command));
+	if (strcmp(m->first, q_run(m->b, command)) != 0 && !may_differ(m))
+		fail(m, command);
+}
+
 static void run_both(struct model *m, const char *command)
 {
-	size_t end;
+	char *trace = m->trace[m->step++ % TRACE];
+	int len = snprintf(trace, sizeof(m->trace[0]), "%u %s", m->step, command);
 
-	snprintf(m->trace[m->step % TRACE], sizeof(m->trace[0]), "%s", command);
-	m->step++;
 	if (strncmp(command, "tick ", 5) == 0) { /* there is one clock */
 		q_run(m->a, command);
 		return;
 	}
-	snprintf(m->first, sizeof(m->first), "%s", q_run(m->a, command));
-	if (strcmp(m->first, q_run(m->b, command)) != 0 && !may_differ(m))
-		fail(m, command);
-	end = strlen(m->trace[(m->step - 1) % TRACE]);
-	snprintf(m->trace[(m->step - 1) % TRACE] + end, sizeof(m->trace[0]) - end, " -> %s", m->first);
+	ask_both(m, command);
+	snprintf(trace + len, sizeof(m->trace[0]) - (size_t)len, " -> %s", m->first);
+	if (m->traces)
+		fprintf(stderr, "%s\n", trace);
 }
 
 static void runf(struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -97,14 +104,24 @@ static void runf(struct model *m, const char *format, ...)
 	run_both(m, command);
 }
 
-/* Same messages, in the same states and order, and the same totals. */
+/* Same messages, in the same states and order, with the same times, and the same totals. */
 static void compare(struct model *m, const char *queue)
 {
-	runf(m, "totals %s", queue);
-	runf(m, "totals %s dead", queue);
-	runf(m, "totals %s bytes", queue);
-	runf(m, "totals %s consumers", queue);
-	runf(m, "show %s", queue);
+	static const char *const questions[] = { "", "", " dead", " bytes", " consumers", NULL };
+	char command[64];
+
+	for (size_t i = 0; questions[i] != NULL; i++) {
+		snprintf(command, sizeof(command), "%s %s%s", i > 0 ? "totals" : "detail", queue, questions[i]);
+		ask_both(m, command);
+	}
+}
+
+static void compare_all(struct model *m)
+{
+	compare(m, "q");
+	compare(m, "o");
+	compare(m, "q/dlq");
+	compare(m, "o/dlq");
 }
 
 /* ---- commands ---- */
@@ -256,11 +273,14 @@ static void reopen_other(struct model *m)
 		m->open[i] = false;
 	}
 	q_run(m->b, "reopen");
+	if (m->traces)
+		fprintf(stderr, "reopen\n");
 }
 
 static void one_step(struct model *m)
 {
 	uint32_t dice = pick(m, 100);
+	const char *queue;
 
 	if (dice < 18)
 		send_some(m);
@@ -282,8 +302,11 @@ static void one_step(struct model *m)
 		runf(m, "tick %u", 1 + pick(m, 60));
 	if (m->reopens && pick(m, 300) == 0)
 		reopen_other(m);
-	if (m->step % 8 == 0)
-		compare(m, QUEUE(m));
+	queue = QUEUE(m);
+	if (pick(m, 6) == 0)
+		compare(m, queue);
+	if (m->step >= m->every)
+		compare_all(m);
 }
 
 /* ---- the runs ---- */
@@ -312,10 +335,7 @@ static void end(struct model *m)
 		if (m->open[i])
 			runf(m, "close %s", handle_names[i]);
 	}
-	compare(m, "q");
-	compare(m, "o");
-	compare(m, "q/dlq");
-	compare(m, "o/dlq");
+	compare_all(m);
 }
 
 static void run_model(bool reopens, uint64_t steps)
@@ -329,6 +349,8 @@ static void run_model(bool reopens, uint64_t steps)
 	m->b = calloc(1, sizeof(*m->b));
 	cr_assert(m->a != NULL && m->b != NULL);
 	m->reopens = reopens;
+	m->traces = getenv("MQFS_MODEL_TRACE") != NULL;
+	m->every = (unsigned)from_environment("MQFS_MODEL_EVERY", UINT_MAX);
 	q_open(m->a, false);
 	q_open(m->b, local);
 	m->seed = m->random = from_environment("MQFS_MODEL_SEED", SEED);
