@@ -421,7 +421,7 @@ struct engine_ops {
 	/*
 	 * A consumer of a group, for one open file; partition ENGINE_ANY: all of them. ONE and SNAPSHOT start at the stored
 	 * offset of each partition, without moving it: the same again until something is committed. Several STREAMs of one
-	 * group share the partitions out, each to one of them, and do so anew when one comes or goes; who gets a partition
+	 * group share the partitions out as members do (engine_member.h), anew when one comes or goes; who gets a partition
 	 * starts at its stored offset. EBUSY: ONE or SNAPSHOT while a STREAM is open. EIDRM, ENOENT (partition).
 	 */
 	int (*consumer_open)(struct engine_object *group, uint32_t partition, enum engine_consume how,

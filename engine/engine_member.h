@@ -8,8 +8,8 @@
  * Who is a member. A named one joins when it is created, by session_open and by consumer_open; it leaves when it is
  * removed, when its last session is closed (before the call returns), or when it was silent for session.timeout.ms: no session
  * and no consumer open, and no call on it. When the store is opened, all named ones are members and silent from then on. A
- * STREAM of the group opened for all partitions is a member while it is open, STREAMs of one partition take that one before
- * all others. The anonymous member is one only while there is no other: else ONE and SNAPSHOT of the group are EBUSY, at
+ * STREAM of the group opened for all partitions is a member while it is open; a STREAM of one partition has that one before
+ * all others (of several the one opened first). The anonymous member is one only while there is no other: else ONE and SNAPSHOT of the group are EBUSY, at
  * consumer_open, and at consumer_fetch for those opened before.
  *
  * Who has what. The partitions are spread over the members so that the shares differ by one at most, and no more of them change

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/assign.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
@@ -90,6 +91,7 @@ static void remove_stream(struct consumer *consumer)
 	while (*link != consumer)
 		link = &(*link)->next;
 	*link = consumer->next;
+	consumer->unit = ASSIGN_FREE; /* from now on what it had is nobody's */
 	assign_streams(consumer->group);
 }
 

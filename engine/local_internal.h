@@ -213,7 +213,7 @@ struct consumer {
 	bool of_queue;         /* false; else it is a struct queue_reader */
 	struct group *group;   /* a reference */
 	struct member *member; /* a reference; NULL: of the group itself */
-	uint32_t share;        /* STREAM of the group beside members: see struct member; group.lock */
+	uint32_t unit;         /* STREAM for all partitions: its number while they are assigned; group.lock */
 	uint32_t partition;    /* ENGINE_ANY: all */
 	enum engine_consume how;
 	struct wait_list *waiters;                          /* where it waits */

@@ -202,6 +202,24 @@ void member_sum(struct member *member, struct engine_stat *stat)
 
 /* ---- the beginning of calls ---- */
 
+/* Who is silent for too long has left before a call looks; the timer does the same if nobody calls. */
+void members_catch_up(struct group *group)
+{
+	int64_t now = clock_mono_ms();
+	struct member *member, *next;
+	bool left = false;
+
+	pthread_mutex_lock(&group->lock);
+	for (member = group->members; member != NULL; member = next) {
+		next = member->next;
+		if (member->sessions == 0 && member->readers == 0 && silent_at(member) <= now)
+			left = leave(member) || left;
+	}
+	pthread_mutex_unlock(&group->lock);
+	if (left)
+		topic_wake(group_topic(group), group);
+}
+
 int member_enter(struct engine_object *base, bool change, struct group **ret_group, struct member **ret_member)
 {
 	struct object *object = NULL;
@@ -215,6 +233,7 @@ int member_enter(struct engine_object *base, bool change, struct group **ret_gro
 		return engine_explain(-EROFS, "the store is mounted read-only");
 	*ret_member = object->kind == ENGINE_MEMBER ? member_of_object(object) : NULL;
 	*ret_group = object->kind == ENGINE_MEMBER ? member_group(member_of_object(object)) : group_of_object(object);
+	members_catch_up(*ret_group);
 	return 0;
 }
 

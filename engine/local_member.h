@@ -12,7 +12,7 @@ struct member {
 	/* All that follows: group.lock */
 	bool joined;
 	uint32_t sessions, readers; /* open */
-	uint32_t share;             /* partitions it has, while they are being assigned and afterwards */
+	uint32_t unit;              /* its number while partitions are assigned */
 	int64_t seen_ms;            /* clock_mono_ms() of the last call on it */
 	struct member *next;        /* in group.members, in the order of joining */
 	struct timer timer;         /* at which it may have been silent for too long */
@@ -38,6 +38,7 @@ void member_forget(struct member *member);  /* the same, of a group that is bein
 void member_seen(struct member *member);    /* somebody called; group.lock */
 void member_reader_gone(struct member *member); /* a consumer of it was closed; group.lock */
 void member_look_again(struct group *group);    /* session.timeout.ms has changed. No lock */
+void members_catch_up(struct group *group);     /* who was silent for too long leaves. No lock */
 void member_sum(struct member *member, struct engine_stat *stat);
 
 /* Begins a call on a group (then *ret_member is NULL) or a member. */

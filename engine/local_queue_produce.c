@@ -202,7 +202,7 @@ static int find_lengths(struct sending *s)
 		}
 		if (len >= left || len > UINT32_MAX || data[len] != '\n')
 			return -EINVAL;
-		if ((int64_t)len > max_bytes && s->claim == NULL)
+		if ((int64_t)len > max_bytes && s->claim == NULL && !s->producer->again)
 			return engine_explain(-EMSGSIZE,
 			    "a message of %zu bytes is over max.message.bytes, which is %" PRId64, len, max_bytes);
 		s->lengths[i] = (uint32_t)len;
@@ -478,7 +478,7 @@ static int prepare(struct sending *s, uint32_t some[64])
 	s->lengths = s->batch.count <= 64 ? some : malloc(s->batch.count * sizeof(*s->lengths));
 	if (s->lengths == NULL)
 		return -ENOMEM;
-	overflow = setting_value(object, SET_QUEUE_OVERFLOW);
+	overflow = s->producer->again ? OVERFLOW_DROP_HEAD : setting_value(object, SET_QUEUE_OVERFLOW);
 	s->refuses = overflow != OVERFLOW_DROP_HEAD;
 	rc = find_lengths(s);
 	if (rc == 0 && s->claim == NULL)

@@ -331,7 +331,7 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 	if (!object->is_defaults && object->kind == ENGINE_TOPIC && strcmp(setting->name, "partitions") == 0)
 		rc = grow_to(object, (uint32_t)strtoul(value, NULL, 10));
 	if (strcmp(setting->name, "dead.letter.to") == 0 && strcmp(value, "dlq") == 0 && object->parent != NULL &&
-	    object->parent->kind == ENGINE_QUEUE)
+	    object->parent->kind != ENGINE_STORE)
 		rc = engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (object->kind == ENGINE_EXCHANGE && !object->is_defaults && strcmp(setting->name, "alternate.exchange") == 0)
 		rc = memory_check_alternate(object, value);
@@ -345,6 +345,8 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 		memory_expire(object);
 	if (object->kind == ENGINE_GROUP && strcmp(setting->name, "auto.offset.reset") == 0 && !object->touched)
 		memory_reset_cursors(object);
+	if (object->kind == ENGINE_GROUP)
+		object->memory->next_silent = 0; /* session.timeout.ms may have changed */
 	if (object->kind == ENGINE_QUEUE || object->kind == ENGINE_CONSUMER)
 		apply_to_queue(memory_queue_of(object));
 	return 0;
@@ -444,6 +446,7 @@ static const struct engine_ops memory_ops = {
 	.group_sync = memory_group_sync,
 	.queue = &memory_queue_ops,
 	.exchange = &memory_exchange_ops,
+	.member = &memory_member_ops,
 };
 
 /* The defaults of every kind, and the store itself. What it made by the time of a failure, close takes away. */
@@ -480,7 +483,7 @@ int engine_memory_open(const char *rest, const struct engine_options *options, s
 	memory->base.ops = &memory_ops;
 	memory->read_only = options->read_only;
 	pthread_mutex_init(&memory->lock, NULL);
-	memory->next_wall = memory->next_mono = INT64_MAX;
+	memory->next_wall = memory->next_mono = memory->next_silent = INT64_MAX;
 	memory->object_room = 16;
 	memory->objects = calloc(memory->object_room, sizeof(struct memory_object *));
 	rc = memory->objects != NULL ? make_first_objects(memory, &options->root_owner) : -ENOMEM;

@@ -6,8 +6,8 @@
  * it holds is gone when it is closed; nothing is limited but by memory.
  *
  * Its code: memory.c (life, references, owners, settings), memory_object.c (creating, finding, removing),
- * memory_partition.c (the messages of a partition and their retention), memory_produce.c, memory_consume.c (consumers and how
- * streams share partitions) and memory_cursor.c (acks, seeks). Queues are in memory_queue*.c, which begin with
+ * memory_partition.c (the messages of a partition and their retention), memory_produce.c, memory_consume.c, memory_cursor.c
+ * (acks, seeks), memory_member.c, memory_assign.c and memory_reject.c (members, who has what, and what they reject). Queues are in memory_queue*.c, which begin with
  * memory_queue.h; memory_calls.c tells the two apart.
  */
 #ifndef MQFS_MEMORY_H

@@ -2,16 +2,12 @@
  * memory_consume - consumers of a group: what each is given next, how streams share the partitions, and waking.
  *
  * ONE takes the next message of the first partition, counted from the group's turn, that has one. SNAPSHOT notes at its
- * opening what it will give, so that it can start over. STREAM goes round the partitions it owns.
- *
- * Who owns a partition: of the open streams those that were opened for just this partition, or if there is none those that
- * were opened for all; in order of opening, partition p belongs to number p modulo their count. A partition that gets a new
- * owner has what was given taken back, and the new one begins at the stored offset; with no stream left it stays as it is,
- * so that what the last one was given can still be acked.
+ * opening what it will give, so that it can start over. STREAM goes round the partitions it owns (memory_assign.c).
  */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/assign.h"
 #include "engine/memory_internal.h"
 
 static struct memory_consumer *consumer_of(struct engine_consumer *consumer)
@@ -19,58 +15,16 @@ static struct memory_consumer *consumer_of(struct engine_consumer *consumer)
 	return (struct memory_consumer *)consumer;
 }
 
-/* ---- sharing partitions between streams ---- */
-
-/* Number `nth` of the streams that were opened for `partition` (or ENGINE_ANY); with nth beyond them, their count. */
-static uint32_t find_stream(
-    const struct memory_object *group, uint32_t partition, uint32_t nth, struct memory_consumer **ret_stream)
-{
-	uint32_t count = 0;
-
-	for (struct memory_consumer *c = group->consumers; c != NULL; c = c->next) {
-		if (c->how != ENGINE_CONSUME_STREAM || c->partition != partition)
-			continue;
-		if (count++ == nth)
-			*ret_stream = c;
-	}
-	return count;
-}
-
-static struct memory_consumer *choose_owner(const struct memory_object *group, uint32_t p)
-{
-	struct memory_consumer *owner = NULL;
-	uint32_t wanted = p, count = find_stream(group, wanted, UINT32_MAX, &owner);
-
-	if (count == 0) {
-		wanted = ENGINE_ANY;
-		count = find_stream(group, wanted, UINT32_MAX, &owner);
-	}
-	if (count > 0)
-		find_stream(group, wanted, p % count, &owner);
-	return owner;
-}
-
-void memory_rebalance(struct memory_object *group)
-{
-	for (uint32_t p = 0; p < group->partition_count; p++) {
-		struct memory_cursor *cursor = &group->cursors[p];
-		struct memory_consumer *owner = choose_owner(group, p);
-
-		if (owner != NULL && owner != cursor->owner) {
-			cursor->given = cursor->committed;
-			cursor->epoch++;
-		}
-		cursor->owner = owner;
-	}
-	memory_wake_group(group);
-}
-
 /* ---- what a consumer may have from one partition ---- */
 
 static bool may_read(const struct memory_consumer *consumer, uint32_t p)
 {
+	const struct memory_cursor *cursor = &consumer->group->cursors[p];
+
 	if (consumer->how == ENGINE_CONSUME_STREAM)
-		return consumer->group->cursors[p].owner == consumer;
+		return cursor->owner == consumer;
+	if (consumer->member != NULL)
+		return cursor->member == consumer->member;
 	return consumer->partition == ENGINE_ANY || consumer->partition == p;
 }
 
@@ -87,6 +41,8 @@ static bool find_range(const struct memory_consumer *consumer, uint32_t p, uint6
 		const struct memory_reader *reader = &consumer->readers[p];
 
 		if (consumer->how == ENGINE_CONSUME_SNAPSHOT) {
+			if (consumer->member != NULL && reader->epoch != cursor->epoch)
+				return false; /* it was lost meanwhile, if it was its own at all */
 			pos = reader->pos;
 			end = reader->end;
 		} else if (reader->epoch == cursor->epoch && reader->pos > pos) {
@@ -232,12 +188,18 @@ static void take_snapshot(struct memory_consumer *consumer)
 	}
 }
 
-static int check_open(const struct memory_object *group, uint32_t partition, enum engine_consume how)
+static int check_open(const struct memory_consumer *consumer)
 {
-	int rc = partition != ENGINE_ANY ? memory_check_partition(group->parent, partition) : 0;
+	const struct memory_object *group = consumer->group;
+	int rc = 0;
 
-	if (rc == 0 && how != ENGINE_CONSUME_STREAM && group->streams > 0)
-		rc = engine_explain(-EBUSY, "a stream of this group is open, and has its messages");
+	if (consumer->partition != ENGINE_ANY)
+		rc = consumer->member == NULL ? memory_check_partition(group->parent, consumer->partition) : -EINVAL;
+	if (rc == 0 && consumer->how != ENGINE_CONSUME_STREAM && consumer->member == NULL)
+		rc = memory_check_own(group);
+	if (rc == 0 && consumer->how != ENGINE_CONSUME_STREAM && memory_has_stream(group, consumer->member))
+		rc = engine_explain(-EBUSY, "a stream of this %s is open, and has its messages",
+		    consumer->member != NULL ? "member" : "group");
 	return rc;
 }
 
@@ -245,8 +207,11 @@ static int open_locked(struct memory_consumer *consumer)
 {
 	struct memory_object *group = consumer->group;
 	struct memory_consumer **link = &group->consumers;
-	int rc = check_open(group, consumer->partition, consumer->how);
+	int rc;
 
+	if (consumer->member != NULL && consumer->partition == ENGINE_ANY)
+		memory_member_join(consumer->member);
+	rc = check_open(consumer);
 	if (rc < 0)
 		return rc;
 	consumer->reader_count = group->partition_count;
@@ -259,28 +224,30 @@ static int open_locked(struct memory_consumer *consumer)
 	*link = consumer;
 	group->refs++;
 	group->readers++;
+	if (consumer->member != NULL) {
+		consumer->member->refs++;
+		consumer->member->readers++;
+	}
 	if (consumer->how == ENGINE_CONSUME_SNAPSHOT)
 		take_snapshot(consumer);
 	if (consumer->how == ENGINE_CONSUME_STREAM) {
-		group->streams++;
 		memory_rebalance(group);
 	}
 	return 0;
 }
 
 int memory_consumer_open(
-    struct engine_object *group, uint32_t partition, enum engine_consume how, struct engine_consumer **ret_consumer)
+    struct engine_object *object, uint32_t partition, enum engine_consume how, struct engine_consumer **ret_consumer)
 {
-	struct memory_object *self = memory_of(group);
+	struct memory_object *self = memory_of(object);
 	struct memory_consumer *consumer = calloc(1, sizeof(*consumer));
 	int rc;
 
 	if (consumer == NULL)
 		return -ENOMEM;
-	consumer->group = self;
 	consumer->partition = partition;
 	consumer->how = how;
-	rc = memory_enter(self, ENGINE_GROUP);
+	rc = memory_member_enter(self, &consumer->group, &consumer->member);
 	if (rc == 0) {
 		rc = open_locked(consumer);
 		memory_leave(self->memory);
@@ -309,8 +276,13 @@ void memory_consumer_close(struct engine_consumer *consumer)
 	*link = self->next;
 	self->group->readers--;
 	if (self->how == ENGINE_CONSUME_STREAM) {
-		self->group->streams--;
+		self->unit = ASSIGN_FREE; /* from now on what it had is nobody's */
 		memory_rebalance(self->group);
+	}
+	if (self->member != NULL) {
+		self->member->readers--;
+		memory_member_seen(self->member);
+		memory_unref(self->member);
 	}
 	memory_unref(self->group);
 	memory_leave(memory);
@@ -319,6 +291,25 @@ void memory_consumer_close(struct engine_consumer *consumer)
 }
 
 /* ---- fetching ---- */
+
+/* Takes the lock. EBUSY: the group has got members with names since the consumer was opened. */
+static int enter_consumer(struct memory_consumer *consumer)
+{
+	struct memory_object *member = consumer->member;
+	int rc = memory_enter(consumer->group, ENGINE_GROUP);
+
+	if (rc < 0)
+		return rc;
+	if (member == NULL && consumer->how != ENGINE_CONSUME_STREAM)
+		rc = memory_check_own(consumer->group);
+	if (member != NULL && member->removed)
+		rc = -EIDRM;
+	if (rc < 0)
+		memory_leave(consumer->group->memory);
+	else if (member != NULL)
+		memory_member_seen(member);
+	return rc;
+}
 
 /* Notes that count messages from pos on were given. What was given before a seek or to another owner moves no cursor. */
 static void note_given(struct memory_consumer *consumer, uint32_t p, uint64_t pos, uint32_t count)
@@ -373,7 +364,7 @@ int memory_consumer_fetch(struct engine_consumer *consumer, uint32_t max_count, 
     struct engine_scratch *scratch, struct engine_view *ret_view)
 {
 	struct memory_consumer *self = consumer_of(consumer);
-	int rc = memory_enter(self->group, ENGINE_GROUP);
+	int rc = enter_consumer(self);
 
 	if (rc < 0)
 		return rc;

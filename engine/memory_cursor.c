@@ -64,14 +64,10 @@ void memory_clamp_cursors(struct memory_object *topic, bool is_loss)
 	}
 }
 
-/* Takes the lock for a call on a partition of group (or on all: ENGINE_ANY) as it is now, retention applied. */
-static int enter_group(struct memory_object *group, uint32_t partition)
+/* Of a call on a partition of group (or on all: ENGINE_ANY): as it is now, retention applied. Lets the lock go if it fails. */
+static int look_at(struct memory_object *group, uint32_t partition)
 {
-	int rc = memory_enter(group, ENGINE_GROUP);
-
-	if (rc < 0)
-		return rc;
-	rc = partition != ENGINE_ANY ? memory_check_partition(group->parent, partition) : 0;
+	int rc = partition != ENGINE_ANY ? memory_check_partition(group->parent, partition) : 0;
 	if (rc < 0) {
 		memory_leave(group->memory);
 		return rc;
@@ -80,25 +76,46 @@ static int enter_group(struct memory_object *group, uint32_t partition)
 	return 0;
 }
 
-int memory_ack_all(struct engine_object *group, uint32_t partition)
+static int enter_group(struct memory_object *group, uint32_t partition)
 {
-	struct memory_object *self = memory_of(group);
+	int rc = memory_enter(group, ENGINE_GROUP);
+
+	return rc < 0 ? rc : look_at(group, partition);
+}
+
+/* The same for a group or a member. */
+static int enter_member(struct engine_object *object, uint32_t partition, struct memory_object **ret_group,
+    struct memory_object **ret_member)
+{
+	int rc = memory_member_enter(memory_of(object), ret_group, ret_member);
+
+	return rc < 0 ? rc : look_at(*ret_group, partition);
+}
+
+int memory_ack_all(struct engine_object *object, uint32_t partition)
+{
+	struct memory_object *group, *member;
 	bool moved = false;
-	int rc = enter_group(self, partition);
+	int rc = enter_member(object, partition, &group, &member);
 
 	if (rc < 0)
 		return rc;
-	for (uint32_t p = 0; p < self->partition_count; p++) {
-		if (partition == ENGINE_ANY || partition == p)
-			moved = memory_commit(self, p, self->cursors[p].given) || moved;
+	for (uint32_t p = 0; p < group->partition_count && rc == 0; p++) {
+		if (partition != ENGINE_ANY && partition != p)
+			continue;
+		rc = memory_may_ack(group, member, p);
+		if (rc == 0)
+			moved = memory_commit(group, p, group->cursors[p].given) || moved;
+		if (rc == -ESTALE) /* nothing it was given there is its own any more */
+			rc = 0;
 	}
 	if (moved)
-		memory_advance_turn(self);
-	memory_leave(self->memory);
-	return 0;
+		memory_advance_turn(group);
+	memory_leave(group->memory);
+	return rc;
 }
 
-static int check_ack(const struct memory_cursor *cursor, uint32_t partition, uint64_t offset)
+int memory_check_ack(const struct memory_cursor *cursor, uint32_t partition, uint64_t offset)
 {
 	if (offset < cursor->committed)
 		return engine_explain(-EALREADY,
@@ -112,20 +129,22 @@ static int check_ack(const struct memory_cursor *cursor, uint32_t partition, uin
 	return 0;
 }
 
-int memory_ack(struct engine_object *group, uint32_t partition, uint64_t offset)
+int memory_ack(struct engine_object *object, uint32_t partition, uint64_t offset)
 {
-	struct memory_object *self = memory_of(group);
+	struct memory_object *group, *member;
 	int rc;
 
 	if (partition == ENGINE_ANY)
 		return -EINVAL;
-	rc = enter_group(self, partition);
+	rc = enter_member(object, partition, &group, &member);
 	if (rc < 0)
 		return rc;
-	rc = check_ack(&self->cursors[partition], partition, offset);
-	if (rc == 0 && memory_commit(self, partition, offset + 1))
-		memory_advance_turn(self);
-	memory_leave(self->memory);
+	rc = memory_may_ack(group, member, partition);
+	if (rc == 0)
+		rc = memory_check_ack(&group->cursors[partition], partition, offset);
+	if (rc == 0 && memory_commit(group, partition, offset + 1))
+		memory_advance_turn(group);
+	memory_leave(group->memory);
 	return rc;
 }
 
@@ -204,12 +223,13 @@ int memory_cursor_stat(struct engine_object *group, uint32_t partition, struct e
 }
 
 /* There is no disk to wait for. */
-int memory_group_sync(struct engine_object *group, struct engine_done *done)
+int memory_group_sync(struct engine_object *object, struct engine_done *done)
 {
-	int rc = memory_enter(memory_of(group), ENGINE_GROUP);
+	struct memory_object *group, *member;
+	int rc = memory_member_enter(memory_of(object), &group, &member);
 
 	(void)done;
 	if (rc == 0)
-		memory_leave(memory_of(group)->memory);
+		memory_leave(group->memory);
 	return rc;
 }

@@ -44,7 +44,8 @@ struct memory_cursor {
 	uint64_t committed, given, lost;
 	uint32_t
 	    epoch; /* rises when what was given is taken back: whoever read before then starts at committed again */
-	struct memory_consumer *owner; /* the STREAM that has the partition, or NULL; not counted */
+	struct memory_object *member;  /* the named one that has the partition, or NULL; not counted */
+	struct memory_consumer *owner; /* the STREAM that has it, or NULL; not counted */
 };
 
 struct memory_node {
@@ -81,10 +82,18 @@ struct memory_object {
 	/* A group */
 	struct memory_cursor *cursors;
 	struct memory_consumer *consumers; /* in order of opening */
-	uint32_t readers, streams;
-	uint32_t turn;             /* partition that ONE and SNAPSHOT begin with */
-	bool touched;              /* something was given or sought: auto.offset.reset is over */
-	uint64_t delivered, acked; /* of a queue and a consumer too, as readers */
+	uint32_t readers;
+	uint32_t turn;                 /* partition that ONE and SNAPSHOT begin with */
+	struct memory_object *members; /* with names, in order of joining, linked by next_member; not counted */
+	struct memory_object *dlq;     /* not counted */
+	bool touched;                  /* something was given or sought: auto.offset.reset is over */
+	uint64_t delivered, acked;     /* of a queue and a consumer too, as readers */
+
+	/* A member; readers and sessions too */
+	bool joined;
+	struct memory_object *next_member;
+	uint32_t unit;     /* its number while partitions are assigned */
+	int64_t seen_mono; /* of the last call on it */
 
 	/* A queue, and a consumer of one */
 	struct memory_queue *queue; /* of a queue: memory_queue.h */
@@ -111,6 +120,7 @@ struct memory_engine {
 	struct memory_object
 	    *changed; /* queues to be looked at by memory_leave(), linked by next_changed; references */
 	uint64_t last_message_id, next_batch;
+	int64_t next_silent;          /* no member was silent for too long before */
 	int64_t next_wall, next_mono; /* nothing is due before */
 	uint64_t grown;               /* turns given to queues that may be too long; 0: there is none */
 	pthread_t timer;
@@ -125,7 +135,9 @@ struct memory_reader {
 };
 
 struct memory_consumer {
-	struct memory_object *group; /* a reference; first, as in all consumers: see memory_calls.c */
+	struct memory_object *group;  /* a reference; first, as in all consumers: see memory_calls.c */
+	struct memory_object *member; /* a reference; NULL: of the group itself */
+	uint32_t unit;                /* STREAM for all partitions: its number while they are assigned */
 	struct memory_consumer *next;
 	enum engine_consume how;
 	uint32_t partition;    /* or ENGINE_ANY */
@@ -198,6 +210,35 @@ struct memory_object *memory_next_group(const struct memory_object *topic, const
 
 /* Makes partitions of topic, and cursors in its groups and open streams, up to count. ENOMEM: nothing changed. */
 int memory_grow(struct memory_object *topic, uint32_t count);
+
+/* ---- memory_assign.c ---- */
+
+/* Shares the partitions anew, and wakes who may have got some. */
+void memory_rebalance(struct memory_object *group);
+bool memory_has_stream(const struct memory_object *group, const struct memory_object *member); /* NULL: its own */
+
+/* ---- memory_member.c ---- */
+
+/* Takes the lock for a call on a group or a member, and notes that the member is not silent. */
+int memory_member_enter(
+    struct memory_object *object, struct memory_object **ret_group, struct memory_object **ret_member);
+void memory_member_join(struct memory_object *member);
+void memory_member_leave(struct memory_object *member);
+void memory_member_seen(struct memory_object *member);
+void memory_member_watch(struct memory_object *member); /* it may have nothing open any more */
+void memory_member_sweep(struct memory_engine *memory); /* who is silent for too long leaves */
+/* May the member (NULL: the group's own) settle in that partition? EBUSY, ESTALE */
+int memory_may_ack(const struct memory_object *group, const struct memory_object *member, uint32_t partition);
+int memory_check_own(const struct memory_object *group); /* does the group's own side stand aside? EBUSY */
+
+extern const struct engine_member_ops memory_member_ops;
+
+/* ---- memory_reject.c ---- */
+
+int memory_reject(struct engine_object *member, uint32_t partition, uint64_t offset);
+int64_t memory_reject_all(struct engine_object *member, uint32_t partition);
+int memory_check_ack(const struct memory_cursor *cursor, uint32_t partition, uint64_t offset); /* memory_cursor.c */
+const struct memory_message *memory_message_at(const struct memory_partition *partition, uint64_t offset);
 
 /* ---- memory_partition.c: messages ---- */
 
@@ -303,9 +344,6 @@ int memory_consumer_rewind(struct engine_consumer *consumer);
 int memory_consumer_arm(struct engine_consumer *consumer, struct engine_waiter *waiter);
 bool memory_consumer_disarm(struct engine_consumer *consumer, struct engine_waiter *waiter);
 void memory_consumer_close(struct engine_consumer *consumer);
-
-/* Deals the partitions out to the open streams: see memory_consume.c. */
-void memory_rebalance(struct memory_object *group);
 
 /* ---- memory_cursor.c ---- */
 

@@ -69,11 +69,12 @@ static bool is_child_kind(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_QUEUE: return parent == ENGINE_STORE;
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
 	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
+	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
 	default: return false;
 	}
 }
 
-/* Makes room for two: a queue comes with its dead letters. */
+/* Makes room for two: queues and groups come with their dead letters. */
 static int reserve_objects(struct memory_engine *memory)
 {
 	struct memory_object **grown;
@@ -91,7 +92,7 @@ static int reserve_objects(struct memory_engine *memory)
 /* A new topic's partitions, a new group's cursors, what a new queue holds. */
 static int fill_object(struct memory_object *object)
 {
-	if (object->kind == ENGINE_CONSUMER)
+	if (object->kind == ENGINE_CONSUMER || object->kind == ENGINE_MEMBER)
 		return 0;
 	if (object->kind == ENGINE_QUEUE)
 		return memory_queue_init(object);
@@ -116,14 +117,14 @@ static void attach(struct memory_object *object)
 	object->parent->mtime_ms = object->ctime_ms;
 }
 
-/* A new queue gets its dead letters, and time to go by. */
-static int attach_queue(struct memory_object *queue)
+/* A new queue or group gets its dead letters, and time to go by. */
+static int attach_with_dlq(struct memory_object *object)
 {
 	struct memory_object *dlq;
-	int rc = memory_timer_start(queue->memory);
+	int rc = memory_timer_start(object->memory);
 
 	if (rc == 0)
-		rc = memory_new_object(queue->memory, queue, ENGINE_QUEUE, "dlq", &queue->birth, &dlq);
+		rc = memory_new_object(object->memory, object, ENGINE_QUEUE, "dlq", &object->birth, &dlq);
 	if (rc < 0)
 		return rc;
 	memory_init_dlq_settings(dlq);
@@ -132,9 +133,9 @@ static int attach_queue(struct memory_object *queue)
 		memory_unref(dlq);
 		return rc;
 	}
-	attach(queue);
+	attach(object);
 	attach(dlq);
-	queue->queue->dlq = dlq;
+	*(object->kind == ENGINE_QUEUE ? &object->queue->dlq : &object->dlq) = dlq;
 	return 0;
 }
 
@@ -142,6 +143,7 @@ static int create_locked(struct memory_engine *memory, struct memory_object *par
     const char *name, const struct engine_owner *owner, struct memory_object **ret_object)
 {
 	struct memory_object *object;
+	bool has_dlq;
 	int rc = check_name(name);
 
 	if (rc < 0)
@@ -158,14 +160,17 @@ static int create_locked(struct memory_engine *memory, struct memory_object *par
 	if (rc < 0)
 		return rc;
 	rc = fill_object(object);
-	if (rc == 0 && kind == ENGINE_QUEUE)
-		rc = attach_queue(object);
+	has_dlq = kind == ENGINE_QUEUE || kind == ENGINE_GROUP;
+	if (rc == 0 && has_dlq)
+		rc = attach_with_dlq(object);
 	if (rc < 0) {
 		memory_unref(object);
 		return rc;
 	}
-	if (kind != ENGINE_QUEUE)
+	if (!has_dlq)
 		attach(object);
+	if (kind == ENGINE_MEMBER)
+		memory_member_join(object);
 	*ret_object = object;
 	return 0;
 }
@@ -265,21 +270,33 @@ static void detach(struct memory_object *object)
 
 static bool is_dlq(const struct memory_object *object)
 {
-	return object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_QUEUE;
+	return object->kind == ENGINE_QUEUE && object->parent->kind != ENGINE_STORE;
 }
 
-void memory_detach_queue(struct memory_object *queue)
+static void detach_children(struct memory_object *object)
 {
 	struct memory_object *child;
 
-	memory_queue_changed(queue); /* who waits is told */
-	while ((child = memory_next_group(queue, NULL)) != NULL) {
+	while ((child = memory_next_group(object, NULL)) != NULL) {
 		if (child->kind == ENGINE_QUEUE)
 			memory_detach_queue(child);
 		else
 			detach(child);
 	}
+}
+
+void memory_detach_queue(struct memory_object *queue)
+{
+	memory_queue_changed(queue); /* who waits is told */
+	detach_children(queue);
 	detach(queue);
+}
+
+static void detach_group(struct memory_object *group)
+{
+	detach_children(group);
+	group->members = NULL;
+	detach(group);
 }
 
 static bool is_empty(const struct memory_queue *queue)
@@ -318,15 +335,43 @@ static uint64_t count_messages(const struct memory_object *topic)
 	return messages;
 }
 
+static int check_dead_letters(const struct memory_object *group)
+{
+	return is_empty(group->dlq->queue) ? 0 : engine_explain(-ENOTEMPTY, "there are dead letters");
+}
+
+static int remove_group(struct memory_object *group)
+{
+	int rc = check_dead_letters(group);
+
+	if (rc == 0)
+		detach_group(group);
+	return rc;
+}
+
+/* What it had goes to the others. */
+static int remove_member(struct memory_object *member)
+{
+	memory_member_leave(member);
+	memory_wake_group_all(member->parent); /* its own consumers are told */
+	detach(member);
+	return 0;
+}
+
 static int remove_topic(struct memory_object *topic)
 {
-	struct memory_object *group;
+	struct memory_object *group = NULL;
+	int rc = 0;
 
 	memory_expire(topic);
 	if (count_messages(topic) > 0)
 		return -ENOTEMPTY;
+	while (rc == 0 && (group = memory_next_group(topic, group)) != NULL)
+		rc = check_dead_letters(group);
+	if (rc < 0)
+		return rc;
 	while ((group = memory_next_group(topic, NULL)) != NULL)
-		detach(group);
+		detach_group(group);
 	detach(topic);
 	return 0;
 }
@@ -355,8 +400,10 @@ int memory_remove(struct engine_object *object)
 		rc = remove_queue(self);
 	else if (self->kind == ENGINE_CONSUMER)
 		rc = remove_consumer(self);
+	else if (self->kind == ENGINE_MEMBER)
+		rc = remove_member(self);
 	else
-		detach(self);
+		rc = remove_group(self);
 	memory_leave(memory);
 	return rc;
 }
@@ -514,6 +561,21 @@ static void stat_group(struct memory_object *group, struct engine_stat *stat)
 	stat->readers = group->readers;
 }
 
+/* The lag of what it has. */
+static void stat_member(struct memory_object *member, struct engine_stat *stat)
+{
+	const struct memory_object *group = member->parent;
+
+	memory_expire(group->parent);
+	for (uint32_t p = 0; p < group->partition_count; p++) {
+		if (group->cursors[p].member != member)
+			continue;
+		stat->partitions++;
+		stat->messages += memory_end(&group->parent->partitions[p]) - group->cursors[p].committed;
+	}
+	stat->readers = member->readers;
+}
+
 /* Of a queue, or of a consumer of one. */
 static void stat_queue(const struct memory_object *object, struct engine_stat *stat)
 {
@@ -538,13 +600,16 @@ int memory_stat(struct engine_object *object, struct engine_stat *ret_stat)
 		add_topic(self, &stat);
 	else if (self->kind == ENGINE_GROUP)
 		stat_group(self, &stat);
+	else if (self->kind == ENGINE_MEMBER)
+		stat_member(self, &stat);
 	else
 		stat_queue(self, &stat);
 	stat.owner = self->owner;
 	stat.birth = self->birth;
 	stat.ctime_ms = self->ctime_ms;
 	stat.mtime_ms = self->mtime_ms;
-	stat.partitions = self->partition_count;
+	if (self->kind != ENGINE_MEMBER)
+		stat.partitions = self->partition_count;
 	stat.published_total = self->published;
 	stat.published_bytes_total = self->published_bytes;
 	stat.deduplicated = self->deduplicated;

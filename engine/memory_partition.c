@@ -177,7 +177,7 @@ void memory_expire(struct memory_object *topic)
 
 /* ---- reading ---- */
 
-static struct memory_message *message_at(const struct memory_partition *partition, uint64_t offset)
+const struct memory_message *memory_message_at(const struct memory_partition *partition, uint64_t offset)
 {
 	return &partition->messages[partition->first + (size_t)(offset - partition->earliest)];
 }
@@ -211,7 +211,7 @@ int memory_view(struct memory_object *topic, uint32_t partition, uint64_t offset
     struct engine_scratch *scratch, struct engine_view *ret_view)
 {
 	const struct memory_partition *self = &topic->partitions[partition];
-	const struct memory_message *first = message_at(self, offset);
+	const struct memory_message *first = memory_message_at(self, offset);
 	struct scratch_need need = count_view(first, (size_t)(memory_end(self) - offset), max_count, max_bytes);
 	struct scratch_room room;
 	char *data;
@@ -242,7 +242,7 @@ uint64_t memory_find_time(const struct memory_partition *partition, int64_t ts_m
 {
 	uint64_t offset = partition->earliest;
 
-	while (offset < memory_end(partition) && message_at(partition, offset)->props.ts_ms < ts_ms)
+	while (offset < memory_end(partition) && memory_message_at(partition, offset)->props.ts_ms < ts_ms)
 		offset++;
 	return offset;
 }

@@ -82,12 +82,16 @@ struct memory_object *memory_queue_of(struct memory_object *consumer)
 	return consumer->kind == ENGINE_CONSUMER ? consumer->parent : consumer;
 }
 
-void memory_queue_name(const struct memory_object *queue, char name[2 * ENGINE_NAME_MAX + 2])
+void memory_queue_name(const struct memory_object *queue, char name[MEMORY_QUEUE_NAME])
 {
-	bool is_dlq = queue->parent->kind == ENGINE_QUEUE;
+	const struct memory_object *above = queue->parent;
 
-	snprintf(
-	    name, 2 * ENGINE_NAME_MAX + 2, "%s%s%s", is_dlq ? queue->parent->name : "", is_dlq ? "/" : "", queue->name);
+	if (above->kind == ENGINE_STORE)
+		snprintf(name, MEMORY_QUEUE_NAME, "%s", queue->name);
+	else if (above->kind == ENGINE_QUEUE)
+		snprintf(name, MEMORY_QUEUE_NAME, "%s/dlq", above->name);
+	else
+		snprintf(name, MEMORY_QUEUE_NAME, "%s/groups/%s/dlq", above->parent->name, above->name);
 }
 
 uint32_t memory_max_priority(const struct memory_object *queue)
@@ -435,7 +439,7 @@ void memory_lose_leases(struct memory_object *consumer, const struct memory_queu
 /* ---- dead letters ---- */
 
 /* Puts the death first; without memory the message goes without it. */
-static void note_death(struct memory_item *item, const char *name, enum engine_death_reason reason)
+void memory_note_death(struct memory_item *item, const char *name, enum engine_death_reason reason)
 {
 	size_t len = strlen(name);
 	uint32_t i = 0;
@@ -480,7 +484,7 @@ struct memory_object *memory_dead_letter_target(struct memory_object *queue)
 /* Was it in this queue before, and in none since from which somebody rejected it? */
 static bool is_circle(const struct memory_item *item, const struct memory_object *target)
 {
-	char name[2 * ENGINE_NAME_MAX + 2];
+	char name[MEMORY_QUEUE_NAME];
 
 	memory_queue_name(target, name);
 	for (uint32_t i = 0; i < item->death_count; i++) {
@@ -502,10 +506,10 @@ void memory_die(struct memory_item *item, enum engine_death_reason reason)
 void memory_die_into(struct memory_item *item, enum engine_death_reason reason, struct memory_object *target)
 {
 	struct engine_queue_stat *totals = &item->queue->queue->totals;
-	char name[2 * ENGINE_NAME_MAX + 2];
+	char name[MEMORY_QUEUE_NAME];
 
 	memory_queue_name(item->queue, name);
-	note_death(item, name, reason);
+	memory_note_death(item, name, reason);
 	item->message.props.ttl_ms = -1;
 	if (target == NULL) {
 		memory_discard(item, reason == ENGINE_EXPIRED ? &totals->expired : &totals->dropped);

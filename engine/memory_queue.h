@@ -19,6 +19,7 @@
 
 #include "engine/memory_internal.h"
 
+#define MEMORY_QUEUE_NAME (2 * ENGINE_NAME_MAX + sizeof("/groups//dlq"))
 #define MEMORY_GONE 4096u /* messages a queue remembers after they went; the contract asks for 1,000 */
 
 /* How the last lease of a message ended: what a late ack is told. */
@@ -114,6 +115,7 @@ void memory_deliver_acked(struct memory_item *item);
 bool memory_is_over_limit(const struct memory_item *item); /* delivered too often to come back */
 /* After a lease that ended so, by SETTLED a nack. */
 void memory_come_back(struct memory_item *item, enum memory_ended ended);
+void memory_note_death(struct memory_item *item, const char *name, enum engine_death_reason reason);
 void memory_die(struct memory_item *item, enum engine_death_reason reason);
 void memory_die_into(struct memory_item *item, enum engine_death_reason reason, struct memory_object *target);
 void memory_discard(struct memory_item *item, uint64_t *total);
@@ -137,8 +139,8 @@ void memory_queue_used(struct memory_object *queue);
 int memory_gone_errno(const struct memory_queue *queue, uint64_t id);
 struct memory_object *memory_queue_of(struct memory_object *consumer); /* of the queue itself too */
 void memory_check_queue(const struct memory_object *queue);
-/* "jobs", "jobs/dlq" */
-void memory_queue_name(const struct memory_object *queue, char name[2 * ENGINE_NAME_MAX + 2]);
+/* "jobs", "jobs/dlq", "orders/groups/billing/dlq" */
+void memory_queue_name(const struct memory_object *queue, char name[MEMORY_QUEUE_NAME]);
 
 /* ---- memory_queue_time.c ---- */
 
@@ -169,6 +171,8 @@ int memory_queue_producer_send(struct engine_producer *producer, const struct en
 int memory_queue_producer_sync(struct engine_producer *producer);
 int memory_queue_room(struct engine_object *queue, uint64_t bytes);
 void memory_queue_producer_close(struct engine_producer *producer);
+/* A group gives a message up: it arrives among its dead letters, whatever their limits say. name: of the group. */
+int memory_bury(struct memory_object *dlq, const struct memory_message *message, const char *name);
 
 int memory_queue_consumer_open(
     struct engine_object *consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);

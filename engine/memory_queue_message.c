@@ -312,24 +312,62 @@ static int64_t redrive_ids(struct memory_object *dlq, const uint64_t *ids)
 	return count;
 }
 
+/* A dead letter of a group goes to the topic again, with its key. */
+static int produce_again(struct memory_object *dlq, struct memory_item *item)
+{
+	struct engine_props props = item->message.props;
+	struct engine_batch batch = { .data = item->message.data,
+		.len = item->message.len + 1,
+		.count = 1,
+		.lengths = &item->message.len,
+		.props = &props,
+		.cred = item->message.cred,
+		.ts_ms = -1 };
+	struct memory_sending *sending;
+	int rc;
+
+	props.partition = ENGINE_ANY;
+	props.priority = -1;
+	props.ts_ms = -1;
+	rc = memory_topic_begin(dlq->parent->parent, &batch, &sending);
+	if (rc < 0)
+		return rc;
+	memory_topic_end(sending, true);
+	memory_item_take(item);
+	memory_discard(item, &dlq->queue->totals.dropped);
+	return 0;
+}
+
+static int64_t redrive_to_topic(struct memory_object *dlq, const uint64_t *ids)
+{
+	int64_t count = 0;
+	int rc = 0;
+
+	for (; *ids != 0 && rc == 0; ids++) {
+		rc = produce_again(dlq, memory_item_find(dlq->memory, *ids));
+		count += rc == 0;
+	}
+	return count > 0 ? count : rc;
+}
+
 static int64_t redrive_locked(struct memory_object *dlq, uint64_t first, uint64_t last)
 {
 	uint64_t *ids;
 	int64_t count;
 
-	if (dlq->queue->dlq != NULL)
-		return -EINVAL;
+	if (dlq->queue->dlq != NULL || first > last)
+		return engine_explain(-EINVAL, "only dead letters can go back to where they came from");
 	if (dlq->memory->read_only)
 		return -EROFS;
 	ids = list_ready(dlq->queue, first, last);
 	if (ids == NULL)
 		return -ENOMEM;
-	count = redrive_ids(dlq, ids);
+	count = dlq->parent->kind == ENGINE_GROUP ? redrive_to_topic(dlq, ids) : redrive_ids(dlq, ids);
 	free(ids);
-	if (count > 0) {
+	if (count > 0)
 		memory_queue_used(dlq);
+	if (count > 0 && dlq->parent->kind == ENGINE_QUEUE)
 		memory_queue_used(dlq->parent);
-	}
 	if (count == 0 && !(first == 0 && last == UINT64_MAX))
 		return engine_explain(
 		    -ENOENT, "none of the messages %" PRIu64 "-%" PRIu64 " is ready here", first, last);

@@ -275,3 +275,35 @@ int memory_queue_producer_sync(struct engine_producer *producer)
 		memory_leave(self->queue->memory);
 	return rc;
 }
+
+/* As it was produced, but for what belongs to queues. */
+int memory_bury(struct memory_object *dlq, const struct memory_message *message, const char *name)
+{
+	const struct engine_batch batch = { .cred = message->cred, .ts_ms = clock_wall_ms() };
+	struct engine_props props = message->props;
+	struct memory_item *item = calloc(1, sizeof(*item));
+	int rc;
+
+	if (item == NULL)
+		return -ENOMEM;
+	props.priority = -1;
+	props.ttl_ms = props.delay_ms = -1;
+	rc = memory_make_message(
+	    message->data, message->len, &props, (struct engine_span){ NULL, 0 }, &batch, &item->message);
+	if (rc < 0) {
+		free(item);
+		return rc;
+	}
+	item->message.batch = dlq->memory->next_batch++;
+	item->id = ++dlq->memory->last_message_id;
+	HASH_ADD(by_id, dlq->memory->items, id, sizeof(item->id), item);
+	item->alive_ms = batch.ts_ms;
+	memory_item_place(item, dlq, 0, false);
+	memory_note_death(item, name, ENGINE_REJECTED);
+	dlq->queue->totals.published++;
+	dlq->published++;
+	dlq->published_bytes += item->message.len + 1;
+	memory_make_ready(item);
+	memory_queue_used(dlq);
+	return 0;
+}

@@ -227,6 +227,7 @@ void memory_queue_sweep(struct memory_engine *memory)
 {
 	int64_t wall = clock_wall_ms(), mono = clock_mono_ms();
 
+	memory_member_sweep(memory);
 	if (wall < memory->next_wall && mono < memory->next_mono)
 		return;
 	for (size_t i = 0; i < memory->object_count; i++) {
@@ -268,6 +269,8 @@ static int64_t sleep_ms(const struct memory_engine *memory)
 		left = earlier(left, memory->next_wall - clock_wall_ms());
 	if (memory->next_mono != INT64_MAX)
 		left = earlier(left, memory->next_mono - clock_mono_ms());
+	if (memory->next_silent != INT64_MAX)
+		left = earlier(left, memory->next_silent - clock_mono_ms());
 	return left > 0 ? left : 1;
 }
 
@@ -293,7 +296,7 @@ static void *timer_main(void *arg)
 	memory_lock_quietly(memory);
 	while (!memory->timer_stop) {
 		memory_queue_sweep(memory);
-		if (memory->changed == NULL) {
+		if (memory->changed == NULL && memory->wakes == NULL) {
 			wait_for_next(memory);
 			continue;
 		}

@@ -2,8 +2,10 @@
  * A model check of queues: random commands, the same to the memory engine and to the local one, must get the same
  * answers, and leave the same messages in the same states and order, and the same totals.
  *
- * The commands are those of tests/lib/contract_queue.c. MQFS_MODEL_SEED and MQFS_MODEL_STEPS in the environment choose another run or
- * make it longer; MQFS_MODEL_OTHER=memory puts a second memory engine in the place of the local one, which tests the test.
+ * The commands are those of tests/lib/contract_queue.c. In the environment: MQFS_MODEL_SEED and MQFS_MODEL_STEPS choose another run
+ * or make it longer. MQFS_MODEL_EVERY=N compares all queues after each command from number N on, so that a difference is seen
+ * where it begins. MQFS_MODEL_TRACE prints all commands, to follow a message with grep. MQFS_MODEL_OTHER=memory puts a second
+ * memory engine in the place of the local one, which tests the test.
  */
 #include "tests/lib/contract_queue.h"
 

@@ -144,7 +144,14 @@ bool contract_waiter_comes(struct contract_waiter *waiter); /* the same for thre
 	T(stream) T(stream_then_ack) T(stream_excludes) T(streams_share) T(streams_rebalance) \
 	T(stream_of_partition) T(stream_after_seek) T(stream_after_growth) T(wake_on_produce) T(wake_on_seek) \
 	T(wake_on_remove) T(wake_on_rebalance) T(arm_when_there_is_something) T(disarm) T(disarm_race) \
-	T(in_parallel)
+	T(in_parallel) \
+	/* contract_member.c */ \
+	T(members_share) T(streams_are_sticky) T(members_streams) T(members_beside_streams) \
+	T(members_exclude_group) T(members_ack) T(members_take_over) T(members_snapshot) T(members_seek) \
+	T(members_sessions) T(members_silent) T(members_remove) T(members_stat) T(members_reject) \
+	T(members_reject_of_group) T(members_reject_limits) \
+	/* contract_member_random.c */ \
+	T(members_random)
 
 #define CONTRACT_REOPEN_TESTS(T) \
 	/* contract_reopen.c */ \
