@@ -205,8 +205,8 @@ static int try_make_lane(struct queue *queue, uint32_t priority, struct lane **r
 	return 0;
 }
 
-/* For dead letters too, so it may use the reserve; who produces has asked for room before. object.change */
-static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+/* For messages that die or move it may use the reserve: they give room back where they were. object.change */
+static int make_lane_for_moves(struct queue *queue, uint32_t priority, struct lane **ret_lane)
 {
 	bool again = false;
 	int rc;
@@ -217,7 +217,20 @@ static int make_lane(struct queue *queue, uint32_t priority, struct lane **ret_l
 	return rc;
 }
 
-int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+/* For new messages: not of the reserve. object.change */
+static int make_lane_for_messages(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	int rc = reserve_enter(queue_local(queue));
+
+	if (rc < 0)
+		return rc;
+	rc = try_make_lane(queue, priority, ret_lane);
+	reserve_leave(queue_local(queue));
+	return rc;
+}
+
+static int get_lane(struct queue *queue, uint32_t priority,
+    int (*make)(struct queue *queue, uint32_t priority, struct lane **ret_lane), struct lane **ret_lane)
 {
 	struct lane *lane = queue_lane(queue, priority);
 	int rc = 0;
@@ -228,7 +241,7 @@ int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_la
 		if (lane == NULL && atomic_load(&queue->object.removed))
 			rc = -EIDRM;
 		else if (lane == NULL)
-			rc = make_lane(queue, priority, &lane);
+			rc = make(queue, priority, &lane);
 		if (rc == 0) {
 			pthread_mutex_lock(&queue->lock);
 			atomic_store(&queue->lanes[priority], lane);
@@ -239,6 +252,16 @@ int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_la
 	if (rc == 0)
 		*ret_lane = lane;
 	return rc;
+}
+
+int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	return get_lane(queue, priority, make_lane_for_moves, ret_lane);
+}
+
+int queue_make_lane_to_produce(struct queue *queue, uint32_t priority, struct lane **ret_lane)
+{
+	return get_lane(queue, priority, make_lane_for_messages, ret_lane);
 }
 
 /* ---- opening ---- */
@@ -288,8 +311,7 @@ static int load_facts(struct span *span)
 	return 0;
 }
 
-/* Who holds a lease that is older than the daemon; NULL: nobody any more. */
-static struct holder *find_holder(struct queue *queue, const struct span *span)
+struct holder *queue_find_holder(struct queue *queue, const struct span *span)
 {
 	struct object *object;
 	struct holder *holder = NULL;
@@ -398,7 +420,7 @@ static void find_holders(struct lane *lane)
 
 		if (span->state != SPAN_UNACKED)
 			continue;
-		holder = find_holder(lane->queue, span);
+		holder = queue_find_holder(lane->queue, span);
 		if (holder != NULL) {
 			span_hold(span, holder, NULL);
 			continue;

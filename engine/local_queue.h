@@ -300,6 +300,8 @@ int64_t queue_now(const struct local *local); /* Unix time in ms that goes on ev
 struct queue *queue_new(struct local *local, uint64_t id, struct object *parent);
 void queue_free(struct queue *queue);
 struct queue_consumer *queue_consumer_new(struct local *local, uint64_t id, struct queue *queue);
+/* Who holds a lease that is older than the daemon; NULL: nobody any more. */
+struct holder *queue_find_holder(struct queue *queue, const struct span *span);
 int queue_close_logs(struct queue *queue); /* at the end of the engine: the first error */
 int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, struct lane **ret_lane); /* in memory */
 void queue_open_soon(struct queue *queue); /* at start: if there is something to keep time for */
@@ -309,6 +311,8 @@ int queue_clear(struct queue *queue); /* discards all it holds, leased or not; n
 int queue_open(struct queue *queue);  /* opens the logs if nobody has; no lock */
 /* The lane of a priority, made if there is none; the queue is open. No lock but object.change of parents. */
 int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane);
+/* The same for new messages. ENOSPC: there is only the reserve left. */
+int queue_make_lane_to_produce(struct queue *queue, uint32_t priority, struct lane **ret_lane);
 /* Begins a call: object_enter and queue_open. change: EROFS */
 int queue_enter(struct engine_object *base, bool change, struct queue **ret_queue);
 /* The same for a consumer: a queue, or a named one. */
@@ -351,12 +355,16 @@ int lane_replay(struct lane *lane, uint64_t first, uint32_t count, const struct 
 void lane_cut(struct lane *lane, uint64_t end);                        /* there is nothing from here on */
 void lane_skip(struct lane *lane, uint64_t earliest);                  /* there is nothing below */
 void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes); /* fresh messages at the end */
+/* The log was cut at its end, and lane_cut() called; so many messages without a span go. */
+void lane_taken_back(struct lane *lane, uint64_t end, uint64_t fresh, uint64_t bytes);
 uint64_t lane_lowest(struct lane *lane); /* the lowest offset that is not settled; end if there is none */
 void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream);
-void span_unfile(struct span *span);              /* before what it is ordered by changes */
-void span_refile(struct span *span);              /* afterwards, unfiled or not */
-void span_mark(struct span *span);                /* it is to be stored */
-void queue_count(struct queue *queue);            /* counters, from nothing */
+void span_unfile(struct span *span);   /* before what it is ordered by changes */
+void span_refile(struct span *span);   /* afterwards, unfiled or not */
+void span_mark(struct span *span);     /* it is to be stored */
+void queue_count(struct queue *queue); /* counters, from nothing */
+/* Bytes of payloads between two offsets; 0 if that cannot be told. */
+uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to);
 int64_t queue_next_delivery(struct queue *queue); /* its number */
 void queue_check_invariants(struct queue *queue);
 void lane_row_gone(struct lane *lane, uint64_t first); /* the catalog has a row that is to go */
@@ -377,6 +385,7 @@ struct queue_move_note {
 	enum queue_why why;  /* of the source: DEAD, MOVED_OUT, MOVED_WITHIN */
 	struct span_set set; /* at the target */
 	bool fresh;          /* at the target it is READY as it comes */
+	bool delivers;       /* it is claimed there, which counts as a delivery */
 };
 int queue_note_move(const struct queue_move_note *note);
 void queue_note_unmove(const struct queue_move_note *note); /* the append failed */

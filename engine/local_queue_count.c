@@ -11,8 +11,7 @@
 
 #include "engine/local_queue_span.h"
 
-/* Bytes of payloads between two offsets; 0 if that cannot be told. */
-static uint64_t payload_bytes(struct lane *lane, uint64_t from, uint64_t to)
+uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to)
 {
 	struct plog *plog = atomic_load(&lane->plog);
 	uint64_t from_pos, to_pos;
@@ -24,7 +23,7 @@ static uint64_t payload_bytes(struct lane *lane, uint64_t from, uint64_t to)
 
 static void count_lane(struct lane *lane)
 {
-	uint64_t fresh = lane->end - lane->next, bytes = payload_bytes(lane, lane->next, lane->end), ahead = 0;
+	uint64_t fresh = lane->end - lane->next, bytes = lane_payload_bytes(lane, lane->next, lane->end), ahead = 0;
 
 	lane->ready_count = 0;
 	for (struct tree_node *node = tree_first(&lane->spans); node != NULL; node = tree_next(node)) {
@@ -34,7 +33,7 @@ static void count_lane(struct lane *lane)
 		if (span->first < lane->next)
 			continue;
 		fresh -= span->count;
-		ahead += span->state == SPAN_GONE ? payload_bytes(lane, span->first, span->first + span->count)
+		ahead += span->state == SPAN_GONE ? lane_payload_bytes(lane, span->first, span->first + span->count)
 						  : span->bytes;
 	}
 	lane_tally_fresh(lane, fresh, bytes > ahead ? bytes - ahead : 0, true);

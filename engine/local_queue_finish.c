@@ -136,6 +136,8 @@ static int append_again(
 		.why = WHY_MOVED_WITHIN,
 		.set = move->has_span ? move->set : set };
 	struct span_facts facts = facts_of(view, move->pending.id);
+	struct holder *holder;
+	struct span *span = NULL;
 	uint64_t offset;
 	int rc;
 
@@ -150,10 +152,16 @@ static int append_again(
 	if (rc < 0)
 		return rc;
 	to->moved_in = true;
-	/* Its holder is found at the next opening; until then its time counts. */
-	if (note.set.state == SPAN_UNACKED)
-		note.set.state = SPAN_READY;
-	return note.fresh ? 0 : lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, NULL);
+	rc = note.fresh ? 0 : lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, &span);
+	if (rc < 0 || note.set.state != SPAN_UNACKED)
+		return rc;
+	holder = queue_find_holder(to->queue, span);
+	if (holder != NULL) {
+		span_hold(span, holder, NULL);
+		return 0;
+	}
+	note.set.state = SPAN_READY;
+	return lane_set(to, offset, 1, &note.set, NULL, WHY_UNTOLD, NULL);
 }
 
 static int finish(struct local *local, const struct pending_move *move)

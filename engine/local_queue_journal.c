@@ -15,7 +15,8 @@
  *   28  1  priority                              25  1  priority where it comes to
  *   29  1  why, enum queue_why                   26  1  why, of the queue it leaves
  *   30  2  zero                                  27  1  1: READY as it comes, without a span; 2: the
- *                                                       append failed: the span is that of the source
+ *                                                       append failed: the span is that of the source; 4: it
+ *                                                       is claimed where it comes to
  *   32     the span, 0 or 80 bytes               28  4  zero
  *                                                32  8  id of the queue it comes to
  *   JOURNAL_CUT                                  40  8  number of the change there
@@ -50,6 +51,7 @@
 #define HELD 1u
 #define MOVE_FRESH 1u
 #define MOVE_UNDO 2u
+#define MOVE_DELIVERS 4u
 
 /* ---- counting ---- */
 
@@ -185,6 +187,8 @@ static int note_move(const struct queue_move_note *note, bool undo)
 	record[25] = (uint8_t)note->to->priority;
 	record[26] = (uint8_t)note->why;
 	record[27] = note->fresh ? MOVE_FRESH : 0;
+	if (note->delivers)
+		record[27] |= MOVE_DELIVERS;
 	if (undo)
 		record[27] |= MOVE_UNDO;
 	bytes_put64(record + 32, to->object.id);
@@ -293,6 +297,9 @@ static int replay_unmove(
 	if (to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
 		if (record[26] != WHY_MOVED_WITHIN)
 			to->queue->totals.moved_in--;
+		if (record[27] & MOVE_DELIVERS)
+			count_why(to->queue, WHY_DELIVERED, -1,
+			    from != NULL && from->queue == to->queue ? set->deliveries + 1 : 1);
 		lane_cut(to, bytes_get64(record + 48));
 	}
 	return rc;
@@ -333,6 +340,8 @@ static int replay_move(struct local *local, const uint8_t *record)
 	if (rc == 0 && to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
 		if (record[26] != WHY_MOVED_WITHIN)
 			count_why(to->queue, WHY_MOVED_IN, 1, 0);
+		if (record[27] & MOVE_DELIVERS)
+			count_why(to->queue, WHY_DELIVERED, 1, set.deliveries);
 		if (to->moves_end <= bytes_get64(record + 48))
 			to->moves_end = bytes_get64(record + 48) + 1;
 		if (!(record[27] & MOVE_FRESH))

@@ -293,6 +293,12 @@ void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes)
 	lane_tally_fresh(lane, count, bytes, true);
 }
 
+void lane_taken_back(struct lane *lane, uint64_t end, uint64_t fresh, uint64_t bytes)
+{
+	lane->end = end;
+	lane_tally_fresh(lane, fresh, bytes, false);
+}
+
 void lane_release(struct lane *lane)
 {
 	struct queue *queue = lane->queue;

@@ -77,6 +77,7 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 		.to_offset = m->to->end,
 		.id = m->id,
 		.why = m->why,
+		.delivers = m->set.state == SPAN_UNACKED,
 		.set = m->set };
 	int rc;
 

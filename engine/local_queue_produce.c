@@ -6,7 +6,8 @@
  * is noted in the journal with the offset it is about to get, and appended by itself. All of a batch is done under the
  * queue's lock, in the order of arrival, and ids are given under it: so they rise with the offsets.
  *
- * Sizes are checked before anything is appended, and so is the room of a queue that refuses.
+ * Sizes are checked before anything is appended, and so is the room of a queue that refuses. If the disk fails, or is full,
+ * in the midst of a batch, what was appended of it is taken back before anybody has seen it: it is taken whole or not at all.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -331,11 +332,24 @@ static struct engine_batch part_of(const struct sending *s, uint32_t i, uint32_t
 	return part;
 }
 
+/* Not in the room of the reserve. lock */
+static int append_part(struct sending *s, struct lane *lane, const struct engine_batch *part, uint64_t *ret_offset)
+{
+	struct local *local = queue_local(s->queue);
+	int rc = reserve_enter(local);
+
+	if (rc < 0)
+		return rc;
+	rc = lane_append(lane, part, s->next_id, ret_offset);
+	reserve_leave(local);
+	return rc;
+}
+
 /* lock */
 static int append_run(struct sending *s, struct lane *lane, const struct engine_batch *part)
 {
 	uint64_t offset;
-	int rc = lane_append(lane, part, s->next_id, &offset);
+	int rc = append_part(s, lane, part, &offset);
 
 	if (rc == 0)
 		s->ready += part->count;
@@ -368,7 +382,7 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 	if (rc < 0)
 		return rc;
 	lane->noted = true;
-	rc = lane_append(lane, part, s->next_id, &offset);
+	rc = append_part(s, lane, part, &offset);
 	if (rc < 0) {
 		queue_note_cut(lane, lane->end);
 		return rc;
@@ -380,11 +394,89 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 	return rc;
 }
 
+/* What a lane was before the batch. */
+struct lane_mark {
+	struct plog_mark log;
+	uint64_t end, last_id, unsynced;
+};
+
+/* Settles, uncounted, what can be cut off no more: a sync has begun since. lock */
+static void settle_rest(struct lane *lane, uint64_t from)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+
+	for (uint64_t end; from < lane->end; from = end) {
+		struct span_facts facts = { 0 };
+		struct span *span;
+		enum span_state state = lane_state(lane, from, &span);
+
+		end = span != NULL ? span->first + span->count : lane->end;
+		if (span == NULL && (span = span_from(lane, from)) != NULL)
+			end = span->first < end ? span->first : end;
+		if (state == SPAN_GONE) /* a dead letter at once */
+			continue;
+		facts.bytes = lane_payload_bytes(lane, from, end);
+		lane->arrived += end - from;
+		if (lane_set(lane, from, (uint32_t)(end - from), &gone, &facts, WHY_NOTHING, NULL) < 0)
+			lane_set(lane, from, (uint32_t)(end - from), &gone, &facts, WHY_UNTOLD, NULL);
+	}
+}
+
+/* What a lane got of a batch that was not taken whole. lock */
+static void take_back(struct lane *lane, const struct lane_mark *mark)
+{
+	uint64_t bytes = lane_payload_bytes(lane, mark->end, lane->end), special = 0, fresh = lane->end - mark->end;
+
+	for (struct span *span = span_from(lane, mark->end); span != NULL;
+	     span = span_from(lane, span->first + span->count)) {
+		special += span->bytes;
+		fresh -= span->count;
+	}
+	if (plog_take_back(atomic_load(&lane->plog), &mark->log) < 0) {
+		settle_rest(lane, mark->end);
+		return;
+	}
+	lane_cut(lane, mark->end);
+	lane_taken_back(lane, mark->end, fresh, bytes > special ? bytes - special : 0);
+	lane->last_id = mark->last_id;
+	lane->unsynced_messages = mark->unsynced < lane->unsynced_messages ? mark->unsynced : lane->unsynced_messages;
+	if (lane->noted)
+		queue_note_cut(lane, mark->end);
+}
+
+/* lock */
+static void take_all_back(struct sending *s, const struct lane_mark marks[ENGINE_PRIORITIES])
+{
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(s->queue, p);
+
+		if (lane == NULL || lane->end == marks[p].end)
+			continue;
+		if (s->kills) /* some of them may be dead letters by now */
+			settle_rest(lane, marks[p].end);
+		else
+			take_back(lane, &marks[p]);
+	}
+	s->ready = s->done = 0;
+}
+
 /* lock */
 static int append_all(struct sending *s)
 {
+	struct lane_mark marks[ENGINE_PRIORITIES] = { 0 };
 	size_t pos = 0;
 	int rc = 0;
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(s->queue, p);
+
+		if (lane == NULL)
+			continue;
+		marks[p] = (struct lane_mark){
+			.end = lane->end, .last_id = lane->last_id, .unsynced = lane->unsynced_messages
+		};
+		plog_set_mark(atomic_load(&lane->plog), &marks[p].log);
+	}
 
 	for (uint32_t i = 0, count; i < s->batch.count && rc == 0; i += count) {
 		uint32_t priority = priority_of(s, i);
@@ -402,6 +494,8 @@ static int append_all(struct sending *s)
 		s->next_id += count;
 		s->done += rc == 0 ? count : 0;
 	}
+	if (rc < 0 && s->done > 0)
+		take_all_back(s, marks);
 	return rc;
 }
 
@@ -418,7 +512,7 @@ static int make_lanes(const struct sending *s)
 		if (seen >> priority & 1)
 			continue;
 		seen |= 1u << priority;
-		rc = queue_make_lane(s->queue, priority, &lane);
+		rc = queue_make_lane_to_produce(s->queue, priority, &lane);
 		if (s->batch.props == NULL || s->producer->priority != ENGINE_ANY)
 			break; /* all go there */
 	}

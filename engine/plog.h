@@ -18,6 +18,7 @@
 #define MQFS_PLOG_H
 
 #include "engine/engine.h"
+#include "engine/index.h"
 
 struct plog;
 
@@ -60,6 +61,19 @@ void plog_release_files(struct plog *plog);
 int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
     uint64_t *ret_offset);
 
+/*
+ * Takes back what was appended since the mark was set, which nobody may have read. EBUSY: a sync has begun since, or the
+ * segment is another. If the files cannot be cut now, they are before the next append.
+ */
+struct plog_mark {
+	uint64_t segment, end_offset;
+	uint32_t slots, data_end, meta_end, frozen;
+	struct index_entry last;
+	int64_t mtime_ms;
+};
+void plog_set_mark(struct plog *plog, struct plog_mark *ret_mark);
+int plog_take_back(struct plog *plog, const struct plog_mark *mark);
+
 /* As partition_read, partition_pread, partition_find_time and partition_stat of engine.h. view->partition is not set. */
 int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
     struct engine_view *ret_view);
@@ -75,7 +89,7 @@ void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat);
 /* Where a message is, by its id; strays are not found. ENOENT. */
 int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset);
 /* The entry of the batch that offset is in. ESTALE, ENODATA, EIO as plog_read. */
-struct index_entry;
+
 int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry);
 uint64_t plog_last_id(struct plog *plog); /* the highest id that is no stray's, 0 if there is none */
 /* Offset at which the segment begins that offset is in: plog_trim() to it removes what can be removed below. */

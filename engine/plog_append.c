@@ -265,6 +265,45 @@ static int append(struct plog *plog, const struct engine_batch *batch, struct pl
 	return 0;
 }
 
+void plog_set_mark(struct plog *plog, struct plog_mark *ret_mark)
+{
+	const struct segment *active;
+
+	pthread_mutex_lock(&plog->mutex);
+	active = plog_active(plog);
+	*ret_mark = (struct plog_mark){ .segment = active->base,
+		.end_offset = plog->end_offset,
+		.slots = active->slots,
+		.data_end = active->data_end,
+		.meta_end = active->meta_end,
+		.frozen = plog->frozen,
+		.last = plog->last,
+		.mtime_ms = plog->mtime_ms };
+	pthread_mutex_unlock(&plog->mutex);
+}
+
+int plog_take_back(struct plog *plog, const struct plog_mark *mark)
+{
+	struct segment *active;
+	int rc = -EBUSY;
+
+	pthread_mutex_lock(&plog->mutex);
+	active = plog_active(plog);
+	if (active->base == mark->segment && plog->frozen == mark->frozen) {
+		active->slots = mark->slots;
+		active->data_end = mark->data_end;
+		active->meta_end = mark->meta_end;
+		plog->end_offset = mark->end_offset;
+		plog->last = mark->last;
+		plog->mtime_ms = mark->mtime_ms;
+		plog->repair = true;
+		(void)plog_repair(plog); /* else the next append tries again */
+		rc = 0;
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return rc;
+}
+
 static int error_of_append(int rc)
 {
 	switch (rc) {
