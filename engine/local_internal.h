@@ -109,6 +109,16 @@ static inline struct local *local_of(const struct object *object)
 
 /* -------------------------------------------------------------------------------- topics, partitions */
 
+/* A log that may have descriptors open: see local_upkeep.c. */
+struct warm {
+	struct sync_point *sync;            /* never changes: what is not synced cannot be closed */
+	struct object *object;              /* whose it is; never changes */
+	struct plog *_Atomic *plog;         /* never changes */
+	_Atomic bool used;                  /* since the hand of the clock came by */
+	_Atomic bool warm;                  /* it is in the ring; written under warm.lock */
+	struct warm *warm_next, *warm_prev; /* warm.lock */
+};
+
 struct partition {
 	struct topic *topic; /* never changes */
 	uint32_t index;      /* never changes */
@@ -133,10 +143,8 @@ struct partition {
 	_Atomic bool marked;        /* it has messages of a commit (local_commit.h) that may not be on disk */
 	struct sync_point sync;
 	struct timer flush_timer, retain_timer;
-	struct wait_list waiters;                /* of consumers of this partition alone */
-	_Atomic bool used;                       /* since the hand of the clock came by; see local_upkeep.c */
-	_Atomic bool warm;                       /* may have descriptors open; written under warm.lock */
-	struct partition *warm_next, *warm_prev; /* warm.lock */
+	struct wait_list waiters; /* of consumers of this partition alone */
+	struct warm warm;
 };
 
 struct topic {
@@ -336,8 +344,8 @@ struct local {
 
 	struct {
 		pthread_mutex_t lock;
-		struct partition *hand; /* a ring; lock */
-		size_t count, limit;    /* lock */
+		struct warm *hand;   /* a ring; lock */
+		size_t count, limit; /* lock */
 	} warm;
 
 	struct {
@@ -469,8 +477,9 @@ void topic_assign_streams(struct topic *topic); /* after growing; the same */
 
 /* -- local_upkeep.c -- */
 int upkeep_start(struct local *local);
-void partition_touch(struct partition *partition); /* it is about to be used */
-void partition_cool(struct partition *partition);  /* it goes away */
+void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog);
+void warm_touch(struct warm *warm); /* it is about to be used; no lock but object.change: others may be synced */
+void warm_cool(struct warm *warm);  /* it goes away */
 void partition_retain_fire(struct timer *timer);
 void partition_flush_fire(struct timer *timer);
 int64_t retain_delay(const struct object *topic); /* until retention has to look at what is appended now */

@@ -93,6 +93,7 @@ static void free_lane(struct lane *lane)
 	struct plog *plog = atomic_load(&lane->plog);
 
 	timer_release(local, &lane->flush_timer);
+	warm_cool(&lane->warm);
 	lane_release(lane);
 	plog_close(plog);
 	if (atomic_load(&lane->queue->object.removed) && !local->read_only)
@@ -161,6 +162,7 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 	lane->sync = (struct sync_point){
 		.run = lane_sync_run, .begin = lane_sync_begin, .log = &lane->plog, .object = &queue->object
 	};
+	warm_init(&lane->warm, &lane->sync, &lane->plog);
 	lane_trees_init(lane);
 	rc = timer_init(queue_local(queue), &lane->flush_timer, lane_flush_fire, &queue->object);
 	if (rc < 0)
@@ -249,9 +251,11 @@ static int get_lane(struct queue *queue, uint32_t priority,
 		}
 		pthread_mutex_unlock(&queue->object.change);
 	}
-	if (rc == 0)
-		*ret_lane = lane;
-	return rc;
+	if (rc < 0)
+		return rc;
+	warm_touch(&lane->warm);
+	*ret_lane = lane;
+	return 0;
 }
 
 int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane)
@@ -484,10 +488,19 @@ static int open_logs(struct queue *queue)
 	return rc;
 }
 
+void queue_touch(struct queue *queue)
+{
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		if (queue_lane(queue, p) != NULL)
+			warm_touch(&queue_lane(queue, p)->warm);
+	}
+}
+
 int queue_open(struct queue *queue)
 {
 	int rc = 0;
 
+	queue_touch(queue);
 	if (atomic_load_explicit(&queue->open, memory_order_acquire))
 		return 0;
 	pthread_mutex_lock(&queue->lock);

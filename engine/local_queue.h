@@ -158,6 +158,7 @@ struct lane {
 	_Atomic bool failed;
 	struct sync_point sync;
 	struct timer flush_timer;
+	struct warm warm;
 };
 
 /* A message that went without being acked: what a late ack of it is told. */
@@ -304,6 +305,7 @@ struct queue_consumer *queue_consumer_new(struct local *local, uint64_t id, stru
 struct holder *queue_find_holder(struct queue *queue, const struct span *span);
 int queue_close_logs(struct queue *queue); /* at the end of the engine: the first error */
 int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, struct lane **ret_lane); /* in memory */
+void queue_touch(struct queue *queue);     /* its logs are about to be used; no lock */
 void queue_open_soon(struct queue *queue); /* at start: if there is something to keep time for */
 int queue_freeze(struct queue *queue);     /* change. ENOTEMPTY; else all wait for queue_thaw */
 void queue_thaw(struct queue *queue);

@@ -219,6 +219,7 @@ void queue_enforce_length(struct queue *queue)
 	pthread_mutex_unlock(&queue->lock);
 	if (!over)
 		return;
+	queue_touch(queue);
 	target = queue_dead_target(queue);
 	if (queue_lock_both(queue, target) == 0) {
 		queue_do_due(queue, target, &wake); /* what is over anyway makes room */

@@ -306,6 +306,7 @@ int queue_reader_fetch(struct queue_reader *reader, uint32_t max_count, size_t m
 	if (max_count == 0)
 		return -EINVAL;
 	queue_catch_up(queue_local(reader->queue));
+	queue_touch(reader->queue);
 	pthread_mutex_lock(&reader->queue->fetch_lock);
 	do
 		rc = fetch_once(reader, max_count, max_bytes, scratch, &view, &skip);

@@ -273,6 +273,8 @@ int queue_sync_moved(struct local *local)
 			moved = lane->moved_in;
 			lane->moved_in = false;
 			pthread_mutex_unlock(&queue->lock);
+			if (moved)
+				warm_touch(&lane->warm);
 			if (moved) /* the notes first: those of the old files are on disk already */
 				rc = journal_sync(local->journal);
 			if (moved && rc == 0)
@@ -339,6 +341,7 @@ static void trim_lane(struct lane *lane)
 	plog_stat(plog, &stat);
 	if (lowest <= stat.earliest || lowest > stat.end)
 		return;
+	warm_touch(&lane->warm);
 	base = plog_segment_base(plog, lowest);
 	if (lowest == stat.end && stat.end_pos - stat.start_pos >= QUEUE_TRIM_BYTES)
 		base = lowest;

@@ -53,7 +53,7 @@ static void partition_release(struct partition *partition)
 
 	timer_release(local, &partition->flush_timer);
 	timer_release(local, &partition->retain_timer);
-	partition_cool(partition);
+	warm_cool(&partition->warm);
 	plog_close(plog);
 	if (atomic_load(&object->removed) && !local->read_only)
 		plog_destroy(local->store.logs_dirfd, partition->log_id);
@@ -73,6 +73,7 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 	partition->sync = (struct sync_point){
 		.run = partition_sync, .begin = partition_sync_begin, .log = &partition->plog, .object = &topic->object
 	};
+	warm_init(&partition->warm, &partition->sync, &partition->plog);
 	rc = timer_init(local, &partition->flush_timer, partition_flush_fire, &topic->object);
 	if (rc < 0)
 		return rc;
@@ -290,7 +291,7 @@ int partition_open_log(struct partition *partition, struct plog **ret_plog)
 {
 	int rc = 0;
 
-	partition_touch(partition);
+	warm_touch(&partition->warm);
 	if (atomic_load_explicit(&partition->plog, memory_order_acquire) == NULL)
 		rc = open_or_wait(partition);
 	if (rc < 0)

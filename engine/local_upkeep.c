@@ -10,7 +10,7 @@
  * Descriptors. A log that was used may have descriptors open: it is warm, and in a ring. A hand goes round the ring
  * (the clock algorithm): one that was used since the last visit is spared, any other gives its descriptors back and
  * leaves the ring. The hand moves every LOCAL_IDLE_MS over all of them, and at once when there are more than the
- * process can afford.
+ * process can afford. What is not synced is so before, since it could not be closed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -155,7 +155,7 @@ static void sweep_fire(struct timer *timer)
 
 static void check_ring(struct local *local)
 {
-	struct partition *p = local->warm.hand;
+	struct warm *p = local->warm.hand;
 	size_t count = 0;
 
 	while (p != NULL && count <= local->warm.count) {
@@ -173,83 +173,92 @@ static void check_ring(struct local *local)
 #endif
 
 /* warm.lock */
-static void leave_ring(struct local *local, struct partition *partition)
+static void leave_ring(struct local *local, struct warm *warm)
 {
-	partition->warm_prev->warm_next = partition->warm_next;
-	partition->warm_next->warm_prev = partition->warm_prev;
-	if (local->warm.hand == partition)
-		local->warm.hand = partition->warm_next != partition ? partition->warm_next : NULL;
-	partition->warm_next = partition->warm_prev = NULL;
-	atomic_store(&partition->warm, false);
+	warm->warm_prev->warm_next = warm->warm_next;
+	warm->warm_next->warm_prev = warm->warm_prev;
+	if (local->warm.hand == warm)
+		local->warm.hand = warm->warm_next != warm ? warm->warm_next : NULL;
+	warm->warm_next = warm->warm_prev = NULL;
+	atomic_store(&warm->warm, false);
 	local->warm.count--;
 	check_ring(local);
 }
 
 /* warm.lock. Just behind the hand: it is the last that the hand comes to. */
-static void enter_ring(struct local *local, struct partition *partition)
+static void enter_ring(struct local *local, struct warm *warm)
 {
-	struct partition *hand = local->warm.hand;
+	struct warm *hand = local->warm.hand;
 
 	if (hand == NULL) {
-		partition->warm_next = partition->warm_prev = partition;
-		local->warm.hand = partition;
+		warm->warm_next = warm->warm_prev = warm;
+		local->warm.hand = warm;
 	} else {
-		partition->warm_next = hand;
-		partition->warm_prev = hand->warm_prev;
-		hand->warm_prev->warm_next = partition;
-		hand->warm_prev = partition;
+		warm->warm_next = hand;
+		warm->warm_prev = hand->warm_prev;
+		hand->warm_prev->warm_next = warm;
+		hand->warm_prev = warm;
 	}
-	atomic_store(&partition->warm, true);
+	atomic_store(&warm->warm, true);
 	local->warm.count++;
 	check_ring(local);
 }
 
 /*
- * Moves the hand over at most `steps` partitions, and takes those out that were not used, each with a reference to its
- * topic. warm.lock
+ * Moves the hand over at most `steps` logs, and takes those out that were not used, each with a reference to its
+ * object. warm.lock
  */
-static size_t collect(struct local *local, size_t steps, struct partition *ret_victims[VICTIMS])
+static size_t collect(struct local *local, size_t steps, struct warm *ret_victims[VICTIMS])
 {
 	size_t count = 0;
 
 	for (; steps > 0 && local->warm.hand != NULL && count < VICTIMS; steps--) {
-		struct partition *partition = local->warm.hand;
+		struct warm *warm = local->warm.hand;
 
-		local->warm.hand = partition->warm_next;
-		if (atomic_exchange(&partition->used, false) || !object_try_ref(&partition->topic->object))
+		local->warm.hand = warm->warm_next;
+		if (atomic_exchange(&warm->used, false) || !object_try_ref(warm->object))
 			continue;
-		leave_ring(local, partition);
-		ret_victims[count++] = partition;
+		leave_ring(local, warm);
+		ret_victims[count++] = warm;
 	}
 	return count;
 }
 
-static void release_files(struct partition *const *victims, size_t count)
+static void release_files(struct warm *const *victims, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		struct plog *plog = atomic_load(&victims[i]->plog);
+		struct plog *plog = atomic_load(victims[i]->plog);
 
-		if (plog != NULL)
+		if (plog != NULL && !plog_release_files(plog)) {
+			victims[i]->sync->run(victims[i]->sync); /* tells if it fails */
 			plog_release_files(plog);
-		object_put(&victims[i]->topic->object);
+		}
+		object_put(victims[i]->object);
 	}
 }
 
-void partition_touch(struct partition *partition)
+void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog)
 {
-	struct local *local = local_of(&partition->topic->object);
-	struct partition *victims[VICTIMS];
+	warm->sync = sync;
+	warm->object = sync->object;
+	warm->plog = plog;
+}
+
+void warm_touch(struct warm *warm)
+{
+	struct local *local = local_of(warm->object);
+	struct warm *victims[VICTIMS];
 	size_t count = 0;
 	bool first = false;
 
-	if (!atomic_load_explicit(&partition->used, memory_order_relaxed))
-		atomic_store_explicit(&partition->used, true, memory_order_relaxed);
-	if (atomic_load_explicit(&partition->warm, memory_order_relaxed))
+	if (!atomic_load_explicit(&warm->used, memory_order_relaxed))
+		atomic_store_explicit(&warm->used, true, memory_order_relaxed);
+	if (atomic_load_explicit(&warm->warm, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(&local->warm.lock);
-	if (!atomic_load(&partition->warm)) {
+	if (!atomic_load(&warm->warm)) {
 		first = local->warm.count == 0;
-		enter_ring(local, partition);
+		enter_ring(local, warm);
 		if (local->warm.count > local->warm.limit)
 			count = collect(local, local->warm.count * 2, victims);
 	}
@@ -259,20 +268,20 @@ void partition_touch(struct partition *partition)
 		timer_set_earlier(local, &local->idle_timer, clock_mono_ms() + LOCAL_IDLE_MS);
 }
 
-void partition_cool(struct partition *partition)
+void warm_cool(struct warm *warm)
 {
-	struct local *local = local_of(&partition->topic->object);
+	struct local *local = local_of(warm->object);
 
 	pthread_mutex_lock(&local->warm.lock);
-	if (atomic_load(&partition->warm))
-		leave_ring(local, partition);
+	if (atomic_load(&warm->warm))
+		leave_ring(local, warm);
 	pthread_mutex_unlock(&local->warm.lock);
 }
 
 static void idle_fire(struct timer *timer)
 {
 	struct local *local = (struct local *)((char *)timer - offsetof(struct local, idle_timer));
-	struct partition *victims[VICTIMS];
+	struct warm *victims[VICTIMS];
 	size_t steps, count;
 	bool more;
 

@@ -187,20 +187,25 @@ int plog_close(struct plog *plog)
 	return rc;
 }
 
-void plog_release_files(struct plog *plog)
+bool plog_release_files(struct plog *plog)
 {
+	bool all = true;
+
 	pthread_mutex_lock(&plog->mutex);
 	for (size_t i = 0; i < plog->count; i++) {
 		struct segment *segment = plog->segments[i];
 
 		if (segment->users == 0 && plog_segment_end(plog, i) <= plog->synced)
 			segment_close_files(segment);
+		else if (segment->users == 0)
+			all = false;
 	}
 	memset(plog->kept, 0, sizeof(plog->kept));
 	if (plog->dirfd >= 0)
 		close(plog->dirfd);
 	plog->dirfd = -1;
 	pthread_mutex_unlock(&plog->mutex);
+	return all;
 }
 
 void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat)

@@ -45,8 +45,8 @@ int plog_close(struct plog *plog);
 /* Removes the directory of a log that is not open, with all that is in it. ENOENT is no error. */
 int plog_destroy(int logs_dirfd, uint64_t id);
 
-/* Closes descriptors that are not in use; they are opened again when needed. */
-void plog_release_files(struct plog *plog);
+/* Closes descriptors that are not in use; they are opened again when needed. False: some are of what is not synced. */
+bool plog_release_files(struct plog *plog);
 
 /*
  * Appends a batch (its ts_ms resolved by the caller, >= 0), all of it or nothing, and returns the offset of its first
