@@ -402,8 +402,10 @@ int memory_remove(struct engine_object *object)
 		rc = remove_consumer(self);
 	else if (self->kind == ENGINE_MEMBER)
 		rc = remove_member(self);
-	else
+	else if (self->kind == ENGINE_GROUP)
 		rc = remove_group(self);
+	else
+		detach(self);
 	memory_leave(memory);
 	return rc;
 }
