@@ -28,6 +28,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/engine_base.h"
+
 struct engine_object;
 
 enum engine_exchange_type { ENGINE_TOPIC_EXCHANGE, ENGINE_DIRECT, ENGINE_FANOUT, ENGINE_HEADERS };
@@ -65,6 +67,12 @@ struct engine_exchange_ops {
 	 */
 	int (*list)(struct engine_object *exchange, const char *pattern, const char *after,
 	    bool (*each)(void *ctx, const char *name, uint64_t target), void *ctx);
+
+	/*
+	 * Would a message with this routing key, without headers and of this many bytes, be refused now? EHOSTUNREACH, EDQUOT. To
+	 * be told before it is published; whoever publishes meanwhile may change the answer.
+	 */
+	int (*room)(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
 
 	int (*exchange_stat)(struct engine_object *exchange, struct engine_exchange_stat *ret_stat);
 };

@@ -556,5 +556,6 @@ const struct engine_exchange_ops local_exchange_ops = {
 	.unbind = remove_one,
 	.binding = find,
 	.list = list,
+	.room = route_room,
 	.exchange_stat = exchange_stat,
 };

@@ -51,6 +51,8 @@ extern const struct engine_exchange_ops local_exchange_ops;
 int route_producer_open(
     struct engine_object *base, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
+/* As engine_exchange_ops.room. */
+int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes);
 int route_producer_sync(struct engine_producer *handle, struct engine_done *done);
 void route_producer_close(struct engine_producer *handle);
 

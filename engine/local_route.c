@@ -139,6 +139,15 @@ static void release(struct publishing *p)
 	free(p->props);
 }
 
+static int check_routed(const struct exchange *exchange, const struct routing_match *match, struct engine_span key)
+{
+	if (match->count > 0 || setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) == 0)
+		return 0;
+	if (key.ptr == NULL)
+		return engine_explain(-EHOSTUNREACH, "no binding matches a message without routing key");
+	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
+}
+
 /* Finds the targets of message i, count of which are alike: all go there. routes */
 static int route(struct publishing *p, uint32_t i, uint32_t count)
 {
@@ -147,11 +156,10 @@ static int route(struct publishing *p, uint32_t i, uint32_t count)
 	struct engine_span key = props->routing_key;
 	int rc = exchange_route(exchange, key, props->headers, props->header_count, &p->match);
 
+	if (rc == 0)
+		rc = check_routed(exchange, &p->match, key);
 	if (rc < 0)
 		return rc;
-	if (p->match.count == 0 && setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
-		return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
-		    key.ptr != NULL ? (int)key.len : 0, key.ptr != NULL ? key.ptr : "");
 	p->routed += count * p->match.count;
 	p->unroutable += p->match.count == 0 ? count : 0;
 	return exchange_touch(exchange, &p->match);
@@ -219,6 +227,33 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 	}
 	count(producer->exchange, &p, rc);
 	release(&p);
+	return rc;
+}
+
+/* The queues are asked without `routes`, as that may have others removed. */
+int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes)
+{
+	struct routing_match match = { 0 };
+	struct object *object = NULL, *target;
+	struct local *local;
+	int rc = object_enter(base, ENGINE_EXCHANGE, &object);
+
+	if (rc < 0)
+		return rc;
+	local = local_of(object);
+	pthread_rwlock_rdlock(&local->routes);
+	rc = exchange_route(exchange_of_object(object), key, NULL, 0, &match);
+	pthread_rwlock_unlock(&local->routes);
+	if (rc == 0)
+		rc = check_routed(exchange_of_object(object), &match, key);
+	for (size_t i = 0; i < match.count && rc == 0; i++) {
+		target = registry_get(local, match.targets[i]);
+		if (target != NULL && target->kind == ENGINE_QUEUE)
+			rc = queue_has_room_for(&target->base, bytes);
+		object_put(target);
+		rc = rc == -EIDRM ? 0 : rc;
+	}
+	routing_match_release(&match);
 	return rc;
 }
 

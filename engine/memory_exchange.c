@@ -296,5 +296,6 @@ const struct engine_exchange_ops memory_exchange_ops = {
 	.unbind = unbind,
 	.binding = binding,
 	.list = list,
+	.room = memory_route_room,
 	.exchange_stat = exchange_stat,
 };

@@ -386,6 +386,7 @@ int memory_check_alternate(struct memory_object *exchange, const char *value);
 int memory_route_producer_open(
     struct engine_object *exchange, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int memory_route_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
+int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
 int memory_route_producer_sync(struct engine_producer *producer);
 void memory_route_producer_close(struct engine_producer *producer);
 

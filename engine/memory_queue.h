@@ -169,6 +169,7 @@ int memory_queue_producer_open(
     struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
 int memory_queue_producer_sync(struct engine_producer *producer);
+int memory_queue_check_room(const struct memory_object *queue, uint64_t bytes); /* EDQUOT */
 int memory_queue_room(struct engine_object *queue, uint64_t bytes);
 void memory_queue_producer_close(struct engine_producer *producer);
 /* A group gives a message up: it arrives among its dead letters, whatever their limits say. name: of the group. */

@@ -154,6 +154,13 @@ static int check_room(const struct memory_object *queue, const struct memory_ite
 	return count == 0 || memory_has_room(queue, count, bytes) ? 0 : explain_full(queue);
 }
 
+int memory_queue_check_room(const struct memory_object *queue, uint64_t bytes)
+{
+	if (memory_refuses(queue) && !dead_letters_excess(queue) && !memory_has_room(queue, 1, bytes))
+		return explain_full(queue);
+	return 0;
+}
+
 int memory_queue_room(struct engine_object *queue, uint64_t bytes)
 {
 	struct memory_object *self = memory_of(queue);
@@ -161,8 +168,7 @@ int memory_queue_room(struct engine_object *queue, uint64_t bytes)
 
 	if (rc < 0)
 		return rc;
-	if (memory_refuses(self) && !dead_letters_excess(self) && !memory_has_room(self, 1, bytes))
-		rc = explain_full(self);
+	rc = memory_queue_check_room(self, bytes);
 	memory_leave(self->memory);
 	return rc;
 }

@@ -144,6 +144,15 @@ static struct engine_props props_of(const struct publishing *p, uint32_t i)
 	return props;
 }
 
+static int check_routed(const struct memory_object *exchange, const struct routing_match *match, struct engine_span key)
+{
+	if (match->count > 0 || strcmp(memory_setting(exchange, "mandatory"), "true") != 0)
+		return 0;
+	if (key.ptr == NULL)
+		return engine_explain(-EHOSTUNREACH, "no binding matches a message without routing key");
+	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
+}
+
 static int route(struct publishing *p, const char *data, uint32_t len, const struct engine_props *props)
 {
 	struct memory_object *exchange = p->producer->exchange;
@@ -151,10 +160,8 @@ static int route(struct publishing *p, const char *data, uint32_t len, const str
 	int rc =
 	    bindings_route(&world, exchange->id, props->routing_key, props->headers, props->header_count, &p->match);
 
-	if (rc == 0 && p->match.count == 0 && strcmp(memory_setting(exchange, "mandatory"), "true") == 0)
-		return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
-		    props->routing_key.ptr != NULL ? (int)props->routing_key.len : 0,
-		    props->routing_key.ptr != NULL ? props->routing_key.ptr : "");
+	if (rc == 0)
+		rc = check_routed(exchange, &p->match, props->routing_key);
 	p->routed += p->match.count;
 	p->unroutable += p->match.count == 0;
 	for (size_t i = 0; i < p->match.count && rc == 0; i++)
@@ -245,6 +252,29 @@ int memory_route_producer_send(struct engine_producer *producer, const struct en
 	else
 		rc = batch->count > 0 ? publish(&p) : -EINVAL;
 	memory_leave(exchange->memory);
+	return rc;
+}
+
+int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
+{
+	struct memory_object *self = memory_of(exchange);
+	const struct bindings_world world = memory_world(self->memory);
+	struct routing_match match = { 0 };
+	int rc = memory_enter(self, ENGINE_EXCHANGE);
+
+	if (rc < 0)
+		return rc;
+	rc = bindings_route(&world, self->id, key, NULL, 0, &match);
+	if (rc == 0)
+		rc = check_routed(self, &match, key);
+	for (size_t i = 0; i < match.count && rc == 0; i++) {
+		struct memory_object *target = memory_find(self->memory, match.targets[i]);
+
+		if (target->kind == ENGINE_QUEUE)
+			rc = memory_queue_check_room(target, bytes);
+	}
+	routing_match_release(&match);
+	memory_leave(self->memory);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fs/class.h"
+#include "fs/exchange.h"
 #include "fs/find.h"
 #include "fs/spool.h"
 
@@ -30,7 +31,7 @@ static uint32_t directory_mode(uint32_t mode)
 static int owner_of(struct fs *fs, struct engine_object *object, const struct node *node,
     const struct engine_stat *stat, struct engine_owner *ret_owner)
 {
-	char path[ENGINE_KEY_MAX + 64];
+	char path[NODE_PATH_MAX];
 	const struct tree_row *row = node->row;
 	if (!node_owner_path(node, path, sizeof path))
 		return -ENAMETOOLONG;
@@ -150,6 +151,8 @@ int attr_get(struct fs *fs, const struct node *node, struct stat *ret_st)
 	set_ms(&st.st_mtim, fixed ? stat.ctime_ms : stat.mtime_ms);
 	if (S_ISDIR(st.st_mode))
 		err = directory_attr(fs, object, node, &stat, &st);
+	else if (node->row->what == FILE_BINDING)
+		err = exchange_link_attr(fs, node, &st);
 	else if (S_ISLNK(st.st_mode))
 		st.st_size = (off_t)(1 + strlen(node->name) + strlen(name_suffix(node->framing)));
 	else if (node->row->class->attr)
@@ -164,7 +167,7 @@ out:
 
 static int set_owner(struct fs *fs, const struct node *node, const struct stat *attr, int to_set)
 {
-	char path[ENGINE_KEY_MAX + 64];
+	char path[NODE_PATH_MAX];
 	struct stat now;
 	struct engine_object *object;
 	int err = attr_get(fs, node, &now);
@@ -258,6 +261,7 @@ double attr_timeout(const struct node *node)
 	case DIR_GROUPS:
 	case DIR_MEMBERS:
 	case DIR_QUEUES:
+	case DIR_EXCHANGES:
 	case DIR_CONSUMERS: return SHORT_SECONDS;
 	default: return 0;
 	}
@@ -271,6 +275,7 @@ double entry_timeout(const struct node *node)
 	case MATCH_OFFSET:
 	case MATCH_ID:
 	case MATCH_KEY:
+	case MATCH_BINDING: /* its name may lead elsewhere, which makes it another node */
 	case MATCH_SPOOL: return 0;
 	default: return node->row->class == &class_log ? 0 : KEPT_SECONDS;
 	}

@@ -25,8 +25,9 @@
 
 struct channel {
 	struct handle handle;
-	struct engine_object *object; /* topic or queue */
+	struct engine_object *object; /* topic, queue or exchange */
 	enum engine_kind kind;
+	char *key; /* keys/KEY; or NULL */
 	struct engine_producer *producer;
 	size_t limit;                /* max.message.bytes as last read; lock */
 	struct framer framer;        /* lock */
@@ -48,8 +49,12 @@ struct pending_write {
 static int read_limit(struct channel *channel)
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct engine *engine = channel->handle.fs->engine;
 	char value[ENGINE_VALUE_MAX];
-	int err = ops->get_setting(channel->object, engine_setting_find(channel->kind, "max.message.bytes"), value);
+	/* The targets of an exchange have limits of their own: this one keeps a message that does not end from growing for ever. */
+	bool routed = channel->kind == ENGINE_EXCHANGE;
+	int err = ops->get_setting(routed ? ops->defaults(engine, ENGINE_TOPIC) : channel->object,
+	    engine_setting_find(routed ? ENGINE_TOPIC : channel->kind, "max.message.bytes"), value);
 	if (!err)
 		channel->limit = (size_t)strtoull(value, NULL, 10);
 	return err;
@@ -62,6 +67,7 @@ static void free_channel(struct channel *channel)
 	ops->put(channel->object);
 	framer_release(&channel->framer);
 	record_batch_release(&channel->records);
+	free(channel->key);
 	pthread_mutex_destroy(&channel->lock);
 	free(channel);
 }
@@ -81,8 +87,12 @@ static int open_producer(struct channel *channel, const struct node *node)
 		return fs->engine->ops->queue->producer_open(
 		    channel->object, node->partition, node->row->arg == CHANNEL_HEAD, &channel->producer);
 	struct engine_span key = { NULL, 0 };
-	if (node->row->match == MATCH_KEY)
-		key = (struct engine_span){ node->name, strlen(node->name) };
+	if (node->row->match == MATCH_KEY) {
+		channel->key = strdup(node->name);
+		if (!channel->key)
+			return -ENOMEM;
+		key = (struct engine_span){ channel->key, strlen(channel->key) };
+	}
 	return fs->engine->ops->producer_open(channel->object, node->partition, key, &channel->producer);
 }
 
@@ -291,6 +301,10 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 		err = record_check_part(framer->part, framer->part_len, channel->limit, reason);
 	if (!err && channel->kind == ENGINE_QUEUE)
 		err = ops->queue->room(channel->object, json ? 0 : framer->part_len);
+	if (!err && channel->kind == ENGINE_EXCHANGE && !json) {
+		struct engine_span key = { channel->key, strlen(channel->key) };
+		err = ops->exchange->room(channel->object, key, framer->part_len);
+	}
 	if (!err)
 		return 0;
 	size_t before = *answer > framer->part_len ? *answer - framer->part_len : 0;

@@ -53,6 +53,7 @@ extern const struct file_class class_session;
 extern const struct file_class class_setting;
 extern const struct file_class class_settle;
 extern const struct file_class class_spool;
+extern const struct file_class class_type;
 extern const struct file_class class_version;
 
 #endif

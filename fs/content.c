@@ -35,12 +35,16 @@ static const char readme[] =
     "  cat queues/jobs/consumers/me/next                     lease one; then echo all > ack, nack or reject there\n"
     "  mv queues/jobs/dlq/ready/* queues/jobs/ready/         a message is a file: rm, mv, touch, cat\n"
     "\n"
+    "  mkdir -p 'exchanges/events/bindings/order.*'          route by patterns\n"
+    "  ln -s ../../../../queues/jobs 'exchanges/events/bindings/order.*/'\n"
+    "  echo hi >> exchanges/events/keys/order.created        publish with a routing key\n"
+    "\n"
     "  in in.json in.nul    line, JSON object or NUL-ended; put/FILE: a whole file is one message\n"
     "  keys/KEY             produce with a key; 0/in 1/in: into a partition\n"
     "  0/log 0/at/17        every retained message; one by its offset (at/17.json with metadata)\n"
     "  next wait out stream of a group: one; one, waiting; all there is; all that comes\n"
     "  ack                  all, or PARTITION:OFFSET; offset: PARTITION OFFSET, earliest, latest, @UNIXTIME\n"
-    "  config/SETTING       read or write; config/topics/, groups/ and queues/ there: defaults\n"
+    "  config/SETTING       read or write; config/topics/ and others there: defaults\n"
     "  info                 the state in \"name value\" lines; status/health, metrics, events, dashboard.html\n"
     "  purge                echo all > purge empties a topic or queue; then rmdir deletes it\n"
     "\n"
@@ -200,6 +204,21 @@ static int print_queue(struct engine_object *queue, struct buffer *out)
 	return 0;
 }
 
+static int print_exchange(struct engine_object *exchange, struct buffer *out)
+{
+	struct engine_exchange_stat stat;
+	int err = exchange->engine->ops->exchange->exchange_stat(exchange, &stat);
+	if (err)
+		return err;
+	print_count(out, "patterns", stat.patterns);
+	print_count(out, "bindings", stat.bindings);
+	print_count(out, "published", stat.published);
+	print_count(out, "routed", stat.routed);
+	print_count(out, "unroutable", stat.unroutable);
+	print_count(out, "refused", stat.refused);
+	return 0;
+}
+
 static int print_info(struct fs *fs, const struct node *node, struct buffer *out)
 {
 	const struct engine_ops *ops = fs->engine->ops;
@@ -213,9 +232,10 @@ static int print_info(struct fs *fs, const struct node *node, struct buffer *out
 	if (!err)
 		err = ops->stat(object, &stat);
 	if (!err)
-		err = identity.kind == ENGINE_QUEUE   ? print_queue(object, out)
-		      : identity.kind == ENGINE_TOPIC ? print_topic(object, &stat, out)
-						      : print_group(object, &stat, out);
+		err = identity.kind == ENGINE_QUEUE      ? print_queue(object, out)
+		      : identity.kind == ENGINE_EXCHANGE ? print_exchange(object, out)
+		      : identity.kind == ENGINE_TOPIC    ? print_topic(object, &stat, out)
+							 : print_group(object, &stat, out);
 	ops->put(object);
 	return err;
 }

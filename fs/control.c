@@ -294,7 +294,7 @@ static enum engine_kind default_kind(const char *path)
 		const char *prefix;
 		enum engine_kind kind;
 	} kinds[] = { { "config/topics/", ENGINE_TOPIC }, { "config/groups/", ENGINE_GROUP },
-		{ "config/queues/", ENGINE_QUEUE } };
+		{ "config/queues/", ENGINE_QUEUE }, { "config/exchanges/", ENGINE_EXCHANGE } };
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (strncmp(path, kinds[i].prefix, strlen(kinds[i].prefix)) == 0)
 			return kinds[i].kind;

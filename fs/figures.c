@@ -140,6 +140,20 @@ static int visit_topic(struct fs *fs, struct figures *figures, struct engine_obj
 	return err;
 }
 
+static int visit_exchange(struct fs *fs, struct figures *figures, struct engine_object *exchange)
+{
+	struct engine_identity self;
+	struct figures_exchange *row = NEXT(figures, exchange);
+	if (!row)
+		return -ENOMEM;
+	if (fs->engine->ops->identity(exchange, &self) ||
+	    fs->engine->ops->exchange->exchange_stat(exchange, &row->stat))
+		return 0;
+	memcpy(row->name, self.name, sizeof row->name);
+	figures->exchange_count++;
+	return 0;
+}
+
 int figures_collect(struct fs *fs, struct figures *ret_figures)
 {
 	struct engine_object *store;
@@ -151,6 +165,8 @@ int figures_collect(struct fs *fs, struct figures *ret_figures)
 		err = each_child(fs, store, ENGINE_QUEUE, visit_queue_and_dlq, ret_figures);
 	if (!err)
 		err = each_child(fs, store, ENGINE_TOPIC, visit_topic, ret_figures);
+	if (!err && fs->engine->ops->exchange)
+		err = each_child(fs, store, ENGINE_EXCHANGE, visit_exchange, ret_figures);
 	fs->engine->ops->put(store);
 	return err;
 }
@@ -160,6 +176,7 @@ void figures_release(struct figures *figures)
 	free(figures->topics);
 	free(figures->groups);
 	free(figures->queues);
+	free(figures->exchanges);
 	*figures = (struct figures){ 0 };
 }
 

@@ -30,12 +30,18 @@ struct figures_queue {
 	struct engine_queue_stat stat;
 };
 
+struct figures_exchange {
+	char name[ENGINE_NAME_MAX + 1];
+	struct engine_exchange_stat stat;
+};
+
 struct figures {
 	struct figures_topic *topics;
 	struct figures_group *groups; /* those of a topic one after the other */
 	struct figures_queue *queues;
-	size_t topic_count, group_count, queue_count;
-	size_t topic_cap, group_cap, queue_cap; /* private */
+	struct figures_exchange *exchanges;
+	size_t topic_count, group_count, queue_count, exchange_count;
+	size_t topic_cap, group_cap, queue_cap, exchange_cap; /* private */
 };
 
 /* ENOMEM, EIO. figures_release() in any case. */

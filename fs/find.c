@@ -155,6 +155,18 @@ int find_queue_by_id(struct fs *fs, uint64_t id, struct engine_object **ret_queu
 	return err;
 }
 
+static int find_pattern(struct engine_object *exchange, struct found *found, const struct node *parent)
+{
+	uint64_t none;
+	(void)parent;
+	return exchange->engine->ops->exchange->binding(exchange, found->stem, NULL, &none);
+}
+
+static int find_binding(struct engine_object *exchange, struct found *found, const struct node *parent)
+{
+	return exchange->engine->ops->exchange->binding(exchange, parent->name, found->stem, &found->variant);
+}
+
 /* A message stands in the directory of its state; of its priority or its consumer, if the directory is of one. */
 static int find_message(struct engine_object *object, struct found *found, const struct node *parent)
 {
@@ -198,8 +210,11 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_PRIORITY: err = with_object(fs, parent->object, find_priority, &found, parent); break;
 	case MATCH_ID: err = with_object(fs, parent->object, find_message, &found, parent); break;
 	case MATCH_DLQ: err = with_object(fs, parent->object, find_object, &found, parent); break;
+	case MATCH_PATTERN: err = with_object(fs, parent->object, find_pattern, &found, parent); break;
+	case MATCH_BINDING: err = with_object(fs, parent->object, find_binding, &found, parent); break;
 	case MATCH_LITERAL:
 		if ((found.row->what == DIR_QUEUES && !fs->engine->ops->queue) ||
+		    (found.row->what == DIR_EXCHANGES && !fs->engine->ops->exchange) ||
 		    (found.row->what == DIR_MEMBERS && !fs->engine->ops->member))
 			err = -ENOENT;
 		if (found.row->class == &class_log)

@@ -128,6 +128,37 @@ static void print_queues(struct openmetrics *metrics, const struct figures *figu
 	print_queue_gauges(metrics, figures);
 }
 
+/* ----------------------------------------------------------------------------------------------- exchanges */
+
+static const struct {
+	const char *name, *help;
+	enum openmetrics_type type;
+	size_t field;
+} exchange_families[] = {
+#define EXCHANGE_FIELD(name) offsetof(struct engine_exchange_stat, name)
+	{ "mqfs_exchange_bindings", "Bindings.", OPENMETRICS_GAUGE, EXCHANGE_FIELD(bindings) },
+	{ "mqfs_exchange_published", "Messages published.", OPENMETRICS_COUNTER, EXCHANGE_FIELD(published) },
+	{ "mqfs_exchange_routed", "Copies that went to topics and queues.", OPENMETRICS_COUNTER,
+	    EXCHANGE_FIELD(routed) },
+	{ "mqfs_exchange_unroutable", "Messages dropped because nothing matched.", OPENMETRICS_COUNTER,
+	    EXCHANGE_FIELD(unroutable) },
+	{ "mqfs_exchange_refused", "Messages refused.", OPENMETRICS_COUNTER, EXCHANGE_FIELD(refused) },
+};
+
+static void print_exchanges(struct openmetrics *metrics, const struct figures *figures)
+{
+	for (size_t f = 0; f < sizeof exchange_families / sizeof *exchange_families; f++) {
+		openmetrics_family(
+		    metrics, exchange_families[f].name, exchange_families[f].type, "", exchange_families[f].help);
+		for (size_t i = 0; i < figures->exchange_count; i++) {
+			const char *stat = (const char *)&figures->exchanges[i].stat;
+			openmetrics_u64(metrics,
+			    (struct openmetrics_label[]){ { "exchange", figures->exchanges[i].name } }, 1,
+			    *(const uint64_t *)(const void *)(stat + exchange_families[f].field));
+		}
+	}
+}
+
 static void print_mount(struct openmetrics *metrics, struct fs *fs)
 {
 	uint64_t total = 0, free_bytes = 0;
@@ -160,6 +191,8 @@ static int print_metrics(struct fs *fs, const struct node *node, struct buffer *
 			print_family(&metrics, &families[i], &figures);
 		if (fs->engine->ops->queue)
 			print_queues(&metrics, &figures);
+		if (fs->engine->ops->exchange)
+			print_exchanges(&metrics, &figures);
 		err = openmetrics_end(&metrics);
 	}
 	figures_release(&figures);

@@ -95,7 +95,7 @@ static uint64_t hash_identity(uint64_t object, const char *path, enum framing fr
 uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum framing framing, const char *stem,
     uint64_t object, uint64_t variant)
 {
-	char path[ENGINE_KEY_MAX + 64];
+	char path[NODE_PATH_MAX];
 	child_path(parent, row, stem, path, sizeof path);
 	return hash_identity(object, path, framing, variant);
 }
@@ -201,6 +201,28 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t count)
 	}
 	pthread_rwlock_unlock(&table->lock);
 	free(entry);
+}
+
+static bool leads_to(const struct node *node, uint64_t object)
+{
+	return node->row->what == FILE_BINDING && node->variant == object;
+}
+
+uint64_t *node_links_to(struct node_table *table, uint64_t object, size_t *ret_count)
+{
+	struct entry *entry, *next;
+	size_t count = 0, at = 0;
+	uint64_t *ids;
+	pthread_rwlock_rdlock(&table->lock);
+	HASH_ITER (hh, table->entries, entry, next)
+		count += leads_to(&entry->node, object);
+	ids = count > 0 ? malloc(count * sizeof *ids) : NULL;
+	HASH_ITER (hh, table->entries, entry, next)
+		if (ids && leads_to(&entry->node, object))
+			ids[at++] = entry->node.id;
+	pthread_rwlock_unlock(&table->lock);
+	*ret_count = at;
+	return ids;
 }
 
 enum engine_message_state node_state(const struct node *node)

@@ -34,6 +34,8 @@ struct node {
 	const char *name; /* last part of path: a key, a setting, a spool name */
 };
 
+#define NODE_PATH_MAX (ENGINE_KEY_MAX + ENGINE_KEY_MAX + 64u) /* bindings/PATTERN/NAME */
+
 struct node_table;
 
 struct node_table *node_table_new(void); /* holds the root, id 1; NULL: no memory */
@@ -52,6 +54,9 @@ const struct node *node_child(struct node_table *table, const struct node *paren
 
 /* Takes count kernel references back. */
 void node_forget(struct node_table *table, uint64_t id, uint64_t count);
+
+/* The ids of those links that the kernel holds and that lead to an object; to be freed. NULL: none, or no memory. */
+uint64_t *node_links_to(struct node_table *table, uint64_t object, size_t *ret_count);
 
 /* What st_ino an entry has without making a node of it: for readdir. */
 uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum framing framing, const char *stem,

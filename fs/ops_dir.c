@@ -12,6 +12,7 @@
 #include "fs/attr.h"
 #include "fs/class.h"
 #include "fs/events.h"
+#include "fs/exchange.h"
 #include "fs/find.h"
 #include "fs/name.h"
 #include "fs/ops.h"
@@ -108,9 +109,16 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	const struct node *node = request_node(req, ino);
-	char target[ENGINE_KEY_MAX + 16];
-	snprintf(target, sizeof target, ".%s%s", node->name, name_suffix(node->framing));
-	fuse_reply_readlink(req, target);
+	char target[EXCHANGE_LINK_MAX];
+	int err = 0;
+	if (node->row->what == FILE_BINDING)
+		err = exchange_read_link(request_fs(req), node, target);
+	else
+		snprintf(target, sizeof target, ".%s%s", node->name, name_suffix(node->framing));
+	if (err)
+		reply_quiet(req, err);
+	else
+		fuse_reply_readlink(req, target);
 }
 
 /* ----------------------------------------------------------------------------------------- making, removing */
@@ -168,6 +176,8 @@ static int make_directory(
 	case DIR_QUEUES: return make_object(fs, parent, ENGINE_QUEUE, name, mode, cred);
 	case DIR_CONSUMERS: return make_object(fs, parent, ENGINE_CONSUMER, name, mode, cred);
 	case DIR_MEMBERS: return make_object(fs, parent, ENGINE_MEMBER, name, mode, cred);
+	case DIR_EXCHANGES: return make_object(fs, parent, ENGINE_EXCHANGE, name, mode, cred);
+	case DIR_BINDINGS: return exchange_add_pattern(fs, parent, name);
 	case DIR_TOPIC:
 		if (*name && name[strspn(name, "0123456789")] == '\0')
 			return make_partition(fs, parent, name);
@@ -176,7 +186,8 @@ static int make_directory(
 	}
 	return engine_explain(-EPERM,
 	    "no directory can be made here: mkdir makes topics in topics/, queues in queues/, "
-	    "groups in groups/, members in members/, consumers in consumers/ and partitions in a topic");
+	    "groups in groups/, members in members/, consumers in consumers/, partitions in a topic, "
+	    "exchanges in exchanges/ and patterns in bindings/");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -195,7 +206,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mo
 		reply_node_error(req, err, parent, name, NULL);
 		return;
 	}
-	char path[ENGINE_KEY_MAX + 64];
+	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
 	snprintf(path, sizeof path, "%s/%s", parent->path, name);
 	events_add(fs, parent->object, path, "created");
 	reply_entry(req, &entry);
@@ -214,27 +225,32 @@ static int find_entry_object(
 	return fs->engine->ops->get(fs->engine, found.object, ret_object);
 }
 
+static int remove_object(struct fs *fs, const struct node *parent, const char *name, uint32_t pid)
+{
+	struct engine_object *object;
+	int err = find_entry_object(fs, parent, name, pid, &object);
+	if (err)
+		return err;
+	err = fs->engine->ops->remove(object);
+	if (err == -ENOTEMPTY && *engine_reason() == '\0')
+		engine_explain(err, "it holds messages: `echo all > purge` empties it first");
+	char reason[256];
+	snprintf(reason, sizeof reason, "%s", engine_reason());
+	fs->engine->ops->put(object);
+	return err ? engine_explain(err, "%s", reason) : 0;
+}
+
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
 	struct fs *fs = request_fs(req);
 	const struct node *parent = request_node(req, parent_ino);
-	struct engine_object *object;
-	int err = find_entry_object(fs, parent, name, request_cred(req).pid, &object);
-	if (!err) {
-		err = fs->engine->ops->remove(object);
-		if (err == -ENOTEMPTY)
-			engine_explain(err, "it holds messages: `echo all > purge` empties it first");
-		char reason[256];
-		snprintf(reason, sizeof reason, "%s", engine_reason());
-		fs->engine->ops->put(object);
-		if (err)
-			engine_explain(err, "%s", reason);
-	}
+	int err = parent->row->what == DIR_BINDINGS ? exchange_remove_pattern(fs, parent, name)
+						    : remove_object(fs, parent, name, request_cred(req).pid);
 	if (err) {
 		reply_node_error(req, err, parent, name, NULL);
 		return;
 	}
-	char path[ENGINE_KEY_MAX + 64];
+	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
 	snprintf(path, sizeof path, "%s/%s", parent->path, name);
 	events_add(fs, parent->object, path, "removed");
 	reply_quiet(req, 0);
@@ -266,6 +282,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 		err = spool_unlink(fs->spool, parent->object, name);
 	else if (parent->row->what == DIR_MESSAGES)
 		err = remove_message(fs, parent, name, request_cred(req).pid);
+	else if (parent->row->what == DIR_PATTERN)
+		err = exchange_unbind(fs, parent, name);
 	if (err)
 		reply_node_error(
 		    req, err, parent, name, err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
@@ -273,7 +291,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 		reply_quiet(req, 0);
 }
 
-static int rename_object(struct fs *fs, const struct node *parent, const char *name, const char *new_name, uint32_t pid)
+static int rename_object(struct fs *fs, const struct node *parent, const char *name, const char *new_name, uint32_t pid,
+    struct engine_identity *ret_identity)
 {
 	struct engine_object *object;
 	int err = find_entry_object(fs, parent, name, pid, &object);
@@ -284,6 +303,8 @@ static int rename_object(struct fs *fs, const struct node *parent, const char *n
 		engine_explain(err, "not a name for an object");
 	else
 		err = fs->engine->ops->rename(object, new_name);
+	if (!err)
+		fs->engine->ops->identity(object, ret_identity);
 	fs->engine->ops->put(object);
 	return err;
 }
@@ -343,8 +364,9 @@ static int move_message(struct fs *fs, const struct node *parent, const char *na
 	return err;
 }
 
+/* *ret_identity is set if an object was renamed. */
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
-    const char *new_name, unsigned flags, uint32_t pid)
+    const char *new_name, unsigned flags, uint32_t pid, struct engine_identity *ret_identity)
 {
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return engine_explain(-EINVAL, "names cannot be exchanged");
@@ -362,9 +384,9 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
 		return move_message(fs, parent, name, new_parent, new_name, pid);
 	if (parent->id != new_parent->id || !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES ||
-						what == DIR_CONSUMERS || what == DIR_MEMBERS))
+						what == DIR_CONSUMERS || what == DIR_MEMBERS || what == DIR_EXCHANGES))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
-	return rename_object(fs, parent, name, new_name, pid);
+	return rename_object(fs, parent, name, new_name, pid, ret_identity);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t new_parent_ino,
@@ -373,7 +395,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 	struct fs *fs = request_fs(req);
 	const struct node *parent = request_node(req, parent_ino);
 	const struct node *new_parent = request_node(req, new_parent_ino);
-	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, request_cred(req).pid);
+	struct engine_identity renamed = { 0 };
+	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, request_cred(req).pid, &renamed);
 	if (err == -EXDEV) {
 		reply_quiet(req, err);
 		return;
@@ -382,7 +405,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 		reply_node_error(req, err, parent, name, NULL);
 		return;
 	}
-	char path[ENGINE_KEY_MAX + 64], shown[2 * ENGINE_KEY_MAX];
+	char path[NODE_PATH_MAX + ENGINE_KEY_MAX], shown[2 * ENGINE_KEY_MAX];
 	if (parent->row->what == DIR_MESSAGES) { /* no event: there may be thousands a second */
 		reply_quiet(req, 0);
 		return;
@@ -390,6 +413,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 	snprintf(path, sizeof path, "%s/%s", parent->path, new_name);
 	name_escape(name, strlen(name), shown, sizeof shown);
 	events_add(fs, parent->object, path, "renamed from %s", shown);
+	if (renamed.id != 0)
+		exchange_renamed(fs, renamed.id);
 	reply_quiet(req, 0);
 }
 
@@ -456,10 +481,31 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	reply_node_error(req, -EPERM, request_node(req, parent), name, "no special file can be made here");
 }
 
-static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+/* ln -s: binds. */
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino, const char *name)
 {
-	(void)target;
-	reply_node_error(req, -EPERM, request_node(req, parent), name, "no link can be made here");
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	struct found found;
+	struct fuse_entry_param entry;
+	if (parent->row->what != DIR_PATTERN) {
+		reply_node_error(
+		    req, -EPERM, parent, name, "a link can be made in a pattern of an exchange only: it binds");
+		return;
+	}
+	int err = exchange_bind(req, parent, name, target);
+	if (!err)
+		err = find_name(fs, parent, name, request_cred(req).pid, &found);
+	if (!err)
+		err = make_entry(fs, parent, &found, &entry);
+	if (err) {
+		reply_node_error(req, err, parent, name, NULL);
+		return;
+	}
+	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
+	snprintf(path, sizeof path, "%s/%s", parent->path, name);
+	events_add(fs, parent->object, path, "bound");
+	reply_entry(req, &entry);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)

@@ -42,13 +42,14 @@ struct listing {
 };
 
 /*
- * An open directory of messages. Where the engine's list goes on does not fit into the number that the kernel keeps, so it
- * is kept here, with the item it belongs to; a seek starts over and goes forward.
+ * An open directory of messages, or of bindings. Where the engine's list goes on does not fit into the number that the kernel keeps,
+ * so it is kept here, with the item it belongs to; a seek starts over and goes forward.
  */
 struct message_walk {
 	struct handle handle;
 	pthread_mutex_t lock;
-	uint64_t cursor[2], item; /* lock */
+	uint64_t cursor[2], item;           /* lock */
+	char after[ENGINE_PATTERN_MAX + 1]; /* the name that came last; lock */
 };
 
 static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
@@ -70,6 +71,14 @@ static bool list_named(
 	const struct tree_row *row = listing->row;
 	uint64_t ino = node_ino(listing->node, row, FRAME_LINE, stem, object, variant);
 	return list_add(listing, name, row->mode, ino, ((uint64_t)(row - tree_rows) + FIRST_ROW) << ROW_SHIFT | item);
+}
+
+/* A file that has framings only, without the plain name, is listed with the first of them: in.json. */
+static bool list_literal(struct listing *listing, const struct found *found, const char *name)
+{
+	const struct tree_row *row = listing->row;
+	uint64_t ino = node_ino(listing->node, row, found->framing, found->stem, found->object, found->variant);
+	return list_add(listing, name, row->mode, ino, ((uint64_t)(row - tree_rows) + FIRST_ROW) << ROW_SHIFT | 1);
 }
 
 static bool list_item(struct listing *listing, const char *name, uint64_t object, uint64_t variant, uint64_t item)
@@ -180,6 +189,47 @@ static void list_messages(struct listing *listing, struct engine_object *object,
 	fs->engine->ops->put(queue);
 }
 
+static enum framing first_framing(const struct tree_row *row)
+{
+	enum framing framing = FRAME_LINE;
+	while (row->framings != 0 && !(row->framings & FRAMING_BIT(framing)))
+		framing++;
+	return framing;
+}
+
+static bool list_binding(void *ctx, const char *name, uint64_t target)
+{
+	struct message_step *step = ctx;
+	struct message_walk *walk = step->listing->walk;
+	if (step->skip > 0)
+		step->skip--;
+	else if (!list_named(step->listing, name, name, step->listing->node->object, target, walk->item + 1))
+		return false;
+	walk->item++;
+	snprintf(walk->after, sizeof walk->after, "%s", name);
+	return true;
+}
+
+static void list_bindings(struct listing *listing, struct engine_object *exchange, uint64_t item)
+{
+	struct message_step step = { listing, 0 };
+	struct message_walk *walk = listing->walk;
+	char after[ENGINE_PATTERN_MAX + 1];
+	if (!walk)
+		return;
+	pthread_mutex_lock(&walk->lock);
+	if (item != walk->item) {
+		walk->item = 0;
+		walk->after[0] = '\0';
+		step.skip = item;
+	}
+	strcpy(after, walk->after);
+	exchange->engine->ops->exchange->list(exchange,
+	    listing->row->match == MATCH_BINDING ? listing->node->name : NULL, *after ? after : NULL, list_binding,
+	    &step);
+	pthread_mutex_unlock(&walk->lock);
+}
+
 /* The names that a row matches, from an item on. */
 static void list_row(struct listing *listing, uint64_t item)
 {
@@ -187,11 +237,13 @@ static void list_row(struct listing *listing, uint64_t item)
 	const struct node *node = listing->node;
 	struct engine_object *object;
 	struct found found;
+	char name[64];
 	if (listing->row->match == MATCH_PRIORITY)
 		list_priorities(listing, item);
 	if (listing->row->match == MATCH_LITERAL || listing->row->match == MATCH_DLQ) {
-		if (item == 0 && find_name(fs, node, listing->row->name, 0, &found) == 0)
-			list_item(listing, listing->row->name, found.object, found.variant, 1);
+		snprintf(name, sizeof name, "%s%s", listing->row->name, name_suffix(first_framing(listing->row)));
+		if (item == 0 && find_name(fs, node, name, 0, &found) == 0)
+			list_literal(listing, &found, name);
 		return;
 	}
 	if (listing->row->match == MATCH_SETTING)
@@ -207,6 +259,8 @@ static void list_row(struct listing *listing, uint64_t item)
 		list_partitions(listing, object, item);
 	if (listing->row->match == MATCH_OFFSET)
 		list_offsets(listing, object, item);
+	if (listing->row->match == MATCH_PATTERN || listing->row->match == MATCH_BINDING)
+		list_bindings(listing, object, item);
 	if (listing->row->match == MATCH_ID)
 		list_messages(listing, object, item);
 	fs->engine->ops->put(object);
@@ -252,7 +306,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	const struct engine_cred cred = request_cred(req);
 	struct message_walk *walk = NULL;
 	fi->fh = UINT64_MAX;
-	if (node->row->what == DIR_MESSAGES) {
+	if (node->row->what == DIR_MESSAGES || node->row->what == DIR_BINDINGS || node->row->what == DIR_PATTERN) {
 		walk = calloc(1, sizeof *walk);
 		int err = walk ? handle_init(&walk->handle, fs, node, 0, &cred) : -ENOMEM;
 		if (err) {

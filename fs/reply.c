@@ -31,6 +31,7 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 		[ENGINE_GROUP] = "groups/",
 		[ENGINE_QUEUE] = "queues/",
 		[ENGINE_CONSUMER] = "consumers/",
+		[ENGINE_EXCHANGE] = "exchanges/",
 		[ENGINE_MEMBER] = "members/" };
 	struct engine_identity self;
 	char above[4 * ENGINE_NAME_MAX + 64];

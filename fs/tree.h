@@ -46,11 +46,16 @@ enum tree_kind {
 	DIR_PRIORITY,
 	DIR_CONSUMERS,
 	DIR_CONSUMER,
+	DIR_EXCHANGES,
+	DIR_EXCHANGE,
+	DIR_BINDINGS,
+	DIR_PATTERN,
 	DIR_MESSAGES, /* ready, unacked, delayed: messages in the state arg */
 	DIR_COUNT,
 	FILE_PLAIN = DIR_COUNT, /* does what its class says */
 	FILE_LINK,              /* symbolic link to the same name with a dot in front */
 	FILE_SPOOL,             /* a message being written in put/ */
+	FILE_BINDING,           /* symbolic link to what is bound */
 };
 
 /* How the name of a row is matched. */
@@ -65,6 +70,8 @@ enum tree_match {
 	MATCH_PRIORITY,  /* 0 to 9: then the node's partition is the priority */
 	MATCH_ID,        /* the id of a message that is in the directory's state */
 	MATCH_DLQ,       /* the queue's dead letters: an object, whatever it is called */
+	MATCH_PATTERN,   /* a pattern of an exchange */
+	MATCH_BINDING,   /* a binding under a pattern; variant is the id of its target */
 };
 
 enum tree_flag {
@@ -80,8 +87,9 @@ struct tree_row {
 	const char *name; /* literal name, or what stands for it in the manual */
 	enum tree_match match;
 	enum tree_kind what;
-	mode_t mode;       /* with the type; permissions before masking */
-	unsigned framings; /* FRAMING_BIT()s; 0 for directories and links of their own */
+	mode_t mode; /* with the type; permissions before masking */
+	unsigned
+	    framings; /* FRAMING_BIT()s; 0 for directories and links of their own; without LINE the name itself is none */
 	const char *owner; /* whose owner and mode it shares: "/in" of the object, "/" the object itself, "ack" in
 	                                            the same directory, "../log" in the one above; NULL: its own */
 	int arg;           /* enum engine_kind or enum engine_consume, for the match or the class */

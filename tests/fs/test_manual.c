@@ -82,6 +82,8 @@ Test(manual, settings)
 	compare_settings(ENGINE_QUEUE, ".\\\" settings of a queue\n", ".\\\" end of the settings of a queue\n");
 	compare_settings(
 	    ENGINE_CONSUMER, ".\\\" settings of a consumer\n", ".\\\" end of the settings of a consumer\n");
+	compare_settings(
+	    ENGINE_EXCHANGE, ".\\\" settings of an exchange\n", ".\\\" end of the settings of an exchange\n");
 }
 
 /* ---- files ---- */

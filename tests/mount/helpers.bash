@@ -158,6 +158,33 @@ each_shell_queue() {
 	done
 }
 
+# exchange [TYPE] - a new exchange, named after the test's number; goes there. $X is its directory.
+exchange() {
+	EXCHANGES_MADE=$((EXCHANGES_MADE + 1))
+	X=$M/exchanges/test-$BATS_TEST_NUMBER-$EXCHANGES_MADE
+	T=$X
+	mkdir "$X"
+	cd "$X"
+	if [ $# != 0 ]; then
+		echo "$1" >type
+	fi
+}
+
+# bind PATTERN KIND/NAME [LINK] - makes the target of KIND topics, queues or exchanges if it is not there.
+bind() {
+	mkdir -p "$M/$2" "bindings/$1"
+	ln -s "../../../../$2" "bindings/$1/${3:-${2##*/}}"
+}
+
+# got KIND/NAME - all messages there, in one line; a topic's are of partition 0
+got() {
+	if [ -d "$M/$1/0" ]; then
+		tr '\n' ' ' <"$M/$1/0/log"
+	else
+		payloads "$M/$1/ready"
+	fi
+}
+
 # info NAME - of the queue
 info() {
 	awk -v name="$1" '$1 == name { print $2 }' "$Q/info"
@@ -247,6 +274,8 @@ errno_text() {
 	EIDRM) echo 'Identifier removed' ;;
 	EMSGSIZE) echo 'Message too long' ;;
 	EALREADY) echo 'Operation already in progress' ;;
+	EHOSTUNREACH) echo 'No route to host' ;;
+	ELOOP) echo 'Too many levels of symbolic links' ;;
 	EDQUOT) echo 'Disk quota exceeded' ;;
 	ESTALE) echo 'Stale file handle' ;;
 	*) echo "unknown errno $1" >&2; return 1 ;;
