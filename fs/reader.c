@@ -10,6 +10,9 @@
  * Where the messages come from is a struct source: a consumer of a group, or a plain walk over a partition. Reads that find
  * nothing and may wait are parked (parked.h), and the engine's waiter serves them from the thread that produced.
  *
+ * Of a queue, a process that dies of a signal with the file still open may never have seen what it was given last: the answer
+ * and the signal cross. So what this opening gave it goes back at once (given.h); what a stream gave does so at any closing.
+ *
  * The reader is freed by whoever drops the last reference: the open file has one, an armed waiter another, since its wake
  * may be under way when the file is closed.
  */
@@ -23,7 +26,9 @@
 #include "fs/buffer.h"
 #include "fs/class.h"
 #include "fs/find.h"
+#include "fs/given.h"
 #include "fs/parked.h"
+#include "fs/process.h"
 #include "fs/reader.h"
 #include "fs/render.h"
 #include "fs/reply.h"
@@ -46,6 +51,8 @@ struct reader {
 	off_t window_start, window_end; /* _end: where new messages go; the window may be empty before it */
 	off_t served_end;               /* up to where a read has been answered */
 	bool given_one;                 /* single: had its message */
+	struct given given;             /* of a queue */
+	uint32_t reader_pid;            /* who read last */
 	bool armed, closed;
 	unsigned refs;
 	struct engine_scratch scratch;
@@ -93,6 +100,8 @@ static int fetch(struct reader *reader, uint32_t max_count, size_t max_bytes, st
 				   : walk_fetch(reader, max_count, ret_view);
 	if (got == 1)
 		reader->given_one = true;
+	if (got == 1 && ret_view->deliveries && !(reader->waits && !reader->single))
+		given_add(&reader->given, ret_view);
 	return got;
 }
 
@@ -246,6 +255,7 @@ static void unref_locked(struct reader *reader)
 	ops_of(reader)->consumer_close(reader->consumer);
 	ops_of(reader)->put(reader->object);
 	buffer_release(&reader->window);
+	given_release(&reader->given);
 	engine_scratch_release(&reader->scratch);
 	pthread_mutex_destroy(&reader->lock);
 	free(reader);
@@ -326,6 +336,7 @@ void reader_read(struct handle *handle, fuse_req_t req, size_t size, off_t offse
 {
 	struct reader *reader = reader_of(handle);
 	pthread_mutex_lock(&reader->lock);
+	reader->reader_pid = request_cred(req).pid;
 	int got = serve(reader, req, size, offset);
 	if (got == 0 && at_end(reader))
 		fuse_reply_buf(req, NULL, 0);
@@ -418,6 +429,24 @@ static int consuming_open(
 	return reader_open(fs, node, flags, cred, false, ret_handle);
 }
 
+static void reader_flush(struct handle *handle, uint32_t pid)
+{
+	struct reader *reader = reader_of(handle);
+	pthread_mutex_lock(&reader->lock);
+	uint32_t last = given_some(&reader->given) ? reader->reader_pid : 0;
+	pthread_mutex_unlock(&reader->lock);
+	if (last == 0 || !process_is_killed(pid) || !process_is_same(pid, last))
+		return;
+	struct engine_object *queue;
+	uint64_t consumer;
+	if (find_queue(reader->object, &queue, &consumer))
+		return;
+	pthread_mutex_lock(&reader->lock);
+	given_back(&reader->given, queue, reader->object);
+	pthread_mutex_unlock(&reader->lock);
+	ops_of(reader)->put(queue);
+}
+
 void reader_release(struct handle *handle)
 {
 	struct reader *reader = reader_of(handle);
@@ -442,6 +471,7 @@ void reader_release(struct handle *handle)
 const struct file_class class_reader = {
 	.open = consuming_open,
 	.read = reader_read,
+	.flush = reader_flush,
 	.release = reader_release,
 	.poll = reader_poll,
 };

@@ -262,6 +262,57 @@ session_check() {
 	is "$(payloads ready)" 'b '
 }
 
+@test "what a reader was given that is killed with the file open goes back at once, and only that" {
+	queue
+	printf '%s\n' a b c d e f >>in
+	mkdir consumers/w
+	# The shell holds what it has read of next, wait and out; its child, which reads on, has ended before.
+	bash -c 'read -r x <consumers/w/next; exec 3<consumers/w/wait; read -r y <&3; exec 4<out; read -r z <&4; echo "$x$y$z"; kill -9 $$' \
+		>"$BATS_TEST_TMPDIR/read" || true
+	is "$(cat "$BATS_TEST_TMPDIR/read")" abc
+	# next was closed when its reader lived.
+	eventually ready_is 'b c d e f '
+	is "$(payloads consumers/w/unacked)" 'a '
+	# A lease that went on to another is not taken from it.
+	echo 100 >config/ack.timeout.ms
+	bash -c 'exec 4<wait; read -r x <&4; echo "$x"; exec sleep 60' >"$BATS_TEST_TMPDIR/read" 3>&- &
+	local slow=$!
+	eventually grep -q b "$BATS_TEST_TMPDIR/read"
+	eventually eval '[ "$(info unacked)" = 0 ]'
+	echo 300000 >config/ack.timeout.ms
+	t cat out >/dev/null
+	kill -9 $slow
+	wait $slow || true
+	is "$(payloads unacked)" 'a b c d e f '
+	is "$(info ready)" 0
+}
+
+@test "killed while a message is on its way to it: 100 readers, and none keeps a lease" {
+	queue
+	mkdir consumers/w
+	timeout 60 python3 - 3>&- <<-'END'
+		import os, random, signal, subprocess, time
+		for i in range(100):
+		    reader = subprocess.Popen(["cat", "consumers/w/wait"], stdout=subprocess.PIPE)
+		    while open(f"/proc/{reader.pid}/syscall").read().split()[0] != "0":
+		        pass
+		    os.write(os.open("in", os.O_WRONLY), b"m\n")
+		    until = time.perf_counter() + random.random() * 0.0006
+		    while time.perf_counter() < until:
+		        pass
+		    reader.kill()
+		    seen = reader.stdout.read()
+		    reader.wait()
+		    unacked, ready = os.listdir("consumers/w/unacked"), os.listdir("ready")
+		    assert len(unacked) + len(ready) == 1
+		    # Still leased is only what a reader was given that had ended by itself.
+		    assert ready or (seen == b"m\n" and reader.returncode in (0, -signal.SIGKILL)), (seen, reader.returncode)
+		    for where, names in ("consumers/w/unacked", unacked), ("ready", ready):
+		        for name in names:
+		            os.unlink(where + "/" + name)
+	END
+}
+
 @test "leases, deliveries and dead letters are there after kill -9 and after a remount" {
 	queue
 	printf '%s\n' a b c d >>in
