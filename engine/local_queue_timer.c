@@ -124,8 +124,14 @@ static void consider_fresh(struct due *due, struct lane *lane, int64_t ttl)
 	struct index_entry entry;
 	uint64_t offset, left, id;
 	int64_t at_ms;
+	int rc;
 
-	if (!lane_fresh(lane, lane->next, &offset) || plog_entry(atomic_load(&lane->plog), offset, &entry) < 0)
+	if (!lane_fresh(lane, lane->next, &offset))
+		return;
+	rc = plog_entry(atomic_load(&lane->plog), offset, &entry);
+	if (rc == -EIO) /* when it came is not known: it goes now, or what is behind it would never expire */
+		*due = (struct due){ .kind = DUE_FRESH, .lane = lane, .offset = offset, .count = 1 };
+	if (rc < 0)
 		return;
 	id = entry.first_id + (offset - entry.base_offset);
 	at_ms = queue_add_ms(entry.ts_ms, ttl);
