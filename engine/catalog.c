@@ -377,17 +377,6 @@ static int open_env(struct catalog *catalog, int dirfd, const char *name, uint64
 	return rc;
 }
 
-/* A file that ends before its last page would be a SIGBUS to come. */
-static bool is_cut_short(struct catalog *catalog, uint64_t file_size)
-{
-	MDB_envinfo info;
-	MDB_stat stat;
-
-	if (mdb_env_info(catalog->env, &info) || mdb_env_stat(catalog->env, &stat))
-		return true;
-	return (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize > file_size;
-}
-
 int catalog_create(int store_dirfd, const struct engine_owner *root_owner)
 {
 	struct catalog *catalog;
@@ -431,7 +420,7 @@ static int open_checked(struct catalog *catalog, int store_dirfd, uint64_t file_
 		return engine_explain(-rc, "the catalog cannot be opened: %s", mdb_strerror(rc));
 	if (rc)
 		return engine_explain(-EUCLEAN, "the catalog is damaged: %s", mdb_strerror(rc));
-	if (is_cut_short(catalog, file_size))
+	if (catalog_is_cut_short(catalog->env, store_dirfd, CATALOG_NAME, file_size))
 		return engine_explain(-EUCLEAN, "the catalog is cut short");
 	err = catalog_view(catalog, read_format, &format);
 	if (err == -ENODATA || err == -EIO)

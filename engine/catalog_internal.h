@@ -130,4 +130,7 @@ int catalog_insert_object(
     struct catalog_txn *txn, const struct catalog_object *object); /* does not look for the parent */
 int catalog_has_object(struct catalog_txn *txn, uint64_t id);      /* 0 or 1 */
 
+/* Does the file end before pages that are in use? (catalog_short.c) */
+bool catalog_is_cut_short(MDB_env *env, int dirfd, const char *name, uint64_t file_size);
+
 #endif

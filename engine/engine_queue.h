@@ -189,9 +189,10 @@ struct engine_queue_ops {
 	int (*message_remove)(struct engine_object *queue, uint64_t id, enum engine_message_state state);
 	/*
 	 * Atomic, with one winner. UNACKED to READY of its own queue is nack (if it dies of delivery.limit, with the priority
-	 * it had); to READY of its queue's own dead letters is reject (a death is added); out of dead letters its deaths stay with it. EEXIST cannot be. DELAYED to READY ends the delay; another
-	 * priority puts it at the end of that one. To another queue: moved_out here and moved_in there. To UNACKED it is delivered
-	 * (whatever prefetch and auto.ack say), also from one holder to another; to its own holder, it begins the lease anew.
+	 * it had); to READY of its queue's own dead letters is reject (a death is added, and it keeps its priority); out of dead
+	 * letters its deaths stay with it. EEXIST cannot be. DELAYED to READY ends the delay; another priority puts it at the end
+	 * of that one. To another queue: moved_out here and moved_in there. To UNACKED it is delivered (whatever prefetch and
+	 * auto.ack say), also from one holder to another; to its own holder, it begins the lease anew.
 	 * ENOENT comes before all others; EINVAL: a priority above the queue's max.priority, state DELAYED, UNACKED for nobody; EPERM:
 	 * claimed for a consumer of another queue; EDQUOT; EIDRM.
 	 */

@@ -249,6 +249,8 @@ static int mv_message(struct mv *mv, uint64_t id)
 		       : mv->priority == ENGINE_ANY                     ? queue_lower(mv->to, lane->priority)
 									: mv->priority;
 	rc = queue_make_lane(mv->to, mv->priority, &target);
+	if (rc == 0 && mv->to->object.parent == &mv->from->object) /* a reject: it keeps its own */
+		rc = queue_make_lane(mv->to, queue_lower(mv->to, lane->priority), &target);
 	if (rc == 0)
 		rc = queue_lock_both(mv->from, mv->to);
 	if (rc < 0)
