@@ -308,6 +308,7 @@ static int load_facts(struct span *span)
 		}
 		at += count < span->count - at ? count : span->count - at;
 	}
+	span->sizes_at = 0; /* it may have been cut while it had none */
 	if (span->count > 1)
 		span->sizes = sizes;
 	else
