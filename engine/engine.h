@@ -50,6 +50,7 @@ struct engine_delivery;
 struct engine_queue_ops;
 struct engine_member_ops;
 struct engine_exchange_ops;
+struct engine_tx_ops;
 struct engine_session;
 
 /* ------------------------------------------------------------------------------------------- messages */
@@ -164,16 +165,6 @@ void engine_reason_clear(void);
  * consumers; queues and groups have dead letters. Ids are never reused, not even over restarts, and stay with the object when
  * it is renamed, so a file system can make inode numbers of them.
  */
-enum engine_kind {
-	ENGINE_STORE = 0, /* the root; exactly one, id ENGINE_ROOT_ID */
-	ENGINE_TOPIC = 1,
-	ENGINE_GROUP = 2,
-	ENGINE_QUEUE = 3,    /* below the store; and below each of those and each group its dead letters, "dlq" */
-	ENGINE_CONSUMER = 4, /* below a queue: a consumer with a name */
-	ENGINE_MEMBER = 5,   /* below a group: a member with a name */
-	ENGINE_EXCHANGE = 6, /* below the store */
-	ENGINE_KIND_COUNT
-};
 #define ENGINE_ROOT_ID 1u
 
 struct engine_owner {
@@ -257,15 +248,6 @@ static inline bool engine_setting_inherits(const struct engine_setting *setting)
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX]);
 
 /* ----------------------------------------------------------------------------------------- the engine */
-
-/* Where a cursor is put. */
-enum engine_seek {
-	ENGINE_SEEK_OFFSET, /* value: the offset */
-	ENGINE_SEEK_EARLIEST,
-	ENGINE_SEEK_LATEST,
-	ENGINE_SEEK_TIME,     /* value: Unix time in ms; the first message at or after it */
-	ENGINE_SEEK_RELATIVE, /* value: added to the stored offset */
-};
 
 struct engine_dirent {
 	uint64_t id;
@@ -480,6 +462,7 @@ struct engine_ops {
 	const struct engine_queue_ops *queue;       /* engine_queue.h; NULL: there are no queues */
 	const struct engine_member_ops *member;     /* engine_member.h; NULL: groups have no named members */
 	const struct engine_exchange_ops *exchange; /* engine_exchange.h; NULL: there are no exchanges */
+	const struct engine_tx_ops *tx;             /* engine_tx.h; NULL: there are no transactions */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -508,5 +491,6 @@ int engine_open(const char *source, const struct engine_options *options, struct
 #include "engine/engine_exchange.h"
 #include "engine/engine_member.h"
 #include "engine/engine_queue.h"
+#include "engine/engine_tx.h"
 
 #endif

@@ -28,7 +28,7 @@ enum journal_type {
 	JOURNAL_QUEUE = 2,  /* what a range of a queue is now; these three are in local_queue_journal.c */
 	JOURNAL_MOVE = 3,   /* a message goes from one lane of a queue to another */
 	JOURNAL_CUT = 4,    /* a lane of a queue ends here */
-	JOURNAL_ROUTE = 5,  /* messages for several targets: local_commit_journal.c */
+	JOURNAL_ROUTE = 5,  /* messages for several targets, a transaction: local_commit_journal.c */
 	JOURNAL_LOG = 9,    /* the end of a log: plog_tail.c */
 };
 

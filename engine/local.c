@@ -24,6 +24,8 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
+#include "engine/local_visible.h"
 
 #define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
 #define FILES_RESERVED 256
@@ -175,6 +177,7 @@ static void release_memory(struct local *local)
 	pthread_mutex_destroy(&local->checkpoint_lock);
 	pthread_rwlock_destroy(&local->registry);
 	pthread_rwlock_destroy(&local->routes);
+	visible_release(local);
 	pthread_rwlock_destroy(&local->commits.running);
 	pthread_mutex_destroy(&local->commits.lock);
 	free(local);
@@ -219,44 +222,45 @@ static const struct engine_ops local_ops = {
 	.close = local_close,
 	.health = local_health,
 	.space = local_space,
-	.create = local_create,
+	.create = look_create,
 	.lookup = local_lookup,
 	.get = local_get,
 	.ref = local_ref,
 	.put = local_put,
 	.defaults = local_defaults,
-	.remove = local_remove,
-	.rename = local_rename,
+	.remove = look_remove,
+	.rename = look_rename,
 	.list = local_list,
 	.identity = local_identity,
-	.stat = local_stat,
+	.stat = look_stat,
 	.get_owner = local_get_owner,
 	.set_owner = local_set_owner,
 	.get_setting = local_get_setting,
-	.set_setting = local_set_setting,
-	.partition_stat = local_partition_stat,
-	.partition_read = local_partition_read,
-	.partition_pread = local_partition_pread,
-	.partition_find_time = local_partition_find_time,
-	.partition_purge = local_partition_purge,
+	.set_setting = look_set_setting,
+	.partition_stat = look_partition_stat,
+	.partition_read = look_partition_read,
+	.partition_pread = look_partition_pread,
+	.partition_find_time = look_partition_find_time,
+	.partition_purge = look_partition_purge,
 	.producer_open = local_producer_open,
 	.producer_send = local_producer_send,
 	.producer_sync = local_producer_sync,
 	.producer_close = local_producer_close,
-	.consumer_open = local_consumer_open,
-	.consumer_fetch = local_consumer_fetch,
-	.consumer_rewind = local_consumer_rewind,
-	.consumer_arm = local_consumer_arm,
+	.consumer_open = look_consumer_open,
+	.consumer_fetch = look_consumer_fetch,
+	.consumer_rewind = look_consumer_rewind,
+	.consumer_arm = look_consumer_arm,
 	.consumer_disarm = local_consumer_disarm,
-	.consumer_close = local_consumer_close,
-	.ack_all = local_ack_all,
-	.ack = local_ack,
-	.seek = local_seek,
-	.cursor_stat = local_cursor_stat,
+	.consumer_close = look_consumer_close,
+	.ack_all = look_ack_all,
+	.ack = look_ack,
+	.seek = look_seek,
+	.cursor_stat = look_cursor_stat,
 	.group_sync = local_group_sync,
-	.queue = &local_queue_ops,
-	.member = &local_member_ops,
-	.exchange = &local_exchange_ops,
+	.queue = &look_queue_ops,
+	.member = &look_member_ops,
+	.exchange = &look_exchange_ops,
+	.tx = &local_tx_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -306,6 +310,7 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_mutex_init(&local->ids.lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);
+	visible_init(local);
 	init_shared(&local->routes);
 	init_shared(&local->commits.running);
 	pthread_mutex_init(&local->commits.lock, NULL);
@@ -382,6 +387,8 @@ static int recover(struct local *local)
 		rc = local_load(local);
 	if (rc == 0)
 		rc = open_journal(local);
+	if (rc == 0 && !local->read_only)
+		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
 	if (rc == 0)
 		members_join_all(local);
 	if (rc == 0 && !local->read_only)
@@ -390,6 +397,8 @@ static int recover(struct local *local)
 		rc = local_make_missing_dlqs(local);
 	if (rc == 0 && !local->read_only)
 		rc = queue_finish_moves(local);
+	if (rc == 0 && !local->read_only)
+		rc = tx_recover_rest(local);
 	if (rc == 0 && !local->read_only)
 		rc = commit_finish(local);
 	if (rc == 0 && local->recovered_moves)

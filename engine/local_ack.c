@@ -136,8 +136,26 @@ static int find_target(struct group *group, uint32_t index, enum engine_seek how
 	return 0;
 }
 
-/* lock */
-static int put_cursor(struct group *group, uint32_t index, uint64_t target)
+int group_find_target(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target)
+{
+	uint64_t target = 0, earliest = 0, end;
+	int rc = how == ENGINE_SEEK_TIME ? find_time(group, index, value, &target) : 0;
+
+	if (rc == 0)
+		rc = group_lock(group);
+	if (rc < 0)
+		return rc;
+	if (how == ENGINE_SEEK_TIME)
+		cursor_refresh(group, index, &earliest, &end);
+	else
+		rc = find_target(group, index, how, value, &target);
+	group_unlock(group);
+	if (rc == 0)
+		*ret_target = target > earliest ? target : earliest;
+	return rc;
+}
+
+int cursor_put(struct group *group, uint32_t index, uint64_t target)
 {
 	struct cursor next = group->cursors[index];
 
@@ -161,7 +179,7 @@ static int seek_one(struct group *group, uint32_t index, enum engine_seek how, i
 	else
 		rc = find_target(group, index, how, value, &target);
 	if (rc == 0)
-		rc = put_cursor(group, index, target > earliest ? target : earliest);
+		rc = cursor_put(group, index, target > earliest ? target : earliest);
 	group_unlock(group);
 	return rc;
 }

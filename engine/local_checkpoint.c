@@ -18,6 +18,7 @@
 #include "engine/clock.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 
 /* Cursors on their way to the catalog. */
 struct collection {
@@ -136,6 +137,8 @@ static int run(struct local *local)
 	free(c.rows);
 	if (rc == 0)
 		rc = queue_checkpoint(local);
+	if (rc == 0)
+		rc = tx_checkpoint(local);
 	if (rc == 0)
 		rc = commit_sync(local);
 	if (rc == 0)

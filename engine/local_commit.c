@@ -343,7 +343,7 @@ static int send_part(struct commit *commit, struct commit_part *part)
 }
 
 /* What one part without a note was refused does not keep the others back: they were claimed together. */
-static int send_all(struct commit *commit)
+int commit_send(struct commit *commit)
 {
 	int rc = 0, sent;
 
@@ -362,7 +362,7 @@ int commit_run(struct commit *commit, bool noted)
 	commit_enter(commit->local);
 	rc = commit_note(commit, noted);
 	if (rc == 0)
-		rc = send_all(commit);
+		rc = commit_send(commit);
 	commit_leave(commit->local);
 	return rc;
 }

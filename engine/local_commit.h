@@ -61,6 +61,9 @@ struct commit {
 	struct local *local;
 	struct commit_part *parts;
 	uint32_t part_count, part_room;
+	const uint8_t *tail; /* what else is done with it: of a transaction (local_tx.h); the caller's, or NULL */
+	uint32_t tail_size;
+	uint64_t number; /* by noting: of the note, if it has a tail */
 };
 
 void commit_init(struct commit *commit, struct local *local);
@@ -97,8 +100,10 @@ int commit_run(struct commit *commit, bool noted);
 void commit_enter(struct local *local);
 void commit_leave(struct local *local);
 
-/* Notes the parts that have several targets, or all of them; their messages are marked by it. */
+/* Notes the parts that have several targets, or all of them, and the tail; messages are marked by it. */
 int commit_note(struct commit *commit, bool all);
+/* Takes what was claimed and noted, as commit_run does. */
+int commit_send(struct commit *commit);
 /* A target did not take its part: it is given it later. ENOMEM is reported, and stops checkpoints. */
 void commit_keep(struct commit *commit, const struct commit_part *part);
 

@@ -4,10 +4,11 @@
  * A commit is noted whole. Larger ones than a record holds are cut into pieces, each a record (mqfs-format(5) says the same).
  * Numbers are little-endian:
  *
- *    0  8  mark of the first message, which names the commit
+ *    0  8  number of the commit: the mark of its first message, or of a transaction one of its own
  *    8  4  number of the piece, from 0
  *   12  4  how many pieces
- *   16     the piece. All of them together are 4 parts, 4 zero, and the parts:
+ *   16     the piece. All of them together are 4 parts, 4 bytes of the tail, the parts, and the tail of a
+ *         transaction (local_tx_note.c). A part:
  *          0  8  mark of the first message; those of the others follow on it
  *          8  4  messages           12  4  targets        16  8  time
  *         24  4  uid                28  4  gid            32  4  pid
@@ -32,6 +33,8 @@
 #include "engine/bytes.h"
 #include "engine/clock.h"
 #include "engine/local_commit_note.h"
+#include "engine/local_tx.h"
+#include "engine/local_visible.h"
 #include "engine/meta.h"
 
 #define PIECE_HEAD 16u
@@ -98,9 +101,10 @@ static uint8_t *put_part(uint8_t *out, const struct commit_part *part)
 }
 
 /* A note of the parts that are marked. EMSGSIZE; ENOENT: none is. */
-static int make_note(const struct commit_part *parts, uint32_t count, uint8_t **ret_note, size_t *ret_size)
+static int make_note(const struct commit_part *parts, uint32_t count, const uint8_t *tail, uint32_t tail_size,
+    uint8_t **ret_note, size_t *ret_size)
 {
-	uint64_t size = NOTE_HEAD;
+	uint64_t size = NOTE_HEAD + (uint64_t)tail_size;
 	uint32_t marked = 0;
 	uint8_t *note, *out;
 
@@ -114,18 +118,20 @@ static int make_note(const struct commit_part *parts, uint32_t count, uint8_t **
 		size += part_size(&parts[i], flags);
 		marked++;
 	}
-	if (marked == 0)
+	if (marked == 0 && tail_size == 0)
 		return -ENOENT;
 	note = malloc(size);
 	if (note == NULL)
 		return -ENOMEM;
 	bytes_put32(note, marked);
-	bytes_put32(note + 4, 0);
+	bytes_put32(note + 4, tail_size);
 	out = note + NOTE_HEAD;
 	for (uint32_t i = 0; i < count; i++) {
 		if (parts[i].props[0].mark != 0)
 			out = put_part(out, &parts[i]);
 	}
+	if (tail_size > 0)
+		memcpy(out, tail, tail_size);
 	*ret_note = note;
 	*ret_size = size;
 	return 0;
@@ -151,10 +157,10 @@ static int append_pieces(struct local *local, uint64_t mark, const uint8_t *note
 	return rc;
 }
 
-static int append_note(struct local *local, const uint8_t *note, size_t size)
+static int append_note(struct local *local, uint64_t number, const uint8_t *note, size_t size)
 {
 	uint64_t pos = 0;
-	int rc = append_pieces(local, bytes_get64(note + NOTE_HEAD), note, size, &pos);
+	int rc = append_pieces(local, number, note, size, &pos);
 
 	if (rc < 0)
 		return engine_explain(rc, "the journal takes no more: %s", strerror(-rc));
@@ -188,12 +194,16 @@ int commit_note(struct commit *commit, bool all)
 	size_t size = 0;
 	int rc = mark_parts(commit, all);
 
+	if (rc == 0 && commit->tail_size > 0)
+		rc = queue_next_ids(commit->local, 1, &commit->number);
 	if (rc == 0)
-		rc = make_note(commit->parts, commit->part_count, &note, &size);
+		rc = make_note(commit->parts, commit->part_count, commit->tail, commit->tail_size, &note, &size);
 	if (rc == -ENOENT)
 		return 0;
+	if (rc == 0 && commit->tail_size == 0)
+		commit->number = bytes_get64(note + NOTE_HEAD);
 	if (rc == 0)
-		rc = append_note(commit->local, note, size);
+		rc = append_note(commit->local, commit->number, note, size);
 	free(note);
 	return rc;
 }
@@ -270,7 +280,8 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 	/* A piece without the ones before it: a crash or damage took these, and the note is none. */
 	if (pending == NULL || bytes_get32(record + 8) != pending->next || pending->next >= pending->pieces)
 		return 0;
-	return add_piece(pending, record + PIECE_HEAD, size - PIECE_HEAD);
+	rc = add_piece(pending, record + PIECE_HEAD, size - PIECE_HEAD);
+	return rc == 0 && pending->next == pending->pieces ? tx_replay(local, pending) : rc;
 }
 
 void commit_forget(struct local *local)
@@ -287,19 +298,21 @@ void commit_forget(struct local *local)
 
 void commit_enter(struct local *local)
 {
+	visible_hold();
 	pthread_rwlock_rdlock(&local->commits.running);
 }
 
 void commit_leave(struct local *local)
 {
 	pthread_rwlock_unlock(&local->commits.running);
+	visible_let_go();
 }
 
 void commit_keep(struct commit *commit, const struct commit_part *part)
 {
 	struct local *local = commit->local;
 	struct commit_pending *pending = calloc(1, sizeof(*pending));
-	int rc = pending != NULL ? make_note(part, 1, &pending->note, &pending->size) : -ENOMEM;
+	int rc = pending != NULL ? make_note(part, 1, NULL, 0, &pending->note, &pending->size) : -ENOMEM;
 
 	if (rc == 0) {
 		pending->mark = part->props[0].mark;
@@ -342,7 +355,7 @@ static int note_again(struct local *local)
 	pthread_mutex_lock(&local->commits.lock);
 	HASH_ITER (hh, local->commits.pending, pending, next) {
 		if (rc == 0)
-			rc = append_note(local, pending->note, pending->size);
+			rc = append_note(local, pending->mark, pending->note, pending->size);
 	}
 	pthread_mutex_unlock(&local->commits.lock);
 	return rc;

@@ -528,7 +528,7 @@ int commit_finish(struct local *local)
 	recovery_release(&r);
 	HASH_ITER (hh, list, pending, next) {
 		HASH_DELETE(hh, list, pending);
-		if (rc == 0 && !pending->missed) {
+		if (rc == 0 && !pending->missed && (pending->size < NOTE_HEAD || bytes_get32(pending->note + 4) == 0)) {
 			commit_pending_free(pending);
 			continue;
 		}

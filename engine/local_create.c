@@ -19,6 +19,7 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 
 static int check_name(const char *name)
 {
@@ -53,6 +54,11 @@ static struct object *new_object(struct local *local, struct object *parent, enu
 	if (kind == ENGINE_EXCHANGE) {
 		exchange = exchange_new(local, id);
 		return exchange != NULL ? &exchange->object : NULL;
+	}
+	if (kind == ENGINE_TX) {
+		struct tx *tx = tx_new(local, id);
+
+		return tx != NULL ? &tx->object : NULL;
 	}
 	if (kind == ENGINE_CONSUMER) {
 		consumer = queue_consumer_new(local, id, queue_of_object(parent));
@@ -206,6 +212,8 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 		return rc;
 	if (kind == ENGINE_MEMBER)
 		member_begin(member_of_object(object));
+	if (kind == ENGINE_TX)
+		tx_begin(tx_of_object(object));
 	object_changed(above);
 	*ret_object = &object->base;
 	return 0;

@@ -12,7 +12,9 @@
  * What the engine itself produces anew (dead letters, what is redriven) was accepted before and is never dropped; but it counts as
  * seen, as it would when the table is filled from the log.
  *
- * Locks: send_lock above all others, of several objects by rising id; lock is a leaf.
+ * Locks: send_lock above all others but `visible`, of several objects by rising id; lock is a leaf. A transaction takes them in
+ * any order, and again and again: no other who holds several runs beside it, see local_tx_commit.c. Who holds one wakes nobody
+ * (visible_hold), since who is woken may have to wait for a transaction.
  */
 #include "engine/local_dedup.h"
 
@@ -22,10 +24,16 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_visible.h"
 
 void local_dedup_init(struct local_dedup *dedup)
 {
-	pthread_mutex_init(&dedup->send_lock, NULL);
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE); /* a transaction may send in several parts */
+	pthread_mutex_init(&dedup->send_lock, &attr);
+	pthread_mutexattr_destroy(&attr);
 	pthread_mutex_init(&dedup->lock, NULL);
 }
 
@@ -124,6 +132,7 @@ int local_dedup_begin(struct object *object, const struct engine_batch *batch, s
 	*ret_send = (struct dedup_send){ .pass = { .batch = *batch } };
 	if (window_of(object) == 0 || !dedup_batch_has_ids(batch))
 		return 0;
+	visible_hold();
 	pthread_mutex_lock(&dedup->send_lock);
 	window_ms = window_of(object);
 	if (window_ms > 0 && dedup->table == NULL)
@@ -133,10 +142,12 @@ int local_dedup_begin(struct object *object, const struct engine_batch *batch, s
 		rc = dedup_pass_begin(dedup->table, batch, clock_wall_ms(), &ret_send->pass);
 		pthread_mutex_unlock(&dedup->lock);
 	}
-	if (window_ms == 0 || rc < 0)
-		pthread_mutex_unlock(&dedup->send_lock);
-	else
+	if (window_ms > 0 && rc == 0) {
 		ret_send->dedup = dedup;
+		return 0;
+	}
+	pthread_mutex_unlock(&dedup->send_lock);
+	visible_let_go();
 	return rc;
 }
 
@@ -167,6 +178,7 @@ void local_dedup_end(struct dedup_send *send)
 	pthread_mutex_unlock(&send->dedup->send_lock);
 	dedup_pass_end(&send->pass);
 	send->dedup = NULL;
+	visible_let_go();
 }
 
 void local_dedup_note(struct object *object, struct engine_span id)

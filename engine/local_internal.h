@@ -293,6 +293,7 @@ enum local_setting {
 	SET_CONSUMER_AUTO_ACK,
 	SET_EXCHANGE_ALTERNATE,
 	SET_EXCHANGE_MANDATORY,
+	SET_TX_TIMEOUT,
 	LOCAL_SETTING_COUNT
 };
 /* Choices by their place in the table. */
@@ -315,8 +316,9 @@ struct local {
 	bool logs_closed;                       /* at the end: the last checkpoint needs none */
 	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */
 
-	pthread_rwlock_t routes; /* what leads where: see local_exchange.h */
-	struct {                 /* see local_commit.h */
+	pthread_rwlock_t visible; /* looks and commits of transactions: see local_visible.h */
+	pthread_rwlock_t routes;  /* what leads where: see local_exchange.h */
+	struct {                  /* see local_commit.h */
 		pthread_rwlock_t running;
 		pthread_mutex_t lock;
 		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
@@ -461,6 +463,9 @@ void cursor_give(
 void cursor_skip(struct group *group, uint32_t partition, uint64_t offset); /* what is below is damaged: lost. lock */
 int cursor_commit(struct group *group, uint32_t partition, uint64_t committed); /* 1: moved; 0: it was there. lock */
 void group_advance_turn(struct group *group);                                   /* after a commit: lock */
+/* Where a seek leads to. No lock */
+int group_find_target(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target);
+int cursor_put(struct group *group, uint32_t index, uint64_t target); /* a seek to there. lock */
 /* ack's own checks of an offset: EALREADY, ERANGE. lock */
 int cursor_check_ack(const struct cursor *cursor, uint32_t index, uint64_t offset);
 void cursor_take_back(struct cursor *cursor);                     /* lock */

@@ -15,6 +15,7 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 
 /* ---- objects ---- */
 
@@ -79,6 +80,11 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	if (row->kind == ENGINE_EXCHANGE) {
 		exchange = exchange_new(local, row->id);
 		return exchange != NULL ? &exchange->object : NULL;
+	}
+	if (row->kind == ENGINE_TX) {
+		struct tx *tx = tx_new(local, row->id);
+
+		return tx != NULL ? &tx->object : NULL;
 	}
 	if (row->kind == ENGINE_CONSUMER) {
 		consumer = queue_consumer_new(local, row->id, queue_of_object(parent));
@@ -197,6 +203,8 @@ static int load_details(struct local *local)
 			rc = settings_load(object);
 		else if (object->kind == ENGINE_EXCHANGE)
 			rc = exchange_load(exchange_of_object(object));
+		else if (object->kind == ENGINE_TX)
+			rc = tx_load(tx_of_object(object));
 	}
 	return rc;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "engine/clock.h"
+#include "engine/local_visible.h"
 
 /* ---- life ---- */
 
@@ -158,18 +159,21 @@ static void fire(struct timer *timer)
 {
 	struct member *member = (struct member *)((char *)timer - offsetof(struct member, timer));
 	struct group *group = member_group(member);
+	struct local *local = local_of(&member->object);
 	bool left = false;
 
+	visible_enter(local);
 	pthread_mutex_lock(&group->lock);
 	if (member->joined && member->sessions == 0 && member->readers == 0) {
 		if (silent_at(member) <= clock_mono_ms())
 			left = leave(member);
 		else
-			timer_set_earlier(local_of(&member->object), timer, silent_at(member));
+			timer_set_earlier(local, timer, silent_at(member));
 	}
 	pthread_mutex_unlock(&group->lock);
 	if (left)
 		topic_wake(group_topic(group), group);
+	visible_leave(local);
 }
 
 void member_look_again(struct group *group)

@@ -52,6 +52,8 @@ int member_check_own(const struct group *group);
 bool member_has_stream(const struct group *group, const struct member *member);
 
 /* -- local_reject.c -- */
+struct queue;
+struct queue *group_find_dlq(struct group *group); /* a reference, or NULL */
 int member_reject(struct engine_object *base, uint32_t partition, uint64_t offset);
 int64_t member_reject_all(struct engine_object *base, uint32_t index);
 

@@ -21,6 +21,7 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 
 /* ---- references ---- */
 
@@ -76,6 +77,7 @@ bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
 	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
 	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
+	case ENGINE_TX: return parent == ENGINE_STORE;
 	case ENGINE_STORE:
 	case ENGINE_KIND_COUNT: break;
 	}
@@ -98,6 +100,8 @@ void object_put(struct object *object)
 		member_free(member_of_object(object));
 	else if (object->kind == ENGINE_EXCHANGE)
 		exchange_free(exchange_of_object(object));
+	else if (object->kind == ENGINE_TX)
+		tx_free(tx_of_object(object));
 	else
 		object_release(object);
 }

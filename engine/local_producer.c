@@ -22,6 +22,7 @@
 #include "engine/clock.h"
 #include "engine/local_exchange.h"
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 #include "engine/partitioner.h"
 
 static struct producer *producer_of(struct engine_producer *handle)
@@ -78,6 +79,10 @@ void local_producer_close(struct engine_producer *handle)
 		return;
 	if (producer->of == ENGINE_QUEUE) {
 		queue_producer_close(handle);
+		return;
+	}
+	if (producer->of == ENGINE_TX) {
+		tx_producer_close(handle);
 		return;
 	}
 	if (producer->of == ENGINE_EXCHANGE) {
@@ -487,6 +492,8 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 		return queue_producer_send(handle, batch);
 	if (producer->of == ENGINE_EXCHANGE)
 		return route_producer_send(handle, batch);
+	if (producer->of == ENGINE_TX)
+		return tx_producer_send(handle, batch);
 	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
 	if (rc < 0)
 		return rc;
@@ -593,6 +600,8 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 		return queue_producer_sync(handle, done);
 	if (producer->of == ENGINE_EXCHANGE)
 		return route_producer_sync(handle, done);
+	if (producer->of == ENGINE_TX)
+		return 0; /* the commit makes it durable */
 	topic = producer->topic;
 	rc = object_enter(&topic->object.base, ENGINE_TOPIC, &object);
 

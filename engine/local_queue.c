@@ -112,6 +112,7 @@ void queue_free(struct queue *queue)
 	engine_scratch_release(&queue->scratch);
 	free(queue->gone);
 	local_dedup_release(&queue->dedup);
+	queue_free_pins(queue);
 	pthread_cond_destroy(&queue->changed);
 	pthread_mutex_destroy(&queue->lock);
 	pthread_mutex_destroy(&queue->fetch_lock);

@@ -206,6 +206,7 @@ struct queue {
 	struct queue_gone *gone; /* QUEUE_GONE of them, once there is one; a ring */
 	uint32_t gone_next;
 	int64_t published_base; /* published = this + what is in the logs and did not arrive by a move */
+	struct queue_pin *pins; /* uthash: messages whose leases do not end by time; see local_queue_pin.c */
 	struct holder anonymous;
 	struct queue_reader *readers, **readers_tail; /* open, in the order in which they came */
 	struct engine_waiter *waiters, **waiters_tail;
@@ -493,6 +494,40 @@ int span_return(struct span *span, uint64_t first, uint32_t count, enum span_end
     enum queue_why why, struct wake_list *wake);
 /* All that holder holds, or that stream was given (NULL: all). No lock. */
 void holder_return(struct queue *queue, struct holder *holder, const struct queue_reader *stream);
+
+/* A lease as one looks at it from outside of the lock. */
+struct queue_lease {
+	uint64_t id;
+	uint32_t priority;
+	uint64_t offset;
+	uint32_t deliveries;
+};
+/* The lease that holder has of a message. ENOENT, EALREADY, ESTALE, EPERM as settle. No lock */
+int queue_find_lease(struct queue *queue, struct holder *holder, uint64_t id, struct queue_lease *ret_lease);
+/* All that holder has of first..last, in order of delivery; newly allocated. No lock */
+int queue_list_leases(struct queue *queue, const struct holder *holder, uint64_t first, uint64_t last,
+    struct queue_lease **ret_leases, size_t *ret_count);
+bool queue_has_lease(struct queue *queue, uint64_t holder_id, const struct queue_lease *lease); /* lock */
+/* Settles a lease that is there. Both locks; target: where dead letters go */
+int queue_settle_lease(struct queue *queue, const struct queue_lease *lease, enum engine_settle how,
+    struct queue *target, struct wake_list *wake);
+
+/* -- local_reject.c: a message that a group rejects, as it was produced but for what belongs to queues -- */
+struct dead_letter {
+	struct engine_props props;
+	struct engine_death death;
+	char name[QUEUE_NAME_MAX];
+};
+/* Makes the message of view one, for as long as letter and view last. */
+void dead_letter_make(struct dead_letter *letter, struct queue *dlq, struct engine_view *view);
+
+/* ---- local_queue_pin.c ---- */
+
+int queue_pin(struct queue *queue, uint64_t id); /* ENOMEM. lock */
+void queue_unpin(struct queue *queue, uint64_t id);
+void queue_free_pins(struct queue *queue);
+/* The lease of a span is over: what is pinned of it goes on, the rest is returned. Both locks */
+int queue_end_lease(struct span *span, struct queue *target, struct wake_list *wake);
 
 /* ---- local_queue_timer.c ---- */
 

@@ -14,6 +14,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_visible.h"
 
 /* ---- what a reader may have ---- */
 
@@ -146,7 +147,8 @@ void wake_run(struct wake_list *list)
 	*list = (struct wake_list){ 0 };
 	for (; waiter != NULL; waiter = next) {
 		next = waiter->engine_next; /* wake may free it or arm it again */
-		waiter->wake(waiter);
+		if (!visible_keeps(waiter))
+			waiter->wake(waiter);
 	}
 }
 

@@ -121,6 +121,79 @@ static int explain(struct lane *lane, uint64_t offset, const struct holder *hold
 	return refuse(ended == ENDED_NEVER ? -ENOENT : ended == ENDED_SETTLED ? -EALREADY : -ESTALE, id);
 }
 
+int queue_find_lease(struct queue *queue, struct holder *holder, uint64_t id, struct queue_lease *ret_lease)
+{
+	struct lane *lane;
+	struct span *span;
+	uint64_t offset;
+	bool found = queue_find(queue, id, &lane, &offset) == 0;
+	int rc = queue_lock(queue);
+
+	if (rc < 0)
+		return rc;
+	if (!found)
+		rc = refuse(queue_gone_errno(queue, id, NULL, 0), id);
+	else if (lane_state(lane, offset, &span) == SPAN_UNACKED && span->holder == holder)
+		*ret_lease = (struct queue_lease){ id, lane->priority, offset, span->deliveries };
+	else
+		rc = explain(lane, offset, holder, id);
+	queue_used(queue);
+	queue_unlock(queue);
+	return rc;
+}
+
+int queue_list_leases(struct queue *queue, const struct holder *holder, uint64_t first, uint64_t last,
+    struct queue_lease **ret_leases, size_t *ret_count)
+{
+	struct queue_lease *leases;
+	struct tree_node *node;
+	size_t count = 0;
+	int rc = queue_lock(queue);
+
+	if (rc < 0)
+		return rc;
+	leases = calloc(holder->unacked + 1, sizeof(*leases));
+	for (node = tree_first(&queue->leased); node != NULL && leases != NULL; node = tree_next(node)) {
+		const struct span *span = SPAN_BY_ORDER(node);
+
+		for (uint32_t i = 0; span->holder == holder && i < span->count; i++) {
+			if (span->first_id + i >= first && span->first_id + i <= last)
+				leases[count++] = (struct queue_lease){ span->first_id + i, span->lane->priority,
+					span->first + i, span->deliveries };
+		}
+	}
+	queue_used(queue);
+	queue_unlock(queue);
+	if (leases == NULL)
+		return -ENOMEM;
+	*ret_leases = leases;
+	*ret_count = count;
+	return 0;
+}
+
+bool queue_has_lease(struct queue *queue, uint64_t holder_id, const struct queue_lease *lease)
+{
+	const struct span *span = span_of_id(queue, lease->id);
+
+	return span != NULL && span->state == SPAN_UNACKED && span->holder_id == holder_id &&
+	       span->deliveries == lease->deliveries && span->lane->priority == lease->priority &&
+	       span->first + (lease->id - span->first_id) == lease->offset;
+}
+
+int queue_settle_lease(struct queue *queue, const struct queue_lease *lease, enum engine_settle how,
+    struct queue *target, struct wake_list *wake)
+{
+	struct lane *lane = queue_lane(queue, lease->priority);
+	struct span *span = NULL;
+	int rc = -ESTALE;
+
+	if (lane != NULL && lane_state(lane, lease->offset, &span) == SPAN_UNACKED)
+		rc = settle_part(span, lease->offset, 1, how, target, wake);
+	queue_used(queue);
+	queue_room(queue, wake);
+	return rc;
+}
+
 static int64_t settle_one(struct queue *queue, struct holder *holder, enum engine_settle how, uint64_t id,
     struct queue *target, struct wake_list *wake)
 {

@@ -16,6 +16,7 @@
 #include "engine/clock.h"
 #include "engine/index.h"
 #include "engine/local_queue.h"
+#include "engine/local_visible.h"
 
 #define SPAN_IN(node, member) ((struct span *)((char *)(node)-offsetof(struct span, member)))
 #define SWEEP_AT_ONCE 1024u /* messages that expire before others have a turn at the lock */
@@ -189,7 +190,7 @@ static int do_due(const struct due *due, struct queue *target, int64_t now, stru
 	struct span *span = due->span;
 
 	switch (due->kind) {
-	case DUE_LEASE: return span_return(span, span->first, span->count, ENDED_LOST, target, WHY_UNTOLD, wake);
+	case DUE_LEASE: return queue_end_lease(span, target, wake);
 	case DUE_DELAY: return end_delay(span, target, now, wake);
 	case DUE_EXPIRY:
 		return lane_kill(
@@ -257,7 +258,11 @@ static void run(struct queue *queue)
 
 void queue_timer_fire(struct timer *timer)
 {
-	run((struct queue *)((char *)timer - offsetof(struct queue, timer)));
+	struct queue *queue = (struct queue *)((char *)timer - offsetof(struct queue, timer));
+
+	visible_enter(queue_local(queue));
+	run(queue);
+	visible_leave(queue_local(queue));
 }
 
 void queue_catch_up(struct local *local)
@@ -267,6 +272,9 @@ void queue_catch_up(struct local *local)
 	uint64_t after = 0;
 
 	if (atomic_load_explicit(&local->queues_due_ms, memory_order_relaxed) > now || local->read_only)
+		return;
+	if (!visible_try_enter(
+		local)) /* who produces does not wait for a commit: then nothing is due before it is over */
 		return;
 	atomic_store(&local->queues_due_ms, QUEUE_NEVER);
 	while ((object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
@@ -284,6 +292,7 @@ void queue_catch_up(struct local *local)
 		pthread_mutex_unlock(&queue->lock);
 		object_put(object);
 	}
+	visible_leave(local);
 }
 
 /* How long leases last and messages live may have changed. lock */

@@ -13,7 +13,7 @@
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
 
-static struct queue *find_dlq(struct group *group)
+struct queue *group_find_dlq(struct group *group)
 {
 	struct object *object = registry_find(local_of(&group->object), group->object.id, ENGINE_QUEUE, "dlq");
 
@@ -22,27 +22,32 @@ static struct queue *find_dlq(struct group *group)
 
 /* ---- the dead letter ---- */
 
-/* Sends the message of view, with its death, as it was produced but for what belongs to queues. */
+void dead_letter_make(struct dead_letter *letter, struct queue *dlq, struct engine_view *view)
+{
+	letter->death = (struct engine_death){ .reason = ENGINE_REJECTED, .count = 1, .ts_ms = clock_wall_ms() };
+	letter->props = ENGINE_PROPS_INIT;
+	queue_name(dlq, letter->name);
+	*strrchr(letter->name, '/') = '\0'; /* it died in the group, and is in the group's dlq */
+	letter->death.queue = (struct engine_span){ letter->name, strlen(letter->name) };
+	if (view->batch.props != NULL)
+		letter->props = view->batch.props[0];
+	else
+		letter->props.ts_ms = view->batch.ts_ms;
+	letter->props.partition = ENGINE_ANY;
+	letter->props.mark = 0;
+	letter->props.priority = -1;
+	letter->props.ttl_ms = letter->props.delay_ms = -1;
+	letter->props.deaths = &letter->death;
+	letter->props.death_count = 1;
+	view->batch.props = &letter->props;
+	view->batch.ts_ms = -1; /* it arrives now */
+}
+
 static int send_dead(struct queue *dlq, struct engine_producer *producer, struct engine_view *view)
 {
-	struct engine_death death = { .reason = ENGINE_REJECTED, .count = 1, .ts_ms = clock_wall_ms() };
-	struct engine_props props = ENGINE_PROPS_INIT;
-	char name[QUEUE_NAME_MAX];
+	struct dead_letter letter;
 
-	queue_name(dlq, name);
-	*strrchr(name, '/') = '\0'; /* it died in the group, and is in the group's dlq */
-	death.queue = (struct engine_span){ name, strlen(name) };
-	if (view->batch.props != NULL)
-		props = view->batch.props[0];
-	else
-		props.ts_ms = view->batch.ts_ms;
-	props.partition = ENGINE_ANY;
-	props.priority = -1;
-	props.ttl_ms = props.delay_ms = -1;
-	props.deaths = &death;
-	props.death_count = 1;
-	view->batch.props = &props;
-	view->batch.ts_ms = -1; /* it arrives now */
+	dead_letter_make(&letter, dlq, view);
 	return queue_producer_send(producer, &view->batch);
 }
 
@@ -138,7 +143,7 @@ static int check_reject(struct group *group, struct member *member, uint32_t par
 static int reject_one(
     struct engine_object *base, struct group *group, struct member *member, uint32_t partition, uint64_t offset)
 {
-	struct queue *dlq = find_dlq(group);
+	struct queue *dlq = group_find_dlq(group);
 	int rc;
 
 	pthread_mutex_lock(&group->reject_lock); /* or two of the same offset would both find it there */

@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/local_commit.h"
 #include "engine/local_exchange.h"
+#include "engine/local_visible.h"
 
 struct route_producer {
 	enum engine_kind of;       /* first, as in struct producer: ENGINE_EXCHANGE */
@@ -221,9 +222,11 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 	queue_catch_up(local); /* before the lock: queues may be removed by it */
 	rc = prepare(&p, producer, batch);
 	if (rc == 0) {
+		visible_hold(); /* who is woken may wait for a transaction, and that for routes */
 		pthread_rwlock_rdlock(&local->routes);
 		rc = publish(&p, batch->props == NULL);
 		pthread_rwlock_unlock(&local->routes);
+		visible_let_go();
 	}
 	count(producer->exchange, &p, rc);
 	release(&p);

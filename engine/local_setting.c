@@ -160,6 +160,7 @@ int settings_bind(struct local *local)
 		[SET_CONSUMER_AUTO_ACK] = { ENGINE_CONSUMER, "auto.ack" },
 		[SET_EXCHANGE_ALTERNATE] = { ENGINE_EXCHANGE, "alternate.exchange" },
 		[SET_EXCHANGE_MANDATORY] = { ENGINE_EXCHANGE, "mandatory" },
+		[SET_TX_TIMEOUT] = { ENGINE_TX, "tx.timeout.ms" },
 	};
 
 	for (size_t i = 0; i < LOCAL_SETTING_COUNT; i++) {

@@ -19,6 +19,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_internal.h"
+#include "engine/local_visible.h"
 
 #define RETAIN_MIN_MS 20    /* between two looks at the same partition: no busy loop when the clock disagrees */
 #define RETAIN_FULL_MS 5000 /* until another try when the disk was too full even to delete */
@@ -111,7 +112,9 @@ void partition_retain_fire(struct timer *timer)
 	pthread_mutex_unlock(&partition->lock);
 	partition_bounds(partition, &before, &end);
 	wall_ms = clock_wall_ms();
+	visible_enter(local_of(object));
 	rc = retain(object, plog, wall_ms, &next_ms);
+	visible_leave(local_of(object));
 	partition_bounds(partition, &earliest, &end);
 	report_retained(partition, earliest, before);
 	if (rc < 0 && rc != -EROFS && rc != -ENOSPC && !atomic_exchange(&partition->retain_failed, true))

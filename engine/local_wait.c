@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "engine/local_internal.h"
+#include "engine/local_visible.h"
 
 void wait_list_init(struct wait_list *list)
 {
@@ -111,7 +112,8 @@ void wait_list_wake(struct wait_list *list, const struct group *group, uint32_t 
 	pthread_mutex_unlock(&list->lock);
 	for (; taken != NULL; taken = next) {
 		next = taken->engine_next; /* wake may free or arm it again */
-		taken->wake(taken);
+		if (!visible_keeps(taken))
+			taken->wake(taken);
 	}
 }
 

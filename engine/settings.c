@@ -122,6 +122,8 @@ const struct engine_setting engine_settings[] = {
 	{ "mandatory", ENGINE_EXCHANGE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "true", "",
 	    "Whether a message that comes to no target is refused with EHOSTUNREACH; if not, it is dropped and "
 	    "counted." },
+	{ "tx.timeout.ms", ENGINE_TX, ENGINE_INT, 1, 86400000, NO_NONE, NULL, "60000", "ms",
+	    "How long after its creation a transaction that is still open is rolled back." },
 	{ 0 },
 };
 

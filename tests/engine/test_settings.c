@@ -18,7 +18,7 @@ Test(settings, table_is_whole)
 
 		cr_assert_eq(engine_setting_find(s->kind, s->name), s, "%s is there twice", s->name);
 		cr_assert(s->kind == ENGINE_TOPIC || s->kind == ENGINE_GROUP || s->kind == ENGINE_QUEUE ||
-			  s->kind == ENGINE_CONSUMER || s->kind == ENGINE_EXCHANGE);
+			  s->kind == ENGINE_CONSUMER || s->kind == ENGINE_EXCHANGE || s->kind == ENGINE_TX);
 		cr_assert_eq(engine_setting_parse(s, s->initial, value), 0, "%s: %s", s->name, engine_reason());
 		cr_assert_str_eq(value, s->initial);
 		cr_assert(s->none == 1 || (s->type == ENGINE_INT && s->none < s->min), "%s", s->name);

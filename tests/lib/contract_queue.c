@@ -52,7 +52,8 @@ struct script {
 	struct contract *c;
 	struct name *names, *ids;
 	bool lenient;
-	unsigned shown; /* messages whose payloads were not read again */
+	unsigned shown;           /* messages whose payloads were not read again */
+	struct engine_object *tx; /* in which a command is, or NULL */
 	struct handle handles[HANDLES];
 	char *words[WORDS];
 	char line[512], answer[65536];
@@ -369,11 +370,14 @@ static int send_words(struct contract *c, char *path, bool head)
 	for (; s->words[2 + batch.count] != NULL; batch.count++)
 		add_message(s->words[2 + batch.count], data, &lengths[batch.count], &props[batch.count]);
 	batch.len = strlen(data);
-	rc = c->ops->queue->producer_open(queue, priority, head, &producer);
+	if (s->tx != NULL)
+		rc = c->ops->tx->producer_open(s->tx, queue, priority, head, (struct engine_span){ 0 }, &producer);
+	else
+		rc = c->ops->queue->producer_open(queue, priority, head, &producer);
 	if (rc == 0)
 		rc = contract_send_batch(c, producer, &batch);
 	c->ops->producer_close(producer);
-	if (rc == 0)
+	if (rc == 0 && s->tx == NULL)
 		learn_all(c, queue);
 	c->ops->put(queue);
 	return rc;
@@ -476,13 +480,16 @@ static void settle(struct contract *c, enum engine_settle how, const char *path,
 	struct engine_object *consumer = q_object(c, path);
 	char *dash = strchr(ids, '-');
 
-	if (strcmp(ids, "all") == 0) {
+	if (dash != NULL)
+		*dash++ = '\0';
+	if (strcmp(ids, "all") == 0 && s->tx != NULL)
+		answer_rc(c->ops->tx->settle_all(s->tx, consumer, how));
+	else if (strcmp(ids, "all") == 0)
 		answer_rc(c->ops->queue->settle_all(consumer, how));
-	} else {
-		if (dash != NULL)
-			*dash++ = '\0';
+	else if (s->tx != NULL)
+		answer_rc(c->ops->tx->settle(s->tx, consumer, how, id_of(ids), id_of(dash != NULL ? dash : ids)));
+	else
 		answer_rc(c->ops->queue->settle(consumer, how, id_of(ids), id_of(dash != NULL ? dash : ids)));
-	}
 	c->ops->put(consumer);
 }
 
@@ -719,6 +726,75 @@ static int room(struct contract *c, const char *name, const char *bytes)
 	return err;
 }
 
+/* "open 2 1 0", "committed", "aborted timeout": of an open one how many messages, settles and cursors are staged */
+static void show_tx(struct contract *c, struct engine_object *tx)
+{
+	static const char *const why[] = { "", "rollback", "timeout", "refused", "restart" };
+	struct engine_tx_stat stat;
+	int rc = c->ops->tx->tx_stat(tx, &stat);
+
+	if (rc < 0)
+		answer_rc(rc);
+	else if (stat.state == ENGINE_TX_OPEN)
+		answer("open %" PRIu64 " %" PRIu64 " %" PRIu64, stat.messages, stat.settles, stat.cursors);
+	else
+		answer("%s%s", stat.state == ENGINE_TX_COMMITTED ? "committed" : "aborted ", why[stat.why]);
+}
+
+static bool add_queue(void *ctx, const struct engine_dirent *entry)
+{
+	snprintf(ctx, 64, "%s", entry->name);
+	return false;
+}
+
+/* The ids of all that is in queues. */
+static void learn_every(struct contract *c)
+{
+	struct engine_object *queue;
+	uint64_t after = 0;
+	char name[64];
+
+	for (;;) {
+		name[0] = '\0';
+		assert_ok(c->ops->list(c->engine, c->root, ENGINE_QUEUE, after, add_queue, name));
+		if (name[0] == '\0')
+			return;
+		queue = contract_lookup(c, c->root, ENGINE_QUEUE, name);
+		after = contract_id(c, queue);
+		learn_all(c, queue);
+		c->ops->put(queue);
+	}
+}
+
+/* Commands about transactions: tx t, commit t, rollback t, state t, forget t */
+static bool run_tx(struct contract *c, char *const *w)
+{
+	struct engine_object *tx;
+	bool known = true;
+
+	if (strcmp(w[0], "tx") == 0) {
+		answer_ok(create_object(c, ENGINE_TX, c->root, w[1]));
+		return true;
+	}
+	if (w[1] == NULL || c->ops->tx == NULL || c->ops->lookup(c->engine, c->root, ENGINE_TX, w[1], &tx) < 0)
+		return false;
+	if (strcmp(w[0], "commit") == 0) {
+		answer_ok(c->ops->tx->commit(tx));
+		if (strcmp(s->answer, "ok") == 0)
+			learn_every(c);
+	} else if (strcmp(w[0], "rollback") == 0) {
+		answer_ok(c->ops->tx->rollback(tx));
+	} else if (strcmp(w[0], "state") == 0) {
+		show_tx(c, tx);
+	} else if (strcmp(w[0], "forget") == 0) {
+		answer_ok(c->ops->remove(tx));
+	} else {
+		known = false;
+	}
+	c->ops->put(tx);
+	return known;
+}
+
 const char *q_run(struct contract *c, const char *command)
 {
 	char *save = NULL;
@@ -732,6 +808,10 @@ const char *q_run(struct contract *c, const char *command)
 		s->words[count++] = word;
 	}
 	s->answer[0] = '\0';
+	if (strcmp(s->words[0], "in") == 0) { /* in t send q a: within a transaction */
+		s->tx = contract_lookup(c, c->root, ENGINE_TX, s->words[1]);
+		memmove(s->words, s->words + 2, (WORDS - 2) * sizeof(s->words[0]));
+	}
 	if (strcmp(s->words[0], "show") == 0) /* show q: what is ready, unacked, delayed */
 		show(c, s->words[1], false);
 	else if (strcmp(s->words[0], "detail") == 0)
@@ -742,9 +822,11 @@ const char *q_run(struct contract *c, const char *command)
 		answer_ok(room(c, s->words[1], s->words[2]));
 	else if (strcmp(s->words[0], "mv") == 0)
 		answer_ok(move(c, s->words));
-	else if (!run_object(c, s->words) && !run_consumer(c, s->words) &&
+	else if (!run_tx(c, s->words) && !run_object(c, s->words) && !run_consumer(c, s->words) &&
 		 !x_run(c, s->words, s->answer, sizeof(s->answer)))
 		cr_assert(run_queue(c, s->words), "there is no command %s", command);
+	c->ops->put(s->tx);
+	s->tx = NULL;
 	return s->answer;
 }
 

@@ -1,0 +1,418 @@
+/*
+ * local_tx_commit - all of a transaction, or nothing.
+ *
+ * Before the moment: what it consumes is brought to disk, if it produces something (else the machine could die, keep what was
+ * made of a message, and lose the ack with it), and what was staged is read. Then, alone (local_visible.h): everything is looked at
+ * again and room is claimed, the note is written and synced, and it is carried out. Up to the sync nothing has happened, and
+ * whatever is refused leaves all as it was. From then on it has happened, and what cannot be carried out now the next start
+ * does.
+ */
+#include "engine/local_commit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/clock.h"
+#include "engine/local_exchange.h"
+#include "engine/local_member.h"
+#include "engine/local_tx.h"
+
+struct loaded {
+	uint8_t *bytes;
+	struct packed_batch packed;
+};
+
+struct work {
+	struct tx *tx;
+	struct local *local;
+	int64_t ts_ms;
+	struct loaded *loaded; /* of each send, up to loaded_count */
+	size_t loaded_count;
+	uint8_t *tail;
+	struct commit commit;
+};
+
+static void work_release(struct work *work)
+{
+	commit_release(&work->commit);
+	for (size_t i = 0; i < work->loaded_count; i++) {
+		packed_release(&work->loaded[i].packed);
+		free(work->loaded[i].bytes);
+	}
+	free(work->loaded);
+	free(work->tail);
+}
+
+/* ---- before ---- */
+
+static int sync_lane(struct local *local, const struct staged_settle *settle)
+{
+	struct object *object = registry_get(local, settle->queue);
+	struct engine_partition_stat stat;
+	struct lane *lane;
+	int rc = 0;
+
+	if (object == NULL)
+		return 0; /* it will be found out */
+	lane = queue_lane(queue_of_object(object), TX_PRIORITY(settle->place));
+	if (lane != NULL && atomic_load(&lane->plog) != NULL) {
+		plog_stat(atomic_load(&lane->plog), &stat);
+		if (stat.synced <= TX_OFFSET(settle->place))
+			rc = lane->sync.run(&lane->sync);
+	}
+	object_put(object);
+	return rc;
+}
+
+static int sync_partition(struct local *local, const struct staged_cursor *cursor)
+{
+	struct object *object = registry_get(local, cursor->group);
+	struct partition *partition = NULL;
+	struct engine_partition_stat stat;
+	struct plog *plog;
+	int rc = 0;
+
+	if (object == NULL)
+		return 0;
+	if (topic_find(group_topic(group_of_object(object)), cursor->partition, &partition) == 0 &&
+	    partition_open_log(partition, &plog) == 0) {
+		plog_stat(plog, &stat);
+		if (stat.synced < cursor->offset)
+			rc = partition->sync.run(&partition->sync);
+	}
+	object_put(object);
+	return rc;
+}
+
+static int sync_sources(struct work *work)
+{
+	const struct staged *staged = &work->tx->staged;
+	int rc = 0;
+
+	if (staged->send_count == 0)
+		return 0;
+	for (size_t i = 0; i < staged->settle_count && rc == 0; i++)
+		rc = sync_lane(work->local, &staged->settles[i]);
+	for (size_t i = 0; i < staged->cursor_count && rc == 0; i++)
+		rc = sync_partition(work->local, &staged->cursors[i]);
+	return rc;
+}
+
+static int load(struct work *work)
+{
+	const struct staged *staged = &work->tx->staged;
+	int rc = 0;
+
+	work->loaded = calloc(staged->send_count + 1, sizeof(*work->loaded));
+	if (work->loaded == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < staged->send_count && rc == 0; i++) {
+		struct loaded *loaded = &work->loaded[i];
+
+		rc = staged_read(staged, &staged->sends[i], work->ts_ms, &loaded->bytes, &loaded->packed);
+		work->loaded_count += rc == 0;
+	}
+	if (rc == 0)
+		rc = tx_note_make(work->tx, work->ts_ms, &work->tail, &work->commit.tail_size);
+	work->commit.tail = work->tail;
+	return rc;
+}
+
+/* ---- looking again; alone ---- */
+
+static struct queue_lease lease_of(const struct staged_settle *settle)
+{
+	return (
+	    struct queue_lease){ settle->id, TX_PRIORITY(settle->place), TX_OFFSET(settle->place), settle->deliveries };
+}
+
+static int check_settle(struct local *local, const struct staged_settle *settle)
+{
+	const struct queue_lease lease = lease_of(settle);
+	struct object *object = registry_get(local, settle->queue);
+	bool has = false;
+
+	if (object != NULL) {
+		pthread_mutex_lock(&queue_of_object(object)->lock);
+		has = queue_has_lease(queue_of_object(object), settle->consumer, &lease);
+		pthread_mutex_unlock(&queue_of_object(object)->lock);
+		object_put(object);
+	}
+	if (has)
+		return 0;
+	return engine_explain(-ESTALE,
+	    "message %" PRIu64 " is not leased to its consumer any more, or was settled elsewhere", settle->id);
+}
+
+/* group.lock */
+static int check_ack(struct group *group, const struct member *member, const struct staged_cursor *staged)
+{
+	uint64_t earliest, end;
+	const struct cursor *cursor = cursor_refresh(group, staged->partition, &earliest, &end);
+
+	if (member_may_ack(group, member, staged->partition) < 0)
+		return engine_explain(-ESTALE, "partition %" PRIu32 " is another member's now", staged->partition);
+	if (cursor->committed >= staged->offset)
+		return engine_explain(-ESTALE, "partition %" PRIu32 " was committed up to %" PRIu64 " elsewhere",
+		    staged->partition, cursor->committed);
+	if (cursor->given < staged->offset)
+		return engine_explain(
+		    -ESTALE, "what was given of partition %" PRIu32 " was taken back", staged->partition);
+	return 0;
+}
+
+static int check_cursor(struct local *local, const struct staged_cursor *staged)
+{
+	struct object *object = registry_get(local, staged->group), *member = NULL;
+	int rc = object != NULL ? 0 : -EIDRM;
+
+	if (rc == 0 && staged->member != 0) {
+		member = registry_get(local, staged->member);
+		rc = member != NULL ? 0 : engine_explain(-ESTALE, "the member is gone");
+	}
+	if (rc == 0)
+		topic_open_logs(group_topic(group_of_object(object)), staged->partition);
+	if (rc == 0 && !staged->seek) {
+		rc = group_lock(group_of_object(object));
+		if (rc == 0) {
+			rc = check_ack(
+			    group_of_object(object), member != NULL ? member_of_object(member) : NULL, staged);
+			group_unlock(group_of_object(object));
+		}
+	}
+	object_put(member);
+	object_put(object);
+	return rc;
+}
+
+static int check_all(struct work *work)
+{
+	const struct staged *staged = &work->tx->staged;
+	int rc = 0;
+
+	for (size_t i = 0; i < staged->settle_count && rc == 0; i++)
+		rc = check_settle(work->local, &staged->settles[i]);
+	for (size_t i = 0; i < staged->cursor_count && rc == 0; i++)
+		rc = check_cursor(work->local, &staged->cursors[i]);
+	return rc;
+}
+
+/* ---- where it goes ---- */
+
+/* All messages of the batch go the same way: see stage() in local_tx_stage.c. routes */
+static int add_routed(struct work *work, struct exchange *exchange, struct packed_batch *packed)
+{
+	const struct engine_props *props = &packed->props[0];
+	struct routing_match match = { 0 };
+	struct commit_part *part = NULL;
+	int rc = exchange_route(exchange, props->routing_key, props->headers, props->header_count, &match);
+
+	if (rc == 0 && match.count == 0) {
+		if (setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
+			rc = engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
+			    props->routing_key.ptr != NULL ? (int)props->routing_key.len : 0,
+			    props->routing_key.ptr != NULL ? props->routing_key.ptr : "");
+		routing_match_release(&match);
+		return rc;
+	}
+	if (rc == 0)
+		rc = commit_add_part(&work->commit, &packed->batch, packed->props, &part);
+	for (size_t i = 0; i < match.count && rc == 0; i++) {
+		struct object *target = registry_get(work->local, match.targets[i]);
+
+		rc = target != NULL ? commit_add_target(part, target, false) : -EIDRM;
+		object_put(target);
+	}
+	routing_match_release(&match);
+	return rc;
+}
+
+static int add_send(struct work *work, const struct staged_send *send, struct packed_batch *packed)
+{
+	struct object *target = registry_get(work->local, send->target);
+	struct commit_part *part = NULL;
+	int rc;
+
+	if (target == NULL)
+		return engine_explain(-EIDRM, "something that the transaction produces to was removed");
+	for (uint32_t i = 0; i < packed->batch.count; i++)
+		packed->props[i].partition = send->partition;
+	if (target->kind == ENGINE_EXCHANGE) {
+		rc = add_routed(work, exchange_of_object(target), packed);
+	} else {
+		rc = commit_add_part(&work->commit, &packed->batch, packed->props, &part);
+		if (rc == 0)
+			rc = commit_add_target(part, target, send->head);
+	}
+	object_put(target);
+	return rc;
+}
+
+static int claim(struct work *work)
+{
+	const struct staged *staged = &work->tx->staged;
+	int rc = 0;
+
+	for (size_t i = 0; i < staged->send_count && rc == 0; i++)
+		rc = add_send(work, &staged->sends[i], &work->loaded[i].packed);
+	return rc == 0 ? commit_claim(&work->commit) : rc;
+}
+
+/* ---- carrying out ---- */
+
+static int do_settle(struct local *local, const struct staged_settle *settle)
+{
+	const struct queue_lease lease = lease_of(settle);
+	struct object *object = registry_get(local, settle->queue);
+	struct queue *queue = queue_of_object(object), *target;
+	struct wake_list wake = { 0 };
+	int rc;
+
+	if (object == NULL)
+		return 0; /* alone, this cannot be */
+	target = settle->how != ENGINE_ACK ? queue_dead_target(queue) : NULL;
+	rc = queue_lock_both(queue, target);
+	if (rc == 0) {
+		rc = queue_settle_lease(queue, &lease, settle->how, target, &wake);
+		queue_unlock_both(queue, target);
+	}
+	wake_run(&wake);
+	if (settle->how == ENGINE_NACK)
+		queue_enforce_length(queue);
+	if (target != NULL) {
+		queue_enforce_length(target);
+		object_put(&target->object);
+	}
+	object_put(object);
+	return rc;
+}
+
+static int do_cursor(struct local *local, const struct staged_cursor *staged)
+{
+	struct object *object = registry_get(local, staged->group);
+	struct group *group = group_of_object(object);
+	uint64_t earliest, end;
+	int rc;
+
+	if (object == NULL)
+		return 0;
+	rc = group_lock(group);
+	if (rc == 0) {
+		cursor_refresh(group, staged->partition, &earliest, &end);
+		if (staged->seek)
+			rc =
+			    cursor_put(group, staged->partition, staged->offset > earliest ? staged->offset : earliest);
+		else
+			rc = cursor_commit(group, staged->partition, staged->offset);
+		if (rc > 0)
+			group_advance_turn(group);
+		group_unlock(group);
+	}
+	if (staged->seek)
+		topic_wake(group_topic(group), group);
+	object_put(object);
+	return rc < 0 ? rc : 0;
+}
+
+static void carry_out(struct work *work)
+{
+	const struct staged *staged = &work->tx->staged;
+	struct local *local = work->local;
+	int rc = commit_send(&work->commit), done = 0;
+
+	for (size_t i = 0; i < staged->settle_count; i++) {
+		done = do_settle(local, &staged->settles[i]);
+		rc = rc < 0 ? rc : done;
+	}
+	for (size_t i = 0; i < staged->cursor_count; i++) {
+		done = do_cursor(local, &staged->cursors[i]);
+		rc = rc < 0 ? rc : done;
+	}
+	if (rc == 0)
+		return;
+	atomic_store(&local->commits.stuck, true); /* the note stays until the next start has done it */
+	local_fault(local, -rc,
+	    "a transaction that is committed could not be carried out; the next start does that: %s", strerror(-rc));
+}
+
+/* Up to the sync nothing has happened. Alone, routes */
+static int decide(struct work *work, bool *ret_uncertain)
+{
+	int rc = check_all(work);
+
+	if (rc == 0)
+		rc = claim(work);
+	if (rc == 0)
+		rc = commit_note(&work->commit, true);
+	if (rc < 0)
+		return rc;
+	rc = work->local->journal_sync.run(&work->local->journal_sync);
+	*ret_uncertain = rc < 0;
+	return rc;
+}
+
+static int run(struct work *work, bool *ret_uncertain)
+{
+	struct local *local = work->local;
+	int rc;
+
+	queue_catch_up(local); /* not later: queues may go by it */
+	visible_begin(local);
+	pthread_rwlock_wrlock(&local->routes); /* who publishes holds the send_locks of several, as this does */
+	commit_enter(local);
+	rc = decide(work, ret_uncertain);
+	if (rc == 0)
+		carry_out(work);
+	commit_leave(local);
+	pthread_rwlock_unlock(&local->routes);
+	visible_end(local);
+	return rc;
+}
+
+/* tx.lock */
+static int commit(struct tx *tx)
+{
+	struct work work = { .tx = tx, .local = local_of(&tx->object), .ts_ms = clock_wall_ms() };
+	bool uncertain = false;
+	int rc;
+
+	commit_init(&work.commit, work.local);
+	rc = sync_sources(&work);
+	if (rc == 0)
+		rc = load(&work);
+	if (rc == 0)
+		rc = run(&work, &uncertain);
+	work_release(&work);
+	if (rc == 0)
+		tx_end(tx, ENGINE_TX_COMMITTED, ENGINE_TX_NOT);
+	else if (rc == -ESTALE || rc == -EIDRM || uncertain)
+		tx_end(tx, ENGINE_TX_ABORTED, ENGINE_TX_REFUSED);
+	if (uncertain) {
+		tx->uncertain = true;
+		tx->dirty = false; /* the journal says it, at the next start */
+		return engine_explain(
+		    -EIO, "the journal could not be synced: what came of it shows after the next start");
+	}
+	return rc;
+}
+
+int tx_commit(struct engine_object *base)
+{
+	struct tx *tx = NULL;
+	int rc = tx_enter(base, &tx);
+
+	if (rc < 0)
+		return rc;
+	if (tx->uncertain)
+		rc = engine_explain(-EIO, "the sync of its commit failed; what came of it shows after the next start");
+	else if (local_of(&tx->object)->read_only)
+		rc = engine_explain(-EROFS, "the store is mounted read-only");
+	else if (tx->state == ENGINE_TX_ABORTED)
+		rc = tx_refuse(tx);
+	else if (tx->state == ENGINE_TX_OPEN)
+		rc = commit(tx);
+	pthread_mutex_unlock(&tx->lock);
+	return rc;
+}

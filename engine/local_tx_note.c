@@ -1,0 +1,94 @@
+/*
+ * local_tx_note - what a transaction settles, as bytes: the tail of its note in the journal (local_commit_journal.c).
+ * Numbers are little-endian:
+ *
+ *    0  8  id of the transaction      8  8  Unix time of the commit    16  4  messages to be settled   20  4  cursors
+ *   24     for each message: 8 id, 8 id of the queue, 8 id of the consumer, 8 priority << 56 | offset, 4 deliveries,
+ *          4 how: 0 ack, 1 nack, 2 reject
+ *          for each cursor: 8 id of the group, 8 stored offset, 4 partition, 4 kind: 0 ack, 1 seek
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/bytes.h"
+#include "engine/local_tx.h"
+
+#define HEAD 24u
+#define SETTLE_BYTES 40u
+#define CURSOR_BYTES 24u
+
+int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_t *ret_size)
+{
+	const struct staged *staged = &tx->staged;
+	uint64_t size = HEAD + (uint64_t)staged->settle_count * SETTLE_BYTES + staged->cursor_count * CURSOR_BYTES;
+	uint8_t *tail = size <= UINT32_MAX ? malloc(size) : NULL, *out = tail;
+
+	if (tail == NULL)
+		return -ENOMEM;
+	bytes_put64(out, tx->object.id);
+	bytes_put64(out + 8, (uint64_t)ts_ms);
+	bytes_put32(out + 16, (uint32_t)staged->settle_count);
+	bytes_put32(out + 20, (uint32_t)staged->cursor_count);
+	out += HEAD;
+	for (size_t i = 0; i < staged->settle_count; i++, out += SETTLE_BYTES) {
+		const struct staged_settle *settle = &staged->settles[i];
+
+		bytes_put64(out, settle->id);
+		bytes_put64(out + 8, settle->queue);
+		bytes_put64(out + 16, settle->consumer);
+		bytes_put64(out + 24, settle->place);
+		bytes_put32(out + 32, settle->deliveries);
+		bytes_put32(out + 36, settle->how);
+	}
+	for (size_t i = 0; i < staged->cursor_count; i++, out += CURSOR_BYTES) {
+		const struct staged_cursor *cursor = &staged->cursors[i];
+
+		bytes_put64(out, cursor->group);
+		bytes_put64(out + 8, cursor->offset);
+		bytes_put32(out + 16, cursor->partition);
+		bytes_put32(out + 20, cursor->seek);
+	}
+	*ret_tail = tail;
+	*ret_size = (uint32_t)size;
+	return 0;
+}
+
+int tx_note_read(const uint8_t *tail, size_t size, struct tx_note *ret_note)
+{
+	struct tx_note note;
+
+	if (size < HEAD)
+		return -EBADMSG;
+	note = (struct tx_note){ .tx_id = bytes_get64(tail),
+		.ts_ms = (int64_t)bytes_get64(tail + 8),
+		.settle_count = bytes_get32(tail + 16),
+		.cursor_count = bytes_get32(tail + 20),
+		.settles = tail + HEAD };
+	if (HEAD + (uint64_t)note.settle_count * SETTLE_BYTES + (uint64_t)note.cursor_count * CURSOR_BYTES != size)
+		return -EBADMSG;
+	note.cursors = note.settles + (size_t)note.settle_count * SETTLE_BYTES;
+	*ret_note = note;
+	return 0;
+}
+
+struct staged_settle tx_note_settle(const struct tx_note *note, uint32_t i)
+{
+	const uint8_t *in = note->settles + (size_t)i * SETTLE_BYTES;
+
+	return (struct staged_settle){ .id = bytes_get64(in),
+		.queue = bytes_get64(in + 8),
+		.consumer = bytes_get64(in + 16),
+		.place = bytes_get64(in + 24),
+		.deliveries = bytes_get32(in + 32),
+		.how = (enum engine_settle)bytes_get32(in + 36) };
+}
+
+struct staged_cursor tx_note_cursor(const struct tx_note *note, uint32_t i)
+{
+	const uint8_t *in = note->cursors + (size_t)i * CURSOR_BYTES;
+
+	return (struct staged_cursor){ .group = bytes_get64(in),
+		.offset = bytes_get64(in + 8),
+		.partition = bytes_get32(in + 16),
+		.seek = bytes_get32(in + 20) == 1 };
+}
