@@ -6,6 +6,11 @@
  * or make it longer. MQFS_MODEL_EVERY=N compares all queues after each command from number N on, so that a difference is seen
  * where it begins. MQFS_MODEL_TRACE prints all commands, to follow a message with grep. MQFS_MODEL_OTHER=memory puts a second
  * memory engine in the place of the local one, which tests the test.
+ *
+ * What the commands leave out, because the contract leaves it open which of two right answers is given: limits of length on q
+ * and dead letters (what is due at the same moment in several queues may be done in any order, and what a limit drops depends on
+ * it), redriving into a queue with limits, snapshots kept open over other changes, and which of ENOENT, EALREADY and ESTALE a
+ * message gets that is long gone.
  */
 #include "tests/lib/contract_queue.h"
 

@@ -142,6 +142,15 @@ void contract_test_q_moves(struct contract *c)
 	    "deaths o x => q:rejected:1:0");
 }
 
+/* Who dies by being moved keeps the priority it had; who is given another one keeps its age. */
+void contract_test_q_moves_and_priorities(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a:p3 b:p4 c", "mv q ready a q/dlq ready p0", "message q/dlq a => ready p3 d0",
+	    "set q delivery.limit 0 => ok", "get q => b", "mv q unacked b q ready p1", "message q/dlq b => ready p4 d0",
+	    "deaths q/dlq b => q:delivery_limit:1:0", "tick 100", "mv q ready c q ready p7", "send q d:p7", "tick 100",
+	    "set q message.ttl.ms 150 => ok", "show q => d |  | ", "tick 50", "show q =>  |  | ");
+}
+
 /* A place that there is not, or that has no room, is refused, and the message stays where it was. */
 void contract_test_q_move_errors(struct contract *c)
 {

@@ -79,3 +79,11 @@ void contract_test_q_reopen_settings(struct contract *c)
 	    "setting q/dlq dead.letter.to => none", "setting q/dlq delivery.limit => -1", "set q/w1 prefetch => ok",
 	    "reopen", "setting q/w1 prefetch => 7");
 }
+
+/* A lease that was over and was followed by a delay: neither begins anew. */
+void contract_test_q_reopen_after_delay(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "set q ack.timeout.ms 100 => ok", "set q redelivery.delay.ms 30 => ok", "send q a",
+	    "get q => a", "tick 100", "show q =>  |  | a", "reopen", "show q =>  |  | a", "tick 30",
+	    "show q => a |  | ", "reopen", "show q => a |  | ", "message q a => ready p0 d1");
+}

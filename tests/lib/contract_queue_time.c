@@ -66,6 +66,14 @@ void contract_test_q_session(struct contract *c)
 	    "message q b => unacked p0 d2 +300000");
 }
 
+/* A session that is opened gives a lease another deadline; if that has passed, the lease is over before the call returns. */
+void contract_test_q_session_too_late(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "set q consumer.timeout.ms 50 => ok",
+	    "set q redelivery.delay.ms 30 => ok", "send q a", "get q/w1 => a", "tick 60", "show q =>  | a | ",
+	    "open s q/w1 session", "tick 30", "show q => a |  | ", "close s");
+}
+
 /* Several sessions of one consumer are one: the last one counts. A session holds for its consumer only. */
 void contract_test_q_sessions(struct contract *c)
 {
