@@ -25,6 +25,13 @@ link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %main.c,$(wildcard $(1)/*.c)))
 programs = $(BUILD)/mqfs $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs $(BUILD)/mkfs.mqfs
 tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c))
+# Clients of other brokers for tests/bench/peers.sh, each where its library is installed.
+library_redis = hiredis
+library_amqp = librabbitmq
+library_nats = libnats
+library_kafka = rdkafka
+peers := beanstalkd $(foreach peer,redis amqp nats kafka,$(shell pkg-config --exists $(library_$(peer)) 2>/dev/null && echo $(peer)))
+peers_bin = $(peers:%=$(BUILD)/tests/bench/peers/%)
 
 all: $(programs)
 
@@ -67,7 +74,9 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
 	$(link)
-tests: $(tests_bin)
+$(peers_bin): %: %.o
+	$(link) $(if $(library_$(@F)),$(shell pkg-config --libs $(library_$(@F))))
+tests: $(tests_bin) $(peers_bin)
 
 # As root in somebody's checkout: what is built belongs to them.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
