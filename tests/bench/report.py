@@ -228,7 +228,7 @@ def peers_picture(figures):
 
 CURVES = {
     'waiting': 'messages that wait in a queue', 'topics': 'topics', 'groups': 'groups of the topic', 'partitions': 'partitions',
-    'size': 'bytes a message', 'mount': 'GiB in the store',
+    'size': 'bytes a message', 'mount': 'what is in the store',
 }
 MEMORY, MEMORY_LIMIT_MIB = 'private memory, MiB', 64
 RATES = ('MB/s',)
@@ -236,7 +236,7 @@ RATES = ('MB/s',)
 
 def scale_table(curve, points):
     columns = list(collections.OrderedDict.fromkeys(column for row in points.values() for column in row))
-    yield from (f'### By {CURVES[curve]}', '', f'| {CURVES[curve]} | ' + ' | '.join(columns) + ' |', '|---:|' + '---:|' * len(columns))
+    yield from (f"### {'A mount, by' if curve == 'mount' else 'By'} {CURVES[curve]}", '', f'| {CURVES[curve]} | ' + ' | '.join(columns) + ' |', '|---:|' + '---:|' * len(columns))
     for point, row in points.items():
         cells = [f'{statistics.median(row[column]):.3g}' if column in row else '' for column in columns]
         yield f'| {point} | ' + ' | '.join(cells) + ' |'
@@ -318,7 +318,7 @@ def main():
         lines += work_tables(figures)
     else:
         curves = scale_curves(rows)
-        picture = grid([lambda x, y, curve=curve: curve_panel(x, y, curve, curves[curve]) for curve in curves], 500)
+        picture = grid([lambda x, y, curve=curve: curve_panel(x, y, curve, curves[curve]) for curve in curves if curve != 'mount'], 500)
         for curve, points in curves.items():
             lines += scale_table(curve, points)
     report = '\n'.join(lines).rstrip() + '\n'
