@@ -288,7 +288,7 @@ check_keys() {
 # synced TEXT - the trace shows that the daemon has synced a file of the store that holds this text: a segment, or the journal.
 synced() {
 	local file
-	for file in $(grep -o -E '(fsync|fdatasync)\([0-9]+<[^>]*>' "$BATS_TEST_TMPDIR/trace" | sed 's/.*<//; s/>$//' | sort -u); do
+	for file in $(grep -a -o -E '(fsync|fdatasync)\([0-9]+<[^>]*>' "$BATS_TEST_TMPDIR/trace" | sed 's/.*<//; s/>$//' | sort -u); do
 		[[ $file != "$S"/* ]] || ! grep -q -F "$1" "$file" || return 0
 	done
 	return 1
