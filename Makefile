@@ -17,14 +17,15 @@ FUSE_LIBS := $(shell $(pkg_config) $(if $(own_fuse),--static) --libs fuse3 2>/de
 required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -Wall -Wextra -Werror -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -fno-strict-aliasing \
 	$(if $(SAN),-fsanitize=$(SAN) -DMQFS_DEBUG -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error)
-of_dir = $(if $(filter fs/% tests/fs/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
+of_dir = $(if $(filter fs/% tests/fs/% tests/fuzz/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
 	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"')
 libs = -llmdb -ljansson -lm -pthread
 link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %main.c,$(wildcard $(1)/*.c)))
 programs = $(BUILD)/mqfs $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs $(BUILD)/mkfs.mqfs
-tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c))
+fuzzers = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c)) $(fuzzers)
 # Clients of other brokers for tests/bench/peers.sh, each where its library is installed.
 library_redis = hiredis
 library_amqp = librabbitmq
@@ -77,6 +78,13 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
 $(peers_bin): %: %.o
 	$(link) $(if $(library_$(@F)),$(shell pkg-config --libs $(library_$(@F))))
 tests: $(tests_bin) $(peers_bin)
+# Fuzz targets: with the inputs of the corpus, or (FUZZ=1, by clang) with libFuzzer.
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(if $(FUZZ),,$(BUILD)/tests/fuzz/replay.o) $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+	$(link) $(if $(FUZZ),-fsanitize=fuzzer) -lcriterion $(FUSE_LIBS) $(libs)
+fuzzers: $(fuzzers)
+SECONDS ?= 60
+fuzz:
+	@.ci/fuzz $(SECONDS)
 
 # As root in somebody's checkout: what is built belongs to them.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))

@@ -83,6 +83,9 @@ int index_get_mark(const uint8_t in[INDEX_SLOT], struct index_mark *ret_mark)
 	mark.meta_end = bytes_get32(in + 32);
 	if (mark.index_end < INDEX_FIRST || mark.index_end > ENTRIES_END || mark.index_end % INDEX_SLOT)
 		return -EBADMSG;
+	if (mark.data_end > LIMIT_SEGMENT_DATA || mark.meta_end > LIMIT_SEGMENT_META ||
+	    (mark.index_end == INDEX_FIRST && (mark.data_end > 0 || mark.meta_end > 0)))
+		return -EBADMSG;
 	*ret_mark = mark;
 	return 0;
 }

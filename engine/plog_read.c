@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/crc32c.h"
@@ -89,16 +90,35 @@ static int read_whole(const struct segment_reader *reader, const struct index_en
 	    entry->data_crc, ret_shape);
 }
 
+static bool reaches(int fd, uint64_t end)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size >= end;
+}
+
+/* Before memory is asked for: a large entry that the files cannot have is damaged, whatever its CRC says. */
+static bool can_be(const struct segment_reader *reader, const struct index_entry *entry)
+{
+	return entry->count <= entry->length &&
+	       (entry->length <= LIMIT_ENTRY_DATA || reaches(reader->data_fd, (uint64_t)entry->pos + entry->length)) &&
+	       (entry->meta_len <= LIMIT_ENTRY_DATA ||
+		   reaches(reader->meta_fd, (uint64_t)entry->meta_pos + entry->meta_len));
+}
+
 /* Fetches the batch of entry into the scratch. EBADMSG: damaged; ENOMEM. */
 static int fetch(const struct segment_reader *reader, const struct index_entry *entry, struct engine_scratch *scratch,
     struct cached **ret_cached)
 {
 	struct meta_shape shape = { 0 };
 	struct layout at = lay_out(entry, &shape);
-	char *block = plog_block_begin(scratch, at.size);
 	struct cached *cached;
+	char *block;
 	int rc;
 
+	if (!can_be(reader, entry))
+		return -EBADMSG;
+	block = plog_block_begin(scratch, at.size);
 	if (!block)
 		return -ENOMEM;
 	rc = read_whole(reader, entry, block, &at, &shape);
