@@ -1,5 +1,5 @@
-# mqfs. Targets: all, mount, check, tests, install, uninstall, clean.
-# Variables: BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
+# mqfs. Targets: all, mount, check, fuzz, tests, install, uninstall, clean.
+# Variables: SECONDS= BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
 BUILD ?= build
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
@@ -114,5 +114,5 @@ uninstall:
 clean:
 	[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name fuse3 -exec rm -rf {} +
 -include $(shell find $(BUILD) -name fuse3* -prune -o -name '*.d' -print 2>/dev/null)
-.PHONY: all tests mount check install uninstall clean force
+.PHONY: all tests fuzzers fuzz mount check install uninstall clean force
 .SECONDARY:
