@@ -142,4 +142,29 @@ int catalog_each_cursor(
     struct catalog *catalog, uint64_t group_id, int (*each)(void *ctx, const struct catalog_cursor *cursor), void *ctx);
 int catalog_put_cursors(struct catalog *catalog, const struct catalog_cursor *cursors, size_t count);
 
+/*
+ * Key indexes of compacted topics. put writes rows (offset ENGINE_OFFSET_NONE removes one) and, unless covered is NULL, up to
+ * where in each partition the rows know all messages; all or nothing. ENOENT: no such topic.
+ */
+struct catalog_keyed {
+	struct engine_span key;
+	uint32_t partition;
+	uint64_t offset; /* of the latest message of the key in this partition */
+	int64_t ts_ms;
+	bool tombstone;
+};
+int catalog_put_keys(struct catalog *catalog, uint64_t topic_id, const struct catalog_keyed *rows, size_t count,
+    const uint64_t *covered, uint32_t partitions);
+/* The rows of one key, by partition, of those that are wanted (NULL: all); offset ENGINE_OFFSET_NONE: there is none. */
+int catalog_get_keys(struct catalog *catalog, uint64_t topic_id, struct engine_span key, const bool *wanted,
+    uint32_t partitions, struct catalog_keyed *ret_rows);
+/* At most max rows after this key (ptr NULL: from the start) and partition, in order of both; each as above. */
+int catalog_list_keys(struct catalog *catalog, uint64_t topic_id, struct engine_span after, uint32_t partition,
+    size_t max, int (*each)(void *ctx, const struct catalog_keyed *row), void *ctx);
+int catalog_each_keyed(struct catalog *catalog, uint64_t topic_id,
+    int (*each)(void *ctx, uint32_t partition, uint64_t covered), void *ctx);
+
+/* Takes all of them away, some at a time. */
+int catalog_drop_keys(struct catalog *catalog, uint64_t topic_id);
+
 #endif

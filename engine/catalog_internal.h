@@ -17,6 +17,9 @@
  *   'p'    queue   priority BE32          log id u64
  *   'u'    group   partition BE32         committed, given, lost u64
  *   'b'    exchange pattern, 0, name       target id u64; of a pattern itself: name empty, 0
+ *   'k'    topic   key, partition BE32    where the latest message of a key is in a partition: offset u64, time i64,
+ *                                         tombstone u8
+ *   'y'    topic   partition BE32         below this offset the rows 'k' know all messages: u64
  *   'q'    queue   -                      the last change, totals: see local_queue_store.c, as for the next two
  *   'q'    queue   priority u8            the cursor of a lane
  *   'q'    queue   priority u8, first BE64  a span of a lane
@@ -49,6 +52,8 @@ enum catalog_table {
 	CATALOG_CURSOR = 'u',
 	CATALOG_QUEUE = 'q',
 	CATALOG_BINDING = 'b',
+	CATALOG_KEY = 'k',
+	CATALOG_KEYED = 'y',
 };
 
 /* ------------------------------------------------------------------------------------- transactions (catalog.c) */
@@ -114,6 +119,9 @@ struct catalog_row {
 
 /* Adds the whole rows whose keys begin with prefix, at most max of them, in order of key. */
 int catalog_copy_rows(struct catalog_txn *txn, const struct catalog_key *prefix, size_t max, struct catalog_rows *rows);
+/* The same for rows above the key `after`, which begins with prefix. */
+int catalog_copy_rows_after(struct catalog_txn *txn, const struct catalog_key *prefix, const struct catalog_key *after,
+    size_t max, struct catalog_rows *rows);
 /* The row at *pos, which starts as 0 and is advanced; false after the last. */
 bool catalog_next_row(const struct catalog_rows *rows, size_t *pos, struct catalog_row *ret_row);
 void catalog_rows_release(struct catalog_rows *rows);

@@ -167,13 +167,13 @@ static int rows_add(struct catalog_rows *rows, const MDB_val *key, const void *v
 }
 
 /*
- * Walks the rows under prefix. keys_only: copies keys without a look at the values (to delete them, damaged or not);
+ * Walks the rows under prefix, those above `after` if that is not NULL. keys_only: copies keys without a look at the values (to delete them, damaged or not);
  * otherwise damaged rows are counted and left out.
  */
-static int copy_rows(
-    struct catalog_txn *txn, const struct catalog_key *prefix, size_t max, bool keys_only, struct catalog_rows *rows)
+static int copy_rows(struct catalog_txn *txn, const struct catalog_key *prefix, const struct catalog_key *after,
+    size_t max, bool keys_only, struct catalog_rows *rows)
 {
-	MDB_val key = val_of_key(prefix), data;
+	MDB_val key = val_of_key(after != NULL ? after : prefix), data;
 	MDB_cursor *cursor;
 	int rc, err = 0;
 
@@ -184,6 +184,8 @@ static int copy_rows(
 	     rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) {
 		if (key.mv_size < prefix->len || memcmp(key.mv_data, prefix->bytes, prefix->len) != 0)
 			break;
+		if (after != NULL && key.mv_size == after->len && memcmp(key.mv_data, after->bytes, after->len) == 0)
+			continue;
 		if (keys_only) {
 			err = rows_add(rows, &key, NULL, 0);
 		} else if (row_is_whole(&key, &data)) {
@@ -202,7 +204,13 @@ static int copy_rows(
 
 int catalog_copy_rows(struct catalog_txn *txn, const struct catalog_key *prefix, size_t max, struct catalog_rows *rows)
 {
-	return copy_rows(txn, prefix, max, false, rows);
+	return copy_rows(txn, prefix, NULL, max, false, rows);
+}
+
+int catalog_copy_rows_after(struct catalog_txn *txn, const struct catalog_key *prefix, const struct catalog_key *after,
+    size_t max, struct catalog_rows *rows)
+{
+	return copy_rows(txn, prefix, after, max, false, rows);
 }
 
 static bool next_copied(
@@ -246,7 +254,7 @@ int catalog_del_rows(struct catalog_txn *txn, const struct catalog_key *prefix)
 		size_t pos = 0;
 
 		rows.len = 0;
-		err = copy_rows(txn, prefix, DELETE_AT_ONCE, true, &rows);
+		err = copy_rows(txn, prefix, NULL, DELETE_AT_ONCE, true, &rows);
 		while (!err && next_copied(&rows, &pos, &key, &value)) {
 			MDB_val k = { .mv_size = key.len, .mv_data = (void *)(uintptr_t)key.ptr };
 

@@ -78,7 +78,8 @@ struct engine_props {
 	int32_t priority;                  /* -1: none */
 	const struct engine_death *deaths; /* of a dead letter, engine_queue.h; reading only */
 	uint32_t death_count;
-	uint64_t mark; /* the engine's own; 0 in what users produce */
+	uint64_t mark;  /* the engine's own; 0 in what users produce */
+	bool tombstone; /* its payload is null, and stored as an empty one: the key has no value any more */
 };
 #define ENGINE_PROPS_INIT                                                                                              \
 	((struct engine_props){ .partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1 })
@@ -202,6 +203,13 @@ struct engine_partition_stat {
 	                                            and purge only */
 	int64_t mtime_ms;            /* of the last message; creation of the partition if there was none */
 	uint64_t synced;             /* all below this offset is on disk */
+	/*
+	 * Compaction takes messages out between others: offsets stay, and gaps are between them; positions below
+	 * shifted_pos shift up, start_pos with them. Who noted a start_pos below shifted_start must not read below
+	 * shifted_pos any more: other bytes are there.
+	 */
+	bool has_gaps;
+	uint64_t shifted_start, shifted_pos;
 };
 
 struct engine_cursor_stat {     /* of a group in one partition */
@@ -209,6 +217,14 @@ struct engine_cursor_stat {     /* of a group in one partition */
 	uint64_t given;         /* one past the last message given and not taken back; >= committed */
 	uint64_t earliest, end; /* of the partition, in the same moment */
 	uint64_t lost;
+};
+
+/* A key that has a value, and the message that is it. */
+struct engine_key {
+	struct engine_span key; /* of a list: lasts as long as the call of each; of a find: the caller's */
+	uint32_t partition;
+	uint64_t offset;
+	int64_t ts_ms; /* of its batch */
 };
 
 /* --------------------------------------------------------------------------------------------- settings */
@@ -342,7 +358,8 @@ struct engine_ops {
 	int (*partition_stat)(struct engine_object *topic, uint32_t partition, struct engine_partition_stat *ret_stat);
 
 	/*
-	 * The messages from offset on, as many as one stored batch holds and at most max_count; at least one. ENODATA: offset
+	 * The messages from offset on (in a gap that compaction made: from the first after it on), as many as one stored
+	 * batch holds and at most max_count; at least one. ENODATA: offset
 	 * is the end or beyond; ESTALE: below the earliest. EIO: the batch is damaged (reported by notify once); then
 	 * *ret_view is set all the same, with offset and count of what is lost and data NULL, so that a reader can go past.
 	 */
@@ -367,6 +384,21 @@ struct engine_ops {
 	 */
 	int (*partition_purge)(struct engine_object *topic, uint32_t partition, uint64_t before);
 
+	/* ---- keys of a compacted topic (cleanup.policy is compact, or compact,delete) ---- */
+
+	/*
+	 * Where the value of a key is: its latest message in all partitions. ENOENT: it has none, that is a tombstone, or
+	 * the topic is not compacted. May take long when much was produced since the last look at any key.
+	 */
+	int (*key_find)(struct engine_object *topic, struct engine_span key, struct engine_key *ret_key);
+
+	/*
+	 * The keys that have a value, in the order of their bytes, those above `after` (ptr NULL: all). each is called with locks
+	 * held and must not call the engine; it returns false to stop.
+	 */
+	int (*key_list)(struct engine_object *topic, struct engine_span after,
+	    bool (*each)(void *ctx, const struct engine_key *key), void *ctx);
+
 	/* ---- producing ---- */
 
 	/*
@@ -383,6 +415,7 @@ struct engine_ops {
 	 * or is linger.ms old, at producer_sync and at close. Nothing of batch is kept after the return, pending or not.
 	 * A message whose id was seen within dedup.window.ms of the topic or queue is accepted and dropped, over restarts and
 	 * crashes too; an id is seen when its message is taken, and not when that fails.
+	 * EINVAL: a message without a key in a compacted topic; a tombstone without a key, or with a payload.
 	 * EMSGSIZE (over max.message.bytes), EDQUOT (there are more ids to remember than memory for them), ENOENT (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
 	 */
 	int (*producer_send)(

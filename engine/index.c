@@ -25,17 +25,19 @@ static bool whole(const uint8_t in[INDEX_SLOT])
 	return bytes_get32(in + CRC_AT) == crc32c(0, in, CRC_AT);
 }
 
-static int check_version(const uint8_t in[INDEX_SLOT], const char magic[8])
+static int check_version(const uint8_t in[INDEX_SLOT], const char magic[8], uint32_t last)
 {
+	uint32_t version = bytes_get32(in + 8);
+
 	if (memcmp(in, magic, 8) || !whole(in))
 		return -EBADMSG;
-	return bytes_get32(in + 8) == INDEX_VERSION ? 0 : -EUCLEAN;
+	return version >= INDEX_VERSION && version <= last ? 0 : -EUCLEAN;
 }
 
 void index_put_header(uint8_t out[INDEX_SLOT], const struct index_header *header)
 {
 	memcpy(out, header_magic, 8);
-	bytes_put32(out + 8, INDEX_VERSION);
+	bytes_put32(out + 8, header->gaps ? INDEX_VERSION_GAPS : INDEX_VERSION);
 	memcpy(out + 12, header->uuid, 16);
 	bytes_put64(out + 28, header->log_id);
 	bytes_put64(out + 36, header->base_offset);
@@ -46,7 +48,7 @@ void index_put_header(uint8_t out[INDEX_SLOT], const struct index_header *header
 
 int index_get_header(const uint8_t in[INDEX_SLOT], struct index_header *ret_header)
 {
-	int rc = check_version(in, header_magic);
+	int rc = check_version(in, header_magic, INDEX_VERSION_GAPS);
 
 	if (rc)
 		return rc;
@@ -55,6 +57,7 @@ int index_get_header(const uint8_t in[INDEX_SLOT], struct index_header *ret_head
 	ret_header->base_offset = bytes_get64(in + 36);
 	ret_header->base_pos = bytes_get64(in + 44);
 	ret_header->created_ms = (int64_t)bytes_get64(in + 52);
+	ret_header->gaps = bytes_get32(in + 8) == INDEX_VERSION_GAPS;
 	return 0;
 }
 
@@ -67,6 +70,7 @@ void index_put_mark(uint8_t out[INDEX_SLOT], const struct index_mark *mark)
 	bytes_put32(out + 24, mark->index_end);
 	bytes_put32(out + 28, mark->data_end);
 	bytes_put32(out + 32, mark->meta_end);
+	out[36] = mark->gaps;
 	seal(out);
 }
 
@@ -81,6 +85,7 @@ int index_get_mark(const uint8_t in[INDEX_SLOT], struct index_mark *ret_mark)
 	mark.index_end = bytes_get32(in + 24);
 	mark.data_end = bytes_get32(in + 28);
 	mark.meta_end = bytes_get32(in + 32);
+	mark.gaps = in[36] != 0;
 	if (mark.index_end < INDEX_FIRST || mark.index_end > ENTRIES_END || mark.index_end % INDEX_SLOT)
 		return -EBADMSG;
 	if (mark.data_end > LIMIT_SEGMENT_DATA || mark.meta_end > LIMIT_SEGMENT_META ||
@@ -147,7 +152,7 @@ void index_put_start(uint8_t out[INDEX_SLOT], const struct index_start *start)
 
 int index_get_start(const uint8_t in[INDEX_SLOT], struct index_start *ret_start)
 {
-	int rc = check_version(in, start_magic);
+	int rc = check_version(in, start_magic, INDEX_VERSION);
 
 	if (rc)
 		return rc;

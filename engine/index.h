@@ -6,12 +6,12 @@
  * little-endian; each record ends with the CRC-32C of its other 60 bytes.
  *
  *   header           0  "MQFSIDX1"        mark             0  "MQFSMARK"
- *                    8  u32 version (1)                    8  u64 end offset
+ *                    8  u32 version (1, 2)                 8  u64 end offset
  *                   12  16 bytes uuid                     16  u64 base pos, a second copy
  *                       of the store                      24  u32 index end
  *                   28  u64 log id                        28  u32 data end
  *                   36  u64 base offset                   32  u32 meta end
- *                   44  u64 base pos                      36  24 bytes, 0
+ *                   44  u64 base pos                      36  u8 gaps, 23 bytes 0
  *                   52  i64 created, ms                   60  u32 crc
  *                   60  u32 crc
  *
@@ -34,6 +34,9 @@
  * long as no sync has covered it. An entry without flag INDEX_MORE ends an append; a crash that leaves only entries with
  * it leaves nothing of that append.
  *
+ * Version 2, and gaps in the mark, say that the segment was compacted: there are gaps between the offsets of its entries,
+ * though none in the positions. All of it was synced before it came to be, so its mark covers it.
+ *
  * To change the format: a new version number, here and in mqfs-format(5); header and `start` keep their shape up to the
  * version and their last four bytes, so that an old program can tell a newer file from a damaged one.
  */
@@ -45,6 +48,7 @@
 #include "engine/engine.h"
 
 #define INDEX_VERSION 1u
+#define INDEX_VERSION_GAPS 2u
 #define INDEX_SLOT 64u    /* bytes of every record */
 #define INDEX_FIRST 128u  /* where the entries begin */
 #define INDEX_MORE 0x01u  /* flag: the append goes on in the next entry */
@@ -58,12 +62,14 @@ struct index_header {
 	uint64_t base_offset;
 	uint64_t base_pos; /* byte position of the segment's first byte in the life of the log */
 	int64_t created_ms;
+	bool gaps;
 };
 
 struct index_mark {
 	uint64_t end_offset;
 	uint64_t base_pos;
 	uint32_t index_end, data_end, meta_end;
+	bool gaps;
 };
 
 struct index_entry {

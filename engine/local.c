@@ -168,6 +168,7 @@ static void release_memory(struct local *local)
 	notes_forget(local);
 	commit_forget(local);
 	timers_release(&local->timers);
+	cleaner_release(&local->cleaner);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
 	pthread_cond_destroy(&local->flusher.wanted);
@@ -192,6 +193,7 @@ static int local_close(struct engine *engine)
 	if (local == NULL)
 		return 0;
 	timers_stop(local);
+	cleaner_stop(local);
 	flusher_stop(local);
 	if (local->journal != NULL)
 		journal_sync(local->journal); /* before logs that rely on it; the checkpoint tells if that failed */
@@ -242,6 +244,8 @@ static const struct engine_ops local_ops = {
 	.partition_pread = look_partition_pread,
 	.partition_find_time = look_partition_find_time,
 	.partition_purge = look_partition_purge,
+	.key_find = look_key_find,
+	.key_list = look_key_list,
 	.producer_open = local_producer_open,
 	.producer_send = local_producer_send,
 	.producer_sync = local_producer_sync,
@@ -321,6 +325,7 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_cond_init(&local->flusher.wanted, NULL);
 	local->flusher.tail = &local->flusher.head;
 	timers_init(&local->timers);
+	cleaner_init(&local->cleaner);
 	reserve_init(&local->reserve);
 	return local;
 }
@@ -421,6 +426,8 @@ static int start(struct local *local)
 		rc = flusher_start(local);
 	if (rc == 0)
 		rc = timers_start(local);
+	if (rc == 0)
+		rc = cleaner_start(local);
 	return rc;
 }
 

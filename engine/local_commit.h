@@ -117,4 +117,7 @@ void commit_forget(struct local *local);
 int commit_checkpoint(struct local *local);
 int commit_sync(struct local *local);
 
+/* The lowest mark of a message that may be asked for at the next start, of those noted before the last checkpoint. */
+uint64_t commit_lowest_mark(struct local *local);
+
 #endif

@@ -361,6 +361,18 @@ static int note_again(struct local *local)
 	return rc;
 }
 
+uint64_t commit_lowest_mark(struct local *local)
+{
+	struct commit_pending *pending, *next;
+	uint64_t lowest = UINT64_MAX;
+
+	pthread_mutex_lock(&local->commits.lock);
+	HASH_ITER (hh, local->commits.pending, pending, next)
+		lowest = pending->mark < lowest ? pending->mark : lowest;
+	pthread_mutex_unlock(&local->commits.lock);
+	return lowest;
+}
+
 int commit_checkpoint(struct local *local)
 {
 	bool some;

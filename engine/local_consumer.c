@@ -25,6 +25,7 @@ struct pick {
 	uint32_t partition;
 	uint32_t epoch;
 	uint64_t offset, end;
+	uint32_t most; /* messages */
 };
 
 static struct consumer *consumer_of(struct engine_consumer *handle)
@@ -41,17 +42,15 @@ static bool is_for(const struct consumer *consumer, uint32_t partition)
 	       consumer->group->cursors[partition].member == consumer->member;
 }
 
-/* What a SNAPSHOT will give: from the stored offsets to the ends, max.poll.records in all. group.lock */
+/* What a SNAPSHOT will give: from the stored offsets to the ends, the first max.poll.records of it. group.lock */
 static int take_snapshot(struct consumer *consumer)
 {
 	struct group *group = consumer->group;
-	uint64_t left = (uint64_t)setting_value(&group->object, SET_MAX_POLL_RECORDS);
-	bool limited = left > 0;
-
 	consumer->ranges = calloc(group->cursor_count, sizeof(*consumer->ranges));
 	if (consumer->ranges == NULL)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < group->cursor_count && (!limited || left > 0); i++) {
+	consumer->limit = (uint64_t)setting_value(&group->object, SET_MAX_POLL_RECORDS);
+	for (uint32_t i = 0; i < group->cursor_count; i++) {
 		uint32_t partition = (group->turn + i) % group->cursor_count;
 		struct range *range = &consumer->ranges[consumer->range_count];
 		const struct cursor *cursor;
@@ -62,10 +61,7 @@ static int take_snapshot(struct consumer *consumer)
 		cursor = cursor_refresh(group, partition, &earliest, &end);
 		if (cursor->committed >= end)
 			continue;
-		if (limited && end - cursor->committed > left)
-			end = cursor->committed + left;
 		*range = (struct range){ partition, cursor->epoch, cursor->committed, end };
-		left -= limited ? range->to - range->from : 0;
 		consumer->range_count++;
 	}
 	consumer->next_offset = consumer->range_count > 0 ? consumer->ranges[0].from : 0;
@@ -212,7 +208,7 @@ static bool pick_one(struct consumer *consumer, struct pick *ret_pick)
 			continue;
 		cursor = cursor_refresh(group, partition, &earliest, &end);
 		if (cursor->committed < end) {
-			*ret_pick = (struct pick){ partition, cursor->epoch, cursor->committed, end };
+			*ret_pick = (struct pick){ partition, cursor->epoch, cursor->committed, end, 1 };
 			return true;
 		}
 	}
@@ -229,7 +225,7 @@ static bool is_lost(const struct consumer *consumer, const struct range *range)
 
 static bool pick_snapshot(struct consumer *consumer, struct pick *ret_pick)
 {
-	while (consumer->at < consumer->range_count) {
+	while (consumer->at < consumer->range_count && (consumer->limit == 0 || consumer->given < consumer->limit)) {
 		const struct range *range = &consumer->ranges[consumer->at];
 		uint64_t earliest, end;
 
@@ -237,7 +233,10 @@ static bool pick_snapshot(struct consumer *consumer, struct pick *ret_pick)
 		if (consumer->next_offset < earliest)
 			consumer->next_offset = earliest;
 		if (consumer->next_offset < range->to && !is_lost(consumer, range)) {
-			*ret_pick = (struct pick){ range->partition, range->epoch, consumer->next_offset, range->to };
+			*ret_pick = (struct pick){ range->partition, range->epoch, consumer->next_offset, range->to,
+				UINT32_MAX };
+			if (consumer->limit > 0 && consumer->limit - consumer->given < UINT32_MAX)
+				ret_pick->most = (uint32_t)(consumer->limit - consumer->given);
 			return true;
 		}
 		consumer->at++;
@@ -260,7 +259,7 @@ static bool pick_stream(struct consumer *consumer, struct pick *ret_pick)
 			continue;
 		cursor = cursor_refresh(group, partition, &earliest, &end);
 		if (cursor->position < end) {
-			*ret_pick = (struct pick){ partition, cursor->epoch, cursor->position, end };
+			*ret_pick = (struct pick){ partition, cursor->epoch, cursor->position, end, UINT32_MAX };
 			return true;
 		}
 	}
@@ -299,13 +298,16 @@ static bool is_current(const struct consumer *consumer, const struct pick *read)
 }
 
 /* Moves the consumer's own place to next. */
-static void advance(struct consumer *consumer, const struct pick *read, uint64_t next)
+static void advance(struct consumer *consumer, const struct pick *read, uint64_t next, uint32_t count)
 {
 	struct group *group = consumer->group;
 
 	switch (consumer->how) {
 	case ENGINE_CONSUME_ONE: consumer->finished = true; break;
-	case ENGINE_CONSUME_SNAPSHOT: consumer->next_offset = next; break;
+	case ENGINE_CONSUME_SNAPSHOT:
+		consumer->next_offset = next;
+		consumer->given += count;
+		break;
 	case ENGINE_CONSUME_STREAM:
 		group->cursors[read->partition].position = next;
 		consumer->rotor = (read->partition + 1) % group->cursor_count;
@@ -348,6 +350,15 @@ static void trim(struct engine_view *view, size_t max_bytes)
 	batch->count = count;
 }
 
+/* Behind a gap there may be more than was asked for. */
+static void cut(struct engine_view *view, uint64_t end)
+{
+	struct engine_batch *batch = &view->batch;
+
+	while (view->offset + batch->count > end)
+		batch->len -= (size_t)batch->lengths[--batch->count] + 1;
+}
+
 /* Reads from the place picked. 1: view is set; 0: it is damaged up to *ret_next, or gone; a negative errno. */
 static int read_log(struct consumer *consumer, const struct pick *where, uint64_t offset, uint32_t max_count,
     struct engine_scratch *scratch, struct engine_view *view, uint64_t *ret_next)
@@ -372,7 +383,12 @@ static int read_log(struct consumer *consumer, const struct pick *where, uint64_
 	}
 	if (rc < 0)
 		return rc;
+	if (view->offset >= where->end) { /* compaction took what was there */
+		*ret_next = where->end;
+		return consumer->how == ENGINE_CONSUME_SNAPSHOT ? 0 : -EAGAIN; /* for others there is more by now */
+	}
 	view->partition = where->partition;
+	cut(view, where->end);
 	return 1;
 }
 
@@ -411,7 +427,7 @@ static int take(struct consumer *consumer, const struct pick *read, uint64_t nex
 	rc = note_given(consumer, read, next);
 	if (rc < 0)
 		return rc;
-	advance(consumer, read, next);
+	advance(consumer, read, next, count);
 	group->delivered_total += count;
 	return 0;
 }
@@ -445,7 +461,7 @@ static int fetch_once(struct consumer *consumer, uint32_t max_count, size_t max_
 	group_unlock(group);
 	if (got <= 0)
 		return got;
-	got = read_on(consumer, &where, max_count, scratch, &view, &next);
+	got = read_on(consumer, &where, max_count < where.most ? max_count : where.most, scratch, &view, &next);
 	if (got < 0)
 		return got;
 	if (got > 0) {
@@ -499,6 +515,7 @@ int local_consumer_rewind(struct engine_consumer *handle)
 	if (rc < 0)
 		return rc;
 	consumer->at = 0;
+	consumer->given = 0;
 	consumer->next_offset = consumer->range_count > 0 ? consumer->ranges[0].from : 0;
 	group_unlock(consumer->group);
 	return 0;

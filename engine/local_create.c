@@ -145,6 +145,9 @@ static int remove_rows(struct local *local, uint64_t id)
 	bool again = false;
 	int rc;
 
+	rc = catalog_drop_keys(local->catalog, id);
+	if (rc < 0)
+		return rc;
 	do
 		rc = catalog_remove(local->catalog, id);
 	while (reserve_again(local, rc, &again));

@@ -337,3 +337,43 @@ void flusher_stop(struct local *local)
 	while (flusher->running > 0)
 		pthread_join(flusher->threads[--flusher->running], NULL);
 }
+
+/* ---- waiting for it in this thread ---- */
+
+struct waiting {
+	struct engine_done done; /* first */
+	pthread_mutex_t lock;
+	pthread_cond_t over;
+	bool is_over; /* lock, as is result */
+	int result;
+};
+
+static void wake_waiting(struct engine_done *done, int result)
+{
+	struct waiting *waiting = (struct waiting *)done;
+
+	pthread_mutex_lock(&waiting->lock);
+	waiting->is_over = true;
+	waiting->result = result;
+	pthread_cond_signal(&waiting->over);
+	pthread_mutex_unlock(&waiting->lock);
+}
+
+int flusher_run(struct local *local, struct sync_point *const *points, size_t count)
+{
+	struct waiting waiting = {
+		.done = { wake_waiting }, .lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER
+	};
+	int rc = flusher_wait_for(local, points, count, &waiting.done);
+
+	if (rc == ENGINE_PENDING) {
+		pthread_mutex_lock(&waiting.lock);
+		while (!waiting.is_over)
+			pthread_cond_wait(&waiting.over, &waiting.lock);
+		rc = waiting.result;
+		pthread_mutex_unlock(&waiting.lock);
+	}
+	pthread_cond_destroy(&waiting.over);
+	pthread_mutex_destroy(&waiting.lock);
+	return rc;
+}

@@ -71,6 +71,7 @@ void flusher_request(struct local *local, struct sync_point *point, struct sync_
  * result if that is all; else it returns ENGINE_PENDING, and done is completed when the last is over, with the first
  * error. count 0: returns 0. ENOMEM. In a round, calls of others are completed too: hold no lock that these may take.
  */
+int flusher_run(struct local *local, struct sync_point *const *points, size_t count); /* waits until they are synced */
 int flusher_wait_for(struct local *local, struct sync_point *const *points, size_t count, struct engine_done *done);
 
 #endif

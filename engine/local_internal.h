@@ -11,13 +11,14 @@
  *   send_lock         who sends messages with ids to an object, of several by rising id: local_dedup.c
  *   object.change     what is made, renamed, removed or grown below an object; parent first. Held over disk work.
  *   local.checkpoint_lock  one checkpoint at a time. Held over disk work.
+ *   topic.keys.lock   the index of a compacted topic's keys; held over disk work
  *   partition.lock    appending to a partition
  *   group.lock        cursors, streams and who owns what. Held over an append to the journal, never over a read of a
  *                     log. Logs are opened before it is taken: see topic_open_logs().
  *   producer.lock     the turn of a producer; taken alone
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
  *   reserve.lock      (read-write) read while messages are written: the room of the reserve is not given back then
- *   wait_list.lock, flusher.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
+ *   wait_list.lock, flusher.lock, cleaner.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
  *
  * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
  * that its contract names.
@@ -35,8 +36,10 @@
 #include "engine/catalog.h"
 #include "engine/engine.h"
 #include "engine/journal.h"
+#include "engine/local_cleaner.h"
 #include "engine/local_dedup.h"
 #include "engine/local_flush.h"
+#include "engine/local_keys.h"
 #include "engine/local_ops.h"
 #include "engine/local_reserve.h"
 #include "engine/local_timer.h"
@@ -137,10 +140,11 @@ struct partition {
 	bool retain_set;            /* the timer of retention is set; lock */
 	uint64_t published_total, published_bytes_total; /* lock */
 	int64_t produced_ms;                             /* wall clock of the last append, 0: none yet; lock */
-	_Atomic uint64_t purged;    /* what is below was purged: a group that had not got it has lost nothing */
-	_Atomic bool failed;        /* its disk did, and that was reported */
-	_Atomic bool retain_failed; /* reported */
-	_Atomic bool marked;        /* it has messages of a commit (local_commit.h) that may not be on disk */
+	_Atomic uint64_t purged;           /* what is below was purged: a group that had not got it has lost nothing */
+	_Atomic bool failed;               /* its disk did, and that was reported */
+	_Atomic bool retain_failed;        /* reported */
+	_Atomic bool marked;               /* it has messages of a commit (local_commit.h) that may not be on disk */
+	_Atomic int64_t tombstones_due_ms; /* Unix time when one is to be compacted away; INT64_MAX: none is known */
 	struct sync_point sync;
 	struct timer flush_timer, retain_timer;
 	struct wait_list waiters; /* of consumers of this partition alone */
@@ -159,6 +163,10 @@ struct topic {
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
 	struct wait_list waiters;            /* of consumers of all partitions */
 	struct local_dedup dedup;
+	struct topic_keys keys;
+	bool clean_queued;         /* cleaner.lock */
+	struct topic *clean_next;  /* cleaner.lock */
+	_Atomic bool clean_failed; /* reported */
 };
 
 /* Partitions below topic->partitions only. */
@@ -231,6 +239,8 @@ struct consumer {
 	bool finished;                                      /* ONE: has given its message; group.lock */
 	struct range *ranges;                               /* SNAPSHOT; fixed when opened */
 	uint32_t range_count;
+	uint64_t limit;       /* SNAPSHOT: messages it gives at most, 0: all; never changes */
+	uint64_t given;       /* group.lock */
 	uint32_t at;          /* range it is in; group.lock */
 	uint64_t next_offset; /* in that range; group.lock */
 };
@@ -265,6 +275,8 @@ enum local_setting {
 	SET_RETENTION_MS,
 	SET_RETENTION_BYTES,
 	SET_SEGMENT_BYTES,
+	SET_CLEANUP_POLICY,
+	SET_DELETE_RETENTION,
 	SET_MAX_MESSAGE_BYTES,
 	SET_DEDUP_WINDOW,
 	SET_AUTO_COMMIT,
@@ -298,6 +310,8 @@ enum local_setting {
 };
 /* Choices by their place in the table. */
 #define RESET_LATEST 1       /* auto.offset.reset */
+#define POLICY_DELETE 0      /* cleanup.policy */
+#define POLICY_COMPACT 1     /* alone: without delete */
 #define OVERFLOW_DROP_HEAD 0 /* overflow */
 #define OVERFLOW_REJECT_DLX 2
 #define DEAD_LETTER_NONE 1         /* dead.letter.to; a queue is a text */
@@ -333,6 +347,7 @@ struct local {
 
 	struct flusher flusher;
 	struct timers timers;
+	struct cleaner cleaner;
 	struct reserve reserve;
 	struct sync_point journal_sync;
 	struct timer checkpoint_timer, idle_timer, sweep_timer, dedup_timer;

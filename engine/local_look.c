@@ -64,6 +64,12 @@ LOOK(int, look_partition_find_time, of(topic),
     local_partition_find_time(topic, partition, ts_ms, ret_offset))
 LOOK(int, look_partition_purge, of(topic), (struct engine_object * topic, uint32_t partition, uint64_t before),
     local_partition_purge(topic, partition, before))
+LOOK(int, look_key_find, of(topic), (struct engine_object * topic, struct engine_span key, struct engine_key *ret_key),
+    local_key_find(topic, key, ret_key))
+LOOK(int, look_key_list, of(topic),
+    (struct engine_object * topic, struct engine_span after, bool (*each)(void *ctx, const struct engine_key *key),
+	void *ctx),
+    local_key_list(topic, after, each, ctx))
 LOOK(int, look_consumer_open, of(group),
     (struct engine_object * group, uint32_t partition, enum engine_consume how, struct engine_consumer **ret_consumer),
     local_consumer_open(group, partition, how, ret_consumer))

@@ -98,6 +98,11 @@ void local_producer_close(struct engine_producer *handle)
 
 /* ---- appending to one partition ---- */
 
+static bool is_compacted(const struct topic *topic)
+{
+	return setting_value(&topic->object, SET_CLEANUP_POLICY) != POLICY_DELETE;
+}
+
 /* Sees to it that the partition is synced and cleaned up in time. partition.lock */
 static void plan_upkeep(struct partition *partition, uint64_t first_unsynced, size_t len)
 {
@@ -118,6 +123,11 @@ static void plan_upkeep(struct partition *partition, uint64_t first_unsynced, si
 		flusher_request(local, &partition->sync, NULL);
 	}
 	partition->retain_bytes += len;
+	if (is_compacted(partition->topic) &&
+	    partition->retain_bytes >= (uint64_t)setting_value(object, SET_SEGMENT_BYTES)) {
+		partition->retain_bytes = 0;
+		cleaner_request(local, partition->topic);
+	}
 	if (retention_bytes >= 0 && partition->retain_bytes >= (uint64_t)setting_value(object, SET_SEGMENT_BYTES)) {
 		partition->retain_bytes = 0;
 		partition->retain_set = true;
@@ -203,6 +213,11 @@ static void end_old_turn(struct producer *producer)
 }
 
 /* ---- checking ---- */
+
+static int refuse_keyless(void)
+{
+	return engine_explain(-EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
+}
 
 /* Length of the payload at data, of which left bytes are in the batch. EINVAL: the batch contradicts itself. */
 static int payload_length(
@@ -324,11 +339,26 @@ static struct engine_props props_of(const struct sorting *s, uint32_t i)
 	return props;
 }
 
+/* What a compacted topic takes, and what a tombstone is. */
+static int check_key(const struct sorting *s, uint32_t i, const struct engine_props *props)
+{
+	if (props->key.ptr == NULL && is_compacted(s->producer->topic))
+		return refuse_keyless();
+	if (!props->tombstone)
+		return 0;
+	if (props->key.ptr == NULL || s->lengths[i] > 0)
+		return engine_explain(-EINVAL, "a tombstone has a key and no payload");
+	return 0;
+}
+
 /* The partition of message i. producer.lock */
 static int choose(struct sorting *s, uint32_t i, uint32_t *ret_target)
 {
 	const struct engine_props props = props_of(s, i);
+	int rc = check_key(s, i, &props);
 
+	if (rc < 0)
+		return rc;
 	if (props.partition != ENGINE_ANY && props.partition >= s->partitions)
 		return engine_explain(-ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
 		    props.partition, s->partitions);
@@ -504,6 +534,8 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	max_bytes = setting_value(object, SET_MAX_MESSAGE_BYTES);
 	if (batch->props != NULL || producer->key.ptr != NULL)
 		return send_props(producer, object, &stamped);
+	if (is_compacted(producer->topic))
+		return refuse_keyless();
 	rc = check_batch(max_bytes, &stamped, NULL);
 	if (rc < 0)
 		return rc;
@@ -546,7 +578,9 @@ int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t 
 	if (rc == 0)
 		rc = reserve_check(local_of(object));
 	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {
-		rc = place_of(topic, &batch->props[i], &turn, &places[i]);
+		rc = batch->props[i].key.ptr == NULL && is_compacted(topic) ? refuse_keyless() : 0;
+		if (rc == 0)
+			rc = place_of(topic, &batch->props[i], &turn, &places[i]);
 		if (rc < 0 || (i > 0 && places[i] == places[i - 1]))
 			continue;
 		partition = topic_partition(topic, places[i]);

@@ -101,6 +101,8 @@ static int bury(struct group *group, uint32_t partition, uint64_t offset, struct
 
 	if (rc == 0)
 		rc = plog_read(plog, offset, 1, &scratch, &view);
+	if (rc == 0 && view.offset != offset)
+		rc = -ESTALE; /* compaction took it */
 	if (rc == -ESTALE || (rc == -EIO && view.batch.count > 0)) {
 		rc = 0;
 		goto out;

@@ -132,6 +132,8 @@ int settings_bind(struct local *local)
 		[SET_RETENTION_MS] = { ENGINE_TOPIC, "retention.ms" },
 		[SET_RETENTION_BYTES] = { ENGINE_TOPIC, "retention.bytes" },
 		[SET_SEGMENT_BYTES] = { ENGINE_TOPIC, "segment.bytes" },
+		[SET_CLEANUP_POLICY] = { ENGINE_TOPIC, "cleanup.policy" },
+		[SET_DELETE_RETENTION] = { ENGINE_TOPIC, "delete.retention.ms" },
 		[SET_MAX_MESSAGE_BYTES] = { ENGINE_TOPIC, "max.message.bytes" },
 		[SET_DEDUP_WINDOW] = { ENGINE_TOPIC, "dedup.window.ms" },
 		[SET_AUTO_COMMIT] = { ENGINE_GROUP, "auto.commit" },
@@ -282,6 +284,12 @@ static void apply(struct object *object, const struct engine_setting *setting)
 			topic_retain_soon(topic_of_object(object));
 		if (place == local->setting_index[SET_FLUSH_MS] || place == local->setting_index[SET_FLUSH_MESSAGES])
 			topic_flush_soon(topic_of_object(object));
+		if (place == local->setting_index[SET_CLEANUP_POLICY])
+			topic_retain_soon(topic_of_object(object));
+		if (place == local->setting_index[SET_CLEANUP_POLICY] ||
+		    place == local->setting_index[SET_DELETE_RETENTION] ||
+		    place == local->setting_index[SET_SEGMENT_BYTES])
+			cleaner_look_again(topic_of_object(object));
 		if (place == local->setting_index[SET_DEDUP_WINDOW])
 			local_dedup_changed(object);
 	} else if (object->kind == ENGINE_GROUP) {

@@ -70,6 +70,7 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 	partition->topic = topic;
 	partition->index = index;
 	partition->log_id = log_id;
+	atomic_init(&partition->tombstones_due_ms, INT64_MAX);
 	partition->sync = (struct sync_point){
 		.run = partition_sync, .begin = partition_sync_begin, .log = &partition->plog, .object = &topic->object
 	};
@@ -97,6 +98,7 @@ struct topic *topic_new(struct local *local, uint64_t id)
 	object_init(local, &topic->object, ENGINE_TOPIC, id, local->root);
 	wait_list_init(&topic->waiters);
 	local_dedup_init(&topic->dedup);
+	keys_init(&topic->keys);
 	if (settings_init(&topic->object, local->defaults[ENGINE_TOPIC]) < 0) {
 		topic_free(topic);
 		return NULL;
@@ -114,6 +116,7 @@ void topic_free(struct topic *topic)
 		free(topic->blocks[i]);
 	wait_list_release(&topic->waiters);
 	local_dedup_release(&topic->dedup);
+	keys_release(&topic->keys);
 	object_release(&topic->object);
 }
 

@@ -72,12 +72,13 @@ int64_t retain_delay(const struct object *topic)
 
 static int retain(struct object *topic, struct plog *plog, int64_t wall_ms, int64_t *ret_next_ms)
 {
+	bool keeps = setting_value(topic, SET_CLEANUP_POLICY) == POLICY_COMPACT;
 	bool again = false;
 	int rc;
 
 	do
-		rc = plog_retain(plog, setting_value(topic, SET_RETENTION_MS),
-		    setting_value(topic, SET_RETENTION_BYTES), wall_ms, ret_next_ms);
+		rc = plog_retain(plog, keeps ? -1 : setting_value(topic, SET_RETENTION_MS),
+		    keeps ? -1 : setting_value(topic, SET_RETENTION_BYTES), wall_ms, ret_next_ms);
 	while (reserve_again(local_of(topic), rc, &again));
 	return rc;
 }
@@ -110,6 +111,8 @@ void partition_retain_fire(struct timer *timer)
 	partition->retain_bytes = 0;
 	partition->retain_set = true;
 	pthread_mutex_unlock(&partition->lock);
+	if (setting_value(object, SET_CLEANUP_POLICY) != POLICY_DELETE)
+		cleaner_request(local_of(object), partition->topic);
 	partition_bounds(partition, &before, &end);
 	wall_ms = clock_wall_ms();
 	visible_enter(local_of(object));

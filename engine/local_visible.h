@@ -44,6 +44,9 @@ int look_rename(struct engine_object *object, const char *name);
 int look_stat(struct engine_object *object, struct engine_stat *ret_stat);
 int look_set_setting(struct engine_object *object, const struct engine_setting *setting, const char *value);
 int look_partition_stat(struct engine_object *topic, uint32_t partition, struct engine_partition_stat *ret_stat);
+int look_key_find(struct engine_object *topic, struct engine_span key, struct engine_key *ret_key);
+int look_key_list(struct engine_object *topic, struct engine_span after,
+    bool (*each)(void *ctx, const struct engine_key *key), void *ctx);
 int look_partition_read(struct engine_object *topic, uint32_t partition, uint64_t offset, uint32_t max_count,
     struct engine_scratch *scratch, struct engine_view *ret_view);
 ssize_t look_partition_pread(struct engine_object *topic, uint32_t partition, uint64_t pos, void *buf, size_t size);

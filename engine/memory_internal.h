@@ -389,5 +389,12 @@ int memory_route_producer_send(struct engine_producer *producer, const struct en
 int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
 int memory_route_producer_sync(struct engine_producer *producer);
 void memory_route_producer_close(struct engine_producer *producer);
+/* ---- memory_keys.c ---- */
+
+bool memory_is_compacted(const struct memory_object *topic);
+int memory_check_key(const struct memory_object *topic, const struct memory_message *message); /* EINVAL */
+int memory_key_find(struct engine_object *topic, struct engine_span key, struct engine_key *ret_key);
+int memory_key_list(struct engine_object *topic, struct engine_span after,
+    bool (*each)(void *ctx, const struct engine_key *key), void *ctx);
 
 #endif

@@ -57,7 +57,7 @@ static bool has_props(const struct engine_props *props)
 {
 	return props->key.ptr != NULL || props->id.ptr != NULL || props->routing_key.ptr != NULL ||
 	       props->header_count > 0 || props->ts_ms >= 0 || props->ttl_ms >= 0 || props->delay_ms >= 0 ||
-	       props->priority >= 0;
+	       props->priority >= 0 || props->tombstone;
 }
 
 /* ---- storing ---- */
@@ -158,12 +158,13 @@ static bool is_expired(
 
 void memory_expire(struct memory_object *topic)
 {
+	bool keeps = strcmp(memory_setting(topic, "cleanup.policy"), "compact") == 0;
 	int64_t retention_ms = memory_setting_int(topic, "retention.ms");
 	int64_t retention_bytes = memory_setting_int(topic, "retention.bytes");
 	int64_t now = clock_wall_ms();
 	bool any = false;
 
-	for (uint32_t p = 0; p < topic->partition_count; p++) {
+	for (uint32_t p = 0; p < topic->partition_count && !keeps; p++) {
 		struct memory_partition *partition = &topic->partitions[p];
 
 		while (partition->count > 0 && is_expired(partition, retention_ms, retention_bytes, now)) {

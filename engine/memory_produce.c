@@ -175,6 +175,9 @@ static int prepare(struct memory_sending *s)
 		if (rc < 0)
 			return rc;
 		s->made++;
+		rc = memory_check_key(s->producer->topic, &s->messages[i]);
+		if (rc < 0)
+			return rc;
 		s->counts[s->partitions[i]]++;
 		data += len + 1;
 		left -= len + 1;

@@ -23,7 +23,8 @@ enum property {
 	DELAY = 7,
 	PRIORITY = 8,
 	DEATH = 9,
-	MARK = 10
+	MARK = 10,
+	TOMBSTONE = 11
 };
 
 /* ------------------------------------------------------------------------------------------ writing */
@@ -109,6 +110,8 @@ static void sink_props(struct sink *sink, const struct engine_props *props, int6
 		sink_death(sink, &props->deaths[i]);
 	if (props->mark > 0)
 		sink_number(sink, MARK, (int64_t)props->mark);
+	if (props->tombstone)
+		sink_span(sink, TOMBSTONE, (struct engine_span){ "", 0 });
 }
 
 static bool same_key(const struct engine_span *a, const struct engine_span *b)
@@ -271,6 +274,7 @@ static bool take_property(uint8_t type, struct engine_span value, struct engine_
 		props->mark = (uint64_t)number;
 		return true;
 	case DEATH: props->death_count++; return take_death(value, death);
+	case TOMBSTONE: props->tombstone = true; return true;
 	default: return true;
 	}
 }

@@ -20,6 +20,7 @@
  *         4 routing key   bytes
  *         5 ts, 6 ttl, 7 delay (ms), 8 priority      leb
  *         10 mark         leb: its number in the commit it came by, see local_commit.h
+ *        11 tombstone     nothing
  *         9 death         leb reason, leb count, leb time (ms), name of the queue; once for each, in order
  *
  * A type that is not known is passed over, so that later versions can add some. What the batch says for all (its time)

@@ -217,6 +217,9 @@ void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat)
 	ret_stat->end_pos = plog_end_pos(plog);
 	ret_stat->mtime_ms = plog->mtime_ms;
 	ret_stat->synced = plog->synced > plog->durable ? plog->synced : plog->durable;
+	ret_stat->has_gaps = plog->has_gaps;
+	ret_stat->shifted_start = plog->shifted_start;
+	ret_stat->shifted_pos = plog->shifted_pos;
 	pthread_mutex_unlock(&plog->mutex);
 }
 

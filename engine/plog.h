@@ -117,7 +117,16 @@ int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes
  */
 int plog_sync(struct plog *plog);
 
-/* ---- plog_ids.c: ids for idempotent producing ---- */
+/* ---- plog_ids.c: what messages have besides their payloads ---- */
+
+/*
+ * Calls each for the messages from..to (offsets) that have properties, in order, with key, id and tombstone set; spans last as
+ * long as the call. What is damaged is left out. Nonzero from each ends the walk and is returned.
+ */
+int plog_each_props(struct plog *plog, uint64_t from, uint64_t to,
+    int (*each)(void *ctx, uint64_t offset, int64_t ts_ms, const struct engine_props *props), void *ctx);
+
+/* And ids for idempotent producing. */
 
 /*
  * The ids of messages that were seen not more than window_ms ago stay known when the messages are trimmed away: they are
@@ -132,6 +141,33 @@ void plog_keep_ids(struct plog *plog, int64_t window_ms);
 struct dedup_hash;
 int plog_each_id(struct plog *plog, int64_t since_ms, bool in_order,
     int (*each)(void *ctx, const struct dedup_hash *hash, int64_t ts_ms), void *ctx);
+
+/* ---- plog_compact.c ---- */
+
+struct plog_compaction {
+	uint64_t segment_bytes; /* of data in a segment, of those that are made of several */
+	uint64_t before;        /* offset: keep knows of all messages below it; what is sealed beyond is left alone */
+	/*
+	 * Is this message of a sealed segment to stay? 1, 0 or a negative errno, which ends the run. It is not asked about
+	 * messages without properties, which stay.
+	 */
+	int (*keep)(struct plog_compaction *how, uint64_t offset, int64_t ts_ms, const struct engine_props *props);
+	enum {
+		PLOG_KEEP_AS_ASKED,
+		PLOG_KEEP_LATEST
+	} keep_tombstones;     /* LATEST: no tombstone goes: something is damaged */
+	uint64_t removed;      /* messages, by the run */
+	uint64_t clean_offset; /* after it: below this it was asked about every message; 0: something is damaged */
+};
+
+/*
+ * Removes messages from the sealed segments; offsets stay. One at a time: the caller sees to it; appends, reads, syncs and
+ * trims go on meanwhile. What was done so far stays if it fails. EAGAIN: a trim came between. What is not
+ * synced is left alone.
+ */
+int plog_compact(struct plog *plog, struct plog_compaction *how);
+/* Bytes of the sealed segments that no run has been over yet, and of all of them. */
+void plog_dirty(struct plog *plog, uint64_t *ret_dirty, uint64_t *ret_sealed);
 
 /* Offset below which all is synced; messages and bytes appended since. */
 uint64_t plog_synced(struct plog *plog);

@@ -64,6 +64,7 @@ struct walk {
 	int64_t since_ms;
 	uint64_t from, to; /* offsets */
 	each_id each;
+	int (*each_props)(void *ctx, uint64_t offset, int64_t ts_ms, const struct engine_props *props);
 	void *ctx;
 	struct index_entry entry; /* where it is */
 	uint8_t *meta;
@@ -76,7 +77,11 @@ static int visit(void *ctx, uint32_t i, const struct engine_props *props)
 	uint64_t offset = walk->entry.base_offset + i;
 	struct dedup_hash hash;
 
-	if (props->id.ptr == NULL || offset < walk->from || offset >= walk->to)
+	if (offset < walk->from || offset >= walk->to)
+		return 0;
+	if (walk->each_props != NULL)
+		return walk->each_props(walk->ctx, offset, walk->entry.ts_ms, props);
+	if (props->id.ptr == NULL)
 		return 0;
 	hash = dedup_hash_of(props->id);
 	return walk->each(walk->ctx, &hash, walk->entry.ts_ms);
@@ -177,6 +182,16 @@ static int walk_messages(struct walk *walk)
 	}
 	free(walk->meta);
 	return rc == -ENODATA ? 0 : rc;
+}
+
+int plog_each_props(struct plog *plog, uint64_t from, uint64_t to,
+    int (*each)(void *ctx, uint64_t offset, int64_t ts_ms, const struct engine_props *props), void *ctx)
+{
+	struct walk walk = {
+		.plog = plog, .since_ms = INT64_MIN, .from = from, .to = to, .each_props = each, .ctx = ctx
+	};
+
+	return walk_messages(&walk);
 }
 
 /* ---- files ---- */
@@ -403,16 +418,15 @@ static int replace_files(struct plog *plog, int dirfd, uint64_t before, int64_t 
 	return rc;
 }
 
-int plog_save_ids(struct plog *plog, int dirfd, uint64_t before)
+int plog_save_ids_from(struct plog *plog, int dirfd, uint64_t from, uint64_t before)
 {
 	struct gathered g = { .newest_ms = INT64_MIN };
-	struct walk walk = { .plog = plog, .to = before, .each = gather, .ctx = &g };
+	struct walk walk = { .plog = plog, .from = from, .to = before, .each = gather, .ctx = &g };
 	int64_t window_ms;
 	int rc;
 
 	pthread_mutex_lock(&plog->mutex);
 	window_ms = plog->ids_window_ms;
-	walk.from = plog->start_offset;
 	pthread_mutex_unlock(&plog->mutex);
 	if (window_ms <= 0)
 		return 0;
@@ -422,6 +436,16 @@ int plog_save_ids(struct plog *plog, int dirfd, uint64_t before)
 		rc = replace_files(plog, dirfd, before, walk.since_ms, &g);
 	free(g.mem);
 	return rc;
+}
+
+int plog_save_ids(struct plog *plog, int dirfd, uint64_t before)
+{
+	uint64_t start;
+
+	pthread_mutex_lock(&plog->mutex);
+	start = plog->start_offset;
+	pthread_mutex_unlock(&plog->mutex);
+	return plog_save_ids_from(plog, dirfd, start, before);
 }
 
 /* ---- all there are ---- */

@@ -10,6 +10,8 @@
  *   plog_tail.c      or is noted elsewhere, which does
  *   plog_read.c      a batch, or bytes, or a time are looked for
  *   plog_trim.c      the front goes: purge and retention
+ *   plog_compact.c   older messages of a key go
+ *   plog_swap.c      compacted segments take the place of others; and what a crash leaves of that
  *   plog_ids.c       ids of messages, some of which are gone
  *
  * Locks: trim_mutex, then mutex. mutex guards everything in struct plog and its segments; it is held over writes of an
@@ -47,9 +49,13 @@ struct plog {
 	struct plog_tail tail; /* up to where there are such records */
 	int64_t mtime_ms;
 	int64_t ids_window_ms; /* see plog_keep_ids() */
-	bool failed;           /* a sync failed: final */
-	bool repair;           /* an append failed and may have left bytes behind the end */
-	uint64_t *damage;      /* first offsets of what was reported as damaged */
+	bool swap_left;        /* files that were replaced may still be there: no compaction until the next opening */
+	bool has_gaps;         /* it was compacted */
+	uint64_t clean_offset; /* below it no key has two messages */
+	uint64_t shifted_start, shifted_pos; /* see struct engine_partition_stat */
+	bool failed;                         /* a sync failed: final */
+	bool repair;                         /* an append failed and may have left bytes behind the end */
+	uint64_t *damage;                    /* first offsets of what was reported as damaged */
 	uint32_t damage_count;
 };
 
@@ -95,6 +101,9 @@ int plog_find_pos(struct plog *plog, uint64_t pos, size_t *ret_i);
 /* One past the last offset of segment i. */
 uint64_t plog_segment_end(const struct plog *plog, size_t i);
 
+/* Bytes of data that the entries of segment i tell of. Its files are opened for this. */
+int plog_data_size(struct plog *plog, size_t i, uint64_t *ret_size);
+
 /* Reads the front of segment i, unless that was done; ret_mark (may be NULL) makes it read again. */
 int plog_load(struct plog *plog, size_t i, struct index_mark *ret_mark);
 
@@ -120,6 +129,10 @@ int plog_repair(struct plog *plog);
 
 /* ---- plog_read.c ---- */
 
+/* The whole batch of an entry. EBADMSG, ENOMEM. Outside of the mutex */
+int plog_fetch(const struct segment_reader *reader, const struct index_entry *entry, struct engine_scratch *scratch,
+    struct engine_view *ret_view);
+
 /* Position of offset (start <= offset <= end): of its message, or in a damaged batch of where that begins. Without mutex. */
 int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
 
@@ -127,6 +140,36 @@ int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
 
 /* Keeps the ids of what is below `before`, durably; the messages are about to be trimmed away. trim_mutex */
 int plog_save_ids(struct plog *plog, int dirfd, uint64_t before);
+/* The same for messages from..before that compaction removes. Any mutex may be held but mutex. */
+int plog_save_ids_from(struct plog *plog, int dirfd, uint64_t from, uint64_t before);
+
+/* ---- plog_swap.c ---- */
+
+/* A group of sealed segments, and what takes their place: the files BASE.cdata, .cmeta and .cindex, synced. */
+struct plog_group {
+	struct segment **old; /* count of them, pinned, as they follow each other in the list */
+	size_t count;
+	uint64_t start_offset; /* of the log when they were read: nothing below is in what takes their place */
+	uint64_t base, end;    /* offsets: of the first, and where the last ends */
+	uint32_t slots, data_end;
+	bool has_meta;
+	int64_t created_ms;
+};
+
+void plog_aside_name(char out[SEGMENT_NAME_SIZE], uint64_t base, const char *suffix); /* "data", "meta", "index" */
+/*
+ * Takes the segments into the log. EAGAIN: it is not what it was when they were read, and nothing has changed. EROFS: the log has
+ * failed; then the old ones are to stay pinned.
+ */
+int plog_swap(struct plog *plog, int dirfd, const struct plog_group *group);
+void plog_remove_aside(int dirfd, uint64_t base);
+/* The file `clean`: that the log was compacted, and how far. */
+int plog_write_clean(struct plog *plog, int dirfd, uint64_t clean_offset);
+int plog_read_clean(struct plog *plog);
+/* At the opening, before the segments are listed: what a crash left of a swap is finished or undone. */
+int plog_finish_swap(struct plog *plog);
+/* And once they are: where the segments of a compacted log begin follows from their sizes, from the last one down. */
+int plog_settle_positions(struct plog *plog);
 
 /* ---- plog_trim.c ---- */
 

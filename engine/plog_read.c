@@ -219,7 +219,7 @@ static bool is_passing(int rc)
 	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
 }
 
-/* The batch offset is in, from the disk. EBADMSG: *ret_lost is what is damaged. */
+/* The batch offset is in, from the disk. EBADMSG: *ret_lost is what is damaged; ENOENT: it is in a gap. */
 static int find_and_fetch(const struct segment_reader *reader, uint64_t offset, uint32_t hint,
     struct engine_scratch *scratch, struct cached **ret_cached, struct segment_lost *ret_lost)
 {
@@ -266,14 +266,51 @@ int plog_read(struct plog *plog, uint64_t offset, uint32_t max_count, struct eng
 	return plog_read_ids(plog, offset, max_count, scratch, ret_view, &first_id);
 }
 
+int plog_fetch(const struct segment_reader *reader, const struct index_entry *entry, struct engine_scratch *scratch,
+    struct engine_view *ret_view)
+{
+	struct cached *cached;
+	int rc = fetch(reader, entry, scratch, &cached);
+
+	if (!rc)
+		give_view(cached, entry->base_offset, UINT32_MAX, ret_view);
+	return rc;
+}
+
+/* Finds the batch of *offset, or of the first message after it if it is in a gap: then *offset is that. Errors as plog_read. */
+static int find_batch(struct plog *plog, uint64_t *offset, struct engine_scratch *scratch, struct cached **cached,
+    struct engine_view *view)
+{
+	struct segment_reader reader = { 0 };
+	struct segment_lost lost;
+	uint32_t hint = UINT32_MAX;
+	int rc = 0;
+
+	do {
+		if (rc == -ENOENT) /* *cached is what it was: nothing was fetched */
+			*offset = lost.to;
+		pthread_mutex_lock(&plog->mutex);
+		if (*offset >= plog->end_offset)
+			rc = -ENODATA;
+		else
+			rc = pin_for(plog, *offset, &reader, &lost);
+		pthread_mutex_unlock(&plog->mutex);
+		if (rc == -EBADMSG)
+			return give_damage(plog, &lost, *offset, view);
+		if (rc)
+			return rc;
+		if (*cached && (*cached)->segment_base == reader.base)
+			hint = (*cached)->slot + 1;
+		rc = find_and_fetch(&reader, *offset, hint, scratch, cached, &lost);
+		unpin(plog, reader.segment);
+	} while (rc == -ENOENT);
+	return rc == -EBADMSG ? give_damage(plog, &lost, *offset, view) : rc;
+}
+
 int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct engine_scratch *scratch,
     struct engine_view *ret_view, uint64_t *ret_first_id)
 {
 	struct cached *cached = plog_block_get(scratch, plog->token);
-	struct segment_reader reader = { 0 };
-	struct segment_lost lost;
-	uint32_t hint = UINT32_MAX;
-	bool have = cached && index_covers(&cached->entry, offset);
 	int rc = 0;
 
 	pthread_mutex_lock(&plog->mutex);
@@ -281,20 +318,11 @@ int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct
 		rc = -ESTALE;
 	else if (offset >= plog->end_offset)
 		rc = -ENODATA;
-	else if (!have)
-		rc = pin_for(plog, offset, &reader, &lost);
 	pthread_mutex_unlock(&plog->mutex);
-	if (rc == -EBADMSG)
-		return give_damage(plog, &lost, offset, ret_view);
 	if (rc)
 		return rc;
-	if (!have) {
-		if (cached && cached->segment_base == reader.base)
-			hint = cached->slot + 1;
-		rc = find_and_fetch(&reader, offset, hint, scratch, &cached, &lost);
-		unpin(plog, reader.segment);
-		if (rc == -EBADMSG)
-			return give_damage(plog, &lost, offset, ret_view);
+	if (!cached || !index_covers(&cached->entry, offset)) {
+		rc = find_batch(plog, &offset, scratch, &cached, ret_view);
 		if (rc)
 			return rc;
 		plog_block_own(scratch, plog->token);
@@ -324,7 +352,7 @@ int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
 	if (rc)
 		return is_passing(rc) ? rc : -EIO;
 	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, UINT32_MAX, &scratch, &cached, &lost);
-	if (rc == -EBADMSG) {
+	if (rc == -EBADMSG || rc == -ENOENT) {
 		pos = lost.pos;
 		rc = 0;
 	} else if (!rc && offset != reader.base) {

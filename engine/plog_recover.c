@@ -371,11 +371,17 @@ int plog_open(const struct plog_options *options, struct plog **ret_plog)
 		return -ENOMEM;
 	rc = plog_dir(plog);
 	if (rc >= 0)
+		rc = plog_finish_swap(plog);
+	if (!rc)
 		rc = plog_list(plog, &strays);
 	if (!rc)
 		rc = plog_read_start(plog);
 	if (!rc)
+		rc = plog_read_clean(plog);
+	if (!rc)
 		rc = recover(plog, &strays);
+	if (!rc && plog->has_gaps)
+		rc = plog_settle_positions(plog);
 	free(strays.list);
 	if (rc) {
 		plog_free(plog);

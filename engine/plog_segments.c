@@ -106,8 +106,7 @@ uint64_t plog_segment_end(const struct plog *plog, size_t i)
 	return i + 1 < plog->count ? plog->segments[i + 1]->base : plog->end_offset;
 }
 
-/* Bytes of data that the entries of segment i tell of. Its files are opened for this. */
-static int data_size(struct plog *plog, size_t i, uint64_t *ret_size)
+int plog_data_size(struct plog *plog, size_t i, uint64_t *ret_size)
 {
 	struct segment *segment = plog->segments[i];
 	struct segment_reader reader = { .base = segment->base, .end_offset = UINT64_MAX, .slots = segment->slots };
@@ -136,12 +135,12 @@ static int derive_base_pos(struct plog *plog, size_t i, const struct segment_hom
 	int rc;
 
 	if (i + 1 < plog->count && !segment_load(plog->segments[i + 1], home, &unused)) {
-		rc = data_size(plog, i, &size);
+		rc = plog_data_size(plog, i, &size);
 		segment->base_pos = plog->segments[i + 1]->base_pos - size;
 	} else if (i > 0) {
 		rc = plog_load(plog, i - 1, NULL);
 		if (!rc)
-			rc = data_size(plog, i - 1, &size);
+			rc = plog_data_size(plog, i - 1, &size);
 		if (!rc)
 			segment->base_pos = plog->segments[i - 1]->base_pos + size;
 	} else {
@@ -226,6 +225,7 @@ int plog_reader(struct plog *plog, size_t i, struct segment_reader *ret_reader)
 		.base_pos = segment->base_pos,
 		.end_offset = plog_segment_end(plog, i),
 		.slots = segment->slots,
+		.gaps = segment->gaps,
 		.segment = segment,
 	};
 	if (active)

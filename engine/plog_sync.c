@@ -36,6 +36,7 @@ static int pin_jobs(struct plog *plog, size_t i, struct job *jobs, size_t count)
 			.index_end = INDEX_FIRST + segment->slots * INDEX_SLOT,
 			.data_end = segment->data_end,
 			.meta_end = segment->meta_end,
+			.gaps = segment->gaps,
 		};
 	}
 	plog->frozen = plog_active(plog)->slots;

@@ -230,11 +230,13 @@ int segment_load(struct segment *segment, const struct segment_home *home, struc
 		return rc;
 	segment->base_pos = header.base_pos;
 	segment->created_ms = header.created_ms;
+	segment->gaps = header.gaps;
 	rc = index_get_mark(front + INDEX_SLOT, &mark);
 	if (rc || mark.end_offset < segment->base)
 		mark = (struct index_mark){
 			.end_offset = segment->base, .base_pos = header.base_pos, .index_end = INDEX_FIRST
 		};
+	segment->gaps = segment->gaps || mark.gaps;
 	*ret_mark = mark;
 	if (header_rc && rc)
 		return -EBADMSG;

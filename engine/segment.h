@@ -37,6 +37,7 @@ struct segment {
 	uint32_t users;                 /* who reads or syncs it outside of the mutex */
 	bool opened;                    /* files that are there are open: none is to be looked for again */
 	bool loaded;
+	bool gaps;    /* it was compacted; if loaded */
 	bool removed; /* no longer in its log: freed by its last user */
 };
 
@@ -84,6 +85,7 @@ struct segment_reader {
 	uint64_t base_pos;
 	uint64_t end_offset; /* one past its last message */
 	uint32_t slots;
+	bool gaps;
 	struct index_entry last; /* that of slot slots - 1, if its count is not 0: it may change on disk */
 	struct segment *segment; /* pinned */
 };
@@ -109,7 +111,8 @@ int segment_search(const struct segment_reader *reader, bool (*before)(const str
     uint64_t key, uint32_t *ret_slot, struct index_entry *ret_entry);
 
 /*
- * The entry that covers offset; hint is a slot to look at first (any number). EBADMSG: it is damaged; then from..to in
+ * The entry that covers offset; hint is a slot to look at first (any number). ENOENT: offset is in a gap of a compacted
+ * segment, and to in ret_lost is the next offset there is, or the segment's end, at pos. EBADMSG: it is damaged; then from..to in
  * ret_lost are the offsets that are lost with it, as far as its neighbours tell, and pos where its data begins.
  */
 struct segment_lost {

@@ -104,7 +104,7 @@ int segment_locate(const struct segment_reader *reader, uint64_t offset, uint32_
 	struct index_entry entry;
 	struct segment_lost lost = { .from = reader->base };
 	uint32_t slot = hint;
-	int64_t next = 0;
+	int64_t next = 0, first;
 
 	if (reader->last.count > 0 && offset >= reader->last.base_offset)
 		slot = reader->slots - 1;
@@ -117,10 +117,12 @@ int segment_locate(const struct segment_reader *reader, uint64_t offset, uint32_
 		lost.pos = entry.pos + entry.length;
 		next = (int64_t)slot + 1;
 	}
+	first = next;
 	next = next_readable(reader, next, reader->slots, &entry);
 	lost.to = next < reader->slots ? entry.base_offset : reader->end_offset;
 	*ret_lost = lost;
-	return -EBADMSG;
+	/* Nothing is missing between the entries around it: compaction took it. */
+	return reader->gaps && next == first ? -ENOENT : -EBADMSG;
 
 found:
 	*ret_slot = slot;

@@ -25,7 +25,7 @@
 /* A hundred years: added to any time there is, it cannot overflow. */
 #define MS_MAX INT64_C(3155760000000)
 
-static const char *const cleanup_policies[] = { "delete", NULL };
+static const char *const cleanup_policies[] = { "delete", "compact", "compact,delete", NULL };
 static const char *const offset_resets[] = { "earliest", "latest", NULL };
 
 static const char *const overflows[] = { "drop-head", "reject-publish", "reject-publish-dlx", NULL };
@@ -56,7 +56,11 @@ const struct engine_setting engine_settings[] = {
 	{ "segment.bytes", ENGINE_TOPIC, ENGINE_INT, 4096, INT32_MAX, NO_NONE, NULL, "268435456", "bytes",
 	    "A partition's log is cut into files of about this size; retention deletes whole files." },
 	{ "cleanup.policy", ENGINE_TOPIC, ENGINE_CHOICE, 0, 0, NO_NONE, cleanup_policies, "delete", "",
-	    "What becomes of old messages: delete removes those beyond retention." },
+	    "What becomes of old messages: delete removes those beyond retention; compact keeps the last one of each "
+	    "key, "
+	    "whatever its age; compact,delete does both." },
+	{ "delete.retention.ms", ENGINE_TOPIC, ENGINE_INT, 0, MS_MAX, NO_NONE, NULL, "86400000", "ms",
+	    "How long compaction keeps the tombstone of a key that was removed." },
 	{ "max.message.bytes", ENGINE_TOPIC, ENGINE_INT, 1, ENGINE_MESSAGE_MAX, NO_NONE, NULL, "16777216", "bytes",
 	    "The largest payload that is accepted; a longer one is refused with EMSGSIZE." },
 	{ "dedup.window.ms", ENGINE_TOPIC, ENGINE_INT, 0, INT32_MAX, NO_NONE, NULL, "0", "ms",

@@ -6,6 +6,7 @@
 #include "fs/class.h"
 #include "fs/exchange.h"
 #include "fs/find.h"
+#include "fs/key.h"
 #include "fs/spool.h"
 
 #define KEPT_SECONDS 60.0 /* names and attributes that change through this mount only, whose kernel then knows */
@@ -51,6 +52,8 @@ static int owner_of(struct fs *fs, struct engine_object *object, const struct no
 		if (!(row->flags & TREE_UNMASKED))
 			ret_owner->mode &= stat->birth.mode;
 	}
+	if (!err && (row->match == MATCH_KEY || row->what == DIR_KEYS))
+		key_limit_reading(object, node, stat, ret_owner);
 	if (row->match == MATCH_ID) { /* it belongs to who has the queue, or the consumer that holds it */
 		ret_owner->uid = stat->owner.uid;
 		ret_owner->gid = stat->owner.gid;

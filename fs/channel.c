@@ -19,6 +19,7 @@
 #include "fs/class.h"
 #include "fs/confirm.h"
 #include "fs/frame.h"
+#include "fs/key.h"
 #include "fs/process.h"
 #include "fs/record.h"
 #include "fs/reply.h"
@@ -305,6 +306,9 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 		struct engine_span key = { channel->key, strlen(channel->key) };
 		err = ops->exchange->room(channel->object, key, framer->part_len);
 	}
+	if (!err && !json && !channel->key && key_is_compacted(channel->object))
+		err = engine_explain(
+		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
 	if (!err)
 		return 0;
 	size_t before = *answer > framer->part_len ? *answer - framer->part_len : 0;

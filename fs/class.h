@@ -41,6 +41,7 @@ extern const struct file_class class_errors;
 extern const struct file_class class_events;
 extern const struct file_class class_health;
 extern const struct file_class class_info;
+extern const struct file_class class_key;
 extern const struct file_class class_log;
 extern const struct file_class class_message;
 extern const struct file_class class_metrics;

@@ -40,7 +40,7 @@ static const char readme[] =
     "  echo hi >> exchanges/events/keys/order.created        publish with a routing key\n"
     "\n"
     "  in in.json in.nul    line, JSON object or NUL-ended; put/FILE: a whole file is one message\n"
-    "  keys/KEY             produce with a key; 0/in 1/in: into a partition\n"
+    "  keys/KEY             produce with a key, in a compacted topic its value; 0/in 1/in: into a partition\n"
     "  0/log 0/at/17        every retained message; one by its offset (at/17.json with metadata)\n"
     "  next wait out stream of a group: one; one, waiting; all there is; all that comes\n"
     "  ack                  all, or PARTITION:OFFSET; offset: PARTITION OFFSET, earliest, latest, @UNIXTIME\n"
@@ -339,6 +339,8 @@ int content_message(
 	else
 		err = fs->engine->ops->partition_read(object, node->partition, node->offset, 1, scratch, ret_view);
 	fs->engine->ops->put(object);
+	if (!err && node->row->match != MATCH_ID && ret_view->offset != node->offset)
+		return -ENOENT; /* compaction took it */
 	return err == -ENODATA || err == -ESTALE ? -ENOENT : err;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fs/class.h"
+#include "fs/key.h"
 #include "fs/spool.h"
 
 /* Calls of the engine on the object a directory belongs to. */
@@ -51,6 +52,18 @@ static int find_partition(struct engine_object *object, struct found *found, con
 	return strtoull(found->stem, NULL, 10) < stat.partitions ? 0 : -ENOENT;
 }
 
+/* Is the message there, or has compaction taken it? */
+static int find_beside_gaps(struct engine_object *object, uint32_t partition, uint64_t offset)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	int err = object->engine->ops->partition_read(object, partition, offset, 1, &scratch, &view);
+	engine_scratch_release(&scratch);
+	if (err == -EIO)
+		return 0; /* who reads it learns that it is damaged */
+	return !err && view.offset == offset ? 0 : -ENOENT;
+}
+
 static int find_offset(struct engine_object *object, struct found *found, const struct node *parent)
 {
 	struct engine_partition_stat stat;
@@ -62,7 +75,19 @@ static int find_offset(struct engine_object *object, struct found *found, const 
 	if (err)
 		return err;
 	snprintf(found->stem, sizeof found->stem, "%" PRIu64, offset);
-	return offset >= stat.earliest && offset < stat.end ? 0 : -ENOENT;
+	if (offset < stat.earliest || offset >= stat.end)
+		return -ENOENT;
+	return stat.has_gaps ? find_beside_gaps(object, parent->partition, offset) : 0;
+}
+
+/* Without a value it is there to be created. */
+static int find_key(struct engine_object *object, struct found *found, const struct node *parent)
+{
+	struct engine_key key;
+	(void)parent;
+	if (!key_is_compacted(object)) /* nor has an exchange any */
+		return -ENOENT;
+	return object->engine->ops->key_find(object, (struct engine_span){ found->stem, strlen(found->stem) }, &key);
 }
 
 static int find_log(struct engine_object *object, struct found *found, const struct node *parent)
@@ -204,9 +229,7 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_OFFSET: err = with_object(fs, parent->object, find_offset, &found, parent); break;
 	case MATCH_SETTING: err = with_object(fs, parent->object, find_setting, &found, parent); break;
 	case MATCH_SPOOL: err = spool_exists(fs->spool, parent->object, found.stem, pid) ? 0 : -ENOENT; break;
-	case MATCH_KEY:
-		err = -ENOENT;
-		break; /* without compaction nothing keeps a key's value: it is there to be created */
+	case MATCH_KEY: err = with_object(fs, parent->object, find_key, &found, parent); break;
 	case MATCH_PRIORITY: err = with_object(fs, parent->object, find_priority, &found, parent); break;
 	case MATCH_ID: err = with_object(fs, parent->object, find_message, &found, parent); break;
 	case MATCH_DLQ: err = with_object(fs, parent->object, find_object, &found, parent); break;

@@ -3,7 +3,8 @@
  *
  * `log` is the bytes of the segments one after the other, so a read is a read of those. Retention and purge take bytes
  * away from the front; then `log` is another file, with another inode (the node's variant is the position of its first
- * byte), and one still open keeps its positions: what is gone is ESTALE, what is there and what comes is read, so a
+ * byte). Compaction moves what it keeps, and then `log` is another file too; one still open is ESTALE where bytes have
+ * moved. One still open keeps its positions: what is gone is ESTALE, what is there and what comes is read, so a
  * tail -f goes on. That is why the kernel keeps no pages of it: it reads whole pages, and the one with both gone and
  * present bytes in it would be either all an error or half a lie. In the other framings the messages are rendered one
  * after the other (reader.h), and the size is not known.
@@ -52,6 +53,14 @@ static int log_open(
 	return plain_open(fs, node, flags, cred, ret_handle);
 }
 
+/* Has compaction put other bytes at this position since it was opened? */
+static bool is_shifted(const struct logfile *file, uint64_t pos)
+{
+	struct engine_partition_stat stat;
+	return !file->handle.fs->engine->ops->partition_stat(file->topic, file->handle.partition, &stat) &&
+	       file->handle.variant < stat.shifted_start && pos < stat.shifted_pos;
+}
+
 static void log_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, unsigned flags)
 {
 	if (handle->framing != FRAME_LINE) {
@@ -64,11 +73,13 @@ static void log_read(struct handle *handle, fuse_req_t req, size_t size, off_t o
 		reply_handle_error(handle, req, -ENOMEM, NULL);
 		return;
 	}
-	ssize_t got = handle->fs->engine->ops->partition_pread(
-	    file->topic, handle->partition, handle->variant + (uint64_t)offset, buf, size);
+	uint64_t pos = handle->variant + (uint64_t)offset;
+	ssize_t got = handle->fs->engine->ops->partition_pread(file->topic, handle->partition, pos, buf, size);
+	if (got > 0 && is_shifted(file, pos)) /* looked at afterwards: so what was read is from before */
+		got = -ESTALE;
 	if (got < 0)
-		reply_handle_error(
-		    handle, req, (int)got, got == -ESTALE ? "retention or a purge has taken these messages" : NULL);
+		reply_handle_error(handle, req, (int)got,
+		    got == -ESTALE ? "retention, a purge or compaction has taken these messages" : NULL);
 	else
 		fuse_reply_buf(req, buf, (size_t)got);
 	free(buf);

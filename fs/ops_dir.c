@@ -14,6 +14,7 @@
 #include "fs/events.h"
 #include "fs/exchange.h"
 #include "fs/find.h"
+#include "fs/key.h"
 #include "fs/name.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
@@ -277,6 +278,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
 	struct fs *fs = request_fs(req);
 	const struct node *parent = request_node(req, parent_ino);
+	const struct engine_cred cred = request_cred(req);
 	int err = -EPERM;
 	if (parent->row->what == DIR_PUT)
 		err = spool_unlink(fs->spool, parent->object, name);
@@ -284,6 +286,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 		err = remove_message(fs, parent, name, request_cred(req).pid);
 	else if (parent->row->what == DIR_PATTERN)
 		err = exchange_unbind(fs, parent, name);
+	else if (parent->row->what == DIR_KEYS && strlen(name) <= ENGINE_KEY_MAX)
+		err = key_remove(fs, parent, name, &cred);
 	if (err)
 		reply_node_error(
 		    req, err, parent, name, err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);

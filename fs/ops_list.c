@@ -13,6 +13,7 @@
 
 #include "fs/class.h"
 #include "fs/find.h"
+#include "fs/name.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
 #include "fs/spool.h"
@@ -38,7 +39,7 @@ struct listing {
 	char *buf;
 	size_t size, used;
 	bool full;
-	struct message_walk *walk; /* of a directory of messages */
+	struct message_walk *walk; /* of a directory of messages, or of keys */
 };
 
 /*
@@ -50,6 +51,8 @@ struct message_walk {
 	pthread_mutex_t lock;
 	uint64_t cursor[2], item;           /* lock */
 	char after[ENGINE_PATTERN_MAX + 1]; /* the name that came last; lock */
+	char key[ENGINE_KEY_MAX];           /* of keys/: the last one; lock */
+	size_t key_len;                     /* lock */
 };
 
 static bool list_add(struct listing *listing, const char *name, mode_t mode, uint64_t ino, uint64_t next)
@@ -110,6 +113,16 @@ static void list_partitions(struct listing *listing, struct engine_object *objec
 	}
 }
 
+/* The first message there is from an offset on. */
+static uint64_t find_first(struct engine_object *topic, uint32_t partition, uint64_t offset)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	int err = topic->engine->ops->partition_read(topic, partition, offset, 1, &scratch, &view);
+	engine_scratch_release(&scratch);
+	return err ? offset : view.offset;
+}
+
 /* The first and the last message; all others are found too. */
 static void list_offsets(struct listing *listing, struct engine_object *object, uint64_t item)
 {
@@ -118,8 +131,9 @@ static void list_offsets(struct listing *listing, struct engine_object *object, 
 	if (listing->fs->engine->ops->partition_stat(object, listing->node->partition, &stat) ||
 	    stat.earliest == stat.end)
 		return;
-	for (uint64_t i = item; i < (stat.end - stat.earliest > 1 ? 2 : 1); i++) {
-		snprintf(name, sizeof name, "%" PRIu64, i == 0 ? stat.earliest : stat.end - 1);
+	uint64_t first = stat.has_gaps ? find_first(object, listing->node->partition, stat.earliest) : stat.earliest;
+	for (uint64_t i = item; i < (stat.end - first > 1 ? 2 : 1); i++) {
+		snprintf(name, sizeof name, "%" PRIu64, i == 0 ? first : stat.end - 1);
 		if (!list_item(listing, name, listing->node->object, 0, i + 1))
 			return;
 	}
@@ -230,6 +244,43 @@ static void list_bindings(struct listing *listing, struct engine_object *exchang
 	pthread_mutex_unlock(&walk->lock);
 }
 
+static bool list_key(void *ctx, const struct engine_key *key)
+{
+	struct message_step *step = ctx;
+	struct message_walk *walk = step->listing->walk;
+	char name[ENGINE_KEY_MAX + 1];
+	memcpy(name, key->key.ptr, key->key.len);
+	name[key->key.len] = '\0';
+	if (step->skip > 0)
+		step->skip--;
+	else if (strlen(name) == key->key.len && key_check(name) == 0 && /* else no file can have it as its name */
+		 !list_item(step->listing, name, step->listing->node->object, 0, walk->item + 1))
+		return false;
+	walk->item++;
+	memcpy(walk->key, name, key->key.len);
+	walk->key_len = key->key.len;
+	return true;
+}
+
+/* Keys in order: a listing goes on above the last one. */
+static void list_keys(struct listing *listing, struct engine_object *object, uint64_t item)
+{
+	struct message_walk *walk = listing->walk;
+	struct message_step step = { listing, 0 };
+	char last[ENGINE_KEY_MAX];
+	if (!walk)
+		return;
+	pthread_mutex_lock(&walk->lock);
+	if (item != walk->item) {
+		walk->item = 0;
+		step.skip = item;
+	}
+	memcpy(last, walk->key, walk->key_len);
+	struct engine_span after = { walk->item > 0 ? last : NULL, walk->key_len };
+	listing->fs->engine->ops->key_list(object, after, list_key, &step);
+	pthread_mutex_unlock(&walk->lock);
+}
+
 /* The names that a row matches, from an item on. */
 static void list_row(struct listing *listing, uint64_t item)
 {
@@ -263,6 +314,8 @@ static void list_row(struct listing *listing, uint64_t item)
 		list_bindings(listing, object, item);
 	if (listing->row->match == MATCH_ID)
 		list_messages(listing, object, item);
+	if (listing->row->match == MATCH_KEY)
+		list_keys(listing, object, item);
 	fs->engine->ops->put(object);
 }
 
@@ -306,7 +359,8 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	const struct engine_cred cred = request_cred(req);
 	struct message_walk *walk = NULL;
 	fi->fh = UINT64_MAX;
-	if (node->row->what == DIR_MESSAGES || node->row->what == DIR_BINDINGS || node->row->what == DIR_PATTERN) {
+	if (node->row->what == DIR_MESSAGES || node->row->what == DIR_BINDINGS || node->row->what == DIR_PATTERN ||
+	    node->row->what == DIR_KEYS) {
 		walk = calloc(1, sizeof *walk);
 		int err = walk ? handle_init(&walk->handle, fs, node, 0, &cred) : -ENOMEM;
 		if (err) {

@@ -75,8 +75,13 @@ static int take_payload(struct draft *draft, const char *field, const json_t *va
 		return explain(draft, -EINVAL, "payload and payload_base64 exclude each other");
 	if (strcmp(field, "payload_base64") == 0)
 		return decode(draft, field, value, &draft->payload_bytes, &draft->payload);
+	if (json_is_null(value)) { /* the key has no value any more */
+		draft->payload = (struct engine_span){ "", 0 };
+		draft->props.tombstone = true;
+		return 0;
+	}
 	if (!json_is_string(value))
-		return wrong_type(draft, field, "a string");
+		return wrong_type(draft, field, "a string, or null");
 	draft->payload = span_of(value);
 	return 0;
 }
@@ -253,6 +258,8 @@ static int take_object(struct draft *draft, json_t *object)
 	}
 	if (!draft->payload.ptr)
 		return explain(draft, -EINVAL, "field payload is missing");
+	if (draft->props.tombstone && !draft->props.key.ptr)
+		return explain(draft, -EINVAL, "payload null takes away the value of a key: it needs one");
 	if (draft->partition >= 0)
 		draft->props.partition = (uint32_t)draft->partition;
 	draft->props.priority = (int32_t)draft->priority;

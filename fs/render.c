@@ -197,7 +197,10 @@ static void add_json(
 	buffer_add_u64(out, batch->cred.gid);
 	buffer_add_text(out, ",\"pid\":");
 	buffer_add_u64(out, batch->cred.pid);
-	add_bytes(out, "payload", payload);
+	if (props.tombstone)
+		buffer_add_text(out, ",\"payload\":null");
+	else
+		add_bytes(out, "payload", payload);
 	buffer_add_text(out, "}\n");
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "fs/key.h"
 #include "fs/process.h"
 #include "fs/reply.h"
 
@@ -203,7 +204,7 @@ static size_t message_limit(struct fs *fs, uint64_t topic)
 	return (size_t)strtoull(value, NULL, 10);
 }
 
-/* Of a queue that refuses: EDQUOT while there is no room for a message of this size. */
+/* Of a queue that refuses: EDQUOT while there is no room for a message of this size; of a topic that wants keys: EINVAL. */
 static int check_room(struct fs *fs, uint64_t id, uint64_t size)
 {
 	struct engine_object *object;
@@ -214,6 +215,9 @@ static int check_room(struct fs *fs, uint64_t id, uint64_t size)
 	err = fs->engine->ops->identity(object, &identity);
 	if (!err && identity.kind == ENGINE_QUEUE)
 		err = fs->engine->ops->queue->room(object, size);
+	if (!err && key_is_compacted(object))
+		err = engine_explain(
+		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
 	fs->engine->ops->put(object);
 	return err;
 }

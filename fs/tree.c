@@ -66,7 +66,7 @@ const struct tree_row tree_rows[] = {
 	{ DIR_TOPIC, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, 0, NULL },
 	{ DIR_PUT, "NAME", MATCH_SPOOL, FILE_SPOOL, F(0666), LINE, NULL, 0, TREE_UNMASKED, &class_spool },
 	{ DIR_TOPIC, "keys", MATCH_LITERAL, DIR_KEYS, D(0777), 0, "/in", 0, 0, NULL },
-	{ DIR_KEYS, "KEY", MATCH_KEY, FILE_PLAIN, F(0666), LINE, "/in", 0, TREE_FRESH, &class_channel },
+	{ DIR_KEYS, "KEY", MATCH_KEY, FILE_PLAIN, F(0666), LINE, "/in", 0, TREE_FRESH, &class_key },
 	{ DIR_TOPIC, "PARTITION", MATCH_PARTITION, DIR_PARTITION, D(0777), 0, NULL, 0, 0, NULL },
 	{ DIR_PARTITION, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
 	{ DIR_PARTITION, "log", MATCH_LITERAL, FILE_PLAIN, F(0444), CONSUMED, NULL, 0, 0, &class_log },

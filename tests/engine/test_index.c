@@ -23,8 +23,9 @@ static const struct index_entry entry = {
 /* All four records come back as they were put. */
 Test(index, round_trip)
 {
-	struct index_header header = { .log_id = 3, .base_offset = 4, .base_pos = 5, .created_ms = 6 }, header2;
-	struct index_mark mark = { 10, 20, INDEX_FIRST + 64, 30, 40 }, mark2;
+	struct index_header header = { .log_id = 3, .base_offset = 4, .base_pos = 5, .created_ms = 6, .gaps = true },
+			    header2;
+	struct index_mark mark = { 10, 20, INDEX_FIRST + 64, 30, 40, true }, mark2;
 	struct index_start start = { .log_id = 3, .offset = 4, .pos = 5 }, start2;
 	struct index_entry entry2;
 	uint8_t slot[INDEX_SLOT];
@@ -83,7 +84,7 @@ Test(index, newer_version)
 	uint8_t slot[INDEX_SLOT];
 
 	index_put_header(slot, &header);
-	bytes_put32(slot + 8, 2);
+	bytes_put32(slot + 8, INDEX_VERSION_GAPS + 1);
 	bytes_put32(slot + 60, crc32c(0, slot, 60));
 	cr_assert_eq(index_get_header(slot, &header), -EUCLEAN);
 	index_put_start(slot, &start);

@@ -56,6 +56,7 @@ Test(settings, defaults)
 		{ ENGINE_TOPIC, "retention.bytes", "-1" },
 		{ ENGINE_TOPIC, "segment.bytes", "268435456" },
 		{ ENGINE_TOPIC, "cleanup.policy", "delete" },
+		{ ENGINE_TOPIC, "delete.retention.ms", "86400000" },
 		{ ENGINE_TOPIC, "max.message.bytes", "16777216" },
 		{ ENGINE_TOPIC, "dedup.window.ms", "0" },
 		{ ENGINE_GROUP, "auto.commit", "false" },
@@ -154,7 +155,8 @@ static const struct {
 	{ "max.poll.records", "-1", -ERANGE, NULL },
 	{ "cleanup.policy", "delete\n", 0, "delete" },
 	{ "cleanup.policy", "Delete", 0, "delete" },
-	{ "cleanup.policy", "compact", -EINVAL, NULL },
+	{ "cleanup.policy", "compact", 0, "compact" },
+	{ "cleanup.policy", "Compact,Delete", 0, "compact,delete" },
 	{ "cleanup.policy", "del", -EINVAL, NULL },
 	{ "cleanup.policy", "delete,compact", -EINVAL, NULL },
 	{ "cleanup.policy", "", -EINVAL, NULL },
@@ -285,7 +287,8 @@ Test(settings, reasons)
 	    "retention.bytes takes a whole number from 1 to 9223372036854775807, or -1 for no limit, not \"soon\"");
 	cr_assert_str_eq(reason_for("auto.commit", "maybe"), "auto.commit takes true or false, not \"maybe\"");
 	cr_assert_str_eq(reason_for("auto.offset.reset", ""), "auto.offset.reset takes earliest or latest, not \"\"");
-	cr_assert_str_eq(reason_for("cleanup.policy", "x"), "cleanup.policy takes delete, not \"x\"");
+	cr_assert_str_eq(
+	    reason_for("cleanup.policy", "x"), "cleanup.policy takes delete, compact or compact,delete, not \"x\"");
 	cr_assert_str_eq(reason_for("dead.letter.to", "exchanges/e"),
 	    "dead.letter.to takes dlq, none or queues/NAME, not \"exchanges/e\"");
 }

@@ -88,7 +88,7 @@ Test(render, json_full)
 	struct engine_header headers[] = { { SPAN("a"), SPAN("b") }, { SPAN("q\"uote"), SPAN("\xff") } };
 	struct engine_props props[3] = { ENGINE_PROPS_INIT, ENGINE_PROPS_INIT, ENGINE_PROPS_INIT };
 	props[0] = (struct engine_props){ SPAN("k"), SPAN("dedup"), SPAN("a.b"), headers, 2, 2, 5, 60000, 1000, 9, NULL,
-		0, 0 };
+		0, 0, false };
 	props[1].key = SPAN("");
 	props[1].ts_ms = 7;
 	props[2].key = SPAN("\xff\xfe");

@@ -151,13 +151,17 @@ bool contract_waiter_comes(struct contract_waiter *waiter); /* the same for thre
 	T(members_sessions) T(members_silent) T(members_remove) T(members_stat) T(members_reject) \
 	T(members_reject_of_group) T(members_reject_limits) \
 	/* contract_member_random.c */ \
-	T(members_random)
+	T(members_random) \
+	/* contract_keys.c */ \
+	T(keys) T(keys_tombstone) T(keys_refused) T(keys_partitions) T(keys_many)
 
 #define CONTRACT_REOPEN_TESTS(T) \
 	/* contract_reopen.c */ \
 	T(reopen_objects) T(reopen_ids) T(reopen_owners) T(reopen_settings) T(reopen_messages) T(reopen_props) \
 	T(reopen_partitions) T(reopen_purge) T(reopen_cursors) T(reopen_given) T(reopen_fresh_group) \
-	T(reopen_removed) T(reopen_read_only) T(open_errors)
+	T(reopen_removed) T(reopen_read_only) T(open_errors) \
+	/* contract_keys.c */ \
+	T(reopen_keys)
 /* clang-format on */
 
 #define CONTRACT_DECLARE(name) void contract_test_##name(struct contract *c);
