@@ -8,7 +8,8 @@
  * can be done any number of times. The files are synced by the checkpoint that drops the record.
  *
  * What a record holds is not changed any more: the last entry, which later messages may extend in place, is frozen, as a
- * sync does it. A whole entry of the file that has other data is left alone, and the record with it: it is newer.
+ * sync does it. A whole entry of the file that has other data is left alone, and the record with it: it is newer. So is a
+ * segment whose own sync came later, as its mark says.
  *
  * A record, little-endian:
  *
@@ -301,6 +302,21 @@ int plog_redo_open(struct plog_redo *redo, const struct plog_options *options, u
 	return rc;
 }
 
+/*
+ * Whether the mark of the segment covers what the record has: then its files are on disk, and may have become others since (a
+ * compacted segment has the name of one that it replaced).
+ */
+static bool is_synced(const struct plog_redo *redo, const struct tail *tail)
+{
+	uint8_t bytes[INDEX_SLOT];
+	struct index_entry last;
+	struct index_mark mark;
+
+	return !index_get_entry(tail->slot_bytes + (size_t)(tail->slots - 1) * INDEX_SLOT, &last) &&
+	       !io_pread_all(redo->index_fd, bytes, sizeof(bytes), INDEX_SLOT) && !index_get_mark(bytes, &mark) &&
+	       mark.end_offset >= last.base_offset + last.count;
+}
+
 static int write_tail(struct plog_redo *redo, const struct tail *tail)
 {
 	int rc = io_pwrite_all(redo->data_fd, tail->data, tail->data_len, tail->data_pos);
@@ -328,6 +344,8 @@ int plog_redo(struct plog_redo *redo, const struct plog_options *options, const 
 		return -EBADMSG;
 	of.id = tail.id;
 	rc = plog_redo_open(redo, &of, tail.base);
+	if (!rc && is_synced(redo, &tail))
+		return 0;
 	if (!rc)
 		rc = is_missing(redo, &tail);
 	if (rc <= 0)

@@ -173,6 +173,22 @@ Test(plog_tail, newer_stays)
 	free_notes(&notes);
 }
 
+/* What a sync of the log has covered since is not the record's any more: the files may be those of a compacted segment. */
+Test(plog_tail, synced_stays)
+{
+	struct notes notes = { 0 };
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(box_append(&box, 3, 3, 6, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_close(&box), 0); /* which syncs */
+	box_flip(&box, 0, "data", 3);
+	redo_notes(&box, &notes, 0);
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_eq(box_check(&box, 0, NULL), 3, "the flip is still there");
+	free_notes(&notes);
+}
+
 /* Appends, rolls, notes, purges; now and then a sync, after which the notes are dropped. */
 static uint64_t run(
     struct notes *notes, const struct powercut *cut, uint64_t taken[], size_t *ret_changes, size_t rounds)
