@@ -99,7 +99,7 @@ static int read_rows(struct catalog_txn *txn, void *arg)
 
 	for (uint32_t p = 0; p < lookup->partitions; p++) {
 		const uint8_t *bytes;
-		struct engine_span value;
+		struct engine_span value = { 0 };
 		struct catalog_key key;
 		int err = -ENODATA;
 

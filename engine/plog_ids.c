@@ -239,7 +239,7 @@ static int read_file(const struct plog *plog, int dirfd, uint64_t before, struct
 {
 	uint8_t header[HEADER], *ids = NULL;
 	char name[SEGMENT_NAME_SIZE];
-	struct ids_file file;
+	struct ids_file file = { 0 };
 	int fd, rc;
 
 	file_name(name, before);

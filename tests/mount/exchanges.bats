@@ -231,7 +231,7 @@ refused_links() {
 	fails EINVAL sh -c '/bin/echo x-delayed-message >type'
 	told EINVAL 'topic, direct, fanout or headers'
 	is "$(cat type)" topic
-	echo headers >type
+	echo headers >'type'
 	is "$(cat type)$(stat -c %s type)" headers8
 	fails EINVAL mkdir bindings/x-match=some,a=1
 	fails EINVAL mkdir bindings/=1
