@@ -298,7 +298,7 @@ int partition_open_log(struct partition *partition, struct plog **ret_plog)
 	if (atomic_load_explicit(&partition->plog, memory_order_acquire) == NULL)
 		rc = open_or_wait(partition);
 	if (rc < 0)
-		return engine_explain(rc == -EUCLEAN || rc == -ENOENT ? -EIO : rc,
+		return engine_explain(rc == -EUCLEAN || rc == -ENOENT || rc == -EINPROGRESS ? -EIO : rc,
 		    "the log of partition %" PRIu32 " cannot be opened: %s", partition->index, strerror(-rc));
 	*ret_plog = atomic_load(&partition->plog);
 	return 0;

@@ -36,6 +36,7 @@ int plog_create(const struct plog_options *options);
 /*
  * Opens the log and recovers its tail: what lies beyond the synced mark of the last segment is checked entry by
  * entry, and cut back to the last entry that is whole. EUCLEAN: not a log of this store or of a newer format.
+ * EINPROGRESS: read_only, and a compaction that was cut off has to be finished first.
  */
 int plog_open(const struct plog_options *options, struct plog **ret_plog);
 

@@ -290,7 +290,9 @@ static int find_batch(struct plog *plog, uint64_t *offset, struct engine_scratch
 		if (rc == -ENOENT) /* *cached is what it was: nothing was fetched */
 			*offset = lost.to;
 		pthread_mutex_lock(&plog->mutex);
-		if (*offset >= plog->end_offset)
+		if (*offset < plog->start_offset)
+			rc = -ESTALE;
+		else if (*offset >= plog->end_offset)
 			rc = -ENODATA;
 		else
 			rc = pin_for(plog, *offset, &reader, &lost);

@@ -352,15 +352,25 @@ static int remove_aside(struct plog *plog, uint64_t base, void *ctx)
 	return 0;
 }
 
+/* Of a log that must not be changed: it is as before if no file was renamed yet, the first of which is the data. */
+static int look_at_swap(const struct plog *plog, uint64_t base)
+{
+	char name[SEGMENT_NAME_SIZE];
+
+	plog_aside_name(name, base, suffixes[0]);
+	if (faccessat(plog->dirfd, name, F_OK, 0) == 0)
+		return 0;
+	return engine_explain(-EINPROGRESS,
+	    "log %016" PRIx64 ": a compaction was cut off; opened for writing once, it is finished", plog->options.id);
+}
+
 static int finish_swap(struct plog *plog, const uint8_t record[INDEX_SLOT])
 {
 	struct leftover leftover = { bytes_get64(record + 36), bytes_get64(record + 44) };
 	int rc;
 
 	if (plog->options.read_only)
-		return engine_explain(-EUCLEAN,
-		    "log %016" PRIx64 ": a compaction was cut off; opened for writing once, it is finished",
-		    plog->options.id);
+		return look_at_swap(plog, leftover.base);
 	rc = rename_files(plog->dirfd, leftover.base, bytes_get32(record + 52) != 0);
 	if (!rc)
 		rc = each_base(plog, ".data", remove_replaced, &leftover); /* which is removed last */

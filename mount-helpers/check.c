@@ -247,6 +247,10 @@ static int check_log(struct check *check, const struct known_log *log)
 	check->logs++;
 	if (rc == -ENOMEM)
 		return rc;
+	if (rc == -EINPROGRESS) { /* a crash leaves that */
+		problem(check, 0, "%s", sentence(rc));
+		return 0;
+	}
 	if (rc < 0) {
 		problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s", log->log_id,
 		    log->index, log->object_id, rc == -ENOENT ? "it is not there" : sentence(rc));
