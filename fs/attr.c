@@ -240,13 +240,17 @@ int attr_set(struct fs *fs, const struct node *node, const struct stat *attr, in
 {
 	*ret_why = NULL;
 	if (node->row->what == FILE_SPOOL)
-		return spool_setattr(fs, node->object, node->name, attr, to_set);
+		return spool_setattr(fs, node->object, node->tx, node->name, attr, to_set);
 	if (to_set & FUSE_SET_ATTR_SIZE) {
 		*ret_why = "it cannot be cut: messages go by retention and by `echo all > purge`";
 		return -EPERM;
 	}
 	if (node->row->match == MATCH_ID)
 		return set_message(fs, node, attr, to_set, ret_why);
+	if (node->tx != 0 && to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+		*ret_why = "in a transaction owner and mode are those of the file outside of it";
+		return -EPERM;
+	}
 	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		return set_owner(fs, node, attr, to_set);
 	return 0; /* times are those of messages: touch is accepted and changes nothing */
@@ -265,6 +269,7 @@ double attr_timeout(const struct node *node)
 	case DIR_MEMBERS:
 	case DIR_QUEUES:
 	case DIR_EXCHANGES:
+	case DIR_TXS:
 	case DIR_CONSUMERS: return SHORT_SECONDS;
 	default: return 0;
 	}

@@ -73,6 +73,20 @@ static void free_channel(struct channel *channel)
 	free(channel);
 }
 
+/* Below tx/NAME/ what is produced is staged. */
+static int open_staging(struct channel *channel, const struct node *node, struct engine_span key)
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct engine_object *tx;
+	int err = ops->get(channel->handle.fs->engine, node->tx, &tx);
+	if (err)
+		return err == -ENOENT ? -EIDRM : err;
+	err = ops->tx->producer_open(
+	    tx, channel->object, node->partition, node->row->arg == CHANNEL_HEAD, key, &channel->producer);
+	ops->put(tx);
+	return err;
+}
+
 static int open_producer(struct channel *channel, const struct node *node)
 {
 	struct fs *fs = channel->handle.fs;
@@ -84,7 +98,7 @@ static int open_producer(struct channel *channel, const struct node *node)
 	if (err)
 		return err;
 	channel->kind = identity.kind;
-	if (identity.kind == ENGINE_QUEUE)
+	if (identity.kind == ENGINE_QUEUE && node->tx == 0)
 		return fs->engine->ops->queue->producer_open(
 		    channel->object, node->partition, node->row->arg == CHANNEL_HEAD, &channel->producer);
 	struct engine_span key = { NULL, 0 };
@@ -94,7 +108,9 @@ static int open_producer(struct channel *channel, const struct node *node)
 			return -ENOMEM;
 		key = (struct engine_span){ channel->key, strlen(channel->key) };
 	}
-	return fs->engine->ops->producer_open(channel->object, node->partition, key, &channel->producer);
+	return node->tx != 0
+		   ? open_staging(channel, node, key)
+		   : fs->engine->ops->producer_open(channel->object, node->partition, key, &channel->producer);
 }
 
 static int channel_open(

@@ -55,6 +55,7 @@ extern const struct file_class class_setting;
 extern const struct file_class class_settle;
 extern const struct file_class class_spool;
 extern const struct file_class class_type;
+extern const struct file_class class_tx_state;
 extern const struct file_class class_version;
 
 #endif

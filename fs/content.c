@@ -38,6 +38,8 @@ static const char readme[] =
     "  mkdir -p 'exchanges/events/bindings/order.*'          route by patterns\n"
     "  ln -s ../../../../queues/jobs 'exchanges/events/bindings/order.*/'\n"
     "  echo hi >> exchanges/events/keys/order.created        publish with a routing key\n"
+    "  mkdir tx/t1; echo hi >> tx/t1/topics/orders/in        stage in a transaction; acks too\n"
+    "  echo commit > tx/t1/state                             all of it happens at once\n"
     "\n"
     "  in in.json in.nul    line, JSON object or NUL-ended; put/FILE: a whole file is one message\n"
     "  keys/KEY             produce with a key, in a compacted topic its value; 0/in 1/in: into a partition\n"

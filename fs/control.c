@@ -18,6 +18,31 @@ static int get_object(struct fs *fs, uint64_t id, struct engine_object **ret_obj
 	return err == -ENOENT ? -EIDRM : err;
 }
 
+/* What is written below tx/NAME/ is staged. *ret_tx is NULL if the file is not there. */
+static int get_tx(const struct handle *handle, struct engine_object **ret_tx)
+{
+	*ret_tx = NULL;
+	return handle->tx != 0 ? get_object(handle->fs, handle->tx, ret_tx) : 0;
+}
+
+static int stage_command(struct handle *handle, struct engine_object *tx, struct engine_object *object,
+    const struct command *command, bool rejects)
+{
+	const struct engine_tx_ops *ops = handle->fs->engine->ops->tx;
+	int64_t count;
+	switch (command->verb) {
+	case COMMAND_ALL:
+		count = rejects ? ops->reject_all(tx, object, handle->partition)
+				: ops->ack_all(tx, object, handle->partition);
+		return count < 0 ? (int)count : 0;
+	case COMMAND_ACK:
+		return rejects ? ops->reject(tx, object, command->partition, command->offset)
+			       : ops->ack(tx, object, command->partition, command->offset);
+	case COMMAND_SEEK: return ops->seek(tx, object, command->partition, command->how, command->value);
+	default: return -EINVAL;
+	}
+}
+
 static int run_command(struct fs *fs, struct engine_object *object, const struct command *command, bool rejects)
 {
 	const struct engine_ops *ops = fs->engine->ops;
@@ -40,16 +65,24 @@ static int execute(struct handle *handle, enum command_kind kind, const char *li
 	int err = command_parse(kind, handle->partition, line, len, &command, reason);
 	if (err)
 		return err;
-	err = get_object(handle->fs, handle->object, &object);
-	if (err)
+	struct engine_object *tx;
+	err = get_tx(handle, &tx);
+	if (!err)
+		err = get_object(handle->fs, handle->object, &object);
+	if (err) {
+		handle->fs->engine->ops->put(tx);
 		return err;
-	if (command.verb == COMMAND_ALL)
+	}
+	if (tx)
+		err = stage_command(handle, tx, object, &command, handle->arg != 0);
+	else if (command.verb == COMMAND_ALL)
 		err = all(handle->fs, object, handle->partition);
 	else
 		err = run_command(handle->fs, object, &command, handle->arg != 0);
 	if (err < 0)
 		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
 	handle->fs->engine->ops->put(object);
+	handle->fs->engine->ops->put(tx);
 	return err < 0 ? err : 0;
 }
 
@@ -83,6 +116,8 @@ static int ack_part(struct handle *handle, const char *part, size_t len, char re
 
 static int group_sync(struct handle *handle, struct engine_done *done)
 {
+	if (handle->tx != 0)
+		return 0; /* the commit is what makes it durable */
 	struct engine_object *group;
 	int err = get_object(handle->fs, handle->object, &group);
 	if (err)
@@ -198,23 +233,36 @@ const struct file_class class_purge = { .open = purge_open, TEXT_CLASS };
 
 /* --------------------------------------------------------------------------------- ack, nack, reject of queues */
 
+static int64_t settle(
+    struct handle *handle, struct engine_object *tx, struct engine_object *consumer, const struct command *command)
+{
+	const struct engine_ops *ops = handle->fs->engine->ops;
+	enum engine_settle how = (enum engine_settle)handle->arg;
+	if (command->verb == COMMAND_ALL)
+		return tx ? ops->tx->settle_all(tx, consumer, how) : ops->queue->settle_all(consumer, how);
+	return tx ? ops->tx->settle(tx, consumer, how, command->first, command->last)
+		  : ops->queue->settle(consumer, how, command->first, command->last);
+}
+
 static int settle_line(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX])
 {
-	const struct engine_queue_ops *queue = handle->fs->engine->ops->queue;
 	struct command command;
-	struct engine_object *consumer;
+	struct engine_object *consumer, *tx;
 	int err = command_parse(COMMAND_SETTLE, ENGINE_ANY, line, len, &command, reason);
 	if (err)
 		return err;
-	err = get_object(handle->fs, handle->object, &consumer);
-	if (err)
+	err = get_tx(handle, &tx);
+	if (!err)
+		err = get_object(handle->fs, handle->object, &consumer);
+	if (err) {
+		handle->fs->engine->ops->put(tx);
 		return err;
-	enum engine_settle how = (enum engine_settle)handle->arg;
-	int64_t count = command.verb == COMMAND_ALL ? queue->settle_all(consumer, how)
-						    : queue->settle(consumer, how, command.first, command.last);
+	}
+	int64_t count = settle(handle, tx, consumer, &command);
 	if (count < 0)
 		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
 	handle->fs->engine->ops->put(consumer);
+	handle->fs->engine->ops->put(tx);
 	return count < 0 ? (int)count : 0;
 }
 
@@ -226,6 +274,8 @@ static int settle_part(struct handle *handle, const char *part, size_t len, char
 
 static int settle_sync(struct handle *handle, struct engine_done *done)
 {
+	if (handle->tx != 0)
+		return 0; /* the commit is what makes it durable */
 	struct engine_object *object, *queue;
 	uint64_t consumer;
 	int err = get_object(handle->fs, handle->object, &object);
@@ -294,7 +344,8 @@ static enum engine_kind default_kind(const char *path)
 		const char *prefix;
 		enum engine_kind kind;
 	} kinds[] = { { "config/topics/", ENGINE_TOPIC }, { "config/groups/", ENGINE_GROUP },
-		{ "config/queues/", ENGINE_QUEUE }, { "config/exchanges/", ENGINE_EXCHANGE } };
+		{ "config/queues/", ENGINE_QUEUE }, { "config/exchanges/", ENGINE_EXCHANGE },
+		{ "config/tx/", ENGINE_TX } };
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (strncmp(path, kinds[i].prefix, strlen(kinds[i].prefix)) == 0)
 			return kinds[i].kind;

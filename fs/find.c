@@ -220,16 +220,21 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	if (strlen(name) > ENGINE_KEY_MAX)
 		return -ENAMETOOLONG;
 	found.row = tree_find_row(parent->row->what, name, &found.framing, found.stem);
-	if (!found.row)
+	if (!found.row || (parent->tx != 0 && !(found.row->flags & TREE_STAGED)))
 		return -ENOENT;
+	found.object = node_child_object(parent, found.row);
 	int err = 0;
 	switch (found.row->match) {
 	case MATCH_OBJECT: err = with_object(fs, parent->object, find_object, &found, parent); break;
 	case MATCH_PARTITION: err = with_object(fs, parent->object, find_partition, &found, parent); break;
 	case MATCH_OFFSET: err = with_object(fs, parent->object, find_offset, &found, parent); break;
 	case MATCH_SETTING: err = with_object(fs, parent->object, find_setting, &found, parent); break;
-	case MATCH_SPOOL: err = spool_exists(fs->spool, parent->object, found.stem, pid) ? 0 : -ENOENT; break;
-	case MATCH_KEY: err = with_object(fs, parent->object, find_key, &found, parent); break;
+	case MATCH_SPOOL:
+		err = spool_exists(fs->spool, parent->object, parent->tx, found.stem, pid) ? 0 : -ENOENT;
+		break;
+	case MATCH_KEY:
+		err = parent->tx != 0 ? -ENOENT : with_object(fs, parent->object, find_key, &found, parent);
+		break; /* in a transaction it is there to be created */
 	case MATCH_PRIORITY: err = with_object(fs, parent->object, find_priority, &found, parent); break;
 	case MATCH_ID: err = with_object(fs, parent->object, find_message, &found, parent); break;
 	case MATCH_DLQ: err = with_object(fs, parent->object, find_object, &found, parent); break;
@@ -238,6 +243,7 @@ int find_name(struct fs *fs, const struct node *parent, const char *name, uint32
 	case MATCH_LITERAL:
 		if ((found.row->what == DIR_QUEUES && !fs->engine->ops->queue) ||
 		    (found.row->what == DIR_EXCHANGES && !fs->engine->ops->exchange) ||
+		    (found.row->what == DIR_TXS && !fs->engine->ops->tx) ||
 		    (found.row->what == DIR_MEMBERS && !fs->engine->ops->member))
 			err = -ENOENT;
 		if (found.row->class == &class_log)

@@ -79,6 +79,7 @@ int handle_init(
 	handle->fs = fs;
 	handle->class = node->row->class;
 	handle->object = node->object;
+	handle->tx = node->tx;
 	handle->partition = node->partition;
 	handle->offset = node->offset;
 	handle->variant = node->variant;

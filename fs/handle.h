@@ -21,6 +21,7 @@ struct handle {
 	const struct file_class *class;
 	uint64_t index;  /* in the table; what the kernel calls fh */
 	uint64_t object; /* engine id */
+	uint64_t tx;     /* of the node */
 	uint32_t partition;
 	uint64_t offset;
 	uint64_t variant;

@@ -84,10 +84,26 @@ static size_t child_path(
 	return (size_t)snprintf(ret, size, "%s%s%s", parent->path, *parent->path ? "/" : "", stem);
 }
 
-static uint64_t hash_identity(uint64_t object, const char *path, enum framing framing, uint64_t variant)
+static bool begins_tree(const struct node *parent, const struct tree_row *row)
 {
-	uint64_t facts[3] = { object, (uint64_t)framing, variant };
-	uint64_t hash = XXH3_64bits_withSeed(path, strlen(path), XXH3_64bits(facts, sizeof facts));
+	return parent->row->what == DIR_TX && row->what < DIR_COUNT;
+}
+
+uint64_t node_child_tx(const struct node *parent, const struct tree_row *row)
+{
+	return begins_tree(parent, row) ? parent->object : parent->tx;
+}
+
+uint64_t node_child_object(const struct node *parent, const struct tree_row *row)
+{
+	return begins_tree(parent, row) ? ENGINE_ROOT_ID : parent->object;
+}
+
+static uint64_t hash_identity(uint64_t object, uint64_t tx, const char *path, enum framing framing, uint64_t variant)
+{
+	uint64_t facts[4] = { object, (uint64_t)framing, variant, tx };
+	uint64_t hash =
+	    XXH3_64bits_withSeed(path, strlen(path), XXH3_64bits(facts, tx != 0 ? sizeof facts : 3 * sizeof facts[0]));
 	hash &= ~FRESH_BIT;
 	return hash > ROOT_NODE ? hash : hash + 2;
 }
@@ -97,13 +113,13 @@ uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum fr
 {
 	char path[NODE_PATH_MAX];
 	child_path(parent, row, stem, path, sizeof path);
-	return hash_identity(object, path, framing, variant);
+	return hash_identity(object, node_child_tx(parent, row), path, framing, variant);
 }
 
-static bool same(
-    const struct node *node, const struct tree_row *row, uint64_t object, const char *path, enum framing framing)
+static bool same(const struct node *a, const struct node *b)
 {
-	return node->row == row && node->object == object && node->framing == framing && strcmp(node->path, path) == 0;
+	return a->row == b->row && a->object == b->object && a->tx == b->tx && a->framing == b->framing &&
+	       strcmp(a->path, b->path) == 0;
 }
 
 static uint64_t number_of(const char *stem)
@@ -135,6 +151,7 @@ static struct entry *new_entry(const struct node *parent, const struct tree_row 
 	entry->node = (struct node){
 		.row = row,
 		.object = object,
+		.tx = node_child_tx(parent, row),
 		.partition = partition_of(parent, row, stem),
 		.offset = row->match == MATCH_OFFSET || row->match == MATCH_ID ? number_of(stem) : 0,
 		.variant = variant,
@@ -157,8 +174,7 @@ static struct entry *place_locked(struct node_table *table, const struct entry *
 		struct entry *there = find_locked(table, id);
 		if (!there)
 			break;
-		if (there->node.ino == fresh->node.ino &&
-		    same(&there->node, fresh->node.row, fresh->node.object, fresh->node.path, fresh->node.framing))
+		if (there->node.ino == fresh->node.ino && same(&there->node, &fresh->node))
 			return there;
 	}
 	*ret_id = id;
@@ -171,7 +187,7 @@ const struct node *node_child(struct node_table *table, const struct node *paren
 	struct entry *entry = new_entry(parent, row, framing, stem, object, variant);
 	if (!entry)
 		return NULL;
-	entry->node.ino = hash_identity(object, entry->path, framing, variant);
+	entry->node.ino = hash_identity(object, entry->node.tx, entry->path, framing, variant);
 	pthread_rwlock_wrlock(&table->lock);
 	uint64_t id = 0;
 	struct entry *there = place_locked(table, entry, &id);

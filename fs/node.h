@@ -5,7 +5,7 @@
  * stands. It holds no engine handle, so an object may be removed under it: whoever needs the object asks the engine for
  * the id and gets ENOENT.
  *
- * Node ids follow from what the node is (a hash of object id, path, framing and variant), so a name always leads to the
+ * Node ids follow from what the node is (a hash of object id, transaction, path, framing and variant), so a name always leads to the
  * same node, whoever looks it up. The exception are TREE_FRESH rows: the kernel serialises all writes, and all fsyncs, of
  * one node, so every lookup of a channel makes a node of its own, with the same st_ino. Then producers run side by
  * side, and a group commit can form. Their ids are counted up and have the top bit set.
@@ -26,6 +26,7 @@ struct node {
 	uint64_t ino; /* st_ino */
 	const struct tree_row *row;
 	uint64_t object;    /* engine id: the topic, the group, or the store */
+	uint64_t tx;        /* below tx/NAME/: the transaction, in which all that is written is staged; else 0 */
 	uint32_t partition; /* ENGINE_ANY above a partition directory; below priority/N: N */
 	uint64_t offset;    /* of at/OFFSET; id of a message of a queue */
 	uint64_t variant;   /* which life of its content it is of: of `log`, the first byte's pos */
@@ -43,6 +44,10 @@ void node_table_free(struct node_table *table);
 
 /* The node of an id the kernel holds. Never NULL for such an id. */
 const struct node *node_find(struct node_table *table, uint64_t id);
+
+/* The transaction that an entry of parent is in, and the object it belongs to unless it is one: below tx/NAME/ the tree begins anew. */
+uint64_t node_child_tx(const struct node *parent, const struct tree_row *row);
+uint64_t node_child_object(const struct node *parent, const struct tree_row *row);
 
 /*
  * The node of an entry of `parent`, with one kernel reference more: an existing one, or a new one. stem is the name without

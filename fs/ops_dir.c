@@ -171,7 +171,10 @@ static int make_partition(struct fs *fs, const struct node *parent, const char *
 static int make_directory(
     struct fs *fs, const struct node *parent, const char *name, mode_t mode, const struct engine_cred *cred)
 {
+	if (parent->tx != 0)
+		return engine_explain(-EPERM, "no directory can be made in a transaction");
 	switch (parent->row->what) {
+	case DIR_TXS: return make_object(fs, parent, ENGINE_TX, name, mode & 0700, cred); /* nobody else commits it */
 	case DIR_TOPICS: return make_object(fs, parent, ENGINE_TOPIC, name, mode, cred);
 	case DIR_GROUPS: return make_object(fs, parent, ENGINE_GROUP, name, mode, cred);
 	case DIR_QUEUES: return make_object(fs, parent, ENGINE_QUEUE, name, mode, cred);
@@ -188,7 +191,7 @@ static int make_directory(
 	return engine_explain(-EPERM,
 	    "no directory can be made here: mkdir makes topics in topics/, queues in queues/, "
 	    "groups in groups/, members in members/, consumers in consumers/, partitions in a topic, "
-	    "exchanges in exchanges/ and patterns in bindings/");
+	    "exchanges in exchanges/, patterns in bindings/ and transactions in tx/");
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -221,6 +224,9 @@ static int find_entry_object(
 	int err = find_name(fs, parent, name, pid, &found);
 	if (err)
 		return err;
+	if (parent->tx != 0)
+		return engine_explain(
+		    -EPERM, "in a transaction nothing is removed or renamed: rmdir of tx/NAME rolls it back");
 	if (found.row->match != MATCH_OBJECT)
 		return engine_explain(-EPERM, "it is part of the interface and cannot be removed or renamed");
 	return fs->engine->ops->get(fs->engine, found.object, ret_object);
@@ -281,7 +287,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	const struct engine_cred cred = request_cred(req);
 	int err = -EPERM;
 	if (parent->row->what == DIR_PUT)
-		err = spool_unlink(fs->spool, parent->object, name);
+		err = spool_unlink(fs->spool, parent->object, parent->tx, name);
 	else if (parent->row->what == DIR_MESSAGES)
 		err = remove_message(fs, parent, name, request_cred(req).pid);
 	else if (parent->row->what == DIR_PATTERN)
@@ -378,17 +384,19 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 		return -ENAMETOOLONG;
 	enum tree_kind what = parent->row->what;
 	if (what == DIR_PUT && new_parent->row->what == DIR_PUT) {
-		if (parent->object != new_parent->object)
+		if (parent->object != new_parent->object || parent->tx != new_parent->tx)
 			return -EXDEV; /* mv then copies, which produces there */
 		int err = key_check(new_name);
 		if (!err)
 			err = put_name_check(new_name);
-		return err ? err : spool_rename(fs, parent->object, name, new_name, flags & RENAME_NOREPLACE);
+		return err ? err
+			   : spool_rename(fs, parent->object, parent->tx, name, new_name, flags & RENAME_NOREPLACE);
 	}
 	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
 		return move_message(fs, parent, name, new_parent, new_name, pid);
-	if (parent->id != new_parent->id || !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES ||
-						what == DIR_CONSUMERS || what == DIR_MEMBERS || what == DIR_EXCHANGES))
+	if (parent->id != new_parent->id ||
+	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS ||
+		what == DIR_MEMBERS || what == DIR_EXCHANGES || what == DIR_TXS))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
 	return rename_object(fs, parent, name, new_name, pid, ret_identity);
 }
@@ -467,7 +475,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, m
 	}
 	snprintf(found.stem, sizeof found.stem, "%s", name);
 	if (found.row->what == FILE_SPOOL)
-		err = spool_create(fs->spool, parent->object, name, mode, &cred);
+		err = spool_create(fs->spool, parent->object, parent->tx, name, mode, &cred);
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = 0;
 	if (!err)

@@ -281,6 +281,17 @@ static void list_keys(struct listing *listing, struct engine_object *object, uin
 	pthread_mutex_unlock(&walk->lock);
 }
 
+/* In a transaction: those for which, or below which, something is staged. */
+static void list_staged(struct listing *listing, struct engine_object *parent, uint64_t item)
+{
+	const struct engine_ops *ops = parent->engine->ops;
+	struct engine_object *tx;
+	if (ops->get(parent->engine, listing->node->tx, &tx))
+		return;
+	ops->tx->list(tx, parent, (enum engine_kind)listing->row->arg, item, list_object, listing);
+	ops->put(tx);
+}
+
 /* The names that a row matches, from an item on. */
 static void list_row(struct listing *listing, uint64_t item)
 {
@@ -300,10 +311,12 @@ static void list_row(struct listing *listing, uint64_t item)
 	if (listing->row->match == MATCH_SETTING)
 		list_settings(listing, item);
 	if (listing->row->match == MATCH_SPOOL)
-		spool_list(fs->spool, node->object, item, list_spool, listing);
+		spool_list(fs->spool, node->object, node->tx, item, list_spool, listing);
 	if (fs->engine->ops->get(fs->engine, node->object, &object))
 		return;
-	if (listing->row->match == MATCH_OBJECT)
+	if (listing->row->match == MATCH_OBJECT && node->tx != 0)
+		list_staged(listing, object, item);
+	else if (listing->row->match == MATCH_OBJECT)
 		fs->engine->ops->list(
 		    fs->engine, object, (enum engine_kind)listing->row->arg, item, list_object, listing);
 	if (listing->row->match == MATCH_PARTITION)
@@ -314,7 +327,7 @@ static void list_row(struct listing *listing, uint64_t item)
 		list_bindings(listing, object, item);
 	if (listing->row->match == MATCH_ID)
 		list_messages(listing, object, item);
-	if (listing->row->match == MATCH_KEY)
+	if (listing->row->match == MATCH_KEY && node->tx == 0)
 		list_keys(listing, object, item);
 	fs->engine->ops->put(object);
 }
@@ -335,7 +348,8 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 		row = FIRST_ROW, list_add(&listing, "..", S_IFDIR, 1, (uint64_t)FIRST_ROW << ROW_SHIFT);
 	for (; !listing.full && tree_rows[row - FIRST_ROW].name; row++, item = 0) {
 		listing.row = &tree_rows[row - FIRST_ROW];
-		if (tree_stands_in(listing.row, listing.node->row->what) && !(listing.row->flags & TREE_HIDDEN))
+		if (tree_stands_in(listing.row, listing.node->row->what) && !(listing.row->flags & TREE_HIDDEN) &&
+		    (listing.node->tx == 0 || listing.row->flags & TREE_STAGED))
 			list_row(&listing, item);
 	}
 	fuse_reply_buf(req, listing.buf, listing.used);

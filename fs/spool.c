@@ -17,7 +17,7 @@
 #define GHOSTS_MAX 1024u /* names of produced messages kept for their makers; each about 300 bytes */
 
 struct spool_file {
-	uint64_t topic;
+	uint64_t topic, tx;
 	char name[ENGINE_KEY_MAX + 1];
 	int fd;                  /* -1: a ghost */
 	struct engine_cred cred; /* of who made it */
@@ -77,11 +77,12 @@ void spool_free(struct spool *spool)
 }
 
 /* pid 0: files only; else also the ghosts of that process. */
-static struct spool_file *find_locked(struct spool *spool, uint64_t topic, const char *name, uint32_t pid)
+static struct spool_file *find_locked(struct spool *spool, uint64_t topic, uint64_t tx, const char *name, uint32_t pid)
 {
 	struct spool_file *file;
 	DL_FOREACH (spool->files, file)
-		if (file->topic == topic && strcmp(file->name, name) == 0 && (file->fd >= 0 || file->cred.pid == pid))
+		if (file->topic == topic && file->tx == tx && strcmp(file->name, name) == 0 &&
+		    (file->fd >= 0 || file->cred.pid == pid))
 			return file;
 	return NULL;
 }
@@ -114,10 +115,10 @@ static void make_ghost_locked(struct spool *spool, struct spool_file *file)
 		drop_locked(spool, oldest);
 }
 
-bool spool_exists(struct spool *spool, uint64_t topic, const char *name, uint32_t pid)
+bool spool_exists(struct spool *spool, uint64_t topic, uint64_t tx, const char *name, uint32_t pid)
 {
 	pthread_mutex_lock(&spool->lock);
-	bool there = find_locked(spool, topic, name, pid) != NULL;
+	bool there = find_locked(spool, topic, tx, name, pid) != NULL;
 	pthread_mutex_unlock(&spool->lock);
 	return there;
 }
@@ -131,7 +132,8 @@ static int unnamed_file(const struct spool *spool)
 	return fd < 0 ? -errno : fd;
 }
 
-int spool_create(struct spool *spool, uint64_t topic, const char *name, mode_t mode, const struct engine_cred *cred)
+int spool_create(
+    struct spool *spool, uint64_t topic, uint64_t tx, const char *name, mode_t mode, const struct engine_cred *cred)
 {
 	struct spool_file *file = calloc(1, sizeof *file);
 	if (!file)
@@ -143,6 +145,7 @@ int spool_create(struct spool *spool, uint64_t topic, const char *name, mode_t m
 		return err;
 	}
 	file->topic = topic;
+	file->tx = tx;
 	snprintf(file->name, sizeof file->name, "%s", name);
 	file->cred = *cred;
 	file->mode = mode & 0777;
@@ -151,7 +154,7 @@ int spool_create(struct spool *spool, uint64_t topic, const char *name, mode_t m
 	clock_gettime(CLOCK_REALTIME, &file->mtime);
 	file->atime = file->mtime;
 	pthread_mutex_lock(&spool->lock);
-	struct spool_file *there = find_locked(spool, topic, name, cred->pid);
+	struct spool_file *there = find_locked(spool, topic, tx, name, cred->pid);
 	if (there && there->fd < 0) {
 		drop_locked(spool, there);
 		there = NULL;
@@ -164,14 +167,14 @@ int spool_create(struct spool *spool, uint64_t topic, const char *name, mode_t m
 	return there ? -EEXIST : 0;
 }
 
-int spool_stat(struct spool *spool, uint64_t topic, const char *name, struct stat *st)
+int spool_stat(struct spool *spool, uint64_t topic, uint64_t tx, const char *name, struct stat *st)
 {
 	struct stat real = { 0 };
 	pthread_mutex_lock(&spool->lock);
-	struct spool_file *file = find_locked(spool, topic, name, 0);
+	struct spool_file *file = find_locked(spool, topic, tx, name, 0);
 	if (!file) { /* a ghost: lookup has made sure that it is the caller's */
 		DL_FOREACH (spool->files, file)
-			if (file->topic == topic && strcmp(file->name, name) == 0)
+			if (file->topic == topic && file->tx == tx && strcmp(file->name, name) == 0)
 				break;
 	}
 	int err = file ? 0 : -ENOENT;
@@ -222,12 +225,12 @@ static int check_room(struct fs *fs, uint64_t id, uint64_t size)
 	return err;
 }
 
-static int set_size(struct fs *fs, uint64_t topic, const char *name, off_t size)
+static int set_size(struct fs *fs, uint64_t topic, uint64_t tx, const char *name, off_t size)
 {
 	if (size < 0 || (size_t)size > message_limit(fs, topic))
 		return -EMSGSIZE;
 	pthread_mutex_lock(&fs->spool->lock);
-	struct spool_file *file = find_locked(fs->spool, topic, name, 0);
+	struct spool_file *file = find_locked(fs->spool, topic, tx, name, 0);
 	int err = !file ? -ENOENT : ftruncate(file->fd, size) ? -errno : 0;
 	pthread_mutex_unlock(&fs->spool->lock);
 	return err;
@@ -247,17 +250,17 @@ static void set_times(struct spool_file *file, const struct stat *attr, int to_s
 		file->mtime = now;
 }
 
-int spool_setattr(struct fs *fs, uint64_t topic, const char *name, const struct stat *attr, int to_set)
+int spool_setattr(struct fs *fs, uint64_t topic, uint64_t tx, const char *name, const struct stat *attr, int to_set)
 {
 	if (to_set & FUSE_SET_ATTR_SIZE) {
-		int err = set_size(fs, topic, name, attr->st_size);
+		int err = set_size(fs, topic, tx, name, attr->st_size);
 		if (err)
 			return err;
 	}
 	pthread_mutex_lock(&fs->spool->lock);
 	struct spool_file *file;
 	DL_FOREACH (fs->spool->files, file) {
-		if (file->topic != topic || strcmp(file->name, name) != 0)
+		if (file->topic != topic || file->tx != tx || strcmp(file->name, name) != 0)
 			continue;
 		if (to_set & FUSE_SET_ATTR_MODE)
 			file->mode = attr->st_mode & 0777;
@@ -271,13 +274,13 @@ int spool_setattr(struct fs *fs, uint64_t topic, const char *name, const struct 
 	return 0;
 }
 
-int spool_unlink(struct spool *spool, uint64_t topic, const char *name)
+int spool_unlink(struct spool *spool, uint64_t topic, uint64_t tx, const char *name)
 {
 	pthread_mutex_lock(&spool->lock);
-	struct spool_file *file = find_locked(spool, topic, name, 0);
+	struct spool_file *file = find_locked(spool, topic, tx, name, 0);
 	if (!file)
 		DL_FOREACH (spool->files, file)
-			if (file->topic == topic && strcmp(file->name, name) == 0)
+			if (file->topic == topic && file->tx == tx && strcmp(file->name, name) == 0)
 				break;
 	if (file)
 		drop_locked(spool, file);
@@ -298,6 +301,19 @@ static int read_whole(int fd, char *buf, size_t size)
 		done += (size_t)got;
 	}
 	return 0;
+}
+
+static int open_staging(
+    struct fs *fs, const struct spool_file *file, struct engine_object *target, struct engine_producer **ret_producer)
+{
+	const struct engine_ops *ops = fs->engine->ops;
+	struct engine_object *tx;
+	int err = ops->get(fs->engine, file->tx, &tx);
+	if (err)
+		return err == -ENOENT ? -EIDRM : err;
+	err = ops->tx->producer_open(tx, target, ENGINE_ANY, false, (struct engine_span){ NULL, 0 }, ret_producer);
+	ops->put(tx);
+	return err;
 }
 
 static int send_message(struct fs *fs, const struct spool_file *file, char *data, size_t size)
@@ -323,7 +339,9 @@ static int send_message(struct fs *fs, const struct spool_file *file, char *data
 		return err == -ENOENT ? -EIDRM : err;
 	struct engine_identity identity;
 	err = ops->identity(topic, &identity);
-	if (!err && identity.kind == ENGINE_QUEUE)
+	if (!err && file->tx != 0)
+		err = open_staging(fs, file, topic, &producer);
+	else if (!err && identity.kind == ENGINE_QUEUE)
 		err = ops->queue->producer_open(topic, ENGINE_ANY, false, &producer);
 	else if (!err)
 		err = ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ NULL, 0 }, &producer);
@@ -355,13 +373,13 @@ static int produce(struct fs *fs, const struct spool_file *file)
 	return err;
 }
 
-int spool_rename(struct fs *fs, uint64_t topic, const char *name, const char *new_name, bool keep)
+int spool_rename(struct fs *fs, uint64_t topic, uint64_t tx, const char *name, const char *new_name, bool keep)
 {
 	struct spool *spool = fs->spool;
 	int err = -ENOENT;
 	pthread_mutex_lock(&spool->lock);
-	struct spool_file *file = find_locked(spool, topic, name, 0);
-	struct spool_file *there = find_locked(spool, topic, new_name, 0);
+	struct spool_file *file = find_locked(spool, topic, tx, name, 0);
+	struct spool_file *there = find_locked(spool, topic, tx, new_name, 0);
 	if (!file)
 		goto out;
 	err = 0;
@@ -389,14 +407,14 @@ out:
 	return err;
 }
 
-void spool_list(struct spool *spool, uint64_t topic, uint64_t item,
+void spool_list(struct spool *spool, uint64_t topic, uint64_t tx, uint64_t item,
     bool (*each)(void *ctx, const char *name, uint64_t next_item), void *ctx)
 {
 	uint64_t index = 0;
 	struct spool_file *file;
 	pthread_mutex_lock(&spool->lock);
 	DL_FOREACH (spool->files, file) {
-		if (file->topic != topic || file->fd < 0)
+		if (file->topic != topic || file->tx != tx || file->fd < 0)
 			continue;
 		if (index++ < item)
 			continue;
@@ -420,13 +438,13 @@ static int spool_open(
 		return err;
 	}
 	pthread_mutex_lock(&fs->spool->lock);
-	struct spool_file *file = find_locked(fs->spool, node->object, node->name, 0);
+	struct spool_file *file = find_locked(fs->spool, node->object, node->tx, node->name, 0);
 	if (!file && (flags & O_ACCMODE) != O_RDONLY) {
 		/* A ghost, which its maker opens again: the next message of that name. */
 		pthread_mutex_unlock(&fs->spool->lock);
-		err = spool_create(fs->spool, node->object, node->name, 0666, cred);
+		err = spool_create(fs->spool, node->object, node->tx, node->name, 0666, cred);
 		pthread_mutex_lock(&fs->spool->lock);
-		file = find_locked(fs->spool, node->object, node->name, 0);
+		file = find_locked(fs->spool, node->object, node->tx, node->name, 0);
 	}
 	err = file ? 0 : err ? err : -ENOENT;
 	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY && ftruncate(file->fd, 0))
@@ -525,7 +543,7 @@ static void spool_release(struct handle *handle)
 
 static int spool_attr(struct fs *fs, const struct node *node, struct stat *st)
 {
-	return spool_stat(fs->spool, node->object, node->name, st);
+	return spool_stat(fs->spool, node->object, node->tx, node->name, st);
 }
 
 const struct file_class class_spool = {

@@ -36,13 +36,15 @@
 /* What a group commits to its dead letters instead. */
 #define REJECTING(dir)                                                                                                 \
 	{                                                                                                              \
-		dir, "reject", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 1, TREE_UNMASKED, &class_ack           \
+		dir, "reject", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 1, TREE_UNMASKED | TREE_STAGED,        \
+		    &class_ack                                                                                         \
 	}
 
 /* A queue has one more, and what settles. */
 #define SETTLING(dir, name, how)                                                                                       \
 	{                                                                                                              \
-		dir, name, MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", how, TREE_UNMASKED, &class_settle          \
+		dir, name, MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", how, TREE_UNMASKED | TREE_STAGED,          \
+		    &class_settle                                                                                      \
 	}
 #define CONSUMING_QUEUE(dir)                                                                                           \
 	CONSUMING_ALL(dir), CONSUMING(dir, "take", ".take", ONE_MESSAGE, READER_TAKE),                                 \
@@ -57,63 +59,72 @@ const struct tree_row tree_rows[] = {
 	{ DIR_ROOT, "topics", MATCH_LITERAL, DIR_TOPICS, D(0755), 0, NULL, 0, 0, NULL },
 	{ DIR_ROOT, "queues", MATCH_LITERAL, DIR_QUEUES, D(0755), 0, NULL, 0, 0, NULL },
 	{ DIR_ROOT, "exchanges", MATCH_LITERAL, DIR_EXCHANGES, D(0755), 0, NULL, 0, 0, NULL },
+	{ DIR_ROOT, "tx", MATCH_LITERAL, DIR_TXS, D(01777), 0, NULL, 0, TREE_UNMASKED, NULL },
 	{ DIR_ROOT, "config", MATCH_LITERAL, DIR_DEFAULTS, D(0755), 0, NULL, 0, TREE_FIXED, NULL },
 	{ DIR_ROOT, "status", MATCH_LITERAL, DIR_STATUS, D(0755), 0, NULL, 0, TREE_FIXED, NULL },
 
 	/* topics/TOPIC: a log, many readers */
-	{ DIR_TOPICS, "TOPIC", MATCH_OBJECT, DIR_TOPIC, D(0777), 0, "/", ENGINE_TOPIC, 0, NULL },
-	{ DIR_TOPIC, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
-	{ DIR_TOPIC, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, 0, NULL },
-	{ DIR_PUT, "NAME", MATCH_SPOOL, FILE_SPOOL, F(0666), LINE, NULL, 0, TREE_UNMASKED, &class_spool },
-	{ DIR_TOPIC, "keys", MATCH_LITERAL, DIR_KEYS, D(0777), 0, "/in", 0, 0, NULL },
-	{ DIR_KEYS, "KEY", MATCH_KEY, FILE_PLAIN, F(0666), LINE, "/in", 0, TREE_FRESH, &class_key },
-	{ DIR_TOPIC, "PARTITION", MATCH_PARTITION, DIR_PARTITION, D(0777), 0, NULL, 0, 0, NULL },
-	{ DIR_PARTITION, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
+	{ DIR_TOPICS, "TOPIC", MATCH_OBJECT, DIR_TOPIC, D(0777), 0, "/", ENGINE_TOPIC, TREE_STAGED, NULL },
+	{ DIR_TOPIC, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH | TREE_STAGED,
+	    &class_channel },
+	{ DIR_TOPIC, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, TREE_STAGED, NULL },
+	{ DIR_PUT, "NAME", MATCH_SPOOL, FILE_SPOOL, F(0666), LINE, NULL, 0, TREE_UNMASKED | TREE_STAGED, &class_spool },
+	{ DIR_TOPIC, "keys", MATCH_LITERAL, DIR_KEYS, D(0777), 0, "/in", 0, TREE_STAGED, NULL },
+	{ DIR_KEYS, "KEY", MATCH_KEY, FILE_PLAIN, F(0666), LINE, "/in", 0, TREE_FRESH | TREE_STAGED, &class_key },
+	{ DIR_TOPIC, "PARTITION", MATCH_PARTITION, DIR_PARTITION, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
+	{ DIR_PARTITION, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH | TREE_STAGED,
+	    &class_channel },
 	{ DIR_PARTITION, "log", MATCH_LITERAL, FILE_PLAIN, F(0444), CONSUMED, NULL, 0, 0, &class_log },
 	{ DIR_PARTITION, "at", MATCH_LITERAL, DIR_AT, D(0777), 0, NULL, 0, TREE_FIXED, NULL },
 	{ DIR_AT, "OFFSET", MATCH_OFFSET, FILE_PLAIN, F(0444), ONE_MESSAGE & ~FRAMING_BIT(FRAME_NUL), "../log", 0, 0,
 	    &class_message },
 	{ DIR_PARTITION, "purge", MATCH_LITERAL, FILE_PLAIN, F(0200), TEXT, NULL, 0, TREE_UNMASKED, &class_purge },
-	{ DIR_TOPIC, "groups", MATCH_LITERAL, DIR_GROUPS, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_TOPIC, "groups", MATCH_LITERAL, DIR_GROUPS, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
 	{ DIR_TOPIC, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_TOPIC, TREE_FIXED, NULL },
 	{ DIR_TOPIC, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
 	{ DIR_TOPIC, "purge", MATCH_LITERAL, FILE_PLAIN, F(0200), TEXT, NULL, 0, TREE_UNMASKED, &class_purge },
 
 	/* topics/TOPIC/groups/GROUP: a consumer group */
-	{ DIR_GROUPS, "GROUP", MATCH_OBJECT, DIR_GROUP, D(0777), 0, "/", ENGINE_GROUP, 0, NULL },
+	{ DIR_GROUPS, "GROUP", MATCH_OBJECT, DIR_GROUP, D(0777), 0, "/", ENGINE_GROUP, TREE_STAGED, NULL },
 	CONSUMING_ALL(DIR_GROUP),
-	{ DIR_GROUP, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	{ DIR_GROUP, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED | TREE_STAGED,
+	    &class_ack },
 	REJECTING(DIR_GROUP),
-	{ DIR_GROUP, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_offset },
-	{ DIR_GROUP, "PARTITION", MATCH_PARTITION, DIR_GROUP_PARTITION, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_GROUP, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, TREE_STAGED, &class_offset },
+	{ DIR_GROUP, "PARTITION", MATCH_PARTITION, DIR_GROUP_PARTITION, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
 	CONSUMING_ALL(DIR_GROUP_PARTITION),
-	{ DIR_GROUP_PARTITION, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	{ DIR_GROUP_PARTITION, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED | TREE_STAGED,
+	    &class_ack },
 	REJECTING(DIR_GROUP_PARTITION),
-	{ DIR_GROUP_PARTITION, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_offset },
-	{ DIR_GROUP, "members", MATCH_LITERAL, DIR_MEMBERS, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_GROUP_PARTITION, "offset", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, TREE_STAGED,
+	    &class_offset },
+	{ DIR_GROUP, "members", MATCH_LITERAL, DIR_MEMBERS, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
 	{ DIR_GROUP, "dlq", MATCH_DLQ, DIR_DLQ, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },
 	{ DIR_GROUP, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_GROUP, TREE_FIXED, NULL },
 	{ DIR_GROUP, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
 
 	/* topics/TOPIC/groups/GROUP/members/MEMBER: a member with a name */
-	{ DIR_MEMBERS, "MEMBER", MATCH_OBJECT, DIR_MEMBER, D(0777), 0, "/", ENGINE_MEMBER, 0, NULL },
+	{ DIR_MEMBERS, "MEMBER", MATCH_OBJECT, DIR_MEMBER, D(0777), 0, "/", ENGINE_MEMBER, TREE_STAGED, NULL },
 	CONSUMING_ALL(DIR_MEMBER),
-	{ DIR_MEMBER, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_ack },
+	{ DIR_MEMBER, "ack", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED | TREE_STAGED,
+	    &class_ack },
 	REJECTING(DIR_MEMBER),
 	{ DIR_MEMBER, "session", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_session },
 
 	/* queues/QUEUE: work to share, each message to one consumer */
-	{ DIR_QUEUES, "QUEUE", MATCH_OBJECT, DIR_QUEUE, D(0777), 0, "/", ENGINE_QUEUE, 0, NULL },
-	{ DIR_QUEUE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
-	{ DIR_QUEUE, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, 0, NULL },
-	{ DIR_QUEUE, "head", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", CHANNEL_HEAD, TREE_FRESH,
+	{ DIR_QUEUES, "QUEUE", MATCH_OBJECT, DIR_QUEUE, D(0777), 0, "/", ENGINE_QUEUE, TREE_STAGED, NULL },
+	{ DIR_QUEUE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH | TREE_STAGED,
 	    &class_channel },
-	{ DIR_QUEUE, "priority", MATCH_LITERAL, DIR_PRIORITIES, D(0777), 0, NULL, 0, TREE_FIXED, NULL },
-	{ DIR_PRIORITIES, "PRIORITY", MATCH_PRIORITY, DIR_PRIORITY, D(0777), 0, NULL, 0, 0, NULL },
-	{ DIR_PRIORITY, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH, &class_channel },
+	{ DIR_QUEUE, "put", MATCH_LITERAL, DIR_PUT, D(0777), 0, "/in", 0, TREE_STAGED, NULL },
+	{ DIR_QUEUE, "head", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", CHANNEL_HEAD,
+	    TREE_FRESH | TREE_STAGED, &class_channel },
+	{ DIR_QUEUE, "priority", MATCH_LITERAL, DIR_PRIORITIES, D(0777), 0, NULL, 0, TREE_FIXED | TREE_STAGED, NULL },
+	{ DIR_PRIORITIES, "PRIORITY", MATCH_PRIORITY, DIR_PRIORITY, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
+	{ DIR_PRIORITY, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), PRODUCED, "/in", 0, TREE_FRESH | TREE_STAGED,
+	    &class_channel },
 	{ DIR_PRIORITY, "ready", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, "/ready", ENGINE_READY, 0, NULL },
 	CONSUMING_QUEUE(DIR_QUEUE),
-	{ DIR_QUEUE, "consumers", MATCH_LITERAL, DIR_CONSUMERS, D(0777), 0, NULL, 0, 0, NULL },
+	{ DIR_QUEUE, "consumers", MATCH_LITERAL, DIR_CONSUMERS, D(0777), 0, NULL, 0, TREE_STAGED, NULL },
 	{ DIR_QUEUE, "ready", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, "/ready", ENGINE_READY, 0, NULL },
 	{ DIR_QUEUE, "unacked", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_UNACKED, 0, NULL },
 	{ DIR_QUEUE, "delayed", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_DELAYED, 0, NULL },
@@ -126,23 +137,30 @@ const struct tree_row tree_rows[] = {
 	{ DIR_QUEUE, "purge", MATCH_LITERAL, FILE_PLAIN, F(0200), TEXT, NULL, 0, TREE_UNMASKED, &class_purge },
 
 	/* queues/QUEUE/consumers/CONSUMER: a consumer with a name */
-	{ DIR_CONSUMERS, "CONSUMER", MATCH_OBJECT, DIR_CONSUMER, D(0777), 0, "/", ENGINE_CONSUMER, 0, NULL },
+	{ DIR_CONSUMERS, "CONSUMER", MATCH_OBJECT, DIR_CONSUMER, D(0777), 0, "/", ENGINE_CONSUMER, TREE_STAGED, NULL },
 	CONSUMING_QUEUE(DIR_CONSUMER),
 	{ DIR_CONSUMER, "session", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, "ack", 0, TREE_UNMASKED, &class_session },
 	{ DIR_CONSUMER, "unacked", MATCH_LITERAL, DIR_MESSAGES, D(0777), 0, NULL, ENGINE_UNACKED, 0, NULL },
 	{ DIR_CONSUMER, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_CONSUMER, TREE_FIXED, NULL },
 
 	/* exchanges/EXCHANGE: where a message goes by its routing key */
-	{ DIR_EXCHANGES, "EXCHANGE", MATCH_OBJECT, DIR_EXCHANGE, D(0777), 0, "/", ENGINE_EXCHANGE, 0, NULL },
+	{ DIR_EXCHANGES, "EXCHANGE", MATCH_OBJECT, DIR_EXCHANGE, D(0777), 0, "/", ENGINE_EXCHANGE, TREE_STAGED, NULL },
 	{ DIR_EXCHANGE, "type", MATCH_LITERAL, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_type },
-	{ DIR_EXCHANGE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), FRAMING_BIT(FRAME_JSON), "/in", 0, TREE_FRESH,
-	    &class_channel },
-	{ DIR_EXCHANGE, "keys", MATCH_LITERAL, DIR_KEYS, D(0777), 0, "/in", 0, 0, NULL },
+	{ DIR_EXCHANGE, "in", MATCH_LITERAL, FILE_PLAIN, F(0666), FRAMING_BIT(FRAME_JSON), "/in", 0,
+	    TREE_FRESH | TREE_STAGED, &class_channel },
+	{ DIR_EXCHANGE, "keys", MATCH_LITERAL, DIR_KEYS, D(0777), 0, "/in", 0, TREE_STAGED, NULL },
 	{ DIR_EXCHANGE, "bindings", MATCH_LITERAL, DIR_BINDINGS, D(0777), 0, "/bindings", 0, 0, NULL },
 	{ DIR_BINDINGS, "PATTERN", MATCH_PATTERN, DIR_PATTERN, D(0777), 0, "/bindings", 0, 0, NULL },
 	{ DIR_PATTERN, "NAME", MATCH_BINDING, FILE_BINDING, L, 0, "/bindings", 0, TREE_UNMASKED, NULL },
 	{ DIR_EXCHANGE, "config", MATCH_LITERAL, DIR_CONFIG, D(0777), 0, NULL, ENGINE_EXCHANGE, TREE_FIXED, NULL },
 	{ DIR_EXCHANGE, "info", MATCH_LITERAL, FILE_PLAIN, F(0444), TEXT, NULL, 0, 0, &class_info },
+
+	/* tx/NAME: a transaction; in its directories is what is TREE_STAGED, see node.h */
+	{ DIR_TXS, "NAME", MATCH_OBJECT, DIR_TX, D(0700), 0, "/", ENGINE_TX, 0, NULL },
+	{ DIR_TX, "state", MATCH_LITERAL, FILE_PLAIN, F(0600), TEXT, NULL, 0, TREE_UNMASKED, &class_tx_state },
+	{ DIR_TX, "topics", MATCH_LITERAL, DIR_TOPICS, D(0755), 0, NULL, 0, 0, NULL },
+	{ DIR_TX, "queues", MATCH_LITERAL, DIR_QUEUES, D(0755), 0, NULL, 0, 0, NULL },
+	{ DIR_TX, "exchanges", MATCH_LITERAL, DIR_EXCHANGES, D(0755), 0, NULL, 0, 0, NULL },
 
 	/* settings: of an object, and the defaults of new ones */
 	{ DIR_CONFIG, "SETTING", MATCH_SETTING, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_setting },
@@ -151,6 +169,7 @@ const struct tree_row tree_rows[] = {
 	{ DIR_DEFAULTS, "groups", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_GROUP, TREE_FIXED, NULL },
 	{ DIR_DEFAULTS, "exchanges", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_EXCHANGE, TREE_FIXED,
 	    NULL },
+	{ DIR_DEFAULTS, "tx", MATCH_LITERAL, DIR_DEFAULTS_KIND, D(0755), 0, NULL, ENGINE_TX, TREE_FIXED, NULL },
 	{ DIR_DEFAULTS_KIND, "SETTING", MATCH_SETTING, FILE_PLAIN, F(0644), TEXT, NULL, 0, 0, &class_setting },
 
 	/* status: what is going on */

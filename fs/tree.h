@@ -46,6 +46,8 @@ enum tree_kind {
 	DIR_PRIORITY,
 	DIR_CONSUMERS,
 	DIR_CONSUMER,
+	DIR_TXS,
+	DIR_TX,
 	DIR_EXCHANGES,
 	DIR_EXCHANGE,
 	DIR_BINDINGS,
@@ -80,6 +82,7 @@ enum tree_flag {
 	TREE_UNMASKED = 1 << 2, /* first mode is as given, whatever the object's own mode was */
 	TREE_FIXED = 1 << 3,    /* attributes change by chmod and chown only: may be cached */
 	TREE_NOT_DLQ = 1 << 4,  /* a queue has it, its dead letters have not */
+	TREE_STAGED = 1 << 5,   /* it is there below tx/NAME/, too */
 };
 
 struct tree_row {

@@ -84,6 +84,8 @@ Test(manual, settings)
 	    ENGINE_CONSUMER, ".\\\" settings of a consumer\n", ".\\\" end of the settings of a consumer\n");
 	compare_settings(
 	    ENGINE_EXCHANGE, ".\\\" settings of an exchange\n", ".\\\" end of the settings of an exchange\n");
+	compare_settings(
+	    ENGINE_TX, ".\\\" settings of a transaction\n", ".\\\" end of the settings of a transaction\n");
 }
 
 /* ---- files ---- */

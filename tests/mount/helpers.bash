@@ -271,6 +271,8 @@ errno_text() {
 	ERANGE) echo 'Numerical result out of range' ;;
 	ENAMETOOLONG) echo 'File name too long' ;;
 	ENOTEMPTY) echo 'Directory not empty' ;;
+	ECANCELED) echo 'Operation canceled' ;;
+	ETIMEDOUT) echo 'Connection timed out' ;;
 	EIDRM) echo 'Identifier removed' ;;
 	EMSGSIZE) echo 'Message too long' ;;
 	EALREADY) echo 'Operation already in progress' ;;
