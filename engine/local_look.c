@@ -244,7 +244,14 @@ LOOK(static int, exchange_stat_look, of(exchange),
     (struct engine_object * exchange, struct engine_exchange_stat *ret_stat),
     local_exchange_ops.exchange_stat(exchange, ret_stat))
 
+/* As producing, it waits for no commit. */
+static int exchange_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
+{
+	return local_exchange_ops.room(exchange, key, bytes);
+}
+
 const struct engine_exchange_ops look_exchange_ops = {
+	.room = exchange_room,
 	.get_type = get_type_look,
 	.set_type = set_type_look,
 	.pattern_add = pattern_add_look,

@@ -316,6 +316,8 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 		return 0;
 	if (json)
 		err = record_check_part(framer->part, framer->part_len, channel->limit, reason);
+	if (!err && channel->handle.tx != 0)
+		return 0; /* the commit asks for room */
 	if (!err && channel->kind == ENGINE_QUEUE)
 		err = ops->queue->room(channel->object, json ? 0 : framer->part_len);
 	if (!err && channel->kind == ENGINE_EXCHANGE && !json) {

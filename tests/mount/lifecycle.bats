@@ -46,7 +46,7 @@ does_not_mount() {
 @test "mqfs STORE DIR makes the store, mounts, and returns when the mount answers" {
 	t "$MQFS_PROGRAM" "$S" "$M" </dev/null
 	[ -s "$M/README" ]
-	is "$(ls "$M" | tr '\n' ' ')" 'README config queues status topics '
+	is "$(ls "$M" | tr '\n' ' ')" 'README config exchanges queues status topics tx '
 	is "$(stat -c %i "$M")" 1
 	is "$(findmnt -n -o FSTYPE "$M")" fuse.mqfs
 	[[ $(findmnt -n -o SOURCE "$M") == *"$S"* ]]
