@@ -527,6 +527,8 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 
 /* -- local_producer.c: in two steps, for local_commit.h -- */
 /* What producer_send may refuse; places[i] is the partition of message i. batch->props is not NULL. Opens the logs. */
+/* What a compacted topic takes, and what a tombstone is: EINVAL. */
+int topic_check_key(const struct topic *topic, const struct engine_props *props, uint32_t len);
 int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t *places);
 /* props say the partitions. Only the disk can refuse it; then dedup is told what became of the batch. */
 int topic_send_claimed(struct topic *topic, const struct engine_batch *batch, struct dedup_send *dedup);

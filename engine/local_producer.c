@@ -339,14 +339,11 @@ static struct engine_props props_of(const struct sorting *s, uint32_t i)
 	return props;
 }
 
-/* What a compacted topic takes, and what a tombstone is. */
-static int check_key(const struct sorting *s, uint32_t i, const struct engine_props *props)
+int topic_check_key(const struct topic *topic, const struct engine_props *props, uint32_t len)
 {
-	if (props->key.ptr == NULL && is_compacted(s->producer->topic))
+	if (props->key.ptr == NULL && is_compacted(topic))
 		return refuse_keyless();
-	if (!props->tombstone)
-		return 0;
-	if (props->key.ptr == NULL || s->lengths[i] > 0)
+	if (props->tombstone && (props->key.ptr == NULL || len > 0))
 		return engine_explain(-EINVAL, "a tombstone has a key and no payload");
 	return 0;
 }
@@ -355,7 +352,7 @@ static int check_key(const struct sorting *s, uint32_t i, const struct engine_pr
 static int choose(struct sorting *s, uint32_t i, uint32_t *ret_target)
 {
 	const struct engine_props props = props_of(s, i);
-	int rc = check_key(s, i, &props);
+	int rc = topic_check_key(s->producer->topic, &props, s->lengths[i]);
 
 	if (rc < 0)
 		return rc;
@@ -578,7 +575,7 @@ int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t 
 	if (rc == 0)
 		rc = reserve_check(local_of(object));
 	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {
-		rc = batch->props[i].key.ptr == NULL && is_compacted(topic) ? refuse_keyless() : 0;
+		rc = topic_check_key(topic, &batch->props[i], batch->lengths[i]);
 		if (rc == 0)
 			rc = place_of(topic, &batch->props[i], &turn, &places[i]);
 		if (rc < 0 || (i > 0 && places[i] == places[i - 1]))

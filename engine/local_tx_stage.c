@@ -175,6 +175,9 @@ static int check_message(const struct tx_producer *producer, const struct engine
 	    topic_find(topic_of_object(target), props->partition, &found) < 0)
 		return engine_explain(-ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
 		    props->partition, atomic_load(&topic_of_object(target)->partitions));
+	if (target->kind == ENGINE_TOPIC &&
+	    topic_check_key(topic_of_object(target), props != NULL ? props : &none, len) < 0)
+		return -EINVAL;
 	return check_size(target, len);
 }
 
