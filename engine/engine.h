@@ -52,6 +52,7 @@ struct engine_member_ops;
 struct engine_exchange_ops;
 struct engine_tx_ops;
 struct engine_session;
+struct engine_stage_ops;
 
 /* ------------------------------------------------------------------------------------------- messages */
 
@@ -496,6 +497,7 @@ struct engine_ops {
 	const struct engine_member_ops *member;     /* engine_member.h; NULL: groups have no named members */
 	const struct engine_exchange_ops *exchange; /* engine_exchange.h; NULL: there are no exchanges */
 	const struct engine_tx_ops *tx;             /* engine_tx.h; NULL: there are no transactions */
+	const struct engine_stage_ops *stage;       /* engine_stage.h; NULL: there are no staging files */
 };
 
 /* Every engine's struct begins with this one, every object's with the other: so calls find their way. */
@@ -524,6 +526,7 @@ int engine_open(const char *source, const struct engine_options *options, struct
 #include "engine/engine_exchange.h"
 #include "engine/engine_member.h"
 #include "engine/engine_queue.h"
+#include "engine/engine_stage.h"
 #include "engine/engine_tx.h"
 
 #endif

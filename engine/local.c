@@ -24,6 +24,7 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 #include "engine/local_tx.h"
 #include "engine/local_visible.h"
 
@@ -192,6 +193,7 @@ static int local_close(struct engine *engine)
 
 	if (local == NULL)
 		return 0;
+	stages_stop(local);
 	timers_stop(local);
 	cleaner_stop(local);
 	flusher_stop(local);
@@ -206,6 +208,7 @@ static int local_close(struct engine *engine)
 	if (rc == 0)
 		rc = failed;
 	local->journal = NULL;
+	stages_release(local);
 	timer_release(local, &local->checkpoint_timer);
 	timer_release(local, &local->idle_timer);
 	timer_release(local, &local->sweep_timer);
@@ -265,6 +268,7 @@ static const struct engine_ops local_ops = {
 	.member = &look_member_ops,
 	.exchange = &look_exchange_ops,
 	.tx = &local_tx_ops,
+	.stage = &local_stage_ops,
 };
 
 /* As many descriptors as the process may have; returns for how many logs at a time they do. */
@@ -391,6 +395,8 @@ static int recover(struct local *local)
 	if (rc == 0)
 		rc = local_load(local);
 	if (rc == 0)
+		rc = stages_init(local);
+	if (rc == 0)
 		rc = open_journal(local);
 	if (rc == 0 && !local->read_only)
 		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
@@ -428,6 +434,8 @@ static int start(struct local *local)
 		rc = timers_start(local);
 	if (rc == 0)
 		rc = cleaner_start(local);
+	if (rc == 0)
+		rc = stages_start(local);
 	return rc;
 }
 

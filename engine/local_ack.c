@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "engine/local_member.h"
+#include "engine/local_stage.h"
 
 /* Takes the group's lock for a call on one partition or, with ENGINE_ANY, all. */
 static int enter(
@@ -26,6 +27,7 @@ static int enter(
 	rc = index != ENGINE_ANY ? topic_find(group_topic(group), index, &partition) : 0;
 	if (rc < 0)
 		return rc;
+	stages_take_topic(group_topic(group));
 	topic_open_logs(group_topic(group), index);
 	rc = group_lock(group);
 	if (rc < 0)

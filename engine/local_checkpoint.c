@@ -18,6 +18,7 @@
 #include "engine/clock.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 #include "engine/local_tx.h"
 
 /* Cursors on their way to the catalog. */
@@ -144,6 +145,8 @@ static int run(struct local *local)
 	if (rc == 0)
 		rc = notes_settle(local);
 	if (rc == 0)
+		rc = stages_checkpoint(local);
+	if (rc == 0)
 		rc = journal_drop(local->journal, number);
 	if (rc == 0)
 		queue_trim_all(local);
@@ -226,6 +229,8 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 	struct journal_cursor cursor;
 	struct object *object;
 
+	if (type == JOURNAL_STAGE)
+		return stage_replay(local, record, size);
 	if (type != JOURNAL_CURSOR) {
 		atomic_store(&local->checkpoint_set, true);
 		if (type == JOURNAL_ROUTE)

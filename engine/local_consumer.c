@@ -19,6 +19,7 @@
 #include "engine/assign.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 
 /* Where to read next. */
 struct pick {
@@ -142,6 +143,7 @@ int local_consumer_open(
 	if (member != NULL && index != ENGINE_ANY)
 		return -EINVAL;
 	topic = group_topic(group);
+	stages_take_topic(topic);
 	rc = index != ENGINE_ANY ? topic_find(topic, index, &partition) : 0;
 	if (rc < 0)
 		return rc;
@@ -494,6 +496,7 @@ int local_consumer_fetch(struct engine_consumer *handle, uint32_t max_count, siz
 		return -EINVAL;
 	if (consumer->how == ENGINE_CONSUME_ONE)
 		max_count = 1;
+	stages_take_topic(group_topic(consumer->group));
 	topic_open_logs(group_topic(consumer->group), consumer->partition);
 	do
 		rc = fetch_once(consumer, max_count, max_bytes, scratch, ret_view);

@@ -19,6 +19,7 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 #include "engine/local_tx.h"
 
 static int check_name(const char *name)
@@ -460,8 +461,10 @@ int local_remove(struct engine_object *base)
 	object_ref(object); /* the registry's goes */
 	if (object->kind == ENGINE_CONSUMER)
 		holder_return(queue_of_object(parent), &queue_consumer_of(object)->holder, NULL);
-	if (object->kind == ENGINE_TOPIC)
+	if (object->kind == ENGINE_TOPIC) {
+		stages_take_topic(topic_of_object(object));
 		topic_open_logs(topic_of_object(object), ENGINE_ANY); /* may report; so before the locks */
+	}
 	pthread_mutex_lock(&parent->change);
 	pthread_mutex_lock(&object->change);
 	rc = remove_object(object);

@@ -12,13 +12,14 @@
  *   object.change     what is made, renamed, removed or grown below an object; parent first. Held over disk work.
  *   local.checkpoint_lock  one checkpoint at a time. Held over disk work.
  *   topic.keys.lock   the index of a compacted topic's keys; held over disk work
+ *   stage.lock        one staging file; held while messages are taken out of it
  *   partition.lock    appending to a partition
  *   group.lock        cursors, streams and who owns what. Held over an append to the journal, never over a read of a
  *                     log. Logs are opened before it is taken: see topic_open_logs().
  *   producer.lock     the turn of a producer; taken alone
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
  *   reserve.lock      (read-write) read while messages are written: the room of the reserve is not given back then
- *   wait_list.lock, flusher.lock, cleaner.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
+ *   stages.lock, wait_list.lock, flusher.lock, cleaner.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
  *
  * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
  * that its contract names.
@@ -127,17 +128,18 @@ struct partition {
 	uint32_t index;      /* never changes */
 	uint64_t log_id;     /* never changes */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;     /* opening, frozen */
-	struct plog *_Atomic plog;  /* NULL until first used; set once, under lock */
-	bool opening;               /* by one thread, for which the others wait; lock */
-	bool frozen;                /* a removal looks whether the topic is empty: appends wait; lock */
-	bool dead;                  /* the topic is gone: EIDRM; lock */
-	_Atomic bool open_failed;   /* and that was reported; written under lock */
-	uint64_t unsynced_messages; /* appended since the last sync began; lock */
-	uint64_t retain_bytes;      /* appended since retention last looked; lock */
-	int64_t unsynced_since_ms;  /* clock_mono_ms of the first of them; lock */
-	bool flush_asked;           /* by flush.messages, not begun yet; lock */
-	bool retain_set;            /* the timer of retention is set; lock */
+	pthread_cond_t changed;      /* opening, frozen */
+	struct plog *_Atomic plog;   /* NULL until first used; set once, under lock */
+	bool opening;                /* by one thread, for which the others wait; lock */
+	bool frozen;                 /* a removal looks whether the topic is empty: appends wait; lock */
+	bool dead;                   /* the topic is gone: EIDRM; lock */
+	_Atomic bool open_failed;    /* and that was reported; written under lock */
+	uint64_t unsynced_messages;  /* appended since the last sync began; lock */
+	uint64_t retain_bytes;       /* appended since retention last looked; lock */
+	int64_t unsynced_since_ms;   /* clock_mono_ms of the first of them; lock */
+	bool flush_asked;            /* by flush.messages, not begun yet; lock */
+	bool retain_set;             /* the timer of retention is set; lock */
+	_Atomic uint64_t staged_pos; /* in the journal: what says which messages came out of staging files */
 	uint64_t published_total, published_bytes_total; /* lock */
 	int64_t produced_ms;                             /* wall clock of the last append, 0: none yet; lock */
 	_Atomic uint64_t purged;           /* what is below was purged: a group that had not got it has lost nothing */
@@ -157,8 +159,10 @@ struct topic {
 	_Atomic uint32_t opened;     /* partitions whose log is open */
 	_Atomic uint32_t turn;       /* next partition that unkeyed messages get */
 	_Atomic uint32_t producers;
-	_Atomic bool marked;        /* a partition is, see there */
-	_Atomic int64_t changed_ms; /* wall clock of the last purge or retention; 0: none */
+	_Atomic bool marked;               /* a partition is, see there */
+	_Atomic uint32_t staged;           /* staging files that may hold messages for it; written under stages.lock */
+	struct stage *stages, *last_stage; /* these files, in the order of opening; stages.lock */
+	_Atomic int64_t changed_ms;        /* wall clock of the last purge or retention; 0: none */
 	struct partition
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
 	struct wait_list waiters;            /* of consumers of all partitions */
@@ -319,12 +323,14 @@ enum local_setting {
 
 struct pending_move;
 struct local_text;
+struct stages;
 
 struct local {
 	struct engine base; /* first */
 	struct store store;
 	struct catalog *catalog;
 	struct journal *journal;
+	struct stages *stages;
 	struct engine_notify notify;
 	bool read_only;
 	bool logs_closed;                       /* at the end: the last checkpoint needs none */
@@ -462,6 +468,23 @@ void partition_fault(struct partition *partition, int err, const char *what);
 void partition_sync_begin(struct sync_point *point);
 int partition_sync(struct sync_point *point);
 void topic_sum(struct topic *topic, struct engine_stat *stat); /* adds messages, bytes, totals; raises mtime_ms */
+
+/* -- local_producer.c -- */
+/* What has to be written down around an append: begin with the offset it will have, cancel if it failed. partition.lock */
+struct append_note {
+	int (*begin)(void *ctx, struct partition *partition, uint64_t offset);
+	void (*cancel)(void *ctx);
+	void *ctx;
+};
+/*
+ * Appends a batch that was checked, its time resolved; note may be NULL. lent: it may use what reserve_again() lent. The
+ * caller calls partition_wake() when it holds no lock. No partition.lock.
+ */
+int partition_append(
+    struct partition *partition, const struct engine_batch *batch, const struct append_note *note, bool lent);
+void partition_wake(struct partition *partition);
+size_t producer_room(struct producer *producer);                 /* bytes until its turn ends */
+uint32_t producer_choose(struct producer *producer, size_t len); /* the partition of so many bytes */
 
 /* -- local_group.c -- */
 struct group *group_new(struct local *local, uint64_t id, struct topic *topic);

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_stage.h"
 
 /* The log of a partition for a call on the topic. */
 static int enter(struct engine_object *base, uint32_t index, struct partition **ret_partition, struct plog **ret_plog)
@@ -17,6 +17,8 @@ static int enter(struct engine_object *base, uint32_t index, struct partition **
 
 	if (rc == 0)
 		rc = topic_find(topic_of_object(object), index, &partition);
+	if (rc == 0)
+		stages_take_topic(partition->topic);
 	if (rc == 0)
 		rc = partition_open_log(partition, ret_plog);
 	if (rc == 0)
@@ -124,6 +126,7 @@ int local_partition_purge(struct engine_object *base, uint32_t index, uint64_t b
 	if (rc < 0)
 		return rc;
 	topic = topic_of_object(object);
+	stages_take_topic(topic);
 	if (index == ENGINE_ANY && before != ENGINE_OFFSET_NONE)
 		return engine_explain(-EINVAL, "an offset is of one partition");
 	if (index != ENGINE_ANY) {

@@ -22,6 +22,7 @@
 #include "engine/clock.h"
 #include "engine/local_exchange.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 #include "engine/local_tx.h"
 #include "engine/partitioner.h"
 
@@ -145,10 +146,44 @@ static void note_marked(struct partition *partition)
 	atomic_store(&partition->topic->marked, true);
 }
 
-static int append(struct partition *partition, const struct engine_batch *batch)
+/* partition.lock */
+static int append_locked(struct partition *partition, struct plog *plog, const struct engine_batch *batch,
+    const struct append_note *note, bool lent)
 {
 	struct object *object = &partition->topic->object;
 	uint64_t segment_bytes = (uint64_t)setting_value(object, SET_SEGMENT_BYTES), offset, before;
+	struct engine_partition_stat stat;
+	int rc = lent ? 0 : reserve_enter(local_of(object));
+
+	if (rc < 0)
+		return rc;
+	if (note != NULL) {
+		plog_stat(plog, &stat);
+		rc = note->begin(note->ctx, partition, stat.end);
+	}
+	if (rc == 0) {
+		rc = plog_append(plog, batch, 0, segment_bytes, &offset);
+		if (rc < 0 && note != NULL)
+			note->cancel(note->ctx);
+	}
+	if (!lent)
+		reserve_leave(local_of(object));
+	if (rc < 0)
+		return rc;
+	if (batch->props != NULL && batch->props[0].mark != 0)
+		note_marked(partition);
+	before = partition->unsynced_messages;
+	partition->unsynced_messages += batch->count;
+	partition->published_total += batch->count;
+	partition->published_bytes_total += batch->len;
+	partition->produced_ms = clock_wall_ms();
+	plan_upkeep(partition, before, batch->len);
+	return 0;
+}
+
+int partition_append(
+    struct partition *partition, const struct engine_batch *batch, const struct append_note *note, bool lent)
+{
 	struct plog *plog;
 	int rc = partition_open_log(partition, &plog);
 
@@ -157,30 +192,27 @@ static int append(struct partition *partition, const struct engine_batch *batch)
 	pthread_mutex_lock(&partition->lock);
 	while (partition->frozen)
 		pthread_cond_wait(&partition->changed, &partition->lock);
-	rc = partition->dead ? -EIDRM : reserve_enter(local_of(object));
-	if (rc == 0) {
-		rc = plog_append(plog, batch, 0, segment_bytes, &offset);
-		reserve_leave(local_of(object));
-	}
-	if (rc == 0) {
-		if (batch->props != NULL && batch->props[0].mark != 0)
-			note_marked(partition);
-		before = partition->unsynced_messages;
-		partition->unsynced_messages += batch->count;
-		partition->published_total += batch->count;
-		partition->published_bytes_total += batch->len;
-		partition->produced_ms = clock_wall_ms();
-		plan_upkeep(partition, before, batch->len);
-	}
+	rc = partition->dead ? -EIDRM : append_locked(partition, plog, batch, note, lent);
 	pthread_mutex_unlock(&partition->lock);
 	if (rc == -EROFS && engine_reason()[0] == '\0')
 		return engine_explain(
 		    rc, "partition %" PRIu32 " takes no more messages: its disk failed", partition->index);
-	if (rc < 0)
-		return rc;
+	return rc;
+}
+
+void partition_wake(struct partition *partition)
+{
 	wait_list_wake(&partition->waiters, NULL, partition->index);
 	wait_list_wake(&partition->topic->waiters, NULL, partition->index);
-	return 0;
+}
+
+static int append(struct partition *partition, const struct engine_batch *batch)
+{
+	int rc = partition_append(partition, batch, NULL, false);
+
+	if (rc == 0)
+		partition_wake(partition);
+	return rc;
 }
 
 /* ---- turns ---- */
@@ -210,6 +242,37 @@ static void end_old_turn(struct producer *producer)
 
 	if (producer->turn_runs && clock_mono_ms() - producer->turn_began_ms >= linger_ms)
 		producer->turn_runs = false;
+}
+
+size_t producer_room(struct producer *producer)
+{
+	uint64_t batch_size = (uint64_t)setting_value(&producer->topic->object, SET_BATCH_SIZE), used = 0;
+
+	if (producer->partition != ENGINE_ANY || producer->key.ptr != NULL ||
+	    atomic_load(&producer->topic->partitions) == 1)
+		return SIZE_MAX;
+	pthread_mutex_lock(&producer->lock);
+	end_old_turn(producer);
+	if (producer->turn_runs && producer->turn_bytes < batch_size)
+		used = producer->turn_bytes;
+	pthread_mutex_unlock(&producer->lock);
+	return (size_t)(batch_size - used);
+}
+
+uint32_t producer_choose(struct producer *producer, size_t len)
+{
+	uint32_t partitions = atomic_load(&producer->topic->partitions), index = 0;
+
+	if (producer->partition != ENGINE_ANY)
+		return producer->partition;
+	if (producer->key.ptr != NULL)
+		return partitioner_pick(producer->key.ptr, producer->key.len, partitions);
+	if (partitions > 1) {
+		pthread_mutex_lock(&producer->lock);
+		index = deal(producer, len);
+		pthread_mutex_unlock(&producer->lock);
+	}
+	return index;
 }
 
 /* ---- checking ---- */
@@ -526,6 +589,7 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 		return rc;
 	if (batch->count == 0)
 		return -EINVAL;
+	stages_take_topic(producer->topic); /* what was written before, by whomever, comes first */
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
 	max_bytes = setting_value(object, SET_MAX_MESSAGE_BYTES);
@@ -643,6 +707,7 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	pthread_mutex_unlock(&producer->lock);
 	if (local_of(object)->read_only)
 		return 0;
+	stages_take_topic(topic);
 	topic_open_logs(topic, producer->partition);
 	partitions = atomic_load(&topic->partitions);
 	for (uint32_t i = 0; i < partitions; i++) {

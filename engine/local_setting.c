@@ -322,6 +322,14 @@ static int grow(struct object *object, int64_t partitions)
 	return topic_grow(topic, (uint32_t)partitions);
 }
 
+/* What is compacted takes only messages with keys, and has an index of them; staging files know of neither. */
+static bool is_compacting(const struct object *object, const struct engine_setting *setting, const char *canonical)
+{
+	return object->kind == ENGINE_TOPIC && !object->is_defaults &&
+	       (int)place_of(setting) == local_of(object)->setting_index[SET_CLEANUP_POLICY] &&
+	       strcmp(canonical, "delete") != 0;
+}
+
 /* change */
 static int store(struct object *object, const struct engine_setting *setting, const char *canonical)
 {
@@ -342,6 +350,9 @@ static int store(struct object *object, const struct engine_setting *setting, co
 	}
 	if (is_partitions(object, setting))
 		return grow(object, from_text(local_of(object), setting, canonical));
+	if (is_compacting(object, setting, canonical) && atomic_load(&topic_of_object(object)->staged) > 0)
+		return engine_explain(-EBUSY, "somebody who lingers has it open for appending, and what he writes may "
+					      "have no key; linger.ms 0 ends that for those who come");
 	do
 		rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
 	while (reserve_again(local, rc, &again));

@@ -10,6 +10,7 @@
 #include "engine/clock.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 
 static void sum_store(struct object *store, struct engine_stat *stat)
 {
@@ -58,6 +59,19 @@ static int sum_group(struct group *group, struct engine_stat *stat)
 	return 0;
 }
 
+/* What was written, and has not come to the log yet, counts. */
+static void take_staged(struct object *object)
+{
+	if (object->kind == ENGINE_STORE)
+		stages_take_slowly(local_of(object), NULL);
+	else if (object->kind == ENGINE_TOPIC)
+		stages_take_topic(topic_of_object(object));
+	else if (object->kind == ENGINE_GROUP)
+		stages_take_topic(topic_of_object(object->parent));
+	else if (object->kind == ENGINE_MEMBER)
+		stages_take_topic(topic_of_object(object->parent->parent));
+}
+
 int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 {
 	struct engine_stat stat = { 0 };
@@ -66,6 +80,7 @@ int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 
 	if (rc < 0)
 		return rc;
+	take_staged(object);
 	pthread_rwlock_rdlock(&local_of(object)->registry);
 	stat.owner = object->owner;
 	stat.birth = object->birth;

@@ -344,12 +344,16 @@ void partition_sync_begin(struct sync_point *point)
 int partition_sync(struct sync_point *point)
 {
 	struct partition *partition = (struct partition *)((char *)point - offsetof(struct partition, sync));
+	struct local *local = local_of(&partition->topic->object);
 	struct plog *plog = atomic_load(&partition->plog);
 	int rc;
 
 	partition_sync_begin(point);
-	rc = atomic_load(&partition->marked) ? journal_sync(local_of(&partition->topic->object)->journal) : 0;
-	if (rc < 0) /* the notes of commits come first */
+	/* First the notes of commits, and what tells that a message came out of its staging file, or a power cut leaves it in both. */
+	rc = atomic_load(&partition->marked) || atomic_load(&partition->staged_pos) > journal_synced(local->journal)
+		 ? journal_sync(local->journal)
+		 : 0;
+	if (rc < 0)
 		return rc;
 	rc = plog != NULL ? plog_sync(plog) : 0;
 	if (rc < 0 && !atomic_exchange(&partition->failed, true))

@@ -40,10 +40,13 @@ const struct engine_setting engine_settings[] = {
 	{ "partitions", ENGINE_TOPIC, ENGINE_INT, 1, ENGINE_PARTITIONS_MAX, NO_NONE, NULL, "1", "",
 	    "Number of partitions; it can only grow." },
 	{ "linger.ms", ENGINE_TOPIC, ENGINE_INT, 0, 60000, NO_NONE, NULL, "5", "ms",
-	    "How long one producer's messages without a key go to the same partition before the next one has its turn; "
-	    "with 0 every write is a turn." },
+	    "How long what was appended with >> may wait for more before it goes to the log; with 0 it does not wait. "
+	    "And "
+	    "how long one producer's messages without a key go to the same partition before the next one has its "
+	    "turn." },
 	{ "batch.size", ENGINE_TOPIC, ENGINE_INT, 1, 16777216, NO_NONE, NULL, "262144", "bytes",
-	    "After this much the turn of a partition ends, even if linger.ms has not passed." },
+	    "After this much nothing waits for more, and the turn of a partition ends, even if linger.ms has not "
+	    "passed." },
 	{ "flush.messages", ENGINE_TOPIC, ENGINE_INT, 1, INT32_MAX, -1, NULL, "10000", "messages",
 	    "A partition is synced to disk after this many messages; -1 leaves it to flush.ms and fsync." },
 	{ "flush.ms", ENGINE_TOPIC, ENGINE_INT, 1, INT32_MAX, -1, NULL, "1000", "ms",

@@ -6,6 +6,9 @@
  * to the open file: a shell's children that share the descriptor write on into the same message. A file opened with
  * O_SYNC or O_DSYNC answers when the messages are on disk, and all that wait then share one sync.
  *
+ * Where the kernel can, and a topic lingers, writes go past all this to a staging file (staged.h), and the engine does the
+ * cutting.
+ *
  * The kernel sends one write at a time for an inode, and a channel's inode is its own; the lock is for the closing of
  * descriptors (flush), which comes whenever it likes, and for a second open of the same inode through /dev/stdout.
  */
@@ -23,13 +26,16 @@
 #include "fs/process.h"
 #include "fs/record.h"
 #include "fs/reply.h"
+#include "fs/staged.h"
 
 struct channel {
 	struct handle handle;
 	struct engine_object *object; /* topic, queue or exchange */
 	enum engine_kind kind;
 	char *key; /* keys/KEY; or NULL */
+	uint64_t node;
 	struct engine_producer *producer;
+	struct engine_stage *stage;  /* its writes go to a staging file; NULL: they come here */
 	size_t limit;                /* max.message.bytes as last read; lock */
 	struct framer framer;        /* lock */
 	struct record_batch records; /* of in.json; lock */
@@ -116,6 +122,8 @@ static int open_producer(struct channel *channel, const struct node *node)
 static int channel_open(
     struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
+	if ((flags & O_ACCMODE) == O_RDWR && node_is_claimed(fs->nodes, node->id))
+		return engine_explain(-EBUSY, "it is open for appending: through /dev/fd it can be opened for writing");
 	struct channel *channel = calloc(1, sizeof *channel);
 	if (!channel)
 		return -ENOMEM;
@@ -130,12 +138,24 @@ static int channel_open(
 	err = handle_init(&channel->handle, fs, node, flags, cred);
 	if (err)
 		goto err_channel;
+	channel->node = node->id;
+	node_opened(fs->nodes, node->id);
+	if (channel->producer && channel->kind == ENGINE_TOPIC)
+		channel->stage = staged_open(fs, node, channel->producer, flags, cred);
 	*ret_handle = &channel->handle;
 	return 0;
 
 err_channel:
 	free_channel(channel);
 	return err;
+}
+
+static bool channel_pass(struct handle *handle, fuse_req_t req, struct fuse_file_info *fi)
+{
+	struct channel *channel = (struct channel *)handle;
+	if (!staged_pass(handle->fs, channel->node, channel->stage, req, fi))
+		channel->stage = NULL;
+	return channel->stage != NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------ writing */
@@ -369,7 +389,11 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 static int sync_producer(struct handle *handle, struct engine_done *done)
 {
 	struct channel *channel = (struct channel *)handle;
-	return channel->producer ? handle->fs->engine->ops->producer_sync(channel->producer, done) : 0;
+	const struct engine_ops *ops = handle->fs->engine->ops;
+	int err = channel->stage ? ops->stage->take(channel->stage) : 0;
+	if (err)
+		return err;
+	return channel->producer ? ops->producer_sync(channel->producer, done) : 0;
 }
 
 static void channel_fsync(struct handle *handle, fuse_req_t req)
@@ -377,17 +401,34 @@ static void channel_fsync(struct handle *handle, fuse_req_t req)
 	confirm(handle, req, sync_producer);
 }
 
-static void channel_flush(struct handle *handle, uint32_t pid)
+/* reason "": the engine's. */
+static void report(struct channel *channel, int err, const char *reason)
+{
+	struct handle *handle = &channel->handle;
+	char path[1024], sentence[RECORD_REASON_MAX];
+	snprintf(sentence, sizeof sentence, "%s", *reason ? reason : engine_reason()); /* before it is asked again */
+	reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+	report_error(handle->fs, err, &handle->cred, path, sentence);
+}
+
+static int channel_flush(struct handle *handle, uint32_t pid)
 {
 	struct channel *channel = (struct channel *)handle;
+	if (channel->stage) {
+		int err = staged_flush(handle->fs, channel->stage, pid);
+		if (err && err != -EMSGSIZE) /* of that the engine has told */
+			report(channel, err, "");
+		return err;
+	}
 	pthread_mutex_lock(&channel->lock);
 	uint32_t writer = channel->framer.part_len > 0 || channel->framer.skipping ? channel->framer.part_pid : 0;
 	pthread_mutex_unlock(&channel->lock);
 	if (writer == 0 || !process_is_killed(pid) || !process_is_same(pid, writer))
-		return;
+		return 0;
 	pthread_mutex_lock(&channel->lock);
 	framer_drop(&channel->framer);
 	pthread_mutex_unlock(&channel->lock);
+	return 0;
 }
 
 /* The last message, which had no end: a JSON line is parsed first. */
@@ -412,14 +453,16 @@ static int send_last(struct channel *channel, char reason[RECORD_REASON_MAX])
 static void channel_release(struct handle *handle)
 {
 	struct channel *channel = (struct channel *)handle;
-	char reason[RECORD_REASON_MAX] = "", path[1024];
-	int err = channel->producer && !handle->fs->ending ? send_last(channel, reason) : 0;
-	if (err < 0) {
-		if (!*reason)
-			snprintf(reason, sizeof reason, "%s", engine_reason());
-		reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
-		report_error(handle->fs, err, &handle->cred, path, reason);
-	}
+	struct fs *fs = handle->fs;
+	char reason[RECORD_REASON_MAX] = "";
+	int err = 0;
+	if (channel->stage)
+		err = fs->engine->ops->stage->close(channel->stage, !fs->ending);
+	else if (channel->producer && !fs->ending)
+		err = send_last(channel, reason);
+	if (err < 0 && !(channel->stage && err == -EMSGSIZE))
+		report(channel, err, reason);
+	node_closed(fs->nodes, channel->node);
 	handle_release(handle);
 	free_channel(channel);
 }
@@ -441,6 +484,7 @@ static int channel_attr(struct fs *fs, const struct node *node, struct stat *st)
 const struct file_class class_channel = {
 	.open = channel_open,
 	.write = channel_write,
+	.pass = channel_pass,
 	.flush = channel_flush,
 	.fsync = channel_fsync,
 	.release = channel_release,

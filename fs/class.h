@@ -23,8 +23,10 @@ struct file_class {
 	    struct handle **ret_handle);
 	void (*read)(struct handle *handle, fuse_req_t req, size_t size, off_t offset, unsigned flags);
 	void (*write)(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset);
-	/* A holder closed its descriptor; pid may be that of a process that is dying. Answers nothing. */
-	void (*flush)(struct handle *handle, uint32_t pid);
+	/* The kernel may send its writes elsewhere, see staged.h: true, and fi says where. NULL: it may not. */
+	bool (*pass)(struct handle *handle, fuse_req_t req, struct fuse_file_info *fi);
+	/* A holder closed its descriptor; pid may be that of a process that is dying. Returns what close is to tell, or 0. */
+	int (*flush)(struct handle *handle, uint32_t pid);
 	void (*fsync)(struct handle *handle, fuse_req_t req);
 	/* The last holder closed it: frees the handle. */
 	void (*release)(struct handle *handle);

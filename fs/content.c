@@ -299,7 +299,8 @@ static int print_version(struct fs *fs, const struct node *node, struct buffer *
 	if (uname(&kernel) == 0)
 		buffer_printf(out, "kernel %s\n", kernel.release);
 	buffer_printf(out, "engine %s\nthreads %u\n", fs->engine->ops->name, fs->threads);
-	buffer_add_text(out, "producing direct\n"); /* every write goes through the daemon */
+	/* direct: every write goes through the daemon; staged: those that may linger go to a file of the store */
+	buffer_add_text(out, fs->staging ? "producing direct staged\n" : "producing direct\n");
 	return 0;
 }
 

@@ -34,6 +34,7 @@ struct fs {
 	int64_t started_ms;
 	bool read_only;
 	unsigned threads;
+	_Atomic bool staging;   /* channels may get a staging file: the kernel sends their writes there */
 	_Atomic bool ending;    /* the mount is gone: what is half written is dropped, not finished */
 	pthread_mutex_t lock;   /* pending */
 	pthread_cond_t settled; /* pending became 0 */

@@ -81,10 +81,11 @@ static void holder_write(struct handle *handle, fuse_req_t req, const char *buf,
 	fuse_reply_write(req, size);
 }
 
-static void holder_flush(struct handle *handle, uint32_t pid)
+static int holder_flush(struct handle *handle, uint32_t pid)
 {
 	if (process_is_ending(pid) && process_is_same(pid, handle->cred.pid))
 		end_session((struct holder *)handle);
+	return 0;
 }
 
 static void holder_release(struct handle *handle)

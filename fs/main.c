@@ -78,6 +78,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.started_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000,
 		.read_only = options->read_only,
 		.threads = options->threads,
+		.staging = options->staging && !options->read_only,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.settled = PTHREAD_COND_INITIALIZER,
 	};

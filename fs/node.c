@@ -15,6 +15,10 @@
 struct entry {
 	struct node node;
 	uint64_t nlookup; /* table->lock */
+	/* of openings; table->lock */
+	uint32_t opens;
+	int32_t backing;
+	bool claimed;
 	UT_hash_handle hh;
 	char path[];
 };
@@ -74,6 +78,77 @@ const struct node *node_find(struct node_table *table, uint64_t id)
 	pthread_rwlock_unlock(&table->lock);
 	return entry ? &entry->node : NULL;
 }
+
+/* ------------------------------------------------------------------------------------------------ openings */
+
+void node_opened(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	if (entry)
+		entry->opens++;
+	pthread_rwlock_unlock(&table->lock);
+}
+
+void node_closed(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	if (entry && --entry->opens == 0) {
+		entry->claimed = false;
+		entry->backing = 0;
+	}
+	pthread_rwlock_unlock(&table->lock);
+}
+
+bool node_claim(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	bool first = entry && !entry->claimed;
+	if (entry)
+		entry->claimed = true;
+	pthread_rwlock_unlock(&table->lock);
+	return first;
+}
+
+void node_unclaim(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	if (entry)
+		entry->claimed = false;
+	pthread_rwlock_unlock(&table->lock);
+}
+
+bool node_is_claimed(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_rdlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	bool claimed = entry && entry->claimed;
+	pthread_rwlock_unlock(&table->lock);
+	return claimed;
+}
+
+void node_set_backing(struct node_table *table, uint64_t id, int32_t backing)
+{
+	pthread_rwlock_wrlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	if (entry)
+		entry->backing = backing;
+	pthread_rwlock_unlock(&table->lock);
+}
+
+int32_t node_backing(struct node_table *table, uint64_t id)
+{
+	pthread_rwlock_rdlock(&table->lock);
+	struct entry *entry = find_locked(table, id);
+	int32_t backing = entry ? entry->backing : 0;
+	pthread_rwlock_unlock(&table->lock);
+	return backing;
+}
+
+/* --------------------------------------------------------------------------------------------------- making */
 
 /* Path of an entry below its object: objects start anew. Returns its length; ret may be NULL to learn that. */
 static size_t child_path(

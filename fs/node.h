@@ -50,6 +50,19 @@ uint64_t node_child_tx(const struct node *parent, const struct tree_row *row);
 uint64_t node_child_object(const struct node *parent, const struct tree_row *row);
 
 /*
+ * Openings of a node of a TREE_FRESH row, see staged.h: node_opened before, node_closed after. The kernel keeps one backing
+ * file for a node as long as it is open; node_claim is true for the one opening that may choose it, node_backing is
+ * what that chose, 0 if none has, until the last is closed.
+ */
+void node_opened(struct node_table *table, uint64_t id);
+void node_closed(struct node_table *table, uint64_t id);
+bool node_claim(struct node_table *table, uint64_t id);
+void node_unclaim(struct node_table *table, uint64_t id);
+bool node_is_claimed(struct node_table *table, uint64_t id);
+void node_set_backing(struct node_table *table, uint64_t id, int32_t backing);
+int32_t node_backing(struct node_table *table, uint64_t id);
+
+/*
  * The node of an entry of `parent`, with one kernel reference more: an existing one, or a new one. stem is the name without
  * suffix; object is the id of the engine's object if the row matches one, else that of the parent's; variant tells
  * apart the lives of a file whose content is not the same any more (0 where there is but one). NULL: no memory.

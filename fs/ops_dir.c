@@ -447,7 +447,7 @@ static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry, s
 		return;
 	}
 	fi->fh = handle->index;
-	fi->direct_io = 1;
+	fi->direct_io = !class->pass || !class->pass(handle, req, fi);
 	if (fuse_reply_create(req, entry, fi) == -ENOENT) {
 		class->release(handle);
 		node_forget(fs->nodes, entry->ino, 1);

@@ -30,7 +30,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fi->fh = handle->index;
-	fi->direct_io = 1; /* what a file gives is made for each open, or grows, or goes: the kernel keeps no pages */
+	/* What a file gives is made for each open, or grows, or goes: the kernel keeps no pages. */
+	fi->direct_io = !class->pass || !class->pass(handle, req, fi);
 	if (fuse_reply_open(req, fi) == -ENOENT) /* interrupted: no release will come */
 		class->release(handle);
 }
@@ -63,9 +64,8 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct handle *handle = request_handle(req, fi);
 	(void)ino;
-	if (handle->class->flush)
-		handle->class->flush(handle, request_cred(req).pid);
-	reply_quiet(req, 0);
+	int err = handle->class->flush ? handle->class->flush(handle, request_cred(req).pid) : 0;
+	reply_quiet(req, err);
 	handle_done(handle);
 }
 

@@ -41,6 +41,18 @@ static void set_noallow_other(struct options *options, const char *value)
 	options->allow_other = false;
 }
 
+static void set_staging(struct options *options, const char *value)
+{
+	(void)value;
+	options->staging = true;
+}
+
+static void set_nostaging(struct options *options, const char *value)
+{
+	(void)value;
+	options->staging = false;
+}
+
 static void set_fsname(struct options *options, const char *value)
 {
 	options->fsname = value;
@@ -70,6 +82,8 @@ static const struct mount_option {
 	{ "rw", set_rw, false },
 	{ "allow_other", set_allow_other, false },
 	{ "noallow_other", set_noallow_other, false },
+	{ "staging", set_staging, false },
+	{ "nostaging", set_nostaging, false },
 	{ "fsname", set_fsname, true },
 	{ "threads", set_threads, true },
 	/* always so: messages are no programs and no devices */
@@ -161,7 +175,9 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "foreground", 'f', NULL, 0, "Stay in the foreground", 0 },
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
-		    "ro, rw, allow_other, noallow_other, fsname=NAME, threads=N, separated by commas", 0 },
+		    "ro, rw, allow_other, noallow_other, staging, nostaging, fsname=NAME, threads=N, separated by "
+		    "commas",
+		    0 },
 		{ 0 },
 	};
 	static const struct argp argp = { arguments, parse, "STORE DIR",
@@ -169,6 +185,6 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		"Returns when the mount answers. `umount DIR` or SIGTERM ends it. STORE is a directory, or memory: for "
 		"messages that last as long as the mount. See mqfs(8) and mqfs(7).",
 		NULL, NULL, NULL };
-	*ret_options = (struct options){ .allow_other = geteuid() == 0, .threads = THREADS_DEFAULT };
+	*ret_options = (struct options){ .allow_other = geteuid() == 0, .staging = true, .threads = THREADS_DEFAULT };
 	argp_parse(&argp, argc, argv, 0, NULL, ret_options);
 }

@@ -10,6 +10,7 @@ struct options {
 	const char *source, *mountpoint;
 	bool foreground, debug;
 	bool read_only, allow_other;
+	bool staging;       /* producers may write past the program, where the kernel can do that */
 	const char *fsname; /* NULL: the source */
 	unsigned threads;
 };

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PF_EXITING 0x4u    /* include/linux/sched.h: getting shut down */
+#define TICK_MS 20         /* starts of processes are known to 10 ms, times of files to 4 */
 #define PF_SIGNALED 0x400u /* include/linux/sched.h: killed by a signal */
 
 /* Reads /proc/PID/NAME; false if the process is not there (any more). */
@@ -67,4 +69,39 @@ bool process_is_same(uint32_t pid, uint32_t other)
 	if (!thread_group(pid, &group))
 		return false;
 	return !thread_group(other, &other_group) || group == other_group;
+}
+
+/* When a process began, as Unix time; its clock ticks are 10 ms wide. */
+static bool started_ms(unsigned long pid, int64_t *ret_ms)
+{
+	char buf[1024];
+	unsigned long long ticks;
+	struct timespec wall, boot;
+	if (!read_proc((uint32_t)pid, "stat", buf, sizeof buf))
+		return false;
+	char *fields = strrchr(buf, ')');
+	if (!fields ||
+	    sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		&ticks) != 1)
+		return false;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	int64_t boot_ms = (wall.tv_sec - boot.tv_sec) * 1000 + (wall.tv_nsec - boot.tv_nsec) / 1000000;
+	*ret_ms = boot_ms + (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+	return true;
+}
+
+bool process_may_have_written(uint32_t pid, uint64_t bytes, int64_t written_ms)
+{
+	char buf[1024];
+	unsigned long long written;
+	unsigned long group = pid;
+	int64_t began_ms;
+	thread_group(pid, &group);
+	if (started_ms(group, &began_ms) && began_ms > written_ms + TICK_MS)
+		return false;
+	if (!read_proc((uint32_t)group, "io", buf, sizeof buf))
+		return true;
+	const char *line = strstr(buf, "wchar:");
+	return !line || sscanf(line, "wchar: %llu", &written) != 1 || written >= bytes;
 }

@@ -23,4 +23,10 @@ bool process_is_ending(uint32_t pid);
  */
 bool process_is_same(uint32_t pid, uint32_t other);
 
+/*
+ * Whether a process may be who wrote so many bytes to some file, the last of them at written_ms (Unix time): it had
+ * begun by then, and has written as much. If that cannot be found out it may.
+ */
+bool process_may_have_written(uint32_t pid, uint64_t bytes, int64_t written_ms);
+
 #endif

@@ -429,22 +429,23 @@ static int consuming_open(
 	return reader_open(fs, node, flags, cred, false, ret_handle);
 }
 
-static void reader_flush(struct handle *handle, uint32_t pid)
+static int reader_flush(struct handle *handle, uint32_t pid)
 {
 	struct reader *reader = reader_of(handle);
 	pthread_mutex_lock(&reader->lock);
 	uint32_t last = given_some(&reader->given) ? reader->reader_pid : 0;
 	pthread_mutex_unlock(&reader->lock);
 	if (last == 0 || !process_is_killed(pid) || !process_is_same(pid, last))
-		return;
+		return 0;
 	struct engine_object *queue;
 	uint64_t consumer;
 	if (find_queue(reader->object, &queue, &consumer))
-		return;
+		return 0;
 	pthread_mutex_lock(&reader->lock);
 	given_back(&reader->given, queue, reader->object);
 	pthread_mutex_unlock(&reader->lock);
 	ops_of(reader)->put(queue);
+	return 0;
 }
 
 void reader_release(struct handle *handle)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fs/ops.h"
+#include "fs/staged.h"
 
 #define THREADS_MAX 64u
 #define MAX_WRITE (1u << 20) /* bytes of one request: the kernel's own limit */
@@ -47,7 +48,6 @@ static struct session the_session;
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
 	conn->max_write = MAX_WRITE;
 	conn->max_readahead = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;
@@ -55,6 +55,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 				  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS);
 	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
+	staged_negotiate(userdata, conn);
 	pthread_mutex_lock(&the_session.lock);
 	the_session.init_done = true;
 	pthread_cond_broadcast(&the_session.changed);

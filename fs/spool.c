@@ -498,14 +498,15 @@ static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, 
 }
 
 /* A writer that a signal killed leaves half a file: it is dropped. */
-static void spool_flush(struct handle *handle, uint32_t pid)
+static int spool_flush(struct handle *handle, uint32_t pid)
 {
 	if ((handle->open_flags & O_ACCMODE) == O_RDONLY || !process_is_killed(pid) ||
 	    !process_is_same(pid, handle->cred.pid))
-		return;
+		return 0;
 	pthread_mutex_lock(&handle->fs->spool->lock);
 	drop_locked(handle->fs->spool, ((struct spool_handle *)handle)->file);
 	pthread_mutex_unlock(&handle->fs->spool->lock);
+	return 0;
 }
 
 static void spool_release(struct handle *handle)

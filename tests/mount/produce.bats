@@ -379,10 +379,14 @@ check_good_ones_stay() {
 	for shell in $SHELLS; do
 		topic
 		cd /
-		run t "$shell" -c "exec 5>>$T/in; rmdir $T; echo x >&5"
+		run t "$shell" -c "exec 5>$T/in; rmdir $T; echo x >&5"
 		[ "$status" != 0 ] || { echo "$shell: status 0"; return 1; }
 		told EIDRM ''
 		[ "$shell" = dash ] || [[ $output == *"$(errno_text EIDRM)"* ]]
+		topic
+		cd /
+		t "$shell" -c "exec 5>>$T/in; rmdir $T; echo lingers >&5" || true
+		eventually told EIDRM ''
 	done
 }
 

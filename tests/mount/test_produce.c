@@ -196,6 +196,8 @@ Test(produce, the_last_holder_ends_the_message)
 /* Two open files never mix within a message. */
 Test(produce, two_openings_do_not_mix)
 {
+	/* What lingers comes in each one's order; only without is it that of arrival. */
+	mnt_write(mnt_path("topics/t/config/linger.ms"), "0");
 	int a = mnt_open(IN, O_WRONLY | O_APPEND), b = mnt_open(IN, O_WRONLY | O_APPEND);
 
 	say(a, "a1");
@@ -380,6 +382,8 @@ Test(produce, a_gibibyte_without_newline_costs_no_memory)
 {
 	size_t piece = 1 << 20, pieces = 0;
 	char *text = malloc(piece);
+
+	mnt_write(mnt_path("topics/t/config/linger.ms"), "0");
 	int fd = mnt_open(IN, O_WRONLY | O_APPEND), err = 0;
 
 	mnt_write(IN, "first\n");

@@ -1,0 +1,302 @@
+/*
+ * local_stage_recover - staging files that the daemon before this one left, and the writers they may still have.
+ *
+ * A writer whose daemon died goes on: its writes go to the file, as the kernel was told once, and succeed. So a file is
+ * not only taken in at the start, by the protocol in local_stage_take.c, but stays one of the topic's, an orphan, as long
+ * as somebody has it open for writing: a read lease (fcntl F_SETLEASE) can be had only when nobody has. Then it is taken
+ * in for the last time and removed. A part that is left is dropped, and told of: as with a channel of a daemon that
+ * died, whose close failed, nobody confirmed it.
+ *
+ * After a power cut a file may lack blocks it once had (they were punched, or never came to the disk). A message must
+ * not be made of that: from the first hole on nothing is taken; and if the hole is where taking would begin, it begins
+ * behind it, at the next whole message.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "engine/clock.h"
+#include "engine/io.h"
+#include "engine/local_stage.h"
+
+struct stage_replayed {
+	struct stage_state state;
+	bool used;         /* a file was restored by it, or there is none */
+	UT_hash_handle hh; /* by state.id */
+};
+
+/* ---- the journal ---- */
+
+int stage_replay(struct local *local, const void *record, size_t size)
+{
+	struct stage_replayed *found;
+	struct stage_state state;
+
+	if (!stage_decode_state(record, size, &state))
+		return 0;
+	HASH_FIND(hh, local->stages->replayed, &state.id, sizeof(state.id), found);
+	if (found == NULL) {
+		found = calloc(1, sizeof(*found));
+		if (found == NULL)
+			return -ENOMEM;
+		found->state.id = state.id;
+		found->used = true;
+		HASH_ADD(hh, local->stages->replayed, state.id, sizeof(state.id), found);
+	}
+	found->state = state;
+	return 0;
+}
+
+int stages_recheckpoint(struct local *local)
+{
+	uint8_t record[STAGE_RECORD];
+	int rc = 0;
+
+	for (struct stage_replayed *r = local->stages->replayed; r != NULL && rc == 0; r = r->hh.next) {
+		stage_encode_state(record, &r->state);
+		rc = journal_append(local->journal, JOURNAL_STAGE, record, sizeof(record), NULL);
+	}
+	return rc;
+}
+
+void stages_forget_replayed(struct stages *stages, bool all)
+{
+	struct stage_replayed *r, *next;
+
+	HASH_ITER (hh, stages->replayed, r, next) {
+		if (!all && !r->used)
+			continue;
+		HASH_DEL(stages->replayed, r);
+		free(r);
+	}
+}
+
+/* ---- one file ---- */
+
+/* Whether the log has the piece that the record speaks of. */
+static int was_appended(struct topic *topic, const struct stage_state *state, bool *ret_appended)
+{
+	uint32_t len = state->len < STAGE_CRC_BYTES ? state->len : STAGE_CRC_BYTES;
+	struct engine_partition_stat stat;
+	struct partition *partition;
+	char bytes[STAGE_CRC_BYTES];
+	struct plog *plog;
+	uint64_t pos;
+	int rc = topic_find(topic, state->partition, &partition);
+
+	if (rc == 0 && partition->log_id != state->log_id)
+		rc = -ENOENT;
+	if (rc == 0)
+		rc = partition_open_log(partition, &plog);
+	if (rc < 0)
+		return rc;
+	plog_stat(plog, &stat);
+	*ret_appended = stat.end > state->offset;
+	if (!*ret_appended || plog_pos_of(plog, state->offset, &pos) < 0)
+		return 0; /* not there; or there, and trimmed since */
+	for (uint32_t done = 0; done < len;) {
+		ssize_t n = plog_pread(plog, pos + done, bytes + done, len - done);
+
+		if (n < 0)
+			return 0; /* damaged: it was there */
+		if (n == 0)
+			break;
+		done += (uint32_t)n;
+		if (done == len)
+			*ret_appended = stage_crc(bytes, len) == state->crc;
+	}
+	return 0;
+}
+
+/* Where the data goes on from pos, and where it has its first hole. stage.lock is not needed: nobody else knows it. */
+static void find_holes(struct stage *stage)
+{
+	uint64_t size = stage_size(stage);
+	off_t data, hole;
+
+	stage->scanned = stage->taken;
+	if (size <= stage->taken)
+		return;
+	data = lseek(stage->fd, (off_t)stage->taken, SEEK_DATA);
+	if (data < 0 && errno == ENXIO)
+		data = (off_t)size;
+	if (data > (off_t)stage->taken) {
+		stage->taken = (uint64_t)data;
+		stage->skipping = true;
+	}
+	hole = data >= 0 ? lseek(stage->fd, data, SEEK_HOLE) : -1;
+	if (hole >= 0 && (uint64_t)hole < size)
+		stage->recover_end = (uint64_t)hole;
+	stage->scanned = stage->taken;
+}
+
+/* Brings what the journal says of it to the struct. */
+static int restore(struct stage *stage, struct topic *topic)
+{
+	struct stage_replayed *found;
+	bool appended = false;
+	int rc = 0;
+
+	HASH_FIND(hh, stage->local->stages->replayed, &stage->header.id, sizeof(stage->header.id), found);
+	if (found == NULL)
+		return 0;
+	if (found->state.to > 0)
+		rc = was_appended(topic, &found->state, &appended);
+	if (rc < 0) {
+		found->used = false; /* the journal goes on saying it, until the file can be taken in */
+		return rc;
+	}
+	stage->taken = appended ? found->state.to : found->state.taken;
+	stage->skipping = !appended && found->state.skipping;
+	return 0;
+}
+
+/* ret_header: what is in it. EBADMSG: nothing. */
+static int read_header(struct local *local, int fd, struct stage_header *ret_header)
+{
+	uint8_t bytes[STAGE_DATA];
+	int rc = io_pread_all(fd, bytes, sizeof(bytes), 0);
+
+	if (rc == -ENODATA)
+		return -EBADMSG;
+	return rc < 0 ? rc : stage_header_get(bytes, local->store.uuid, ret_header);
+}
+
+static void remove_file(struct local *local, uint64_t number)
+{
+	char name[STAGE_NAME_SIZE];
+
+	stage_name(name, number);
+	io->unlink(local->stages->dirfd, name, 0);
+}
+
+/* Makes an orphan of the file behind fd, which it takes over. */
+static int adopt(struct local *local, uint64_t number, int fd, const struct stage_header *header)
+{
+	struct object *object = registry_get(local, header->topic);
+	struct stage *stage = stage_new(local, number, fd);
+	int rc = stage != NULL ? 0 : -ENOMEM;
+
+	if (rc < 0) {
+		close(fd);
+		object_put(object);
+		return rc;
+	}
+	stage->header = *header;
+	stage->orphan = true;
+	if (object == NULL || object->kind != ENGINE_TOPIC) {
+		object_put(object);
+		local_notify(
+		    local, EIDRM, "staging file %" PRIu64 " is of a topic that was removed; it is removed too", number);
+		remove_file(local, number);
+		return 0; /* the struct stays, GONE, until the end */
+	}
+	rc = restore(stage, topic_of_object(object));
+	if (rc < 0) {
+		object_put(object);
+		local_fault(local, -rc, "staging file %" PRIu64 " cannot be taken in: %s", number, strerror(-rc));
+		return 0;
+	}
+	find_holes(stage);
+	stage_bind(stage, topic_of_object(object));
+	stage_attach(stage, topic_of_object(object), STAGE_ORPHAN);
+	stage_look_after(stage);
+	return 0;
+}
+
+static int look_at(struct local *local, const char *name)
+{
+	struct stages *stages = local->stages;
+	struct stage_header header;
+	uint64_t number;
+	int fd, rc;
+
+	if (!stage_parse_name(name, &number))
+		return 0;
+	if (number > stages->next_number)
+		stages->next_number = number;
+	fd = openat(stages->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return 0;
+	rc = read_header(local, fd, &header);
+	if (rc == 0)
+		return adopt(local, number, fd, &header);
+	close(fd);
+	if (rc == -EBADMSG) {
+		remove_file(local, number);
+		return 0;
+	}
+	for (struct stage_replayed *r = stages->replayed; r != NULL; r = r->hh.next)
+		r->used = false; /* any of them may be of this file */
+	local_fault(local, -rc, "staging file %s cannot be read: %s", name, strerror(-rc));
+	return 0;
+}
+
+int stages_recover(struct local *local)
+{
+	struct stages *stages = local->stages;
+	const struct dirent *entry;
+	int fd, rc = 0;
+	DIR *dir;
+
+	fd = stages->dirfd >= 0 ? openat(stages->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (dir == NULL && fd >= 0)
+		close(fd);
+	while (rc == 0 && dir != NULL && (entry = readdir(dir)) != NULL)
+		rc = look_at(local, entry->d_name);
+	if (dir != NULL)
+		closedir(dir);
+	if (rc == 0)
+		stages_forget_replayed(stages, false);
+	return rc;
+}
+
+/* ---- while it has a writer ---- */
+
+/* Nobody has the file open for writing: then nobody ever will, since its mount is gone. */
+static bool has_writer(const struct stage *stage)
+{
+	fcntl(stage->fd, F_SETSIG, SIGURG); /* if it were broken after all: a signal that does nothing */
+	if (fcntl(stage->fd, F_SETLEASE, F_RDLCK) < 0)
+		return errno == EAGAIN;
+	fcntl(stage->fd, F_SETLEASE, F_UNLCK);
+	return false;
+}
+
+static void tell_part(const struct stage *stage, uint64_t bytes)
+{
+	local_notify(stage->local, EPIPE,
+	    "dropped %" PRIu64 " bytes without an end that process %" PRIu32
+	    " had written: the daemon died before it closed the file",
+	    bytes, stage->header.cred.pid);
+}
+
+void stage_look_after(struct stage *stage)
+{
+	bool written = has_writer(stage);
+	int rc = stage_take(stage, STAGE_WHOLE);
+	uint64_t size, left;
+
+	if (written || rc < 0)
+		return;
+	pthread_mutex_lock(&stage->lock);
+	size = stage_size(stage);
+	left = size > stage->taken ? size - stage->taken : 0;
+	(void)stage_drop(stage, size);
+	pthread_mutex_unlock(&stage->lock);
+	if (left > 0)
+		tell_part(stage, left);
+	remove_file(stage->local, stage->number);
+	stage_detach(stage, STAGE_GONE);
+	pthread_mutex_lock(&stage->lock);
+	close(stage->fd); /* else it would keep the room of the file */
+	stage->fd = -1;
+	pthread_mutex_unlock(&stage->lock);
+}

@@ -1,0 +1,48 @@
+/*
+ * stage_file - the header of a staging file, and its name.
+ *
+ * STORE/staging/NUMBER (16 hex digits) begins with STAGE_DATA bytes that say what the rest is: the bytes that one open
+ * channel wrote, as they were written. Numbers are little-endian.
+ *
+ *     0  "MQFSSTG1"
+ *     8  u32 version (1)
+ *    12  16 bytes uuid of the store
+ *    28  u64 id: which use of the file this is; its state in the journal goes by it
+ *    36  u64 topic
+ *    44  u32 partition, 0xffffffff: by key or turn
+ *    48  u32 uid, u32 gid, u32 pid of who opened the channel
+ *    60  u8 delimiter, u8 1 if there is a key, u8 its length, u8 0
+ *    64  the key
+ *   508  u32 CRC-32C of the bytes before
+ *
+ * An empty file, or one whose header is not whole, has nothing in it: the header is written before anyone may write.
+ */
+#ifndef MQFS_STAGE_FILE_H
+#define MQFS_STAGE_FILE_H
+
+#include "engine/engine.h"
+
+#define STAGE_VERSION 1u
+#define STAGE_DATA 512u /* where the data begins */
+#define STAGE_NAME_SIZE 17u
+
+struct stage_header {
+	uint64_t id; /* 0: the file is empty */
+	uint64_t topic;
+	uint32_t partition;
+	struct engine_cred cred;
+	char delimiter;
+	bool has_key;
+	uint8_t key_len;
+	char key[ENGINE_KEY_MAX];
+};
+
+void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], const struct stage_header *header);
+/* EBADMSG: none. EUCLEAN: of a newer version, or of another store. */
+int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16], struct stage_header *ret_header);
+bool stage_header_same(const struct stage_header *a, const struct stage_header *b); /* but for the id */
+
+void stage_name(char out[STAGE_NAME_SIZE], uint64_t number);
+bool stage_parse_name(const char *name, uint64_t *ret_number);
+
+#endif

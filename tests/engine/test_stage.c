@@ -1,0 +1,695 @@
+/*
+ * Staging files: what is written into them comes to the log once and in order, whoever asks, fails or dies.
+ *
+ * The writer is the test: it appends to the file that the engine names, as the kernel does for a process with passthrough.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/stage_cut.h"
+#include "engine/stage_file.h"
+#include "tests/lib/contract.h"
+#include "tests/lib/fault.h"
+
+#define STAGE_TEST(name)                                                                                               \
+	static void name(struct contract *c);                                                                          \
+	Test(stage, name)                                                                                              \
+	{                                                                                                              \
+		contract_run(true, name);                                                                              \
+	}                                                                                                              \
+	static void name(struct contract *c)
+
+static const struct engine_cred cred = { 1000, 100, 4711 };
+
+/* What the engine answers to an opening by this producer, which is closed. */
+static int try_stage(struct contract *c, struct engine_object *topic, uint32_t partition, struct engine_span key,
+    char delimiter, const struct engine_cred *by, struct engine_stage **ret_stage)
+{
+	struct engine_producer *producer;
+	int rc;
+
+	assert_ok(c->ops->producer_open(topic, partition, key, &producer));
+	rc = c->ops->stage->open(producer, delimiter, by, ret_stage);
+	c->ops->producer_close(producer);
+	return rc;
+}
+
+static struct engine_stage *open_stage(struct contract *c, struct engine_object *topic, char delimiter)
+{
+	struct engine_stage *stage = NULL;
+
+	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, delimiter, &cred, &stage));
+	return stage;
+}
+
+/* As the kernel opens the backing file of an opening with O_APPEND. */
+static int open_writer(struct contract *c, struct engine_stage *stage)
+{
+	char path[64];
+	int fd = c->ops->stage->descriptor(stage), writer;
+
+	cr_assert_geq(fd, 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	writer = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	cr_assert_geq(writer, 0);
+	close(fd);
+	return writer;
+}
+
+static void put(int writer, const char *text, size_t len)
+{
+	cr_assert_eq(write(writer, text, len), (ssize_t)len);
+}
+
+static void put_text(int writer, const char *text)
+{
+	put(writer, text, strlen(text));
+}
+
+static struct engine_object *lingering(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1);
+
+	assert_ok(contract_set(c, topic, "linger.ms", "60000"));
+	return topic;
+}
+
+/* ---- bytes ---- */
+
+/* A header comes back as it was put; one that is torn, or of another store, is told from it. */
+Test(stage_file, header)
+{
+	struct stage_header header = { .id = 7, .topic = 9, .partition = 3, .cred = cred, .delimiter = '\0' }, back;
+	uint8_t uuid[16] = "0123456789abcde", other[16] = "x", bytes[STAGE_DATA];
+
+	header.has_key = true;
+	header.key_len = ENGINE_KEY_MAX;
+	memset(header.key, 'k', sizeof(header.key));
+	stage_header_put(bytes, uuid, &header);
+	cr_assert_eq(stage_header_get(bytes, uuid, &back), 0);
+	cr_assert_eq(back.id, 7);
+	cr_assert(stage_header_same(&header, &back));
+	cr_assert_eq(stage_header_get(bytes, other, &back), -EUCLEAN);
+	bytes[70] ^= 1;
+	cr_assert_eq(stage_header_get(bytes, uuid, &back), -EBADMSG);
+}
+
+/* What is cut off, for bytes, limits and delimiters of all kinds: messages, bytes used, bytes of one that is too long. */
+Test(stage_cut, table)
+{
+	static const struct {
+		const char *bytes;
+		char delimiter;
+		size_t limit, max, used, too_long;
+		uint32_t count;
+	} rows[] = {
+		{ "", '\n', 9, 99, 0, 0, 0 },
+		{ "a", '\n', 9, 99, 0, 0, 0 },
+		{ "a\n", '\n', 9, 99, 2, 0, 1 },
+		{ "\n\n", '\n', 9, 99, 2, 0, 2 },
+		{ "a\nb\nc", '\n', 9, 99, 4, 0, 2 },
+		{ "a\nb\n", '\n', 9, 1, 2, 0, 1 },
+		{ "a\nb\n", '\n', 9, 3, 2, 0, 1 },
+		{ "a\nlonger\nb\n", '\n', 5, 99, 2, 7, 1 },
+		{ "longer\nb\n", '\n', 5, 99, 0, 7, 0 },
+		{ "a;b\n;", ';', 9, 99, 5, 0, 2 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct stage_scratch scratch = { 0 };
+		struct stage_cut cut;
+		size_t len = strlen(rows[i].bytes);
+
+		cr_assert_eq(stage_scratch_reserve(&scratch, len + 1), 0);
+		memcpy(scratch.buf, rows[i].bytes, len);
+		cr_assert_eq(stage_cut(&scratch, len, rows[i].delimiter, rows[i].limit, rows[i].max,
+				 (struct engine_span){ 0 }, &cut),
+		    0);
+		cr_assert_eq(cut.batch.count, rows[i].count, "row %zu", i);
+		cr_assert_eq(cut.used, rows[i].used, "row %zu", i);
+		cr_assert_eq(cut.too_long, rows[i].too_long, "row %zu", i);
+		stage_scratch_release(&scratch);
+	}
+}
+
+/* ---- taking ---- */
+
+/* Complete messages are there for whoever asks, at once; the part when the channel is closed. */
+STAGE_TEST(who_asks_finds_what_was_written)
+{
+	struct engine_object *topic = lingering(c), *group = contract_group(c, topic, "g");
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_stage_part part;
+	int writer = open_writer(c, stage);
+
+	put_text(writer, "a\nb\nhal");
+	cr_assert_eq(contract_stat(c, topic).messages, 2);
+	put_text(writer, "f\n");
+	cr_assert_eq(contract_partition(c, topic, 0).end, 3);
+	put_text(writer, "c\n");
+	cr_assert_eq(contract_stat(c, group).messages, 4);
+	put_text(writer, "d\n");
+	assert_text(contract_snapshot(c, group), "0:0=a 0:1=b 0:2=half 0:3=c 0:4=d");
+	put_text(writer, "e\n");
+	cr_assert_eq(contract_stat(c, c->root).messages, 6);
+	put_text(writer, "f\n");
+	contract_send(c, topic, ENGINE_ANY, "after\n");
+	put_text(writer, "end");
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(c->ops->stage->part(stage, &part));
+	cr_assert_eq(part.len, 3);
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=half 3=c 4=d 5=e 6=f 7=after 8=end");
+	c->ops->put(group);
+	c->ops->put(topic);
+}
+
+static bool has_one(struct contract *c, void *ctx)
+{
+	struct engine_object *group = ctx;
+	struct engine_cursor_stat stat;
+
+	(void)c;
+	return group->engine->ops->cursor_stat(group, 0, &stat) == 0 && stat.end > 0;
+}
+
+/* A reader that waits is woken when the batch is old enough, or large enough, with nobody asking. */
+STAGE_TEST(what_lingers_comes_by_itself)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
+	struct engine_consumer *consumer = contract_consumer(c, group, ENGINE_ANY, ENGINE_CONSUME_STREAM);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+	struct contract_waiter waiter;
+	char line[101];
+
+	memset(line, 'x', 100);
+	line[99] = '\n';
+	for (int i = 0; i < 3; i++) {
+		if (i == 2) {
+			assert_ok(contract_set(c, topic, "linger.ms", "60000"));
+			assert_ok(contract_set(c, topic, "batch.size", "1000"));
+		}
+		if (i == 1) /* long enough for it to be asleep, and be told of the write */
+			nanosleep(&(struct timespec){ 0, 400000000 }, NULL);
+		contract_waiter_init(&waiter);
+		assert_ok(c->ops->consumer_arm(consumer, &waiter.waiter));
+		for (int n = 0; n < (i == 2 ? 10 : 1); n++)
+			put(writer, line, 100);
+		contract_waiter_wait(&waiter);
+		contract_fetch(c, consumer);
+	}
+	cr_assert(has_one(c, group));
+	c->ops->consumer_close(consumer);
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	c->ops->put(group);
+	c->ops->put(topic);
+}
+
+/* Too long is told once, wherever it is cut, and takes nothing else along. */
+STAGE_TEST(too_long)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+	char *big = malloc(1 << 20);
+
+	assert_ok(contract_set(c, topic, "max.message.bytes", "5"));
+	put_text(writer, "a\n123456\nb\n12345\n");
+	assert_err(c->ops->stage->take(stage), EMSGSIZE);
+	assert_ok(c->ops->stage->take(stage));
+	put_text(writer, "1234");
+	assert_ok(c->ops->stage->take(stage));
+	put_text(writer, "56");
+	assert_err(c->ops->stage->take(stage), EMSGSIZE);
+	memset(big, 'x', 1 << 20);
+	put(writer, big, 1 << 20);
+	assert_ok(c->ops->stage->take(stage));
+	put_text(writer, "x\nc\n");
+	assert_ok(c->ops->stage->take(stage));
+	put_text(writer, "last-is-too-long");
+	close(writer);
+	assert_err(c->ops->stage->close(stage, true), EMSGSIZE);
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=12345 3=c");
+	free(big);
+	c->ops->put(topic);
+}
+
+/* A message longer than what is read at once comes whole, in as many writes and takes as it likes. */
+STAGE_TEST(long_messages)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+	const size_t size = 1500000;
+	struct engine_view view;
+	char *big = malloc(size + 1);
+
+	memset(big, 'm', size);
+	big[size] = '\n';
+	put_text(writer, "first\n");
+	for (size_t at = 0; at < size + 1; at += 100000) {
+		put(writer, big + at, size + 1 - at < 100000 ? size + 1 - at : 100000);
+		assert_ok(c->ops->stage->take(stage));
+	}
+	put(writer, big, size + 1);
+	put_text(writer, "last\n");
+	cr_assert_eq(contract_partition(c, topic, 0).end, 4);
+	for (uint64_t offset = 1; offset < 3; offset++) {
+		assert_ok(c->ops->partition_read(topic, 0, offset, 1, &c->scratch, &view));
+		cr_assert_eq(view.batch.len, size + 1);
+		cr_assert_eq(memcmp(view.batch.data, big, size + 1), 0);
+	}
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	free(big);
+	c->ops->put(topic);
+}
+
+/* With NUL as delimiter newlines are bytes like others; a key goes with every message; who opened the channel, too. */
+STAGE_TEST(nul_and_key)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = NULL;
+	struct engine_view view;
+	int writer;
+
+	assert_ok(try_stage(c, topic, 0, (struct engine_span){ "key", 3 }, '\0', &cred, &stage));
+	writer = open_writer(c, stage);
+	put(writer, "a\nb\0c\0\0d\n", 9);
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_ok(c->ops->partition_read(topic, 0, 0, 3, &c->scratch, &view));
+	cr_assert_eq(view.batch.count, 3);
+	cr_assert_eq(view.batch.lengths[0], 3);
+	cr_assert_eq(memcmp(view.batch.data, "a\nb\nc\n\n", 7), 0);
+	cr_assert_eq(view.batch.props[2].key.len, 3);
+	cr_assert_eq(view.batch.cred.pid, 4711);
+	cr_assert_eq(view.batch.cred.uid, 1000);
+	assert_text(contract_read(c, topic, 0, 3), "3=d\n");
+	c->ops->put(topic);
+}
+
+/* Without a key partitions are filled in turn, a batch of batch.size bytes at a time. */
+STAGE_TEST(turns)
+{
+	struct engine_object *topic = contract_topic(c, "t", 3);
+	struct engine_stage *stage;
+	int writer;
+
+	assert_ok(contract_set(c, topic, "linger.ms", "60000"));
+	assert_ok(contract_set(c, topic, "batch.size", "4"));
+	stage = open_stage(c, topic, '\n');
+	writer = open_writer(c, stage);
+	put_text(writer, "a\nb\nc\nd\ne\nf\ng\n");
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=g");
+	assert_text(contract_read(c, topic, 1, 0), "0=c 1=d");
+	assert_text(contract_read(c, topic, 2, 0), "0=e 1=f");
+	c->ops->put(topic);
+}
+
+/* A part is dropped for who was killed; what another writes after it begins a message. */
+STAGE_TEST(drop_part)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+	struct engine_stage_part part;
+
+	put_text(writer, "a\nlost");
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(c->ops->stage->part(stage, &part));
+	assert_ok(c->ops->stage->drop_part(stage, part.len));
+	put_text(writer, "b\n");
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b");
+	c->ops->put(topic);
+}
+
+/* A file is used again, by the same and by others, and keeps what the caller knows it by. */
+STAGE_TEST(used_again)
+{
+	const struct engine_cred other = { 1, 2, 3 };
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *first = open_stage(c, topic, '\n'), *stage;
+	struct engine_view view;
+	int writer = open_writer(c, first);
+
+	first->backing = 17;
+	put_text(writer, "a\nb");
+	close(writer);
+	assert_ok(c->ops->stage->close(first, true));
+	stage = open_stage(c, topic, '\n');
+	cr_assert_eq(stage, first);
+	cr_assert_eq(stage->backing, 17);
+	writer = open_writer(c, stage);
+	put_text(writer, "c\n");
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &other, &stage));
+	cr_assert_eq(stage, first);
+	writer = open_writer(c, stage);
+	put_text(writer, "d\n");
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=c 3=d");
+	assert_ok(c->ops->partition_read(topic, 0, 3, 1, &c->scratch, &view));
+	cr_assert_eq(view.batch.cred.pid, 3);
+	c->ops->put(topic);
+}
+
+/* Where a write may be refused for more than its size there is no staging. */
+STAGE_TEST(not_always)
+{
+	const struct engine_owner owner = { 0, 0, 0755 };
+	struct engine_object *topic = contract_topic(c, "t", 1), *queue;
+	struct engine_producer *producer;
+	struct engine_stage *stage;
+
+	assert_ok(contract_set(c, topic, "linger.ms", "0"));
+	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &cred, &stage), EAGAIN);
+	assert_ok(contract_set(c, topic, "linger.ms", "5"));
+	stage = open_stage(c, topic, '\n');
+	assert_err(contract_set(c, topic, "cleanup.policy", "compact"), EBUSY);
+	assert_ok(c->ops->stage->close(stage, true));
+	assert_ok(contract_set(c, topic, "cleanup.policy", "compact"));
+	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &cred, &stage), EAGAIN);
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "q", &owner, &queue));
+	assert_ok(c->ops->queue->producer_open(queue, ENGINE_ANY, false, &producer));
+	assert_err(c->ops->stage->open(producer, '\n', &cred, &stage), EAGAIN);
+	c->ops->producer_close(producer);
+	c->ops->put(queue);
+	c->ops->put(topic);
+}
+
+/* A topic with staged messages is not empty; once it is removed, what is written is refused. */
+STAGE_TEST(removed)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+
+	put_text(writer, "a\n");
+	assert_err(c->ops->remove(topic), ENOTEMPTY);
+	assert_ok(c->ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE));
+	assert_ok(c->ops->remove(topic));
+	put_text(writer, "b\n");
+	assert_err(c->ops->stage->take(stage), EIDRM);
+	put_text(writer, "c");
+	close(writer);
+	assert_err(c->ops->stage->close(stage, true), EIDRM);
+	c->ops->put(topic);
+}
+
+/* ---- failing ---- */
+
+/* What is there, "0=0 1=1 ..." up to count - 1: every message once, in order. */
+static void check_count(struct contract *c, struct engine_object *topic, uint64_t count, const char *what)
+{
+	uint64_t offset = 0, end = contract_partition(c, topic, 0).end;
+	struct engine_view view;
+	char expected[32];
+
+	while (offset < end) {
+		const char *data;
+
+		assert_ok(c->ops->partition_read(topic, 0, offset, UINT32_MAX, &c->scratch, &view));
+		data = view.batch.data;
+		for (uint32_t i = 0; i < view.batch.count; i++, offset++) {
+			int len = snprintf(expected, sizeof(expected), "%" PRIu64 "\n", offset);
+
+			cr_assert(
+			    view.batch.lengths[i] + 1 == (uint32_t)len && memcmp(data, expected, (size_t)len) == 0,
+			    "%s: message %" PRIu64 " is %.*s", what, offset, (int)view.batch.lengths[i], data);
+			data += view.batch.lengths[i] + 1;
+		}
+	}
+	cr_assert_eq(offset, count, "%s: %" PRIu64 " messages of %" PRIu64, what, offset, count);
+}
+
+static void put_number(int writer, uint64_t *next)
+{
+	char line[32];
+
+	put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
+}
+
+/* Every change of a file fails once, at every place: nothing is lost or doubled when it goes on. */
+STAGE_TEST(every_call_fails_once)
+{
+	static const int errors[] = { EIO, ENOSPC };
+	struct engine_object *topic = lingering(c);
+	uint64_t next = 0;
+
+	assert_ok(contract_set(c, topic, "segment.bytes", "4096"));
+	for (size_t e = 0; e < 2; e++) {
+		uint64_t counted = 1;
+
+		for (uint64_t n = 1; counted >= n; n++) {
+			struct engine_stage *stage = open_stage(c, topic, '\n');
+			int writer = open_writer(c, stage);
+
+			fault_arm(FAULT_WRITE | FAULT_TRUNCATE, n, errors[e], false);
+			for (int i = 0; i < 4; i++) {
+				for (int k = 0; k < 30; k++)
+					put_number(writer, &next);
+				(void)c->ops->stage->take(stage);
+			}
+			counted = fault_disarm();
+			put_number(writer, &next);
+			assert_ok(c->ops->stage->take(stage));
+			close(writer);
+			assert_ok(c->ops->stage->close(stage, true));
+			check_count(c, topic, next, "after a fault");
+		}
+	}
+	c->ops->put(topic);
+	contract_reopen(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	check_count(c, topic, next, "after reopening");
+	c->ops->put(topic);
+}
+
+/* ---- dying ---- */
+
+static size_t count_files(struct contract *c)
+{
+	char path[PATH_MAX + 200];
+	struct dirent *entry;
+	size_t count = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/staging", c->source);
+	dir = opendir(path);
+	cr_assert_not_null(dir);
+	while ((entry = readdir(dir)) != NULL)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+static bool no_files(struct contract *c, void *ctx)
+{
+	(void)ctx;
+	return count_files(c) == 0;
+}
+
+/* The engine is closed under a writer, who goes on: the next one takes all of it, and watches as long as he is there. */
+STAGE_TEST(a_writer_outlives_the_engine)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+	uint64_t next = 0;
+
+	put_number(writer, &next);
+	assert_ok(c->ops->stage->close(stage, false));
+	put_number(writer, &next);
+	c->ops->put(topic);
+	contract_close(c);
+	put_number(writer, &next);
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	check_count(c, topic, next, "at the start");
+	put_number(writer, &next);
+	check_count(c, topic, next, "while it is watched");
+	put_text(writer, "part");
+	c->ops->put(topic);
+	contract_reopen(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	cr_assert_eq(count_files(c), 1);
+	put_text(writer, "ing\nlost");
+	assert_text(contract_read(c, topic, 0, next), "4=parting");
+	close(writer);
+	contract_wait(c, no_files, NULL, "the file to go");
+	cr_assert_eq(contract_partition(c, topic, 0).end, 5);
+	c->ops->put(topic);
+}
+
+/* Files of closed channels, all taken, that a killed engine had no time to empty are removed, and not taken again. */
+STAGE_TEST(killed_with_idle_files)
+{
+	struct engine_object *topic = lingering(c);
+	int status;
+	pid_t child;
+
+	c->ops->put(topic);
+	contract_close(c);
+	child = fork();
+	if (child == 0) {
+		struct engine_stage *stages[3];
+
+		contract_open(c);
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		for (int i = 0; i < 3; i++)
+			stages[i] = open_stage(c, topic, '\n');
+		for (int i = 0; i < 3; i++) {
+			int writer = open_writer(c, stages[i]);
+
+			put_text(writer, "x\n");
+			close(writer);
+			assert_ok(c->ops->stage->close(stages[i], true));
+		}
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(child, &status, 0);
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	cr_assert_eq(count_files(c), 0);
+	assert_text(contract_read(c, topic, 0, 0), "0=x 1=x 2=x");
+	c->ops->put(topic);
+}
+
+/* A file without a header, and one of a topic there is no more, are removed; others are left. */
+STAGE_TEST(leftovers)
+{
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	char path[PATH_MAX + 200];
+	int writer = open_writer(c, stage), fd;
+
+	assert_ok(c->ops->stage->close(stage, false));
+	assert_ok(c->ops->remove(topic));
+	put_text(writer, "x\n");
+	close(writer);
+	c->ops->put(topic);
+	contract_close(c);
+	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 77);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	put_text(fd, "no header");
+	close(fd);
+	snprintf(path, sizeof(path), "%s/staging/other", c->source);
+	close(open(path, O_WRONLY | O_CREAT, 0600));
+	contract_open(c);
+	cr_assert_eq(count_files(c), 1);
+}
+
+struct shared {
+	char path[PATH_MAX];      /* of the staging file */
+	_Atomic uint64_t written; /* messages */
+	_Atomic bool stop;
+};
+
+/* The process of the engine, which takes as fast as it can until it is killed. */
+static void take_until_killed(struct contract *c, struct shared *shared)
+{
+	struct engine_object *topic;
+	struct engine_stage *stage;
+	char link[64];
+	ssize_t len;
+	int fd;
+
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	stage = open_stage(c, topic, '\n');
+	fd = c->ops->stage->descriptor(stage);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, shared->path + 1, sizeof(shared->path) - 2);
+	cr_assert_gt(len, 0);
+	atomic_thread_fence(memory_order_seq_cst);
+	*(volatile char *)shared->path = '>';
+	for (;;)
+		(void)c->ops->stage->take(stage);
+}
+
+/* A writer, which never stops for anything that happens to the engine; a part at a time, so that takes see halves. */
+static void write_until_stopped(struct shared *shared, const char *path)
+{
+	int writer = open(path, O_WRONLY | O_APPEND);
+	uint64_t next = atomic_load(&shared->written);
+	char line[32];
+
+	while (!atomic_load(&shared->stop)) {
+		int len = snprintf(line, sizeof(line), "%" PRIu64 "\n", next), half = len / 2;
+
+		if (write(writer, line, (size_t)half) != half ||
+		    write(writer, line + half, (size_t)(len - half)) != len - half)
+			_exit(1);
+		atomic_store(&shared->written, ++next);
+	}
+	_exit(0);
+}
+
+/* The engine is killed at any moment, again and again, while a writer goes on: all that was written is there, once. */
+STAGE_TEST(killed_at_any_moment)
+{
+	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned seed = (unsigned)time(NULL);
+	struct engine_object *topic = lingering(c);
+	int status;
+
+	fprintf(stderr, "seed %u\n", seed);
+	srand(seed);
+	assert_ok(contract_set(c, topic, "segment.bytes", "65536"));
+	c->ops->put(topic);
+	for (int round = 0; round < 25; round++) {
+		uint64_t target = atomic_load(&shared->written) + 20 + (uint64_t)rand() % 3000;
+		pid_t engine, writer;
+
+		contract_close(c);
+		shared->path[0] = '\0';
+		atomic_store(&shared->stop, false);
+		engine = fork();
+		if (engine == 0)
+			take_until_killed(c, shared);
+		while (*(volatile char *)shared->path != '>')
+			nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+		writer = fork();
+		if (writer == 0)
+			write_until_stopped(shared, shared->path + 1);
+		while (atomic_load(&shared->written) < target)
+			nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+		kill(engine, SIGKILL);
+		waitpid(engine, &status, 0);
+		if (round % 2 == 0) { /* he ends before the next engine begins, or while it is there */
+			atomic_store(&shared->stop, true);
+			waitpid(writer, &status, 0);
+			cr_assert_eq(status, 0);
+		}
+		contract_open(c);
+		if (round % 2 == 1) {
+			target = atomic_load(&shared->written) + 100;
+			while (atomic_load(&shared->written) < target)
+				nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+			atomic_store(&shared->stop, true);
+			waitpid(writer, &status, 0);
+		}
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		check_count(c, topic, atomic_load(&shared->written), "after a kill");
+		contract_wait(c, no_files, NULL, "the staging file to go");
+		c->ops->put(topic);
+	}
+	munmap(shared, sizeof(*shared));
+}
