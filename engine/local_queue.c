@@ -333,6 +333,18 @@ struct holder *queue_find_holder(struct queue *queue, const struct span *span)
 	return holder;
 }
 
+/* The time of the last message before end that has no span. lock */
+static void find_fresh_time(struct lane *lane, uint64_t end)
+{
+	struct index_entry entry;
+	struct span *span;
+
+	while (end > lane->next && (span = span_at(lane, end - 1)) != NULL)
+		end = span->first;
+	if (end > lane->next && plog_entry(atomic_load(&lane->plog), end - 1, &entry) == 0)
+		lane->fresh_ms = entry.ts_ms;
+}
+
 /* What the journal should have said of a fresh message, and does not: the power went before that was on disk. */
 static int finish_message(struct lane *lane, uint64_t offset, const struct index_entry *entry)
 {
@@ -344,9 +356,16 @@ static int finish_message(struct lane *lane, uint64_t offset, const struct index
 
 	if (entry->flags & INDEX_MOVED) /* it is still where it was */
 		return offset >= lane->moves_end ? lane_set(lane, offset, 1, &set, NULL, why, NULL) : 0;
-	if (lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) < 0 || view.batch.props == NULL ||
-	    (view.batch.props->delay_ms <= 0 && view.batch.props->ttl_ms < 0))
-		return 0;
+	if (entry->meta_len == 0 || lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) < 0 ||
+	    view.batch.props == NULL || (view.batch.props->delay_ms <= 0 && view.batch.props->ttl_ms < 0)) {
+		if (entry->ts_ms >= lane->fresh_ms) {
+			lane->fresh_ms = entry->ts_ms;
+			return 0;
+		}
+		set.state = SPAN_READY; /* its time is not in order */
+		set.expires_ms = QUEUE_NEVER;
+		return lane_set(lane, offset, 1, &set, NULL, why, NULL);
+	}
 	set.due_ms = alive_from(&view);
 	set.state = view.batch.props->delay_ms > 0 ? SPAN_DELAYED : SPAN_READY;
 	set.expires_ms =
@@ -362,10 +381,11 @@ static int finish_tail(struct lane *lane, uint64_t synced)
 	struct span *span;
 	int rc = 0;
 
+	find_fresh_time(lane, offset);
 	while (rc == 0 && offset < lane->end && plog_entry(atomic_load(&lane->plog), offset, &entry) == 0) {
 		uint64_t end = entry.base_offset + entry.count;
 
-		for (; rc == 0 && offset < end && (entry.meta_len > 0 || entry.flags & INDEX_MOVED); offset++) {
+		for (; rc == 0 && offset < end; offset++) {
 			if (lane_state(lane, offset, &span) == SPAN_READY && span == NULL)
 				rc = finish_message(lane, offset, &entry);
 		}
@@ -406,6 +426,7 @@ static int finish_lane(struct lane *lane)
 		span_unfile((struct span *)((char *)node - offsetof(struct span, by_offset)));
 	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
 		rc = load_facts((struct span *)((char *)node - offsetof(struct span, by_offset)));
+	find_fresh_time(lane, lane->end);
 	if (stat.synced < stat.end && !queue_local(queue)->read_only) {
 		lane->unsynced_messages = stat.end - stat.synced;
 		lane->unsynced_since_ms = clock_mono_ms();
@@ -414,29 +435,42 @@ static int finish_lane(struct lane *lane)
 	return rc;
 }
 
-/* Leases go back to whom they belong, or to the queue. lock */
+/* Before anybody looks it comes back as any lease does that is over. Who only reads notes nothing: there it is READY. */
+void queue_lease_over(struct span *span)
+{
+	struct queue *queue = span->lane->queue;
+	struct span_set set = span_as(span);
+
+	if (!queue_local(queue)->read_only) {
+		span_unfile(span);
+		span->due_ms = queue_now(queue_local(queue));
+		span_refile(span);
+		queue_set_timer(queue);
+		return;
+	}
+	set.state = SPAN_READY;
+	set.held = false;
+	set.holder_id = 0;
+	set.due_ms = QUEUE_NEVER;
+	lane_set(span->lane, span->first, span->count, &set, NULL, WHY_UNTOLD, NULL);
+}
+
+/* Leases go back to whom they belong, or are over. lock */
 static void find_holders(struct lane *lane)
 {
 	struct tree_node *node = tree_first(&lane->spans);
 
 	for (; node != NULL; node = tree_next(node)) {
 		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_offset));
-		struct span_set set = span_as(span);
 		struct holder *holder;
 
 		if (span->state != SPAN_UNACKED)
 			continue;
 		holder = queue_find_holder(lane->queue, span);
-		if (holder != NULL) {
+		if (holder != NULL)
 			span_hold(span, holder, NULL);
-			continue;
-		}
-		set.state = SPAN_READY;
-		set.held = false;
-		set.holder_id = 0;
-		set.due_ms = QUEUE_NEVER;
-		/* Needs no record: it is the same at every start. */
-		lane_set(lane, span->first, span->count, &set, NULL, WHY_UNTOLD, NULL);
+		else
+			queue_lease_over(span);
 	}
 }
 
@@ -529,10 +563,24 @@ int queue_open(struct queue *queue)
 	return 0;
 }
 
+/* Is a lease over because its holder is gone? */
+static bool has_lost_lease(struct queue *queue)
+{
+	struct tree_node *node = tree_first(&queue->leased);
+
+	for (; node != NULL; node = tree_next(node)) {
+		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_order));
+
+		if (span->holder == NULL && queue_find_holder(queue, span) == NULL)
+			return true;
+	}
+	return false;
+}
+
 void queue_open_soon(struct queue *queue)
 {
 	/* When its messages expire is known once it is open. */
-	if (setting_value(&queue->object, SET_QUEUE_TTL) >= 0)
+	if (setting_value(&queue->object, SET_QUEUE_TTL) >= 0 || has_lost_lease(queue))
 		queue_due(queue, queue_now(queue_local(queue)));
 	else
 		queue_set_timer(queue);

@@ -141,6 +141,7 @@ struct lane {
 	uint64_t arrived;          /* messages that came by a move, since the queue was opened */
 	uint64_t moves_end; /* what came by a move from here on is of a move that nobody noted: see finish_lane() */
 	uint64_t ready_count;
+	int64_t fresh_ms;    /* time of the last message that came without a span: those that follow are not older */
 	int64_t head_place;  /* of the last message that was put to the head; 0: none */
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
@@ -304,6 +305,7 @@ void queue_free(struct queue *queue);
 struct queue_consumer *queue_consumer_new(struct local *local, uint64_t id, struct queue *queue);
 /* Who holds a lease that is older than the daemon; NULL: nobody any more. */
 struct holder *queue_find_holder(struct queue *queue, const struct span *span);
+void queue_lease_over(struct span *span);  /* then it is over; lock, as the queue is opened */
 int queue_close_logs(struct queue *queue); /* at the end of the engine: the first error */
 int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, struct lane **ret_lane); /* in memory */
 void queue_touch(struct queue *queue);     /* its logs are about to be used; no lock */

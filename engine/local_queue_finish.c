@@ -156,12 +156,11 @@ static int append_again(
 	if (rc < 0 || note.set.state != SPAN_UNACKED)
 		return rc;
 	holder = queue_find_holder(to->queue, span);
-	if (holder != NULL) {
+	if (holder != NULL)
 		span_hold(span, holder, NULL);
-		return 0;
-	}
-	note.set.state = SPAN_READY;
-	return lane_set(to, offset, 1, &note.set, NULL, WHY_UNTOLD, NULL);
+	else
+		queue_lease_over(span);
+	return 0;
 }
 
 static int finish(struct local *local, const struct pending_move *move)

@@ -60,6 +60,8 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 		local_dedup_note(&to->queue->object, batch->props[0].id);
 	queue_forget_gone(to->queue, m->id);
 	to->moved_in = to->noted = true;
+	if (note->fresh)
+		to->fresh_ms = batch->ts_ms;
 	if (note->why != WHY_MOVED_WITHIN)
 		count_why(to->queue, WHY_MOVED_IN, 1, 0);
 	return note->fresh ? 0 : lane_set(to, offset, 1, &note->set, &facts, WHY_UNTOLD, NULL);
@@ -87,7 +89,7 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 		note.set.expires_ms = batch.ts_ms + props.ttl_ms;
 	/* What keeps its age needs a span: among fresh messages the first is looked at alone to see what expires. */
 	note.fresh = note.set.id == 0 && note.set.state == SPAN_READY && note.set.deliveries == 0 &&
-		     note.set.expires_ms == QUEUE_NEVER && m->why != WHY_MOVED_WITHIN;
+		     note.set.expires_ms == QUEUE_NEVER && m->why != WHY_MOVED_WITHIN && batch.ts_ms >= m->to->fresh_ms;
 	rc = queue_note_move(&note);
 	if (rc < 0)
 		return rc;

@@ -107,10 +107,12 @@ int queue_end_lease(struct span *span, struct queue *target, struct wake_list *w
 	struct lane *lane = span->lane;
 	uint64_t first = span->first, id = span->first_id;
 	uint32_t count = span->count, run;
+	/* What its holder lost with the daemon is not over by any time. */
+	enum queue_why why = span->holder != NULL ? WHY_UNTOLD : WHY_NOTHING;
 	int rc = 0;
 
 	if (lane->queue->pins == NULL)
-		return span_return(span, first, count, ENDED_LOST, target, WHY_UNTOLD, wake);
+		return span_return(span, first, count, ENDED_LOST, target, why, wake);
 	for (uint32_t i = 0; i < count && rc == 0; i += run) {
 		bool pinned = find_pin(lane->queue, id + i) != NULL;
 
@@ -120,7 +122,7 @@ int queue_end_lease(struct span *span, struct queue *target, struct wake_list *w
 		}
 		span = span_at(lane, first + i);
 		rc = pinned ? extend(span, first + i, run)
-			    : span_return(span, first + i, run, ENDED_LOST, target, WHY_UNTOLD, wake);
+			    : span_return(span, first + i, run, ENDED_LOST, target, why, wake);
 	}
 	return rc;
 }

@@ -3,7 +3,8 @@
  *
  * A batch is divided into runs of consecutive messages that go to the same lane and want nothing special: each is
  * appended as it is. What is put to the head, is delayed or has a time to live of its own is an exception from the start: it
- * is noted in the journal with the offset it is about to get, and appended by itself. All of a batch is done under the
+ * is noted in the journal with the offset it is about to get, and appended by itself; so is a run whose time is not in order,
+ * as of what waits in order only the first is looked at to see what expires. All of a batch is done under the
  * queue's lock, in the order of arrival, and ids are given under it: so they rise with the offsets.
  *
  * Sizes are checked before anything is appended, and so is the room of a queue that refuses. If the disk fails, or is full,
@@ -351,9 +352,17 @@ static int append_run(struct sending *s, struct lane *lane, const struct engine_
 	uint64_t offset;
 	int rc = append_part(s, lane, part, &offset);
 
-	if (rc == 0)
-		s->ready += part->count;
-	return rc;
+	if (rc < 0)
+		return rc;
+	s->ready += part->count;
+	lane->fresh_ms = s->batch.ts_ms;
+	return 0;
+}
+
+/* Is what comes now neither older than what waits before it, nor of a time to come? lock */
+static bool is_in_order(const struct sending *s, const struct lane *lane)
+{
+	return s->batch.ts_ms >= lane->fresh_ms && s->batch.ts_ms <= clock_wall_ms();
 }
 
 /* What an exception is from the start. lock */
@@ -370,14 +379,14 @@ static struct span_set first_set(struct sending *s, struct lane *lane, uint32_t 
 	return set;
 }
 
-/* lock, of the target too if it kills */
+/* A run that is a span from the start: of one message, or of several that are READY. lock, of the target too if it kills */
 static int append_special(struct sending *s, struct lane *lane, const struct engine_batch *part, uint32_t i)
 {
 	struct span_set set = first_set(s, lane, i);
-	struct span_facts facts = { ready_at(s, i), s->next_id, s->lengths[i], NULL };
+	struct span_facts facts = { ready_at(s, i), s->next_id, part->len - part->count, s->lengths + i };
 	bool excess = s->kills && set.state == SPAN_READY && !has_room(s->queue, 1, s->lengths[i]);
 	uint64_t offset = lane->end;
-	int rc = queue_note(lane, offset, 1, &set, WHY_NOTHING);
+	int rc = queue_note(lane, offset, part->count, &set, WHY_NOTHING);
 
 	if (rc < 0)
 		return rc;
@@ -387,10 +396,10 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 		queue_note_cut(lane, lane->end);
 		return rc;
 	}
-	rc = lane_set(lane, offset, 1, &set, &facts, WHY_UNTOLD, NULL);
+	rc = lane_set(lane, offset, part->count, &set, &facts, WHY_UNTOLD, NULL);
 	if (rc == 0 && excess)
 		return lane_kill(lane, offset, 1, ENGINE_MAXLEN, ENDED_NEVER, s->target, &s->wake);
-	s->ready += set.state == SPAN_READY;
+	s->ready += set.state == SPAN_READY ? part->count : 0;
 	return rc;
 }
 
@@ -489,7 +498,7 @@ static int append_all(struct sending *s)
 				break;
 		}
 		part = part_of(s, i, count, pos);
-		rc = special ? append_special(s, lane, &part, i) : append_run(s, lane, &part);
+		rc = special || !is_in_order(s, lane) ? append_special(s, lane, &part, i) : append_run(s, lane, &part);
 		pos += part.len;
 		s->next_id += count;
 		s->done += rc == 0 ? count : 0;

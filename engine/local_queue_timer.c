@@ -113,10 +113,17 @@ struct due {
 	uint32_t count;
 };
 
+static uint32_t some_of(uint64_t count)
+{
+	return count < SWEEP_AT_ONCE ? (uint32_t)count : SWEEP_AT_ONCE;
+}
+
 static void consider(struct due *due, enum due_kind kind, int64_t at_ms, struct span *span)
 {
 	if (at_ms < due->at_ms || (at_ms == due->at_ms && span->first_id < due->id))
-		*due = (struct due){ .kind = kind, .at_ms = at_ms, .id = span->first_id, .span = span };
+		*due = (struct due){
+			.kind = kind, .at_ms = at_ms, .id = span->first_id, .span = span, .count = some_of(span->count)
+		};
 }
 
 /* The first fresh messages of a lane that the queue's own time to live ends. */
@@ -144,7 +151,7 @@ static void consider_fresh(struct due *due, struct lane *lane, int64_t ttl)
 		.id = id,
 		.lane = lane,
 		.offset = offset,
-		.count = lane_ready_run(lane, offset, left < SWEEP_AT_ONCE ? (uint32_t)left : SWEEP_AT_ONCE) };
+		.count = lane_ready_run(lane, offset, some_of(left)) };
 }
 
 /* What is due first. */
@@ -194,7 +201,7 @@ static int do_due(const struct due *due, struct queue *target, int64_t now, stru
 	case DUE_DELAY: return end_delay(span, target, now, wake);
 	case DUE_EXPIRY:
 		return lane_kill(
-		    span->lane, span->first, span->count, ENGINE_EXPIRED, (enum span_ended)span->ended, target, wake);
+		    span->lane, span->first, due->count, ENGINE_EXPIRED, (enum span_ended)span->ended, target, wake);
 	case DUE_FRESH: return lane_kill(due->lane, due->offset, due->count, ENGINE_EXPIRED, ENDED_NEVER, target, wake);
 	case DUE_NOTHING: break;
 	}
@@ -303,6 +310,8 @@ static void refile_all(struct queue *queue)
 	for (node = tree_first(&queue->leased); node != NULL; node = tree_next(node)) {
 		struct span *span = SPAN_IN(node, by_order);
 
+		if (span->holder == NULL) /* its holder is gone: it is over already */
+			continue;
 		tree_remove(&queue->deadlines, &span->by_due);
 		span->due_ms = queue_add_ms(span->leased_ms,
 		    setting_value(&queue->object, span->held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT));

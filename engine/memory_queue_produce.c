@@ -187,8 +187,10 @@ static void put_in(const struct memory_queue_producer *producer, struct memory_i
 	queue->published_bytes += item->message.len + 1;
 	if (excess)
 		memory_die(item, ENGINE_MAXLEN);
-	else
+	else if (is_delayed(item))
 		memory_make_delayed(item, ready_at(item));
+	else
+		memory_make_ready(item);
 }
 
 static void drop_all(struct memory_item *first)

@@ -56,6 +56,7 @@ struct script {
 	struct engine_object *tx; /* in which a command is, or NULL */
 	struct handle handles[HANDLES];
 	char *words[WORDS];
+	int64_t dated; /* the next batch is of this time, from now */
 	char line[512], answer[65536];
 };
 
@@ -357,13 +358,16 @@ static int send_words(struct contract *c, char *path, bool head)
 	char data[512] = "", *at = strchr(path, '@');
 	uint32_t lengths[WORDS], priority = at != NULL ? (uint32_t)strtoul(at + 1, NULL, 10) : ENGINE_ANY;
 	struct engine_props props[WORDS];
-	struct engine_batch batch = {
-		.data = data, .lengths = lengths, .props = props, .cred = { 1, 2, 3 }, .ts_ms = -1
-	};
+	struct engine_batch batch = { .data = data,
+		.lengths = lengths,
+		.props = props,
+		.cred = { 1, 2, 3 },
+		.ts_ms = s->dated != 0 ? q_now() + s->dated : -1 };
 	struct engine_producer *producer = NULL;
 	struct engine_object *queue;
 	int rc;
 
+	s->dated = 0;
 	if (at != NULL)
 		*at = '\0';
 	queue = q_object(c, path);
@@ -465,6 +469,21 @@ static void close_handle(struct contract *c, struct handle *handle)
 	c->ops->consumer_close(handle->consumer);
 	c->ops->queue->session_close(handle->session);
 	memset(handle, 0, sizeof(*handle));
+}
+
+/* The store as the death of the daemon leaves it now, with all that is open. Its end is not seen by the copy. */
+static void crash(struct contract *c)
+{
+	char command[4 * PATH_MAX];
+
+	snprintf(command, sizeof(command), "cp -r '%s' '%s.dead'", c->source, c->source);
+	cr_assert_eq(system(command), 0);
+	for (size_t i = 0; i < HANDLES; i++)
+		close_handle(c, &s->handles[i]);
+	contract_close(c);
+	snprintf(command, sizeof(command), "rm -r '%s' && mv '%s.dead' '%s'", c->source, c->source, c->source);
+	cr_assert_eq(system(command), 0);
+	contract_open(c);
 }
 
 static void arm(struct contract *c, struct handle *handle)
@@ -693,8 +712,13 @@ static bool run_object(struct contract *c, char *const *w)
 		answer_ok(create_consumer(c, w[1]));
 	} else if (strcmp(w[0], "tick") == 0) {
 		q_tick(strtoll(w[1], NULL, 10));
+	} else if (strcmp(w[0], "dated") == 0) { /* dated -500: what is sent next was made then */
+		s->dated = strtoll(w[1], NULL, 10);
+		answer("ok");
 	} else if (strcmp(w[0], "reopen") == 0) {
 		contract_reopen(c);
+	} else if (strcmp(w[0], "crash") == 0) {
+		crash(c);
 	} else if (strcmp(w[0], "rmdir") == 0) {
 		object = q_object(c, w[1]);
 		answer_ok(c->ops->remove(object));

@@ -43,7 +43,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_snapshot) T(q_stream) T(q_take) T(q_auto_ack) T(q_prefetch) T(q_prefetch_of_consumer) \
 	T(q_single_active) T(q_list) T(q_list_while_it_changes) \
 	/* contract_queue_time.c */ \
-	T(q_delay) T(q_ttl) T(q_ttl_comes_back) T(q_ttl_of_delayed) T(q_lease) T(q_touch) \
+	T(q_delay) T(q_ttl) T(q_ttl_not_in_order) T(q_ttl_comes_back) T(q_ttl_of_delayed) T(q_lease) T(q_touch) \
 	T(q_session) T(q_session_too_late) T(q_sessions) T(q_stream_holds) T(q_consumer_timeout) T(q_redelivery_delay) \
 	T(q_expires) T(q_wakes) T(q_wakes_in_time) \
 	/* contract_queue_dead.c */ \
@@ -58,7 +58,8 @@ struct engine_object *q_object(struct contract *c, const char *path);
 #define CONTRACT_QUEUE_REOPEN_TESTS(T) \
 	/* contract_queue_reopen.c */ \
 	T(q_reopen_states) T(q_reopen_order) T(q_reopen_leases) T(q_reopen_after_delay) T(q_reopen_holders) \
-	T(q_reopen_times) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
+	T(q_crash_holders) T(q_crash_holders_delay) T(q_crash_holders_limit) \
+	T(q_reopen_times) T(q_reopen_not_in_order) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
 	/* contract_dedup.c */ \
 	T(reopen_dedup) T(reopen_dedup_purged)
 /* clang-format on */

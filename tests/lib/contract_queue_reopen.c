@@ -39,6 +39,34 @@ void contract_test_q_reopen_holders(struct contract *c)
 	    "snap q => a+,b+,c");
 }
 
+/* The same when the daemon died with them open: it comes back as from a holder that is gone. */
+void contract_test_q_crash_holders(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "send q a b c d:t100", "open f q stream", "read f 1 => a",
+	    "open s q/w1 session", "get q/w1 => b", "get q => c", "get q/w1 => d", "tick 100", "crash",
+	    "show q => a,b | c | ", "show q/dlq => d |  | ", "ack q/w1 b => ESTALE", "snap q => a+,b+", "crash",
+	    "show q =>  | c,a,b | ");
+}
+
+/* With redelivery.delay.ms it is delayed, once: another start does not begin the delay anew. */
+void contract_test_q_crash_holders_delay(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "set q redelivery.delay.ms 1000 => ok", "send q a b",
+	    "open s q/w1 session", "get q/w1 => a", "crash", "show q => b |  | a", "message q a => delayed p0 d1 +1000",
+	    "tick 600", "crash", "message q a => delayed p0 d1 +400", "tick 400", "show q => a,b |  | ", "crash",
+	    "show q => a,b |  | ");
+}
+
+/* What was delivered more than delivery.limit times is dead. */
+void contract_test_q_crash_holders_limit(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "set q delivery.limit 1 => ok", "send q a b", "open s q/w1 session",
+	    "get q/w1 => a", "nack q/w1 a => 1", "get q/w1 => a+", "get q/w1 => b", "crash", "show q => b |  | ",
+	    "show q/dlq => a |  | ", "deaths q/dlq a => q:delivery_limit:1:0", "crash", "show q => b |  | ",
+	    "show q/dlq => a |  | ", "set q dead.letter.to none => ok", "open s q/w1 session", "get q/w1 => b+",
+	    "crash", "show q =>  |  | ", "totals q dropped => 1");
+}
+
 /* Times to live and delays go on, also while the engine was closed. */
 void contract_test_q_reopen_times(struct contract *c)
 {
@@ -46,6 +74,15 @@ void contract_test_q_reopen_times(struct contract *c)
 	    "reopen", "show q => d | a | c,b", "nack q a => 1", "message q a => ready p0 d1 +500",
 	    "message q c => delayed p0 d0 +200", "tick 200", "show q => a,c,d |  | b", "reopen", "tick 300", "reopen",
 	    "show q => b,c,d |  | ", "show q/dlq => a |  | ", "tick 50", "show q/dlq => a,b |  | ");
+}
+
+/* Also of messages whose times are not in order, before and after. */
+void contract_test_q_reopen_not_in_order(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a", "dated -400 => ok", "send q b c", "crash", "set q message.ttl.ms 1000 => ok",
+	    "dated -100 => ok", "send q d", "reopen", "show q => a,b,c,d |  | ", "message q c => ready p0 d0 +600",
+	    "tick 600", "show q => a,d |  | ", "tick 300", "show q => a |  | ", "crash", "tick 100", "show q =>  |  | ",
+	    "show q/dlq => b,c,d,a |  | ");
 }
 
 /* Deaths are kept, and count on. */
