@@ -19,6 +19,8 @@ struct entry {
 	uint32_t opens;
 	int32_t backing;
 	bool claimed;
+	bool handed;            /* given to a lookup, and not opened and closed since */
+	UT_hash_handle by_name; /* in table->latest, by node.ino; of TREE_FRESH rows */
 	UT_hash_handle hh;
 	char path[];
 };
@@ -26,6 +28,7 @@ struct entry {
 struct node_table {
 	pthread_rwlock_t lock; /* entries, next_fresh */
 	struct entry *entries;
+	struct entry *latest; /* of those of one name the last that was made */
 	uint64_t next_fresh;
 };
 
@@ -56,6 +59,7 @@ void node_table_free(struct node_table *table)
 	if (!table)
 		return;
 	struct entry *entry, *next;
+	HASH_CLEAR(by_name, table->latest);
 	HASH_ITER (hh, table->entries, entry, next) {
 		HASH_DEL(table->entries, entry);
 		free(entry);
@@ -95,7 +99,7 @@ void node_closed(struct node_table *table, uint64_t id)
 	pthread_rwlock_wrlock(&table->lock);
 	struct entry *entry = find_locked(table, id);
 	if (entry && --entry->opens == 0) {
-		entry->claimed = false;
+		entry->claimed = entry->handed = false;
 		entry->backing = 0;
 	}
 	pthread_rwlock_unlock(&table->lock);
@@ -237,13 +241,39 @@ static struct entry *new_entry(const struct node *parent, const struct tree_row 
 	return entry;
 }
 
+/* The latest node of the name that fresh is made for, if nobody has it; else fresh becomes the latest. */
+static struct entry *reuse_locked(struct node_table *table, struct entry *fresh)
+{
+	struct entry *there;
+	HASH_FIND(by_name, table->latest, &fresh->node.ino, sizeof fresh->node.ino, there);
+	if (there && !there->handed && same(&there->node, &fresh->node)) {
+		there->handed = true;
+		return there;
+	}
+	if (there)
+		HASH_DELETE(by_name, table->latest, there);
+	HASH_ADD(by_name, table->latest, node.ino, sizeof fresh->node.ino, fresh);
+	fresh->handed = true;
+	return NULL;
+}
+
+static void forget_latest_locked(struct node_table *table, struct entry *entry)
+{
+	struct entry *there;
+	HASH_FIND(by_name, table->latest, &entry->node.ino, sizeof entry->node.ino, there);
+	if (there == entry)
+		HASH_DELETE(by_name, table->latest, entry);
+}
+
 /* Finds the id for a new entry, or the entry that is there already. Call with table->lock held for writing. */
-static struct entry *place_locked(struct node_table *table, const struct entry *fresh, uint64_t *ret_id)
+static struct entry *place_locked(struct node_table *table, struct entry *fresh, uint64_t *ret_id)
 {
 	uint64_t id = fresh->node.ino;
 	if (fresh->node.row->flags & TREE_FRESH) {
-		*ret_id = FRESH_BIT | ++table->next_fresh;
-		return NULL;
+		struct entry *there = reuse_locked(table, fresh);
+		if (!there)
+			*ret_id = FRESH_BIT | ++table->next_fresh;
+		return there;
 	}
 	for (;; id++) { /* two nodes with one hash: the second takes the next free id */
 		struct entry *there = find_locked(table, id);
@@ -289,6 +319,7 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t count)
 		entry = NULL;
 	} else if (entry) {
 		HASH_DEL(table->entries, entry);
+		forget_latest_locked(table, entry);
 	}
 	pthread_rwlock_unlock(&table->lock);
 	free(entry);

@@ -8,7 +8,8 @@
  * Node ids follow from what the node is (a hash of object id, transaction, path, framing and variant), so a name always leads to the
  * same node, whoever looks it up. The exception are TREE_FRESH rows: the kernel serialises all writes, and all fsyncs, of
  * one node, so every lookup of a channel makes a node of its own, with the same st_ino. Then producers run side by
- * side, and a group commit can form. Their ids are counted up and have the top bit set.
+ * side, and a group commit can form. Their ids are counted up and have the top bit set. One that was opened and is closed again
+ * is given to the next lookup, which spares the kernel a second lookup each time a shell opens the channel.
  *
  * Life: made by node_child with one kernel reference (nlookup), freed when node_forget takes the last. The kernel sends no
  * forget while a request for the node is under way or a file of it is open, so a handler may use the pointer that
