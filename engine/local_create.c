@@ -216,8 +216,6 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 		return rc;
 	if (kind == ENGINE_MEMBER)
 		member_begin(member_of_object(object));
-	if (kind == ENGINE_TX)
-		tx_begin(tx_of_object(object));
 	object_changed(above);
 	*ret_object = &object->base;
 	return 0;

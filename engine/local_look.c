@@ -118,44 +118,35 @@ int look_remove(struct engine_object *object)
 
 /* ---- queues ---- */
 
-LOOK(static int, queue_open_look, of(consumer),
+static LOOK(int, queue_open_look, of(consumer),
     (struct engine_object * consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer),
-    local_queue_ops.consumer_open(consumer, how, take, ret_consumer))
-LOOK(static int, queue_session_look, of(consumer),
+    local_queue_ops.consumer_open(consumer, how, take, ret_consumer)) static LOOK(int, queue_session_look, of(consumer),
     (struct engine_object * consumer, struct engine_session **ret_session),
-    local_queue_ops.session_open(consumer, ret_session))
-LOOK(static int64_t, settle_look, of(consumer),
+    local_queue_ops.session_open(consumer, ret_session)) static LOOK(int64_t, settle_look, of(consumer),
     (struct engine_object * consumer, enum engine_settle how, uint64_t first, uint64_t last),
-    local_queue_ops.settle(consumer, how, first, last))
-LOOK(static int64_t, settle_all_look, of(consumer), (struct engine_object * consumer, enum engine_settle how),
-    local_queue_ops.settle_all(consumer, how))
-LOOK(static int, message_stat_look, of(queue),
+    local_queue_ops.settle(consumer, how, first, last)) static LOOK(int64_t, settle_all_look, of(consumer),
+    (struct engine_object * consumer, enum engine_settle how),
+    local_queue_ops.settle_all(consumer, how)) static LOOK(int, message_stat_look, of(queue),
     (struct engine_object * queue, uint64_t id, struct engine_message_stat *ret_stat),
-    local_queue_ops.message_stat(queue, id, ret_stat))
-LOOK(static int, message_read_look, of(queue),
+    local_queue_ops.message_stat(queue, id, ret_stat)) static LOOK(int, message_read_look, of(queue),
     (struct engine_object * queue, uint64_t id, struct engine_scratch *scratch, struct engine_view *ret_view),
-    local_queue_ops.message_read(queue, id, scratch, ret_view))
-LOOK(static int, message_remove_look, of(queue),
+    local_queue_ops.message_read(queue, id, scratch, ret_view)) static LOOK(int, message_remove_look, of(queue),
     (struct engine_object * queue, uint64_t id, enum engine_message_state state),
-    local_queue_ops.message_remove(queue, id, state))
-LOOK(static int, message_move_look, of(queue),
+    local_queue_ops.message_remove(queue, id, state)) static LOOK(int, message_move_look, of(queue),
     (struct engine_object * queue, uint64_t id, enum engine_message_state state, const struct engine_place *to),
-    local_queue_ops.message_move(queue, id, state, to))
-LOOK(static int, message_touch_look, of(queue),
+    local_queue_ops.message_move(queue, id, state, to)) static LOOK(int, message_touch_look, of(queue),
     (struct engine_object * queue, uint64_t id, enum engine_message_state state, int64_t until_ms),
-    local_queue_ops.message_touch(queue, id, state, until_ms))
-LOOK(static int, message_list_look, of(queue),
+    local_queue_ops.message_touch(queue, id, state, until_ms)) static LOOK(int, message_list_look, of(queue),
     (struct engine_object * queue, enum engine_message_state state, uint32_t priority, struct engine_object *consumer,
 	uint64_t cursor[2], bool (*each)(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2]),
 	void *ctx),
-    local_queue_ops.message_list(queue, state, priority, consumer, cursor, each, ctx))
-LOOK(static int, queue_stat_look, of(queue), (struct engine_object * queue, struct engine_queue_stat *ret_stat),
-    local_queue_ops.queue_stat(queue, ret_stat))
-LOOK(static int, purge_look, of(queue), (struct engine_object * queue), local_queue_ops.purge(queue))
-LOOK(static int64_t, redrive_look, of(dlq), (struct engine_object * dlq, uint64_t first, uint64_t last),
-    local_queue_ops.redrive(dlq, first, last))
+    local_queue_ops.message_list(queue, state, priority, consumer, cursor, each, ctx)) static LOOK(int, queue_stat_look,
+    of(queue), (struct engine_object * queue, struct engine_queue_stat *ret_stat),
+    local_queue_ops.queue_stat(queue, ret_stat)) static LOOK(int, purge_look, of(queue), (struct engine_object * queue),
+    local_queue_ops.purge(queue)) static LOOK(int64_t, redrive_look, of(dlq),
+    (struct engine_object * dlq, uint64_t first, uint64_t last), local_queue_ops.redrive(dlq, first, last))
 
-static void queue_session_close_look(struct engine_session *session)
+    static void queue_session_close_look(struct engine_session *session)
 {
 	struct local *local;
 
@@ -189,16 +180,16 @@ const struct engine_queue_ops look_queue_ops = {
 
 /* ---- members ---- */
 
-LOOK(static int, member_session_look, of(member), (struct engine_object * member, struct engine_session **ret_session),
-    local_member_ops.session_open(member, ret_session))
-LOOK(static int, reject_look, of(member), (struct engine_object * member, uint32_t partition, uint64_t offset),
-    local_member_ops.reject(member, partition, offset))
-LOOK(static int64_t, reject_all_look, of(member), (struct engine_object * member, uint32_t partition),
-    local_member_ops.reject_all(member, partition))
-LOOK(static int, member_stat_look, of(member), (struct engine_object * member, struct engine_member_stat *ret_stat),
+static LOOK(int, member_session_look, of(member), (struct engine_object * member, struct engine_session **ret_session),
+    local_member_ops.session_open(member, ret_session)) static LOOK(int, reject_look, of(member),
+    (struct engine_object * member, uint32_t partition, uint64_t offset),
+    local_member_ops.reject(member, partition, offset)) static LOOK(int64_t, reject_all_look, of(member),
+    (struct engine_object * member, uint32_t partition),
+    local_member_ops.reject_all(member, partition)) static LOOK(int, member_stat_look, of(member),
+    (struct engine_object * member, struct engine_member_stat *ret_stat),
     local_member_ops.member_stat(member, ret_stat))
 
-static void member_session_close_look(struct engine_session *session)
+    static void member_session_close_look(struct engine_session *session)
 {
 	struct local *local;
 
@@ -220,32 +211,28 @@ const struct engine_member_ops look_member_ops = {
 
 /* ---- exchanges: what leads where; publishing is none ---- */
 
-LOOK(static int, set_type_look, of(exchange), (struct engine_object * exchange, enum engine_exchange_type type),
-    local_exchange_ops.set_type(exchange, type))
-LOOK(static int, pattern_add_look, of(exchange), (struct engine_object * exchange, const char *pattern),
-    local_exchange_ops.pattern_add(exchange, pattern))
-LOOK(static int, pattern_remove_look, of(exchange), (struct engine_object * exchange, const char *pattern),
-    local_exchange_ops.pattern_remove(exchange, pattern))
-LOOK(static int, bind_look, of(exchange),
+static LOOK(int, set_type_look, of(exchange), (struct engine_object * exchange, enum engine_exchange_type type),
+    local_exchange_ops.set_type(exchange, type)) static LOOK(int, pattern_add_look, of(exchange),
+    (struct engine_object * exchange, const char *pattern),
+    local_exchange_ops.pattern_add(exchange, pattern)) static LOOK(int, pattern_remove_look, of(exchange),
+    (struct engine_object * exchange, const char *pattern),
+    local_exchange_ops.pattern_remove(exchange, pattern)) static LOOK(int, bind_look, of(exchange),
     (struct engine_object * exchange, const char *pattern, const char *name, struct engine_object *target),
-    local_exchange_ops.bind(exchange, pattern, name, target))
-LOOK(static int, unbind_look, of(exchange), (struct engine_object * exchange, const char *pattern, const char *name),
-    local_exchange_ops.unbind(exchange, pattern, name))
-LOOK(static int, get_type_look, of(exchange), (struct engine_object * exchange, enum engine_exchange_type *ret_type),
-    local_exchange_ops.get_type(exchange, ret_type))
-LOOK(static int, binding_look, of(exchange),
+    local_exchange_ops.bind(exchange, pattern, name, target)) static LOOK(int, unbind_look, of(exchange),
+    (struct engine_object * exchange, const char *pattern, const char *name),
+    local_exchange_ops.unbind(exchange, pattern, name)) static LOOK(int, get_type_look, of(exchange),
+    (struct engine_object * exchange, enum engine_exchange_type *ret_type),
+    local_exchange_ops.get_type(exchange, ret_type)) static LOOK(int, binding_look, of(exchange),
     (struct engine_object * exchange, const char *pattern, const char *name, uint64_t *ret_target),
-    local_exchange_ops.binding(exchange, pattern, name, ret_target))
-LOOK(static int, list_look, of(exchange),
+    local_exchange_ops.binding(exchange, pattern, name, ret_target)) static LOOK(int, list_look, of(exchange),
     (struct engine_object * exchange, const char *pattern, const char *after,
 	bool (*each)(void *ctx, const char *name, uint64_t target), void *ctx),
-    local_exchange_ops.list(exchange, pattern, after, each, ctx))
-LOOK(static int, exchange_stat_look, of(exchange),
+    local_exchange_ops.list(exchange, pattern, after, each, ctx)) static LOOK(int, exchange_stat_look, of(exchange),
     (struct engine_object * exchange, struct engine_exchange_stat *ret_stat),
     local_exchange_ops.exchange_stat(exchange, ret_stat))
 
-/* As producing, it waits for no commit. */
-static int exchange_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
+    /* As producing, it waits for no commit. */
+    static int exchange_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
 {
 	return local_exchange_ops.room(exchange, key, bytes);
 }

@@ -31,7 +31,8 @@ struct tx *tx_new(struct local *local, uint64_t id)
 		tx_free(tx);
 		return NULL;
 	}
-	tx->due_ms = INT64_MAX;
+	tx->due_ms = clock_mono_ms() + setting_value(&tx->object, SET_TX_TIMEOUT);
+	timer_set(local, &tx->timer, tx->due_ms);
 	return tx;
 }
 
@@ -41,16 +42,6 @@ void tx_free(struct tx *tx)
 	staged_release(&tx->staged);
 	pthread_mutex_destroy(&tx->lock);
 	object_release(&tx->object);
-}
-
-void tx_begin(struct tx *tx)
-{
-	int64_t due_ms = clock_mono_ms() + setting_value(&tx->object, SET_TX_TIMEOUT);
-
-	pthread_mutex_lock(&tx->lock);
-	tx->due_ms = due_ms;
-	pthread_mutex_unlock(&tx->lock);
-	timer_set(local_of(&tx->object), &tx->timer, due_ms);
 }
 
 /* lock */
@@ -209,6 +200,7 @@ int tx_load(struct tx *tx)
 	tx->why = ENGINE_TX_RESTART;
 	tx->ended_ms = clock_wall_ms();
 	tx->dirty = true;
+	tx->due_ms = INT64_MAX;
 	rc = catalog_each_queue_row(local_of(&tx->object)->catalog, tx->object.id, load_row, tx);
 	if (!local_of(&tx->object)->read_only)
 		keep(tx);

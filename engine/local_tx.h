@@ -44,10 +44,9 @@ static inline struct tx *tx_of_object(struct object *object)
 
 /* ---- local_tx.c ---- */
 
-struct tx *tx_new(struct local *local, uint64_t id);
+struct tx *tx_new(struct local *local, uint64_t id); /* its time runs */
 void tx_free(struct tx *tx);
 int tx_load(struct tx *tx);                                   /* at start: how it ended; if it did not, it does now */
-void tx_begin(struct tx *tx);                                 /* it was made: its time runs */
 int tx_enter(struct engine_object *base, struct tx **ret_tx); /* begins a call; takes the lock */
 /* The same to stage something: EALREADY, ECANCELED, ETIMEDOUT, and the lock is not taken. Begins a look, too. */
 int tx_enter_open(struct engine_object *base, struct tx **ret_tx);
