@@ -337,19 +337,21 @@ static void carry_out(struct work *work)
 	    "a transaction that is committed could not be carried out; the next start does that: %s", strerror(-rc));
 }
 
-/* Up to the sync nothing has happened. Alone, routes */
-static int decide(struct work *work, bool *ret_uncertain)
+/* Up to the sync nothing has happened. Alone, routes; what was claimed is locked */
+static int write_and_do(struct work *work, bool *ret_uncertain)
 {
-	int rc = check_all(work);
+	struct local *local = work->local;
+	int rc;
 
+	commit_enter(local);
+	rc = commit_note(&work->commit, true);
+	if (rc == 0) {
+		rc = local->journal_sync.run(&local->journal_sync);
+		*ret_uncertain = rc < 0;
+	}
 	if (rc == 0)
-		rc = claim(work);
-	if (rc == 0)
-		rc = commit_note(&work->commit, true);
-	if (rc < 0)
-		return rc;
-	rc = work->local->journal_sync.run(&work->local->journal_sync);
-	*ret_uncertain = rc < 0;
+		carry_out(work);
+	commit_leave(local);
 	return rc;
 }
 
@@ -361,11 +363,12 @@ static int run(struct work *work, bool *ret_uncertain)
 	queue_catch_up(local); /* not later: queues may go by it */
 	visible_begin(local);
 	pthread_rwlock_wrlock(&local->routes); /* who publishes holds the send_locks of several, as this does */
-	commit_enter(local);
-	rc = decide(work, ret_uncertain);
+	rc = check_all(work);
 	if (rc == 0)
-		carry_out(work);
-	commit_leave(local);
+		rc = claim(work);
+	if (rc == 0)
+		rc = write_and_do(work, ret_uncertain);
+	commit_release(&work->commit);
 	pthread_rwlock_unlock(&local->routes);
 	visible_end(local);
 	return rc;
