@@ -12,7 +12,8 @@
 # and one that is not there is named and left out. Each has a server of its own, on a socket in, or a loopback port of its own and
 # with its data below, a temporary directory (TMPDIR says on which disk), and is ended with this script. Redis and beanstalkd sync every
 # second, and always in the works named durable. The report goes to stdout and to DIR/report.md (build/bench); DIR/raw has all figures.
-# Needs root, for the mount; status 1 if mqfs failed in a work. --smoke: every work once with a few messages, in seconds, for a test; no RabbitMQ, which starts too slowly.
+# About half an hour, and 6 GB of disk. Needs root, for the mount; status 1 if mqfs failed in a work.
+# --smoke: every work once with a few messages, in seconds, for a test; no RabbitMQ, which starts too slowly.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${MQFS_BUILD:-build}
@@ -47,12 +48,12 @@ out=${out:-$build/bench}
 mkdir -p "$out" && : >"$out/raw" && : >"$out/about" && : >"$out/servers.log" || exit
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mqfs-bench.XXXXXX") || exit
 mnt=$dir/mq store=$dir/store
-pids='' failures=0 number=0
+pids='' job='' failures=0 number=0
 
 finish() {
 	trap '' EXIT INT TERM
 	local pid
-	for pid in $(cat "$dir/rabbitmq/pid" 2>/dev/null) $pids; do kill "$pid" 2>/dev/null; done
+	for pid in $job $(cat "$dir/rabbitmq/pid" 2>/dev/null) $pids; do kill "$pid" 2>/dev/null; done
 	for pid in $pids; do
 		for _ in {1..100}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 		kill -KILL "$pid" 2>/dev/null
@@ -206,7 +207,10 @@ measure() {
 	local work=$1 contestant=$2 status=0 metric value
 	shift 2
 	sync -f "$dir"
-	timeout --foreground -k 5 300 "$@" >"$dir/metrics" 2>"$dir/errors" || status=$?
+	timeout -k 5 300 "$@" >"$dir/metrics" 2>"$dir/errors" </dev/null &
+	job=$! # in the background, so that a signal ends this script at once
+	wait $job || status=$?
+	job=''
 	if [ $status = 3 ]; then
 		return
 	elif [ $status != 0 ]; then
