@@ -16,6 +16,7 @@ import sys
 RATE, P50, P99 = 'rate', 'p50', 'p99'
 UNITS = {RATE: 'messages/s', P50: 'p50, µs', P99: 'p99, µs', 'first': 'messages/s, first time', 'again': 'messages/s, second time'}
 FAST_IS_LOW = (P50, P99)
+BUSY_LOAD = 0.7  # at the start, of which what was built or installed just before leaves a little
 OURS = 'mqfs'
 WORKS = {
     'produce': ('W1: one write(2) a message, one producer', 'One at a time, not answered one by one where a peer can have more on their way: '
@@ -122,6 +123,8 @@ def header(about):
     for name, text in about:
         named.setdefault(name, []).append(text)
     yield f"Measured {named['date'][0]} on {named['machine'][0]}; load at the start {named['load'][0]}; rounds: {named['rounds'][0]}."
+    if float(named['load'][0]) > BUSY_LOAD:
+        yield '**Something else was running: these figures are not to be quoted.**'
     yield ''
     for name, texts in named.items():
         if name in ('left out', 'failed'):

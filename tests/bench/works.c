@@ -376,21 +376,22 @@ static void do_open_write_close(const struct place *place)
 	print_rate(place->count, began);
 }
 
-/* In turn over many files, all of them open. Files are opened and closed before and after the time that counts. */
+/* In turn over many files, all of them open and with a first message, which is when a log gets its files; that is not in the time. */
 static void spread(const char *pattern, int files, long count)
 {
 	int *fds = allocate((size_t)files * sizeof(*fds));
 	char path[4096], message[MESSAGE];
 	uint64_t began;
 
+	fill_message(message, 0);
 	for (int i = 0; i < files; i++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 		snprintf(path, sizeof(path), pattern, i);
 #pragma GCC diagnostic pop
 		fds[i] = open_or_fail(path, O_WRONLY | O_APPEND);
+		write_or_fail(fds[i], message, MESSAGE);
 	}
-	fill_message(message, 0);
 	began = now_ns();
 	for (long i = 0; i < count; i++)
 		write_or_fail(fds[i % files], message, MESSAGE);
