@@ -228,6 +228,7 @@ static struct stage *pick_idle(struct stages *stages, const struct stage_header 
 	if (best != NULL) {
 		stage = *best;
 		*best = stage->next_idle;
+		stage->use = STAGE_GONE; /* until it is opened: the thread is not to look at it */
 	}
 	pthread_mutex_unlock(&stages->lock);
 	return stage;
@@ -512,6 +513,7 @@ void stages_clean(struct local *local, int64_t before_ms)
 			continue;
 		}
 		*link = stage->next_idle;
+		stage->use = STAGE_GONE;
 		stage->next_idle = list;
 		list = stage;
 	}
@@ -522,6 +524,7 @@ void stages_clean(struct local *local, int64_t before_ms)
 		pthread_mutex_lock(&stage->lock);
 		(void)empty(stage); /* if not, next time */
 		pthread_mutex_lock(&stages->lock);
+		stage->use = STAGE_IDLE;
 		stage->idle_ms = clock_mono_ms();
 		stage->next_idle = stages->idle;
 		stages->idle = stage;

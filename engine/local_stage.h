@@ -40,7 +40,7 @@ enum stage_use {
 	STAGE_OPEN,   /* a channel has it */
 	STAGE_ENDED,  /* its channel is closed, and something could not be taken: it is tried again */
 	STAGE_ORPHAN, /* of a daemon before this one; it may have a writer */
-	STAGE_GONE,   /* it had none and was removed */
+	STAGE_GONE,   /* it had none and was removed; or it is just being made ready */
 	STAGE_KEPT,   /* its channel ended with the mount, a writer may be left: for the next opening */
 };
 

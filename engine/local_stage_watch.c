@@ -86,13 +86,14 @@ static bool arm(struct stage *stage)
 	return true;
 }
 
+/* wd -1: events were lost, so it may have been any. */
 static void on_event(struct stages *stages, int wd, int64_t now_ms)
 {
 	pthread_mutex_lock(&stages->lock);
 	for (size_t i = 0; i < stages->count; i++) {
 		struct stage *stage = stages->all[i];
 
-		if (stage->watching != STAGE_ARMED || stage->wd != wd)
+		if (stage->watching != STAGE_ARMED || (wd >= 0 && stage->wd != wd))
 			continue;
 		stage->watching = STAGE_POLLED;
 		stage->quiet = 0;
