@@ -32,7 +32,8 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 		[ENGINE_QUEUE] = "queues/",
 		[ENGINE_CONSUMER] = "consumers/",
 		[ENGINE_EXCHANGE] = "exchanges/",
-		[ENGINE_MEMBER] = "members/" };
+		[ENGINE_MEMBER] = "members/",
+		[ENGINE_TX] = "tx/" };
 	struct engine_identity self;
 	char above[4 * ENGINE_NAME_MAX + 64];
 	if (find_identity(fs, id, &self)) {

@@ -70,7 +70,8 @@ static const char *sentence(int rc)
 
 /* ---- the catalog ---- */
 
-static const char *const kinds[ENGINE_KIND_COUNT] = { "store", "topic", "group", "queue", "consumer", "member" };
+static const char *const kinds[ENGINE_KIND_COUNT] = { "store", "topic", "group", "queue", "consumer", "member",
+	"exchange", "transaction" };
 
 static const char *kind_name(enum engine_kind kind)
 {

@@ -161,6 +161,7 @@ settle_check() {
 	echo commit >"$X/state"
 	exec 8>&-
 	told EALREADY 'committed'
+	[[ $(tail -n 1 "$M/status/errors") == *' tx/'*'/state: '* ]]
 	is "$(t cat "$Q/out" | tail -n 2 | tr '\n' ' ')" 'whole later '
 	rmdir "$X"
 }
