@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,8 @@
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_tx.h"
+
+#define TRIM_BYTES (4u << 20)
 
 struct loaded {
 	uint8_t *bytes;
@@ -388,6 +391,8 @@ static int commit(struct tx *tx)
 	if (rc == 0)
 		rc = run(&work, &uncertain);
 	work_release(&work);
+	if (tx->staged.message_bytes > TRIM_BYTES)
+		malloc_trim(0); /* a large one is rare, and its memory would stay with the process */
 	if (rc == 0)
 		tx_end(tx, ENGINE_TX_COMMITTED, ENGINE_TX_NOT);
 	else if (rc == -ESTALE || rc == -EIDRM || uncertain)

@@ -154,6 +154,14 @@ static int visit_exchange(struct fs *fs, struct figures *figures, struct engine_
 	return 0;
 }
 
+static int visit_tx(struct fs *fs, struct figures *figures, struct engine_object *tx)
+{
+	struct engine_tx_stat stat;
+	if (fs->engine->ops->tx->tx_stat(tx, &stat) == 0)
+		figures->transactions[stat.state]++;
+	return 0;
+}
+
 int figures_collect(struct fs *fs, struct figures *ret_figures)
 {
 	struct engine_object *store;
@@ -167,6 +175,8 @@ int figures_collect(struct fs *fs, struct figures *ret_figures)
 		err = each_child(fs, store, ENGINE_TOPIC, visit_topic, ret_figures);
 	if (!err && fs->engine->ops->exchange)
 		err = each_child(fs, store, ENGINE_EXCHANGE, visit_exchange, ret_figures);
+	if (!err && fs->engine->ops->tx)
+		err = each_child(fs, store, ENGINE_TX, visit_tx, ret_figures);
 	fs->engine->ops->put(store);
 	return err;
 }

@@ -40,6 +40,7 @@ struct figures {
 	struct figures_group *groups; /* those of a topic one after the other */
 	struct figures_queue *queues;
 	struct figures_exchange *exchanges;
+	uint64_t transactions[ENGINE_TX_ABORTED + 1]; /* by state: those whose names are there */
 	size_t topic_count, group_count, queue_count, exchange_count;
 	size_t topic_cap, group_cap, queue_cap, exchange_cap; /* private */
 };

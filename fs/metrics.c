@@ -159,6 +159,15 @@ static void print_exchanges(struct openmetrics *metrics, const struct figures *f
 	}
 }
 
+static void print_transactions(struct openmetrics *metrics, const struct figures *figures)
+{
+	static const char *const states[] = { "open", "committed", "aborted" };
+	openmetrics_family(metrics, "mqfs_transactions", OPENMETRICS_GAUGE, "", "Transactions in tx/, by their state.");
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+		openmetrics_u64(
+		    metrics, (struct openmetrics_label[]){ { "state", states[i] } }, 1, figures->transactions[i]);
+}
+
 static void print_mount(struct openmetrics *metrics, struct fs *fs)
 {
 	uint64_t total = 0, free_bytes = 0;
@@ -193,6 +202,8 @@ static int print_metrics(struct fs *fs, const struct node *node, struct buffer *
 			print_queues(&metrics, &figures);
 		if (fs->engine->ops->exchange)
 			print_exchanges(&metrics, &figures);
+		if (fs->engine->ops->tx)
+			print_transactions(&metrics, &figures);
 		err = openmetrics_end(&metrics);
 	}
 	figures_release(&figures);

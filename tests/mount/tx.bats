@@ -193,6 +193,8 @@ settle_check() {
 	crash
 	cd "$M"
 	is "$(cat "$X/state") $(cat "$X.2/state")" 'committed aborted'
+	is "$(grep -c '^mqfs_transactions{state="open"} 0$' "$M/status/metrics")" 1
+	grep -q '^mqfs_transactions{state="committed"} [1-9]' "$M/status/metrics"
 	echo commit >"$X/state"
 	fails ECANCELED bash -c "echo commit > '$X.2/state'"
 	is "$(ls "$Q/unacked")" "$id"
