@@ -82,8 +82,8 @@ struct stage {
 	struct stage *next_of_topic;  /* stages.lock */
 	struct stage *next_idle;      /* stages.lock */
 	int64_t idle_ms;              /* since when it is idle; stages.lock */
-	uint32_t quiet;               /* looks that found nothing; the thread's */
-	int64_t burst_ms;             /* since when something waits; the thread's */
+	_Atomic uint32_t quiet;       /* looks that found nothing */
+	_Atomic int64_t burst_ms;     /* since when something waits; 0: nothing does */
 };
 
 /* The state of a staging file, whole, as a record of the journal has it. */
