@@ -183,11 +183,7 @@ static void look_after_one(struct stage *stage, enum stage_use use, struct round
 	if (atomic_load(&stage->owes))
 		(void)stage_take(stage, STAGE_WHOLE);
 	switch (use) {
-	case STAGE_OPEN:
-		if (stage->watching ==
-		    STAGE_POLLED) /* an armed one that owes a waking is not: written by this thread */
-			look(stage, round);
-		break;
+	case STAGE_OPEN: look(stage, round); break;
 	case STAGE_ENDED: try_again(stage, round); break;
 	case STAGE_ORPHAN:
 		wait_at_most(round, ORPHAN_MS);
