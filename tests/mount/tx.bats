@@ -96,6 +96,7 @@ settle_check() {
 	fails EALREADY bash -c "echo rollback > '$X/state'"
 	fails EINVAL bash -c "echo now > '$X/state'"
 	told EINVAL 'commit or rollback'
+	[[ $(tail -n 1 "$M/status/errors") == *" tx/${X##*/}/state: "* ]]
 	rmdir "$X"
 	is "$(ls "$Q/ready" | wc -l)" 5
 }
@@ -161,7 +162,6 @@ settle_check() {
 	echo commit >"$X/state"
 	exec 8>&-
 	told EALREADY 'committed'
-	[[ $(tail -n 1 "$M/status/errors") == *' tx/'*'/state: '* ]]
 	is "$(t cat "$Q/out" | tail -n 2 | tr '\n' ' ')" 'whole later '
 	rmdir "$X"
 }
