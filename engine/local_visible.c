@@ -4,8 +4,11 @@
 #include "engine/local_visible.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "engine/local_internal.h"
+
+#define REASON_MAX 512
 
 /* Of this thread: where it looks or commits; who is kept back. */
 static _Thread_local struct {
@@ -35,6 +38,7 @@ void visible_release(struct local *local)
 void visible_enter(struct local *local)
 {
 	if (look.depth == 0) {
+		visible_hold();
 		pthread_rwlock_rdlock(&local->visible);
 		look.local = local;
 	}
@@ -47,6 +51,7 @@ bool visible_try_enter(struct local *local)
 	if (look.depth == 0) {
 		if (pthread_rwlock_tryrdlock(&local->visible) != 0)
 			return false;
+		visible_hold();
 		look.local = local;
 	}
 	assert(look.local == local);
@@ -57,8 +62,10 @@ bool visible_try_enter(struct local *local)
 void visible_leave(struct local *local)
 {
 	assert(look.depth > 0 && look.local == local);
-	if (--look.depth == 0)
-		pthread_rwlock_unlock(&local->visible);
+	if (--look.depth > 0)
+		return;
+	pthread_rwlock_unlock(&local->visible);
+	visible_let_go();
 }
 
 void visible_hold(void)
@@ -72,15 +79,21 @@ void visible_hold(void)
 void visible_let_go(void)
 {
 	struct engine_waiter *waiter = look.kept, *next;
+	char reason[REASON_MAX];
 
 	assert(look.holds > 0);
-	if (--look.holds > 0)
+	if (--look.holds > 0 || waiter == NULL)
 		return;
 	look.kept = NULL;
+	snprintf(reason, sizeof(reason), "%s", engine_reason()); /* of the call that ends here */
 	for (; waiter != NULL; waiter = next) {
 		next = waiter->engine_next; /* wake may free it or arm it again */
 		waiter->wake(waiter);
 	}
+	if (reason[0] != '\0')
+		engine_explain(0, "%s", reason);
+	else
+		engine_reason_clear();
 }
 
 bool visible_keeps(struct engine_waiter *waiter)
@@ -108,5 +121,4 @@ void visible_end(struct local *local)
 	assert(look.alone && look.depth == 1);
 	look.alone = false;
 	visible_leave(local);
-	visible_let_go();
 }

@@ -6,8 +6,8 @@
  * right stays right until it is done. Producing is no look: what it adds is seen by looks only.
  *
  * It is the first lock there is: who holds any other of the engine (but tx.lock) holds this one already, or never takes it.
- * Looks nest in a thread, since a waiter that is woken may look; a commit that waits goes before looks that come after it. Waiters
- * that would be woken by a commit are kept back until it is over.
+ * Looks nest in a thread; a commit that waits goes before looks that come after it. Waiters that would be woken by a look or a commit
+ * are kept back until it is over: they may have locks of their own, whose holder waits to look.
  */
 #ifndef MQFS_LOCAL_VISIBLE_H
 #define MQFS_LOCAL_VISIBLE_H
