@@ -90,6 +90,7 @@ settle_check() {
 	until [ "$(cat "$X/state")" = aborted ]; do :; done
 	fails ETIMEDOUT bash -c "echo commit > '$X/state'"
 	told ETIMEDOUT 'tx.timeout.ms'
+	[[ $(tail -n 1 "$M/status/errors") == *' tx/'*'/state: '* ]]
 	rmdir "$X"
 	mkdir "$X"
 	echo commit >"$X/state"
