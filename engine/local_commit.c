@@ -332,7 +332,9 @@ static int send_part(struct commit *commit, struct commit_part *part)
 		if (sent < 0 && rc == 0 && !(sent == -EIDRM && part->noted))
 			rc = sent;
 	}
-	if (rc < 0 && part->noted) {
+	if (rc < 0 && part->noted && commit->takes_back && commit_cancel(commit) == 0) {
+		local_dedup_failed(&part->targets[0].dedup);
+	} else if (rc < 0 && part->noted) {
 		local_fault(commit->local, -rc,
 		    "a message did not come to all its targets yet, and will be given to the others: %s",
 		    strerror(-rc));

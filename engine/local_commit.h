@@ -63,7 +63,8 @@ struct commit {
 	uint32_t part_count, part_room;
 	const uint8_t *tail; /* what else is done with it: of a transaction (local_tx.h); the caller's, or NULL */
 	uint32_t tail_size;
-	uint64_t number; /* by noting: of the note, if it has a tail */
+	uint64_t number; /* by noting: of the note */
+	bool takes_back; /* its one target takes its part whole or not at all: what fails has not happened */
 };
 
 void commit_init(struct commit *commit, struct local *local);
@@ -104,8 +105,12 @@ void commit_leave(struct local *local);
 int commit_note(struct commit *commit, bool all);
 /* Takes what was claimed and noted, as commit_run does. */
 int commit_send(struct commit *commit);
+/* What was noted last has not happened. */
+int commit_cancel(struct commit *commit);
 /* A target did not take its part: it is given it later. ENOMEM is reported, and stops checkpoints. */
 void commit_keep(struct commit *commit, const struct commit_part *part);
+
+bool commit_keeps_some(struct local *local); /* what is kept so, the journal has only */
 
 int commit_replay(struct local *local, const void *record, size_t size);
 int commit_finish(struct local *local); /* gives targets what they miss (local_commit_recover.c) */

@@ -6,7 +6,7 @@
  *
  *    0  8  number of the commit: the mark of its first message, or of a transaction one of its own
  *    8  4  number of the piece, from 0
- *   12  4  how many pieces
+ *   12  4  how many pieces; 0: of the commit with this number nothing has happened
  *   16     the piece. All of them together are 4 parts, 4 bytes of the tail, the parts, and the tail of a
  *         transaction (local_tx_note.c). A part:
  *          0  8  mark of the first message; those of the others follow on it
@@ -168,6 +168,21 @@ static int append_note(struct local *local, uint64_t number, const uint8_t *note
 	return 0;
 }
 
+int commit_cancel(struct commit *commit)
+{
+	struct local *local = commit->local;
+	uint8_t record[PIECE_HEAD] = { 0 };
+	uint64_t pos;
+	int rc;
+
+	bytes_put64(record, commit->number);
+	rc = journal_append(local->journal, JOURNAL_ROUTE, record, sizeof(record), &pos);
+	if (rc < 0)
+		return rc;
+	checkpoint_note(local, pos);
+	return journal_sync(local->journal); /* the note may be on disk by now */
+}
+
 static int mark_parts(struct commit *commit, bool all)
 {
 	uint64_t mark;
@@ -260,6 +275,14 @@ static int begin_pending(struct local *local, const uint8_t *record, struct comm
 	return 0;
 }
 
+static void forget(struct local *local, struct commit_pending *pending)
+{
+	if (pending == NULL)
+		return;
+	HASH_DELETE(hh, local->commits.pending, pending);
+	commit_pending_free(pending);
+}
+
 int commit_replay(struct local *local, const void *bytes, size_t size)
 {
 	const uint8_t *record = bytes;
@@ -271,6 +294,10 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 		return 0;
 	mark = bytes_get64(record);
 	HASH_FIND(hh, local->commits.pending, &mark, sizeof(mark), pending);
+	if (bytes_get32(record + 12) == 0) {
+		forget(local, pending);
+		return 0;
+	}
 	if (pending != NULL && pending->next == pending->pieces && pending->pieces > 0)
 		return 0; /* it is whole */
 	if (bytes_get32(record + 8) == 0)
@@ -288,10 +315,8 @@ void commit_forget(struct local *local)
 {
 	struct commit_pending *pending, *next;
 
-	HASH_ITER (hh, local->commits.pending, pending, next) {
-		HASH_DELETE(hh, local->commits.pending, pending);
-		commit_pending_free(pending);
-	}
+	HASH_ITER (hh, local->commits.pending, pending, next)
+		forget(local, pending);
 }
 
 /* ---- running beside checkpoints ---- */
@@ -326,6 +351,16 @@ void commit_keep(struct commit *commit, const struct commit_part *part)
 		atomic_store(&local->commits.stuck, true);
 	}
 	timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms() + LOCAL_CHECKPOINT_MIN_MS);
+}
+
+bool commit_keeps_some(struct local *local)
+{
+	bool some;
+
+	pthread_mutex_lock(&local->commits.lock);
+	some = local->commits.pending != NULL;
+	pthread_mutex_unlock(&local->commits.lock);
+	return some;
 }
 
 /* Syncs the partitions of a topic that have marked messages. */
@@ -375,16 +410,14 @@ uint64_t commit_lowest_mark(struct local *local)
 
 int commit_checkpoint(struct local *local)
 {
-	bool some;
 	int rc = 0;
+	bool some;
 
 	pthread_rwlock_wrlock(&local->commits.running); /* until all are over that were noted before */
 	pthread_rwlock_unlock(&local->commits.running);
 	if (atomic_load(&local->commits.stuck))
 		return -ENOMEM;
-	pthread_mutex_lock(&local->commits.lock);
-	some = local->commits.pending != NULL;
-	pthread_mutex_unlock(&local->commits.lock);
+	some = commit_keeps_some(local);
 	if (some && !local->logs_closed)
 		rc = commit_finish(local);
 	return rc == 0 && some ? note_again(local) : rc;

@@ -11,8 +11,8 @@
  * Producers of different partitions wait for no lock of each other: a producer has its own, a partition has its own, the
  * number of the next turn is an atomic, and that of the reserve is taken for reading.
  *
- * What this leaves out: when a batch goes to several partitions and the disk fails or is full after some of them, these
- * keep their part. Only a transaction could take it back.
+ * A batch for several partitions is noted in the journal first, so that all of them get their part or none does
+ * (local_whole.h).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,10 +20,12 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_commit.h"
 #include "engine/local_exchange.h"
 #include "engine/local_queue.h"
 #include "engine/local_stage.h"
 #include "engine/local_tx.h"
+#include "engine/local_whole.h"
 #include "engine/partitioner.h"
 
 static struct producer *producer_of(struct engine_producer *handle)
@@ -552,8 +554,46 @@ static int send_sorted(
 
 /* ---- calls ---- */
 
-/* A batch with properties or a key; messages with ids are in none other. */
-static int send_props(struct producer *producer, struct object *object, const struct engine_batch *batch)
+/* The partition of all messages; ENGINE_ANY: they differ. */
+static uint32_t common_target(const struct sorting *s)
+{
+	for (uint32_t i = 1; i < s->batch.count; i++) {
+		if (s->targets[i] != s->targets[0])
+			return ENGINE_ANY;
+	}
+	return s->targets[0];
+}
+
+/* Sends a batch that goes to several partitions: 0. One that does not it leaves: 1, and which partition it is. */
+static int send_divided(struct producer *producer, struct object *object, int64_t max_bytes,
+    const struct engine_batch *batch, uint32_t *ret_index)
+{
+	struct sorting s;
+	int rc = sorting_init(&s, producer, batch);
+
+	if (rc == 0)
+		rc = check_batch(max_bytes, batch, s.lengths);
+	if (rc == 0)
+		rc = choose_all(&s);
+	if (rc == 0)
+		*ret_index = common_target(&s);
+	if (rc == 0 && *ret_index != ENGINE_ANY)
+		rc = 1;
+	else if (rc == 0)
+		rc = whole_send(object, false, batch, producer->key, s.targets);
+	sorting_release(&s);
+	return rc;
+}
+
+/* May it go to several partitions? */
+static bool may_divide(const struct producer *producer, const struct engine_batch *batch)
+{
+	return batch->count > 1 && producer->partition == ENGINE_ANY && !producer->again &&
+	       atomic_load(&producer->topic->partitions) > 1;
+}
+
+static int send_to_one(
+    struct producer *producer, struct object *object, int64_t max_bytes, const struct engine_batch *batch)
 {
 	struct dedup_send dedup = { .pass = { .batch = *batch } };
 	int rc = 0;
@@ -561,10 +601,28 @@ static int send_props(struct producer *producer, struct object *object, const st
 	if (!producer->again)
 		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc == 0 && dedup.pass.batch.count > 0)
-		rc = send_sorted(producer, setting_value(object, SET_MAX_MESSAGE_BYTES), &dedup.pass.batch, &dedup);
+		rc = send_sorted(producer, max_bytes, &dedup.pass.batch, &dedup);
 	local_dedup_end(&dedup);
 	for (uint32_t i = 0; rc == 0 && producer->again && batch->props != NULL && i < batch->count; i++)
 		local_dedup_note(object, batch->props[i].id);
+	return rc;
+}
+
+/* A batch with properties or a key, or one in which a turn may end. Messages with ids are in none other. */
+static int send_props(struct producer *producer, struct object *object, const struct engine_batch *batch)
+{
+	int64_t max_bytes = setting_value(object, SET_MAX_MESSAGE_BYTES);
+	struct producer one = { .of = ENGINE_TOPIC, .topic = producer->topic, .key = producer->key };
+	int rc;
+
+	if (!may_divide(producer, batch))
+		return send_to_one(producer, object, max_bytes, batch);
+	rc = send_divided(producer, object, max_bytes, batch, &one.partition);
+	if (rc <= 0)
+		return rc;
+	pthread_mutex_init(&one.lock, NULL);
+	rc = send_to_one(&one, object, max_bytes, batch);
+	pthread_mutex_destroy(&one.lock);
 	return rc;
 }
 
@@ -601,7 +659,7 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	if (rc < 0)
 		return rc;
 	if (!is_plain(producer, &stamped, &index))
-		return send_sorted(producer, max_bytes, &stamped, &(struct dedup_send){ 0 });
+		return send_props(producer, object, &stamped);
 	return append(topic_partition(producer->topic, index), &stamped);
 }
 
@@ -685,7 +743,7 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 {
 	struct producer *producer = producer_of(handle);
 	struct topic *topic;
-	struct sync_point *points[ENGINE_PARTITIONS_MAX];
+	struct sync_point *points[ENGINE_PARTITIONS_MAX + 1];
 	struct object *object = NULL;
 	uint32_t partitions;
 	size_t count = 0;
@@ -714,5 +772,9 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 		if (producer->partition == ENGINE_ANY || producer->partition == i)
 			count = partition_add_point(topic_partition(topic, i), points, count);
 	}
+	/* What a partition could not take yet, the journal has. */
+	if (commit_keeps_some(local_of(object)) &&
+	    journal_synced(local_of(object)->journal) < journal_end(local_of(object)->journal))
+		points[count++] = &local_of(object)->journal_sync;
 	return flusher_wait_for(local_of(object), points, count, done);
 }

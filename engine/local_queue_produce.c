@@ -17,6 +17,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_whole.h"
 
 struct queue_producer {
 	enum engine_kind of; /* first, as in struct producer: ENGINE_QUEUE */
@@ -619,6 +620,22 @@ static int send_batch(struct sending *s, struct dedup_send *dedup)
 	return rc;
 }
 
+/* Is it more than one run? */
+static bool is_divided(struct queue_producer *producer, const struct engine_batch *batch)
+{
+	const struct sending s = { .producer = producer, .queue = producer->queue, .batch = *batch };
+
+	if (producer->again || batch->count == 1)
+		return false;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		if (is_special(&s, i) || priority_of(&s, i) != priority_of(&s, 0))
+			return true;
+		if (batch->props == NULL)
+			break; /* all are alike */
+	}
+	return false;
+}
+
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
 {
 	struct queue_producer *producer = producer_of(handle);
@@ -631,6 +648,8 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
 	if (rc == 0 && batch->count == 0)
 		rc = -EINVAL;
+	if (rc == 0 && is_divided(producer, batch))
+		return whole_send(object, producer->head, batch, (struct engine_span){ 0 }, NULL);
 	if (rc == 0 && !producer->again)
 		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc < 0)

@@ -325,18 +325,36 @@ int64_t queue_settle_all(struct engine_object *base, enum engine_settle how)
 	return settle(queue, holder, how, 0, UINT64_MAX);
 }
 
+/* Lanes with messages that the journal would bring back if the machine died, settled or not. */
+static size_t noted_points(struct queue *queue, struct sync_point **points)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&queue->lock);
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue, p);
+
+		if (lane != NULL && lane->noted && lane->unsynced_messages > 0)
+			points[count++] = &lane->sync;
+	}
+	pthread_mutex_unlock(&queue->lock);
+	return count;
+}
+
 int queue_settle_sync(struct engine_object *base, struct engine_done *done)
 {
-	struct sync_point *point;
+	struct sync_point *points[ENGINE_PRIORITIES + 1];
 	struct queue *queue = NULL;
 	struct local *local;
+	size_t count;
 	int rc = queue_enter(base, false, &queue);
 
 	if (rc < 0)
 		return rc;
 	local = queue_local(queue);
-	if (journal_synced(local->journal) >= journal_end(local->journal))
+	count = noted_points(queue, points);
+	if (count == 0 && journal_synced(local->journal) >= journal_end(local->journal))
 		return 0;
-	point = &local->journal_sync;
-	return flusher_wait_for(local, &point, 1, done);
+	points[count++] = &local->journal_sync;
+	return flusher_wait_for(local, points, count, done);
 }

@@ -13,6 +13,7 @@
 #include "engine/local_commit.h"
 #include "engine/local_exchange.h"
 #include "engine/local_visible.h"
+#include "engine/local_whole.h"
 
 struct route_producer {
 	enum engine_kind of;       /* first, as in struct producer: ENGINE_EXCHANGE */
@@ -78,27 +79,6 @@ struct publishing {
 	uint64_t routed, unroutable;
 };
 
-static int find_lengths(struct publishing *p, const struct engine_batch *batch)
-{
-	const char *data = batch->data, *end;
-	size_t left = batch->len;
-
-	for (uint32_t i = 0; i < batch->count; i++) {
-		size_t len = batch->lengths != NULL ? batch->lengths[i] : 0;
-
-		if (batch->lengths == NULL) {
-			end = left > 0 ? memchr(data, '\n', left) : NULL;
-			len = end != NULL ? (size_t)(end - data) : SIZE_MAX;
-		}
-		if (len >= left || len > UINT32_MAX || data[len] != '\n')
-			return -EINVAL;
-		p->lengths[i] = (uint32_t)len;
-		data += len + 1;
-		left -= len + 1;
-	}
-	return left == 0 ? 0 : -EINVAL;
-}
-
 /* The properties message i is stored with. */
 static struct engine_props props_of(const struct publishing *p, const struct engine_batch *batch, uint32_t i)
 {
@@ -126,7 +106,7 @@ static int prepare(struct publishing *p, struct route_producer *producer, const 
 	p->batch.props = p->props = malloc(batch->count * sizeof(*p->props));
 	if (p->lengths == NULL || p->props == NULL)
 		return -ENOMEM;
-	rc = find_lengths(p, batch);
+	rc = batch_find_lengths(batch, p->lengths);
 	for (uint32_t i = 0; i < batch->count && rc == 0; i++)
 		p->props[i] = props_of(p, batch, i);
 	return rc;
