@@ -24,6 +24,7 @@
 #include "fs/frame.h"
 #include "fs/key.h"
 #include "fs/process.h"
+#include "fs/quota.h"
 #include "fs/record.h"
 #include "fs/reply.h"
 #include "fs/staged.h"
@@ -39,6 +40,7 @@ struct channel {
 	size_t limit;                /* max.message.bytes as last read; lock */
 	struct framer framer;        /* lock */
 	struct record_batch records; /* of in.json; lock */
+	uint64_t charged;            /* to the user, for the framer's part; lock */
 	bool refused;                /* the last write: what it began with is no message by itself; lock */
 	pthread_mutex_t lock;
 };
@@ -165,6 +167,18 @@ static bool wants_sync(const struct channel *channel)
 	return (channel->handle.open_flags & (O_SYNC | O_DSYNC)) != 0;
 }
 
+/* Charges the user for what the framer keeps now. Call with the lock held. */
+static int charge_part(struct channel *channel)
+{
+	return quota_charge(channel->handle.user, QUOTA_PART_BYTES, &channel->charged, channel->framer.part_len);
+}
+
+static void drop_part(struct channel *channel)
+{
+	framer_drop(&channel->framer);
+	charge_part(channel); /* less: cannot fail */
+}
+
 static void write_done(struct engine_done *done, int result);
 
 static struct pending_write *new_pending(struct channel *channel, fuse_req_t req)
@@ -279,6 +293,10 @@ static void write_done(struct engine_done *done, int result)
 		size_t answer = pending->scan.taken;
 		pthread_mutex_lock(&channel->lock);
 		framer_commit(&channel->framer, &pending->scan, request_cred(pending->req).pid);
+		if (charge_part(channel)) { /* a short write: what follows the messages is written again, and refused */
+			answer -= channel->framer.part_len;
+			drop_part(channel);
+		}
 		pthread_mutex_unlock(&channel->lock);
 		finish_write(channel, pending->req, pending, answer);
 		return;
@@ -331,10 +349,10 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	struct framer *framer = &channel->framer;
 	bool json = framer->framing == FRAME_JSON;
-	int err = 0;
+	int err = charge_part(channel);
 	if (framer->part_len == 0)
 		return 0;
-	if (json)
+	if (!err && json)
 		err = record_check_part(framer->part, framer->part_len, channel->limit, reason);
 	if (!err && channel->handle.tx != 0)
 		return 0; /* the commit asks for room */
@@ -350,7 +368,7 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 	if (!err)
 		return 0;
 	size_t before = *answer > framer->part_len ? *answer - framer->part_len : 0;
-	framer_drop(framer);
+	drop_part(channel);
 	*answer = before;
 	return before > 0 ? 0 : err;
 }
@@ -371,6 +389,8 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 	int err = take_write(channel, buf, size, pending, request_cred(req).pid, &answer, reason);
 	if (!err)
 		err = check_part(channel, &answer, reason);
+	else
+		charge_part(channel); /* what the error dropped */
 	channel->refused = err < 0;
 	pthread_mutex_unlock(&channel->lock);
 	if (err == ENGINE_PENDING)
@@ -426,7 +446,7 @@ static int channel_flush(struct handle *handle, uint32_t pid)
 	if (writer == 0 || !process_is_killed(pid) || !process_is_same(pid, writer))
 		return 0;
 	pthread_mutex_lock(&channel->lock);
-	framer_drop(&channel->framer);
+	drop_part(channel);
 	pthread_mutex_unlock(&channel->lock);
 	return 0;
 }
@@ -463,6 +483,7 @@ static void channel_release(struct handle *handle)
 	if (err < 0 && !(channel->stage && err == -EMSGSIZE))
 		report(channel, err, reason);
 	node_closed(fs->nodes, channel->node);
+	drop_part(channel);
 	handle_release(handle);
 	free_channel(channel);
 }

@@ -154,7 +154,7 @@ static int events_open(
 		return err;
 	}
 	struct events *events = fs->events;
-	parked_list_init(&reader->parked, &events->lock);
+	parked_list_init(&reader->parked, &events->lock, reader->handle.user);
 	reader->next = ring_end(&events->ring);
 	pthread_mutex_lock(&events->lock);
 	reader->link = &events->readers;
@@ -174,9 +174,11 @@ static void events_read(struct handle *handle, fuse_req_t req, size_t size, off_
 	int got = serve_locked(reader, req, size, offset);
 	if (got == 0)
 		got = flags & O_NONBLOCK ? -EAGAIN : parked_add(&reader->parked, req, size, offset);
-	if (got < 0)
-		reply_quiet(req, got);
 	pthread_mutex_unlock(&handle->fs->events->lock);
+	if (got == -EDQUOT) /* told as an event, too: without the lock */
+		reply_handle_error(handle, req, got, NULL);
+	else if (got < 0)
+		reply_quiet(req, got);
 }
 
 static unsigned events_poll(struct handle *handle, struct fuse_pollhandle *ph)

@@ -20,6 +20,7 @@ struct handle_table;
 struct ring;
 struct events;
 struct spool;
+struct quota;
 
 struct fs {
 	struct engine *engine;
@@ -29,6 +30,7 @@ struct fs {
 	struct ring *errors;   /* status/errors */
 	struct events *events; /* status/events */
 	struct spool *spool;   /* put/ */
+	struct quota *quota;   /* of users */
 	const char *source, *mountpoint;
 	struct engine_owner owner; /* of what belongs to no object's creator: who mounted */
 	int64_t started_ms;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fs/class.h"
+#include "fs/quota.h"
 
 /* Chunks never move, so that handle_get needs no lock: 1,024 of 1,024 are a million open files. */
 #define CHUNK 1024u
@@ -87,16 +88,23 @@ int handle_init(
 	handle->arg = node->row->arg;
 	handle->open_flags = open_flags;
 	handle->cred = *cred;
+	int err = quota_enter(fs->quota, cred->uid, QUOTA_HANDLES, &handle->user);
+	if (err)
+		return err;
+	err = -ENOMEM;
 	handle->path = strdup(node->path);
 	if (!handle->path)
-		return -ENOMEM;
+		goto err_user;
 	pthread_rwlock_init(&handle->in_use, NULL);
-	int err = enter(fs->handles, handle);
-	if (err) {
-		pthread_rwlock_destroy(&handle->in_use);
-		free(handle->path);
-		handle->path = NULL;
-	}
+	err = enter(fs->handles, handle);
+	if (!err)
+		return 0;
+	pthread_rwlock_destroy(&handle->in_use);
+	free(handle->path);
+	handle->path = NULL;
+err_user:
+	quota_leave(handle->user, QUOTA_HANDLES);
+	handle->user = NULL;
 	return err;
 }
 
@@ -112,6 +120,8 @@ void handle_release(struct handle *handle)
 	pthread_rwlock_destroy(&handle->in_use);
 	free(handle->path);
 	handle->path = NULL;
+	quota_leave(handle->user, QUOTA_HANDLES);
+	handle->user = NULL;
 }
 
 struct handle *handle_get(struct handle_table *table, uint64_t index)

@@ -15,6 +15,7 @@
 #include "fs/node.h"
 
 struct file_class;
+struct quota_user;
 
 struct handle {
 	struct fs *fs;
@@ -29,6 +30,7 @@ struct handle {
 	int arg;                 /* of the row */
 	unsigned open_flags;     /* of open(2) */
 	struct engine_cred cred; /* of who opened it */
+	struct quota_user *user; /* the same: what is charged to them */
 	char *path;              /* below the object, without suffix */
 	pthread_rwlock_t in_use; /* for reading: by each handler of the file; see handle_settle */
 };
@@ -38,7 +40,7 @@ struct handle_table;
 struct handle_table *handle_table_new(void);
 void handle_table_free(struct handle_table *table); /* no handle is left in it */
 
-/* Fills in the common part from a node and enters it into the table. ENOMEM, ENFILE. */
+/* Fills in the common part from a node and enters it into the table. ENOMEM, ENFILE; EMFILE: the user has too many. */
 int handle_init(
     struct handle *handle, struct fs *fs, const struct node *node, unsigned open_flags, const struct engine_cred *cred);
 /* Takes it out of the table and frees what handle_init made; the struct itself is its class's. */

@@ -26,6 +26,7 @@
 #include "fs/handle.h"
 #include "fs/node.h"
 #include "fs/options.h"
+#include "fs/quota.h"
 #include "fs/reply.h"
 #include "fs/ring.h"
 #include "fs/session.h"
@@ -72,6 +73,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.errors = calloc(1, sizeof *fs->errors),
 		.events = events_new(),
 		.spool = spool_new(options->source),
+		.quota = quota_new(options->quota, geteuid()),
 		.source = options->source,
 		.mountpoint = options->mountpoint,
 		.owner = { geteuid(), getegid(), 0755 },
@@ -82,7 +84,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.settled = PTHREAD_COND_INITIALIZER,
 	};
-	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool)
+	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool || !fs->quota)
 		return -ENOMEM;
 	return ring_init(fs->errors, ERRORS_KEPT);
 }
@@ -96,6 +98,7 @@ static void fs_release(struct fs *fs)
 	spool_free(fs->spool);
 	handle_table_free(fs->handles);
 	node_table_free(fs->nodes);
+	quota_free(fs->quota); /* after all who charge */
 }
 
 /* Is a store mounted somewhere, as the list of mounts has it? */

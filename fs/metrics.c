@@ -5,9 +5,11 @@
  * escaped; nothing of a message is in here.
  */
 #include <stddef.h>
+#include <stdio.h>
 
 #include "fs/figures.h"
 #include "fs/openmetrics.h"
+#include "fs/quota.h"
 #include "fs/text.h"
 #include "fs/version.h"
 
@@ -168,6 +170,39 @@ static void print_transactions(struct openmetrics *metrics, const struct figures
 		    metrics, (struct openmetrics_label[]){ { "state", states[i] } }, 1, figures->transactions[i]);
 }
 
+/* -------------------------------------------------------------------------------------------------- users */
+
+static const struct {
+	const char *name, *unit, *help;
+} user_families[QUOTA_KINDS] = {
+	[QUOTA_HANDLES] = { "mqfs_user_open_files", "", "Files that a user has open." },
+	[QUOTA_PARKED] = { "mqfs_user_waiting_reads", "", "Reads of a user that wait." },
+	[QUOTA_PART_BYTES] = { "mqfs_user_part_bytes", "bytes", "Bytes a user has written that are no message yet." },
+	[QUOTA_PUT_FILES] = { "mqfs_user_put_files", "", "Files in put/ that are no message yet." },
+};
+
+static void print_user(void *ctx, uid_t uid, uint64_t used)
+{
+	char text[16];
+	snprintf(text, sizeof text, "%u", uid);
+	openmetrics_u64(ctx, (struct openmetrics_label[]){ { "uid", text } }, 1, used);
+}
+
+/* Only of users who have something open. */
+static void print_users(struct openmetrics *metrics, struct quota *quota)
+{
+	for (enum quota_kind kind = 0; kind < QUOTA_KINDS; kind++) {
+		openmetrics_family(metrics, user_families[kind].name, OPENMETRICS_GAUGE, user_families[kind].unit,
+		    user_families[kind].help);
+		quota_each(quota, kind, print_user, metrics);
+	}
+	openmetrics_family(
+	    metrics, "mqfs_user_refused", OPENMETRICS_COUNTER, "", "Requests refused because a user was at a limit.");
+	for (enum quota_kind kind = 0; kind < QUOTA_KINDS; kind++)
+		openmetrics_u64(metrics, (struct openmetrics_label[]){ { "limit", quota_rows[kind].option } }, 1,
+		    quota_refused(quota, kind));
+}
+
 static void print_mount(struct openmetrics *metrics, struct fs *fs)
 {
 	uint64_t total = 0, free_bytes = 0;
@@ -196,6 +231,7 @@ static int print_metrics(struct fs *fs, const struct node *node, struct buffer *
 	if (!err) {
 		openmetrics_begin(&metrics, out);
 		print_mount(&metrics, fs);
+		print_users(&metrics, fs->quota);
 		for (size_t i = 0; i < sizeof families / sizeof *families; i++)
 			print_family(&metrics, &families[i], &figures);
 		if (fs->engine->ops->queue)

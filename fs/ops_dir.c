@@ -17,6 +17,7 @@
 #include "fs/key.h"
 #include "fs/name.h"
 #include "fs/ops.h"
+#include "fs/quota.h"
 #include "fs/reply.h"
 #include "fs/spool.h"
 
@@ -432,8 +433,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 
 /* ------------------------------------------------------------------------------------------------ creating */
 
-/* Opens the node of an entry as a class would and answers both at once. */
-static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry, struct fuse_file_info *fi)
+/* Opens the node of an entry as a class would and answers both at once. made: the file in put/ is of this request. */
+static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry, struct fuse_file_info *fi, bool made)
 {
 	struct fs *fs = request_fs(req);
 	const struct engine_cred cred = request_cred(req);
@@ -443,6 +444,8 @@ static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry, s
 	int err = class->open(fs, node, (unsigned)fi->flags, &cred, &handle);
 	if (err) {
 		reply_node_error(req, err, node, NULL, NULL);
+		if (made)
+			spool_unlink(fs->spool, node->object, node->tx, node->name);
 		node_forget(fs->nodes, entry->ino, 1);
 		return;
 	}
@@ -474,8 +477,10 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, m
 		return;
 	}
 	snprintf(found.stem, sizeof found.stem, "%s", name);
-	if (found.row->what == FILE_SPOOL)
-		err = spool_create(fs->spool, parent->object, parent->tx, name, mode, &cred);
+	err = quota_look(fs->quota, cred.uid, QUOTA_HANDLES); /* else there would be a file that nobody has open */
+	if (!err && found.row->what == FILE_SPOOL)
+		err = spool_create(fs, parent->object, parent->tx, name, mode, &cred);
+	bool made = !err && found.row->what == FILE_SPOOL;
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = 0;
 	if (!err)
@@ -483,7 +488,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, m
 	if (err)
 		reply_node_error(req, err, parent, name, NULL);
 	else
-		reply_create(req, &entry, fi);
+		reply_create(req, &entry, fi, made);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)

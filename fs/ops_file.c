@@ -10,6 +10,7 @@
 #include "fs/attr.h"
 #include "fs/class.h"
 #include "fs/ops.h"
+#include "fs/quota.h"
 #include "fs/reply.h"
 
 static struct handle *request_handle(fuse_req_t req, const struct fuse_file_info *fi)
@@ -24,7 +25,9 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	const struct node *node = node_find(fs->nodes, ino);
 	const struct file_class *class = node->row->class;
 	struct handle *handle;
-	int err = class->open(fs, node, (unsigned)fi->flags, &cred, &handle);
+	int err = quota_look(fs->quota, cred.uid, QUOTA_HANDLES); /* before an open that shows, of a session */
+	if (!err)
+		err = class->open(fs, node, (unsigned)fi->flags, &cred, &handle);
 	if (err) {
 		reply_node_error(req, err, node, NULL, NULL);
 		return;

@@ -379,7 +379,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		int err = walk ? handle_init(&walk->handle, fs, node, 0, &cred) : -ENOMEM;
 		if (err) {
 			free(walk);
-			reply_quiet(req, err);
+			reply_node_error(req, err, node, NULL, NULL);
 			return;
 		}
 		walk->handle.class = &class_walk;

@@ -5,6 +5,7 @@
 #include "fs/options.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,6 +68,26 @@ static void set_threads(struct options *options, const char *value)
 	options->threads = (unsigned)threads;
 }
 
+static uint64_t number_of(const char *option, const char *value)
+{
+	char *end;
+	errno = 0;
+	unsigned long long number = strtoull(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end != '\0' || errno != 0)
+		argp_failure(NULL, 1, 0, "%s=%s: a number is wanted, or 0 for no limit", option, value);
+	return number;
+}
+
+#define SET_QUOTA(option, kind)                                                                                        \
+	static void set_##option(struct options *options, const char *value)                                           \
+	{                                                                                                              \
+		options->quota[kind] = number_of(#option, value);                                                      \
+	}
+SET_QUOTA(user_handles, QUOTA_HANDLES)
+SET_QUOTA(user_parked, QUOTA_PARKED)
+SET_QUOTA(user_part_bytes, QUOTA_PART_BYTES)
+SET_QUOTA(user_put_files, QUOTA_PUT_FILES)
+
 static void ignore(struct options *options, const char *value)
 {
 	(void)options;
@@ -86,6 +107,10 @@ static const struct mount_option {
 	{ "nostaging", set_nostaging, false },
 	{ "fsname", set_fsname, true },
 	{ "threads", set_threads, true },
+	{ "user_handles", set_user_handles, true },
+	{ "user_parked", set_user_parked, true },
+	{ "user_part_bytes", set_user_part_bytes, true },
+	{ "user_put_files", set_user_put_files, true },
 	/* always so: messages are no programs and no devices */
 	{ "default_permissions", ignore, false },
 	{ "nosuid", ignore, false },
@@ -175,8 +200,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "foreground", 'f', NULL, 0, "Stay in the foreground", 0 },
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
-		    "ro, rw, allow_other, noallow_other, staging, nostaging, fsname=NAME, threads=N, separated by "
-		    "commas",
+		    "ro, rw, allow_other, noallow_other, staging, nostaging, fsname=NAME, threads=N, user_handles=N, "
+		    "user_parked=N, user_part_bytes=N, user_put_files=N, separated by commas",
 		    0 },
 		{ 0 },
 	};
@@ -186,5 +211,7 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		"messages that last as long as the mount. See mqfs(8) and mqfs(7).",
 		NULL, NULL, NULL };
 	*ret_options = (struct options){ .allow_other = geteuid() == 0, .staging = true, .threads = THREADS_DEFAULT };
+	for (int kind = 0; kind < QUOTA_KINDS; kind++)
+		ret_options->quota[kind] = quota_rows[kind].standard;
 	argp_parse(&argp, argc, argv, 0, NULL, ret_options);
 }

@@ -5,6 +5,9 @@
 #define MQFS_FS_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/quota.h"
 
 struct options {
 	const char *source, *mountpoint;
@@ -13,6 +16,7 @@ struct options {
 	bool staging;       /* producers may write past the program, where the kernel can do that */
 	const char *fsname; /* NULL: the source */
 	unsigned threads;
+	uint64_t quota[QUOTA_KINDS]; /* of one user, 0: no limit */
 };
 
 /*

@@ -14,9 +14,9 @@
  */
 enum { PARKING, PARKED, INTERRUPTED, CLAIMED };
 
-void parked_list_init(struct parked_list *list, pthread_mutex_t *lock)
+void parked_list_init(struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user)
 {
-	*list = (struct parked_list){ .lock = lock, .last = &list->first };
+	*list = (struct parked_list){ .lock = lock, .last = &list->first, .user = user };
 }
 
 static void link_last(struct parked_list *list, struct parked *parked)
@@ -65,7 +65,7 @@ static void interrupted(fuse_req_t req, void *data)
 	pthread_mutex_lock(parked->list->lock);
 	unlink_locked(parked);
 	pthread_mutex_unlock(parked->list->lock);
-	free(parked);
+	parked_free(parked);
 	fuse_reply_err(req, EINTR);
 }
 
@@ -86,6 +86,11 @@ int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offs
 	struct parked *parked = calloc(1, sizeof *parked);
 	if (!parked)
 		return -ENOMEM;
+	int err = quota_charge(list->user, QUOTA_PARKED, &parked->charged, 1);
+	if (err) {
+		free(parked);
+		return err;
+	}
 	parked->req = req;
 	parked->size = size;
 	parked->offset = offset;
@@ -93,7 +98,7 @@ int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offs
 	link_last(list, parked);
 	if (arm_locked(parked))
 		return 0;
-	free(parked);
+	parked_free(parked);
 	return -EINTR;
 }
 
@@ -112,6 +117,7 @@ struct parked *parked_take(struct parked_list *list)
 
 void parked_free(struct parked *parked)
 {
+	quota_charge(parked->list->user, QUOTA_PARKED, &parked->charged, 0);
 	free(parked);
 }
 

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "fs/fuse.h"
+#include "fs/quota.h"
 
 struct parked {
 	fuse_req_t req;
@@ -24,6 +25,7 @@ struct parked {
 	off_t offset;
 	_Atomic int state; /* enum in parked.c: who may answer */
 	struct parked_list *list;
+	uint64_t charged;            /* to the list's user: 1 */
 	struct parked *next, **link; /* list->lock; link is NULL once it is out */
 };
 
@@ -31,13 +33,15 @@ struct parked_list {
 	pthread_mutex_t *lock; /* of the open file; guards first, last and count */
 	struct parked *first, **last;
 	unsigned count;
+	struct quota_user *user;
 };
 
-void parked_list_init(struct parked_list *list, pthread_mutex_t *lock);
+/* user: of the open file, who is charged for each. */
+void parked_list_init(struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user);
 
 /*
  * Parks a read. Call with the list's lock held. 0: parked, and it is no longer the caller's. EINTR: it was interrupted
- * already; ENOMEM: in both cases the request is still the caller's to answer.
+ * already; ENOMEM; EDQUOT: the user has too many, with engine_reason(). In all of these the request is still the caller's to answer.
  */
 int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offset);
 

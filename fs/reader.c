@@ -323,8 +323,12 @@ static void reader_wake(struct engine_waiter *waiter)
 static void park(struct reader *reader, fuse_req_t req, size_t size, off_t offset)
 {
 	int err = parked_add(&reader->parked, req, size, offset);
-	if (err) {
+	if (err == -EINTR) {
 		reply_quiet(req, err);
+		return;
+	}
+	if (err) {
+		reply_handle_error(&reader->handle, req, err, NULL);
 		return;
 	}
 	int ready = arm_locked(reader);
@@ -399,7 +403,6 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	if (!reader)
 		return -ENOMEM;
 	pthread_mutex_init(&reader->lock, NULL);
-	parked_list_init(&reader->parked, &reader->lock);
 	reader->waiter.wake = reader_wake;
 	reader->refs = 1;
 	reader->waits = !log && (node->row->arg == ENGINE_CONSUME_STREAM || node->row->arg == READER_WAIT);
@@ -408,6 +411,7 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	int err = handle_init(&reader->handle, fs, node, flags, cred);
 	if (err)
 		goto err_reader;
+	parked_list_init(&reader->parked, &reader->lock, reader->handle.user);
 	err = open_source(reader, node, log);
 	if (err)
 		goto err_handle;

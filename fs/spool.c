@@ -12,6 +12,7 @@
 
 #include "fs/key.h"
 #include "fs/process.h"
+#include "fs/quota.h"
 #include "fs/reply.h"
 
 #define GHOSTS_MAX 1024u /* names of produced messages kept for their makers; each about 300 bytes */
@@ -21,6 +22,8 @@ struct spool_file {
 	char name[ENGINE_KEY_MAX + 1];
 	int fd;                  /* -1: a ghost */
 	struct engine_cred cred; /* of who made it */
+	struct quota_user *user; /* the same: who is charged for the file; NULL: a ghost */
+	uint64_t charged;        /* bytes */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
@@ -57,10 +60,20 @@ struct spool *spool_new(const char *directory)
 	return spool;
 }
 
+static void close_file(struct spool_file *file)
+{
+	if (file->fd < 0)
+		return;
+	close(file->fd);
+	file->fd = -1;
+	quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, 0);
+	quota_leave(file->user, QUOTA_PUT_FILES);
+	file->user = NULL;
+}
+
 static void free_file(struct spool_file *file)
 {
-	if (file->fd >= 0)
-		close(file->fd);
+	close_file(file);
 	free(file);
 }
 
@@ -104,8 +117,7 @@ static void drop_locked(struct spool *spool, struct spool_file *file)
 static void make_ghost_locked(struct spool *spool, struct spool_file *file)
 {
 	struct spool_file *oldest;
-	close(file->fd);
-	file->fd = -1;
+	close_file(file);
 	if (spool->ghosts++ < GHOSTS_MAX)
 		return;
 	DL_FOREACH (spool->files, oldest)
@@ -132,15 +144,27 @@ static int unnamed_file(const struct spool *spool)
 	return fd < 0 ? -errno : fd;
 }
 
-int spool_create(
-    struct spool *spool, uint64_t topic, uint64_t tx, const char *name, mode_t mode, const struct engine_cred *cred)
+/* Its descriptor, and who is charged for that. */
+static int make_file(struct fs *fs, const struct engine_cred *cred, struct spool_file *file)
 {
+	int err = quota_enter(fs->quota, cred->uid, QUOTA_PUT_FILES, &file->user);
+	if (err)
+		return err;
+	file->fd = unnamed_file(fs->spool);
+	if (file->fd < 0)
+		quota_leave(file->user, QUOTA_PUT_FILES);
+	return file->fd < 0 ? file->fd : 0;
+}
+
+int spool_create(
+    struct fs *fs, uint64_t topic, uint64_t tx, const char *name, mode_t mode, const struct engine_cred *cred)
+{
+	struct spool *spool = fs->spool;
 	struct spool_file *file = calloc(1, sizeof *file);
 	if (!file)
 		return -ENOMEM;
-	file->fd = unnamed_file(spool);
-	if (file->fd < 0) {
-		int err = file->fd;
+	int err = make_file(fs, cred, file);
+	if (err) {
 		free(file);
 		return err;
 	}
@@ -231,7 +255,9 @@ static int set_size(struct fs *fs, uint64_t topic, uint64_t tx, const char *name
 		return -EMSGSIZE;
 	pthread_mutex_lock(&fs->spool->lock);
 	struct spool_file *file = find_locked(fs->spool, topic, tx, name, 0);
-	int err = !file ? -ENOENT : ftruncate(file->fd, size) ? -errno : 0;
+	int err = file ? quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, (uint64_t)size) : -ENOENT;
+	if (!err && ftruncate(file->fd, size))
+		err = -errno;
 	pthread_mutex_unlock(&fs->spool->lock);
 	return err;
 }
@@ -442,13 +468,13 @@ static int spool_open(
 	if (!file && (flags & O_ACCMODE) != O_RDONLY) {
 		/* A ghost, which its maker opens again: the next message of that name. */
 		pthread_mutex_unlock(&fs->spool->lock);
-		err = spool_create(fs->spool, node->object, node->tx, node->name, 0666, cred);
+		err = spool_create(fs, node->object, node->tx, node->name, 0666, cred);
 		pthread_mutex_lock(&fs->spool->lock);
 		file = find_locked(fs->spool, node->object, node->tx, node->name, 0);
 	}
 	err = file ? 0 : err ? err : -ENOENT;
-	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY && ftruncate(file->fd, 0))
-		err = -errno;
+	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY)
+		err = ftruncate(file->fd, 0) ? -errno : quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, 0);
 	if (!err)
 		file->opens++;
 	pthread_mutex_unlock(&fs->spool->lock);
@@ -475,6 +501,14 @@ static void spool_read(struct handle *handle, fuse_req_t req, size_t size, off_t
 	free(buf);
 }
 
+static int charge_up_to(struct spool *spool, struct spool_file *file, uint64_t end)
+{
+	pthread_mutex_lock(&spool->lock);
+	int err = end > file->charged ? quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, end) : 0;
+	pthread_mutex_unlock(&spool->lock);
+	return err;
+}
+
 static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
 {
 	struct spool_file *file = ((struct spool_handle *)handle)->file;
@@ -482,6 +516,8 @@ static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, 
 	ssize_t took = -EMSGSIZE;
 	if (end <= message_limit(handle->fs, handle->object))
 		took = check_room(handle->fs, handle->object, end);
+	if (took == 0)
+		took = charge_up_to(handle->fs->spool, file, end);
 	if (took == 0) {
 		took = pwrite(file->fd, buf, size, offset);
 		if (took < 0)

@@ -24,9 +24,12 @@ void spool_free(struct spool *spool);           /* NULL allowed; no handle is le
 /* Is there a file of this name in the topic's put/, as process pid sees it? */
 bool spool_exists(struct spool *spool, uint64_t topic, uint64_t tx, const char *name, uint32_t pid);
 
-/* A new file, to be opened by class_spool; EEXIST if a file of that name is being written or waits. */
+/*
+ * A new file, to be opened by class_spool; EEXIST if a file of that name is being written or waits. EDQUOT: the user has too
+ * many, see engine_reason().
+ */
 int spool_create(
-    struct spool *spool, uint64_t topic, uint64_t tx, const char *name, mode_t mode, const struct engine_cred *cred);
+    struct fs *fs, uint64_t topic, uint64_t tx, const char *name, mode_t mode, const struct engine_cred *cred);
 
 /* Attributes; what is set is only for the file's own sake: they do not travel with the message. ENOENT. */
 int spool_stat(struct spool *spool, uint64_t topic, uint64_t tx, const char *name, struct stat *st);

@@ -75,6 +75,10 @@ static const struct row {
 	{ "allow_other",   USE_PASS,    VALUE_NONE,     0, 0 },
 	{ "noallow_other", USE_PASS,    VALUE_NONE,     0, 0 },
 	{ "threads",       USE_PASS,    VALUE_NEEDED,   0, 0 },
+	{ "user_handles",  USE_PASS,    VALUE_NEEDED,   0, 0 },
+	{ "user_parked",   USE_PASS,    VALUE_NEEDED,   0, 0 },
+	{ "user_part_bytes", USE_PASS,  VALUE_NEEDED,   0, 0 },
+	{ "user_put_files", USE_PASS,   VALUE_NEEDED,   0, 0 },
 	{ "fsname",        USE_PASS,    VALUE_NEEDED,   0, 0 },
 
 	{ "remount",       USE_REMOUNT, VALUE_NONE,     0, 0 },

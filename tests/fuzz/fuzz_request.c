@@ -18,6 +18,7 @@
 #include "fs/handle.h"
 #include "fs/node.h"
 #include "fs/ops.h"
+#include "fs/quota.h"
 #include "fs/ring.h"
 #include "fs/spool.h"
 #include "tests/fuzz/fuzz.h"
@@ -496,6 +497,7 @@ static void begin(void)
 		.errors = calloc(1, sizeof(struct ring)),
 		.events = events_new(),
 		.spool = spool_new("memory:"),
+		.quota = quota_new((const uint64_t[QUOTA_KINDS]){ 8, 4, 4096, 4 }, 0),
 		.source = "memory:",
 		.mountpoint = "/fuzz",
 		.owner = { 0, 0, 0777 },
@@ -537,6 +539,7 @@ static void end(void)
 	spool_free(world.fs.spool);
 	handle_table_free(world.fs.handles);
 	node_table_free(world.fs.nodes);
+	quota_free(world.fs.quota);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

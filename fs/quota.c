@@ -1,0 +1,187 @@
+#include "fs/quota.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "engine/engine.h"
+
+/* An open fails as one beyond RLIMIT_NOFILE does; everything else as one beyond the quota of a disk. */
+const struct quota_row quota_rows[QUOTA_KINDS] = {
+	/* a service with a channel for each of a few thousand keys; an open file takes a few KiB, so about 30 MiB */
+	[QUOTA_HANDLES] = { "user_handles", 4096, EMFILE, "open files" },
+	/* a reader for each of a thousand groups; one that waits takes no thread */
+	[QUOTA_PARKED] = { "user_parked", 1024, EDQUOT, "reads that wait" },
+	/* sixteen of the longest messages that the default settings take */
+	[QUOTA_PART_BYTES] = { "user_part_bytes", 256u << 20, EDQUOT, "bytes that are no message yet" },
+	/* each is a file descriptor of the daemon, which needs some for the store; cp and tar write one at a time */
+	[QUOTA_PUT_FILES] = { "user_put_files", 128, EDQUOT, "files in put/" },
+};
+
+struct quota_user {
+	uint32_t uid; /* the key */
+	struct quota *quota;
+	bool unlimited;
+	uint64_t entered; /* quota->lock; the user goes when it is 0 */
+	_Atomic uint64_t used[QUOTA_KINDS];
+	UT_hash_handle hh;
+};
+
+struct quota {
+	pthread_mutex_t lock; /* users, and entered of each */
+	struct quota_user *users;
+	uid_t mounter;
+	uint64_t limits[QUOTA_KINDS];
+	_Atomic uint64_t refused[QUOTA_KINDS];
+};
+
+struct quota *quota_new(const uint64_t limits[QUOTA_KINDS], uid_t mounter)
+{
+	struct quota *quota = calloc(1, sizeof *quota);
+	if (!quota)
+		return NULL;
+	pthread_mutex_init(&quota->lock, NULL);
+	quota->mounter = mounter;
+	for (int kind = 0; kind < QUOTA_KINDS; kind++)
+		quota->limits[kind] = limits[kind];
+	return quota;
+}
+
+void quota_free(struct quota *quota)
+{
+	if (!quota)
+		return;
+#ifdef MQFS_DEBUG
+	assert(!quota->users); /* all was given back */
+#endif
+	struct quota_user *user, *next;
+	HASH_ITER (hh, quota->users, user, next) {
+		HASH_DEL(quota->users, user);
+		free(user);
+	}
+	pthread_mutex_destroy(&quota->lock);
+	free(quota);
+}
+
+static int refuse(struct quota *quota, enum quota_kind kind)
+{
+	quota->refused[kind]++;
+	return engine_explain(-quota_rows[kind].err,
+	    "the user has as many %s as one may have (mount option %s=%" PRIu64 ")", quota_rows[kind].what,
+	    quota_rows[kind].option, quota->limits[kind]);
+}
+
+static int add(struct quota_user *user, enum quota_kind kind, uint64_t amount)
+{
+	uint64_t limit = user->quota->limits[kind];
+	uint64_t now = atomic_fetch_add(&user->used[kind], amount) + amount;
+	if (limit == 0 || user->unlimited || now <= limit)
+		return 0;
+	atomic_fetch_sub(&user->used[kind], amount);
+	return refuse(user->quota, kind);
+}
+
+static void subtract(struct quota_user *user, enum quota_kind kind, uint64_t amount)
+{
+	uint64_t before = atomic_fetch_sub(&user->used[kind], amount);
+	assert(before >= amount);
+	(void)before;
+}
+
+static struct quota_user *new_user_locked(struct quota *quota, uid_t uid)
+{
+	struct quota_user *user = calloc(1, sizeof *user);
+	if (!user)
+		return NULL;
+	user->uid = uid;
+	user->quota = quota;
+	user->unlimited = uid == 0 || uid == quota->mounter;
+	HASH_ADD(hh, quota->users, uid, sizeof user->uid, user);
+	return user;
+}
+
+static void free_if_gone_locked(struct quota_user *user)
+{
+	if (user->entered > 0)
+		return;
+#ifdef MQFS_DEBUG
+	for (int kind = 0; kind < QUOTA_KINDS; kind++)
+		assert(user->used[kind] == 0);
+#endif
+	HASH_DEL(user->quota->users, user);
+	free(user);
+}
+
+int quota_enter(struct quota *quota, uid_t uid, enum quota_kind kind, struct quota_user **ret_user)
+{
+	uint32_t key = uid;
+	struct quota_user *user;
+	pthread_mutex_lock(&quota->lock);
+	HASH_FIND(hh, quota->users, &key, sizeof key, user);
+	if (!user)
+		user = new_user_locked(quota, uid);
+	int err = user ? add(user, kind, 1) : -ENOMEM;
+	if (!err) {
+		user->entered++;
+		*ret_user = user;
+	} else if (user) {
+		free_if_gone_locked(user);
+	}
+	pthread_mutex_unlock(&quota->lock);
+	return err;
+}
+
+void quota_leave(struct quota_user *user, enum quota_kind kind)
+{
+	if (!user)
+		return;
+	struct quota *quota = user->quota;
+	pthread_mutex_lock(&quota->lock);
+	subtract(user, kind, 1);
+	user->entered--;
+	free_if_gone_locked(user);
+	pthread_mutex_unlock(&quota->lock);
+}
+
+int quota_look(struct quota *quota, uid_t uid, enum quota_kind kind)
+{
+	uint32_t key = uid;
+	struct quota_user *user;
+	int err = 0;
+	pthread_mutex_lock(&quota->lock);
+	HASH_FIND(hh, quota->users, &key, sizeof key, user);
+	if (user && !user->unlimited && quota->limits[kind] > 0 && user->used[kind] >= quota->limits[kind])
+		err = refuse(quota, kind);
+	pthread_mutex_unlock(&quota->lock);
+	return err;
+}
+
+int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t *charged, uint64_t amount)
+{
+	int err = 0;
+	if (amount < *charged)
+		subtract(user, kind, *charged - amount);
+	else if (amount > *charged)
+		err = add(user, kind, amount - *charged);
+	if (!err)
+		*charged = amount;
+	return err;
+}
+
+void quota_each(struct quota *quota, enum quota_kind kind, void (*each)(void *ctx, uid_t uid, uint64_t used), void *ctx)
+{
+	struct quota_user *user, *next;
+	pthread_mutex_lock(&quota->lock);
+	HASH_ITER (hh, quota->users, user, next)
+		each(ctx, user->uid, user->used[kind]);
+	pthread_mutex_unlock(&quota->lock);
+}
+
+uint64_t quota_refused(struct quota *quota, enum quota_kind kind)
+{
+	return quota->refused[kind];
+}

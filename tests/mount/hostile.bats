@@ -1,0 +1,278 @@
+# Hostile users: what one may hold of the daemon is bounded, so that others go on; what modes forbid changes nothing; and
+# nothing that a name or a message holds reaches a terminal, a metrics label or a page as it is.
+load helpers
+# The system's python3, which others may run.
+PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin
+
+# as UID COMMAND...
+as() {
+	local uid=$1
+	shift
+	t setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
+}
+
+# Python for who takes all there is to take: reads that wait, half a line without an end, and then 10,000 opens. It prints
+# what it got, and keeps it until its standard input ends.
+GREEDY='
+import errno, os, sys, threading
+topic = sys.argv[1]
+threading.stack_size(1 << 16)
+lock, refused, parked = threading.Lock(), [], []
+
+def wait_for_ever():
+    fd = os.open(topic + "/groups/greedy/wait", os.O_RDONLY)
+    try:
+        os.read(fd, 100)
+    except OSError as error:
+        with lock:
+            refused.append(error.errno)
+
+threads = [threading.Thread(target=wait_for_ever, daemon=True) for i in range(80)]
+for thread in threads:
+    thread.start()
+while len(refused) < 30: # what may wait is 50: the others come back
+    for thread in threads:
+        thread.join(0.01)
+print("waiting", len(threads) - len(refused), *{errno.errorcode[e] for e in refused})
+
+parts, chunk, ends = 0, b"x" * 10000, set()
+for i in range(30):
+    fd = os.open(topic + "/in", os.O_WRONLY | os.O_APPEND)
+    try:
+        for j in range(20):
+            parts += os.write(fd, chunk)
+    except OSError as error:
+        ends.add(errno.errorcode[error.errno])
+print("part", *ends)
+
+made, end = 0, ""
+try:
+    for i in range(300):
+        os.open(topic + "/put/%d.tmp" % i, os.O_WRONLY | os.O_CREAT)
+        made += 1
+except OSError as error:
+    end = errno.errorcode[error.errno]
+print("put", made, end)
+
+opens, failed = 0, {}
+for i in range(10000):
+    try:
+        os.open(topic + "/in", os.O_WRONLY)
+        opens += 1
+    except OSError as error:
+        failed[errno.errorcode[error.errno]] = failed.get(errno.errorcode[error.errno], 0) + 1
+print("open", opens + 80 + 30 + made, *failed, flush=True)
+sys.stdin.read()
+os._exit(0)
+'
+
+# used NAME UID - what status/metrics has of the user; nothing if they have nothing.
+used() {
+	sed -n "s/^mqfs_user_$1{uid=\"$2\"} //p" "$M/status/metrics"
+}
+
+nothing_charged_to() {
+	[ -z "$(used open_files "$1")" ]
+}
+
+@test "one user with 10,000 opens, endless half lines and waiting reads meets limits; another goes on; all is given back" {
+	remount -o user_parked=50,user_part_bytes=1000000
+	topic
+	chmod 666 in
+	mkdir groups/greedy groups/other
+	chmod 666 groups/greedy/ack groups/other/ack
+	ulimit -n 20000
+	mkfifo "$BATS_TEST_TMPDIR/hold"
+	setpriv --reuid 65534 --regid 65534 --clear-groups python3 -c "$GREEDY" "$T" \
+		<"$BATS_TEST_TMPDIR/hold" >"$BATS_TEST_TMPDIR/greedy" 2>&1 3>&- &
+	local greedy=$!
+	exec 7>"$BATS_TEST_TMPDIR/hold"
+	eventually grep -q ^open "$BATS_TEST_TMPDIR/greedy" || { cat "$BATS_TEST_TMPDIR/greedy"; return 1; }
+	is "$(cat "$BATS_TEST_TMPDIR/greedy")" "$(printf '%s\n' 'waiting 50 EDQUOT' 'part EDQUOT' 'put 128 EDQUOT' 'open 4096 EMFILE')"
+	is "$(used open_files 65534)" 4096
+	is "$(used waiting_reads 65534)" 50
+	is "$(used put_files 65534)" 128
+	[ "$(used part_bytes 65534)" -le 1000000 ]
+	[ "$(used part_bytes 65534)" -ge 800000 ]
+	told EMFILE user_handles
+	[ "$(sed -n 's/^mqfs_user_refused_total{limit="user_parked"} //p' "$M/status/metrics")" -ge 30 ]
+
+	# Another user has limits of their own, and is served.
+	as 1 bash -c 'seq 1000 >>in; echo "{\"payload\":\"j\"}" >>in.json; printf f >put/f; exec 5>>in 6>>in; printf half >&5; echo whole >&6'
+	is "$(as 1 cat groups/other/out | wc -l)" 1004
+	as 1 bash -c 'echo all >groups/other/ack'
+	as 1 cat groups/other/wait >"$BATS_TEST_TMPDIR/waited" 3>&- 7>&- &
+	local waiting=$!
+	eventually eval '[ "$(used waiting_reads 1)" = 1 ]'
+	as 1 python3 -c '
+import os, sys
+for i in range(500): os.open("in", os.O_WRONLY)
+' # and root has none
+	echo for-who-waits >>in
+	wait "$waiting"
+	is "$(cat "$BATS_TEST_TMPDIR/waited")" for-who-waits
+	eventually nothing_charged_to 1
+
+	exec 7>&-
+	wait "$greedy" || true
+	eventually eval '[ "$(used open_files 65534)" = 0 ]'
+	is "$(used put_files 65534) $(used waiting_reads 65534) $(used part_bytes 65534)" '128 0 0'
+	as 65534 bash -c 'rm put/*.tmp' # these waited for another name
+	eventually nothing_charged_to 65534
+	remount
+}
+
+@test "a reader that Ctrl-C or kill -9 ends, a topic that goes while its files are open: what was charged is given back" {
+	remount -o user_parked=3,user_handles=20
+	topic
+	chmod 666 in
+	group
+	chmod 666 groups/g/ack
+	local i pids=
+	for signal in INT KILL TERM; do
+		pids=
+		for i in 1 2 3; do
+			setpriv --reuid 65534 --regid 65534 --clear-groups --reset-env python3 -c '
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+open("groups/g/wait").read()' 3>&- &
+			pids+=" $!"
+		done
+		eventually eval '[ "$(used waiting_reads 65534)" = 3 ]'
+		fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups cat groups/g/wait
+		told EDQUOT 'user_parked=3'
+		kill -"$signal" $pids
+		wait $pids || true
+		eventually nothing_charged_to 65534
+	done
+	as 65534 cat groups/g/stream 2>"$BATS_TEST_TMPDIR/err" 3>&- &
+	exec 5>>in
+	as 65534 bash -c 'exec 6>>in; printf half >&6; kill -KILL $$' || true
+	eventually eval '[ "$(used open_files 65534)" = 1 ]'
+	cd /
+	rm -r "$T" 2>/dev/null || rmdir "$T"
+	wait $! || true
+	eventually nothing_charged_to 65534
+	exec 5>&-
+	T=
+	remount
+}
+
+@test "files in put/: each is counted until it is a message, renamed, removed, refused or dropped with its writer" {
+	remount -o user_put_files=2,user_part_bytes=1000
+	topic
+	chmod 666 in
+	as 65534 bash -c 'echo 1 >put/a.tmp; echo 2 >put/b.tmp'
+	is "$(used put_files 65534) $(used part_bytes 65534)" '2 4'
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'echo 3 >put/c'
+	told EDQUOT user_put_files=2
+	is "$(ls put)" "$(printf '%s\n' a.tmp b.tmp)"
+	as 65534 mv put/a.tmp put/a
+	is "$(used put_files 65534)" 1
+	as 65534 bash -c 'echo 3 >put/c; for i in 1 2 3 4 5; do echo $i >put/c$i; done'
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'head -c 2000 /dev/zero >put/d'
+	told EDQUOT user_part_bytes=1000
+	as 65534 bash -c 'head -c 900 /dev/zero >put/d'
+	as 65534 bash -c 'echo 1 >put/x; exec 5>put/e; head -c 900 /dev/zero >&5; kill -KILL $$' || true
+	is "$(ls put)" b.tmp
+	as 65534 rm put/b.tmp
+	nothing_charged_to 65534
+	is "$(messages)" 9
+	head -c 5000 /dev/zero >put/root # who mounted has no limit
+	remount
+}
+
+@test "at the limit of open files nothing is begun: no member joins, no file in put/ stays" {
+	remount -o user_handles=3
+	topic
+	chmod 666 in
+	as 65534 python3 -c '
+import errno, os
+fds = [os.open("in", os.O_WRONLY) for i in range(3)]
+for path, flags in ("in", os.O_WRONLY), ("put/new.tmp", os.O_CREAT | os.O_WRONLY), ("0/log", os.O_RDONLY), ("info", os.O_RDONLY):
+    try:
+        os.open(path, flags)
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+    else:
+        assert False, path
+os.close(fds[0])
+os.close(os.open("info", os.O_RDONLY))
+os.write(fds[1], b"x\n")
+'
+	told EMFILE user_handles=3
+	is "$(ls put)" ''
+	is "$(cat 0/log)" x
+	remount
+}
+
+@test "limits are mount options: a number, 0 for none; what is no number is refused" {
+	local value
+	for value in '' -1 x 1x 99999999999999999999; do
+		run t "$MQFS_PROGRAM" -o user_handles="$value" memory: "$BATS_TEST_TMPDIR"
+		[ "$status" = 1 ]
+		[[ $output == *user_handles*number* ]]
+	done
+	remount -o user_handles=0,user_parked=0,user_part_bytes=0,user_put_files=0
+	topic
+	chmod 666 in
+	as 65534 bash -c 'for i in $(seq 200); do echo 1 >put/$i.tmp; done'
+	is "$(used put_files 65534)" 200
+	remount
+	nothing_charged_to 65534
+}
+
+# ------------------------------------------------------------------------------------------ permission
+
+# forbidden ERRNO SCRIPT - for uid 1, and nothing changes
+forbidden() {
+	local before
+	before=$(find "$M/queues" "$M/exchanges" -printf '%p %m %U %G %l %s\n')
+	fails "$1" setpriv --reuid 1 --regid 1 --clear-groups bash -c "$2"
+	is "$(find "$M/queues" "$M/exchanges" -printf '%p %m %U %G %l %s\n')" "$before"
+}
+
+@test "queues and exchanges of one user: another can look, and change nothing" {
+	chmod 1777 "$M/queues" "$M/exchanges"
+	as 65534 mkdir "$M/queues/q" "$M/exchanges/x" "$M/queues/q/consumers/c"
+	as 65534 bash -c "echo direct >'$M/exchanges/x/type'; mkdir '$M/exchanges/x/bindings/k'; ln -s ../../../../queues/q '$M/exchanges/x/bindings/k/q'"
+	as 65534 bash -c "echo first >>'$M/queues/q/in'; echo second >>'$M/queues/q/in'; cat '$M/queues/q/next'" >/dev/null
+	cd "$M/queues/q"
+	local id
+	id=$(ls unacked)
+	as 1 bash -c "cat info ready/* unacked/* config/prefetch >/dev/null; ls -lR . ../../exchanges/x >/dev/null"
+	forbidden EACCES 'echo x >>in'
+	forbidden EACCES 'echo x >>head'
+	forbidden EACCES 'echo x >put/f'
+	forbidden EACCES 'cat next'
+	forbidden EACCES 'cat take'
+	forbidden EACCES 'cat consumers/c/stream'
+	forbidden EACCES "echo $id >ack"
+	forbidden EACCES "echo $id >nack"
+	forbidden EACCES "echo $id >reject"
+	forbidden EACCES 'echo x >session'
+	forbidden EACCES 'echo all >purge'
+	forbidden EACCES 'echo 1 >config/prefetch'
+	forbidden EACCES 'rm ready/*'
+	forbidden EACCES "mv unacked/$id ready/"
+	forbidden EACCES 'mkdir consumers/mine'
+	forbidden EACCES 'rmdir consumers/c'
+	forbidden EPERM 'mv ../q ../mine'
+	forbidden EPERM 'rmdir ../q'
+	forbidden EPERM 'chmod 777 .'
+	forbidden EPERM 'chown 1 in'
+	cd "$M/exchanges/x"
+	forbidden EACCES 'echo x >>keys/k'
+	forbidden EACCES 'echo fanout >type'
+	forbidden EACCES 'mkdir bindings/mine'
+	forbidden EACCES 'ln -s ../../../../queues/q bindings/k/mine'
+	forbidden EACCES 'rm bindings/k/q'
+	forbidden EACCES 'rmdir bindings/k'
+	forbidden EPERM 'mv ../x ../mine'
+	is "$(as 65534 cat "$M/queues/q/next")" second
+	cd /
+	as 65534 rm "$M/exchanges/x/bindings/k/q"
+	as 65534 rmdir "$M/exchanges/x/bindings/k" "$M/exchanges/x"
+	as 65534 bash -c "echo all >'$M/queues/q/purge'; cat '$M/queues/q/ack' >/dev/null; rmdir '$M/queues/q'" || as 65534 rm -r "$M/queues/q" || true
+	chmod 755 "$M/queues" "$M/exchanges"
+}
