@@ -10,7 +10,8 @@
  * beside that is given back before. Entering takes a lock; charging is one atomic addition, and a write that leaves half a
  * line as long as it was needs none.
  *
- * Leases are not counted here: the setting prefetch bounds them for each consumer, whoever reads.
+ * Half a line in a staging file (staged.h) is on disk and not counted; there are at most STAGE_FILES_MAX of these, and who gets
+ * none writes through the daemon. Leases are not counted here: the setting prefetch bounds them for each consumer, whoever reads.
  */
 #ifndef MQFS_FS_QUOTA_H
 #define MQFS_FS_QUOTA_H

@@ -79,6 +79,7 @@ nothing_charged_to() {
 	remount -o user_parked=50,user_part_bytes=1000000
 	topic
 	chmod 666 in
+	echo 0 >config/linger.ms # a channel of a topic that lingers keeps half a line on disk
 	mkdir groups/greedy groups/other
 	chmod 666 groups/greedy/ack groups/other/ack
 	ulimit -n 20000
