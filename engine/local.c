@@ -31,7 +31,7 @@
 #define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
 #define FILES_RESERVED 256
 #define LOGS_OPEN_MIN 16
-#define LOGS_OPEN_MAX 8192
+#define LOGS_OPEN_MAX 24576 /* twice the topics that we design for, and some */
 
 /* ---- what it says of itself ---- */
 

@@ -107,7 +107,9 @@ static bool note_all(struct local *local, struct sync_point *list)
 	bool sync = false;
 
 	for (struct sync_point *p = list; p != NULL; p = p->next) {
-		int rc = p->log == NULL ? 1 : record != NULL ? note_log(local, p, record) : -ENOMEM;
+		if (p->log != NULL)
+			p->begin(p);
+		int rc = p->log == NULL ? 1 : record != NULL ? note_log(local, p, record, &p->to) : -ENOMEM;
 
 		p->alone = rc < 0;
 		p->by_journal = rc == 1;

@@ -530,8 +530,11 @@ void topic_retain_soon(struct topic *topic);      /* a setting of retention chan
 void topic_flush_soon(struct topic *topic);
 
 /* -- local_note.c -- */
-/* Notes what the log of a sync point has and the disk has not: 1; 0: nothing. An error: run is to do it. record: NOTE_MAX bytes. */
-int note_log(struct local *local, struct sync_point *point, uint8_t *record);
+/*
+ * Notes what the log of a sync point has and the disk has not: 1, and up to where; 0: nothing. An error: run is to do it. record:
+ * NOTE_MAX bytes.
+ */
+int note_log(struct local *local, struct sync_point *point, uint8_t *record, struct plog_tail *ret_to);
 int notes_settle(struct local *local); /* before a checkpoint drops records: syncs the logs they are of */
 int note_replay(struct local *local, struct plog_redo *redo, const void *record, size_t size);
 void notes_forget(struct local *local);

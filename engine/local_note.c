@@ -18,7 +18,7 @@
 
 #include "engine/local_queue.h"
 
-int note_log(struct local *local, struct sync_point *point, uint8_t *record)
+int note_log(struct local *local, struct sync_point *point, uint8_t *record, struct plog_tail *ret_to)
 {
 	struct plog *plog = atomic_load(point->log);
 	uint64_t pos;
@@ -27,16 +27,15 @@ int note_log(struct local *local, struct sync_point *point, uint8_t *record)
 
 	if (plog == NULL)
 		return -EFBIG;
-	point->begin(point);
-	rc = plog_tail(plog, record, NOTE_MAX, &size, &point->to);
-	if (rc != 1)
+	rc = plog_tail(plog, record, NOTE_MAX, &size, ret_to);
+	if (rc != 1 || size == 0)
 		return rc;
 	atomic_store(&point->noted, true);
 	rc = journal_append(local->journal, JOURNAL_LOG, record, size, &pos);
 	if (rc < 0)
 		return rc;
 	atomic_store(&point->noted, true);
-	plog_tail_noted(plog, &point->to);
+	plog_tail_noted(plog, ret_to);
 	checkpoint_note(local, pos);
 	return 1;
 }

@@ -230,17 +230,28 @@ static size_t collect(struct local *local, size_t steps, struct warm *ret_victim
 	return count;
 }
 
-static void release_files(struct warm *const *victims, size_t count)
+/*
+ * What is not on disk yet is noted in the journal first: the checkpoint that drops the note opens the log again, and syncs it. (An
+ * error of the disk in between is told to whoever opens and syncs the file next.) What is too much for that is synced now.
+ */
+static void release_files(struct local *local, struct warm *const *victims, size_t count)
 {
+	uint8_t *record = NULL;
+
 	for (size_t i = 0; i < count; i++) {
 		struct plog *plog = atomic_load(victims[i]->plog);
+		struct plog_tail to;
 
 		if (plog != NULL && !plog_release_files(plog)) {
-			victims[i]->sync->run(victims[i]->sync); /* tells if it fails */
+			if (record == NULL)
+				record = malloc(NOTE_MAX);
+			if (record == NULL || note_log(local, victims[i]->sync, record, &to) < 0)
+				victims[i]->sync->run(victims[i]->sync); /* tells if it fails */
 			plog_release_files(plog);
 		}
 		object_put(victims[i]->object);
 	}
+	free(record);
 }
 
 void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog)
@@ -269,7 +280,7 @@ void warm_touch(struct warm *warm)
 			count = collect(local, local->warm.count * 2, victims);
 	}
 	pthread_mutex_unlock(&local->warm.lock);
-	release_files(victims, count);
+	release_files(local, victims, count);
 	if (first)
 		timer_set_earlier(local, &local->idle_timer, clock_mono_ms() + LOCAL_IDLE_MS);
 }
@@ -298,7 +309,7 @@ static void idle_fire(struct timer *timer)
 		pthread_mutex_lock(&local->warm.lock);
 		count = collect(local, steps - done < VICTIMS ? steps - done : VICTIMS, victims);
 		pthread_mutex_unlock(&local->warm.lock);
-		release_files(victims, count);
+		release_files(local, victims, count);
 	}
 	pthread_mutex_lock(&local->warm.lock);
 	more = local->warm.count > 0;

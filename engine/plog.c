@@ -190,12 +190,14 @@ int plog_close(struct plog *plog)
 bool plog_release_files(struct plog *plog)
 {
 	bool all = true;
+	uint64_t kept; /* up to here it is on disk, or noted where it outlives the next sync of the log */
 
 	pthread_mutex_lock(&plog->mutex);
+	kept = plog->synced > plog->tail.offset ? plog->synced : plog->tail.offset;
 	for (size_t i = 0; i < plog->count; i++) {
 		struct segment *segment = plog->segments[i];
 
-		if (segment->users == 0 && plog_segment_end(plog, i) <= plog->synced)
+		if (segment->users == 0 && plog_segment_end(plog, i) <= kept)
 			segment_close_files(segment);
 		else if (segment->users == 0)
 			all = false;

@@ -182,9 +182,9 @@ struct plog_tail {
 };
 
 /*
- * Puts what is on disk in no way yet into record: 1, and its size; 0: nothing is. EFBIG: it does not fit into room, or is
- * not in one segment: plog_sync() does it. EROFS: the log has failed. One at a time, as plog_sync: the caller sees to
- * it, and tells when the record has been appended somewhere, and when that is on disk.
+ * Puts what is on disk in no way yet, and not noted, into record: 1, and its size, which is 0 if all is noted; 0: all is on
+ * disk. EFBIG: it does not fit into room, or is not in one segment: plog_sync() does it. EROFS: the log has failed. The caller
+ * tells when the record has been appended somewhere, and when that is on disk. Two at a time may note the same twice.
  */
 int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size, struct plog_tail *ret_to);
 void plog_tail_noted(struct plog *plog, const struct plog_tail *to);

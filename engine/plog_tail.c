@@ -108,10 +108,8 @@ int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size,
 	to = end_of(plog);
 	if (!rc && plog->synced < to.offset && plog->durable < to.offset) {
 		rc = tail_begin(plog, &from);
-		if (!rc &&
-		    from.slots == to.slots) /* noted, and the sync of that record failed: it is not noted again */
-			rc = -EFBIG;
-		if (!rc)
+		*ret_size = 0;
+		if (!rc && from.slots < to.slots)
 			rc = put_tail(plog, &from, &to, record, room, ret_size);
 		if (!rc) {
 			plog->frozen = to.slots;
@@ -126,7 +124,8 @@ int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size,
 void plog_tail_noted(struct plog *plog, const struct plog_tail *to)
 {
 	pthread_mutex_lock(&plog->mutex);
-	plog->tail = *to;
+	if (plog->tail.offset < to->offset)
+		plog->tail = *to;
 	pthread_mutex_unlock(&plog->mutex);
 }
 
