@@ -42,6 +42,7 @@ struct watched {
 		uint64_t index;
 	} key;
 	uint64_t from, earliest;
+	int64_t ts_ms; /* the earliest of the notes */
 	UT_hash_handle hh;
 };
 
@@ -218,12 +219,13 @@ static struct watched *find_watched(struct recovery *r, uint64_t id, uint32_t in
 	return log;
 }
 
-static int watch(struct recovery *r, uint64_t id, uint32_t index, uint64_t from)
+static int watch(struct recovery *r, uint64_t id, uint32_t index, uint64_t from, int64_t ts_ms)
 {
 	struct watched *log = find_watched(r, id, index);
 
 	if (log != NULL) {
 		log->from = from < log->from ? from : log->from;
+		log->ts_ms = ts_ms < log->ts_ms ? ts_ms : log->ts_ms;
 		return 0;
 	}
 	log = calloc(1, sizeof(*log));
@@ -232,6 +234,7 @@ static int watch(struct recovery *r, uint64_t id, uint32_t index, uint64_t from)
 	log->key.id = id;
 	log->key.index = index;
 	log->from = from;
+	log->ts_ms = ts_ms;
 	HASH_ADD(hh, r->logs, key, sizeof(log->key), log);
 	if (log->hh.tbl != NULL)
 		return 0;
@@ -250,7 +253,8 @@ static int watch_all(struct recovery *r)
 			for (uint32_t l = 0; l < target->log_count && rc == 0; l++) {
 				const uint8_t *log = target->logs + (size_t)l * LOG_BYTES;
 
-				rc = watch(r, target->id, bytes_get32(log), bytes_get64(log + 8));
+				rc = watch(
+				    r, target->id, bytes_get32(log), bytes_get64(log + 8), r->parts[i].batch.ts_ms);
 			}
 		}
 	}
@@ -294,6 +298,17 @@ static struct plog *log_of(struct object *object, uint32_t index)
 	return NULL;
 }
 
+/*
+ * Where to look from: where the log ended, or earlier if a power cut took its end, an earlier start gave it the messages further
+ * down, and died before it could take the notes away. Those have the times of their notes.
+ */
+static uint64_t scan_from(const struct watched *log, struct plog *plog)
+{
+	uint64_t offset;
+
+	return plog_find_time(plog, log->ts_ms, &offset) == 0 && offset < log->from ? offset : log->from;
+}
+
 /* Looks for marks. What is damaged is passed over. */
 static void scan(struct recovery *r, struct watched *log, struct plog *plog)
 {
@@ -303,7 +318,8 @@ static void scan(struct recovery *r, struct watched *log, struct plog *plog)
 
 	plog_stat(plog, &stat);
 	log->earliest = stat.earliest;
-	offset = log->from > stat.earliest ? log->from : stat.earliest;
+	offset = scan_from(log, plog);
+	offset = offset > stat.earliest ? offset : stat.earliest;
 	while (offset < stat.end) {
 		struct engine_view view = { 0 };
 		int rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
