@@ -1,4 +1,4 @@
-# mqfs. Targets: all, mount, check, fuzz, tests, install, uninstall, clean.
+# mqfs. Targets: all, mount, check, check-long, fuzz, tests, install, uninstall, clean.
 # Variables: SECONDS= BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
 BUILD ?= build
 CFLAGS ?= -O2 -g
@@ -25,7 +25,7 @@ link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %main.c,$(wildcard $(1)/*.c)))
 programs = $(BUILD)/mqfs $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs $(BUILD)/mkfs.mqfs
 fuzzers = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c)) $(fuzzers)
+tests_bin = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c tests/stress/*.c tests/bench/*.c tests/long/long_*.c)) $(fuzzers)
 # Clients of other brokers for tests/bench/peers.sh, each where its library is installed.
 library_redis = hiredis
 library_amqp = librabbitmq
@@ -71,6 +71,8 @@ $(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a $(BUI
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(libs)
+$(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/tests/long/checker.o $(BUILD)/libtest.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
@@ -85,6 +87,10 @@ fuzzers: $(fuzzers)
 SECONDS ?= 60
 fuzz:
 	@.ci/fuzz $(SECONDS)
+
+# The long suites, each with a bound: see tests/long/run. What they did is in build/long/summary.md.
+check-long: build_for_check
+	@tests/long/run $(BUILD)
 
 # As root in somebody's checkout: what is built belongs to them.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -114,5 +120,5 @@ uninstall:
 clean:
 	[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name fuse3 -exec rm -rf {} +
 -include $(shell find $(BUILD) -name fuse3* -prune -o -name '*.d' -print 2>/dev/null)
-.PHONY: all tests fuzzers fuzz mount check install uninstall clean force
+.PHONY: all tests fuzzers fuzz mount check check-long install uninstall clean force
 .SECONDARY:

@@ -353,6 +353,8 @@ size_t powercut_count(const struct powercut *cut)
 	size_t count;
 
 	pthread_mutex_lock((pthread_mutex_t *)&cut->lock);
+	if (recording == cut)
+		copy_database(recording); /* what it committed before this moment */
 	count = cut->count;
 	pthread_mutex_unlock((pthread_mutex_t *)&cut->lock);
 	return count;
@@ -493,8 +495,23 @@ struct making {
 	const struct powercut *cut;
 	size_t n;
 	struct random random;
+	uint64_t hash;
 	struct place places[FILES_MAX];
 };
+
+static void add_hash(uint64_t *hash, const void *bytes, uint64_t size)
+{
+	const uint8_t *p = bytes;
+	uint64_t word;
+
+	for (*hash ^= size; size > 0; p += 8) {
+		word = 0;
+		memcpy(&word, p, size < 8 ? size : 8);
+		*hash = (*hash ^ word) * 0x9e3779b97f4a7c15ull;
+		*hash ^= *hash >> 29;
+		size -= size < 8 ? size : 8;
+	}
+}
 
 /* What is in directory `dir`, and below it. */
 static void make_dir(struct making *m, unsigned dir, int to_dirfd)
@@ -504,6 +521,7 @@ static void make_dir(struct making *m, unsigned dir, int to_dirfd)
 
 		if (m->places[file].dir != dir)
 			continue;
+		add_hash(&m->hash, m->places[file].name, strlen(m->places[file].name) + 1);
 		if (m->cut->is_dir[file]) {
 			int fd;
 
@@ -515,12 +533,13 @@ static void make_dir(struct making *m, unsigned dir, int to_dirfd)
 			continue;
 		}
 		image = make_file(m->cut, m->n, file, &m->random);
+		add_hash(&m->hash, image.bytes, image.size);
 		tmpdir_put(to_dirfd, m->places[file].name, image.bytes, image.size);
 		free(image.bytes);
 	}
 }
 
-void powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd)
+uint64_t powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd)
 {
 	static struct making m;
 	static size_t named[FILES_MAX];
@@ -533,6 +552,7 @@ void powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_d
 	}
 	make_names(cut, n, named, m.places);
 	make_dir(&m, 0, to_dirfd);
+	return m.hash;
 }
 
 void powercut_kill(const struct powercut *cut, size_t n, int to_dirfd)

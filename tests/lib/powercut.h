@@ -29,8 +29,8 @@ void powercut_free(struct powercut *cut);
 
 size_t powercut_count(const struct powercut *cut); /* changes so far */
 
-/* Fills an empty directory. seed 0: nothing that was not synced; 1: everything; else by chance. */
-void powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd);
+/* Fills an empty directory. seed 0: nothing that was not synced; 1: everything; else by chance. Returns a hash of it. */
+uint64_t powercut_make(const struct powercut *cut, size_t n, uint64_t seed, int to_dirfd);
 /* The same, as a kill after the first n of them leaves it. */
 void powercut_kill(const struct powercut *cut, size_t n, int to_dirfd);
 

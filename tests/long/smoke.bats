@@ -1,0 +1,24 @@
+# smoke.bats - a glance at what the long suites look at, so that they are known to work; tests/long/run has the long run.
+
+@test "power cuts: a few states of one work, and of its recovery" {
+	MQFS_POWER_STATES=1500 "${MQFS_BUILD:-build}"/tests/long/long_power
+}
+
+@test "power cuts: a recovery that is cut gives nobody a message of an exchange twice" {
+	MQFS_POWER_STATES=2500 MQFS_POWER_FROM=165 "${MQFS_BUILD:-build}"/tests/long/long_power
+}
+
+@test "damage: some bits flipped, some cuts" {
+	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
+}
+
+@test "kill -9 under load" {
+	[ "$(id -u)" = 0 ] && [ -r /dev/fuse ] || skip "cannot mount: not root, or no /dev/fuse"
+	tests/long/kills.py random --kills 3 --seconds 60 "${MQFS_BUILD:-build}"
+}
+
+@test "kill -9 at system calls" {
+	[ "$(id -u)" = 0 ] && [ -r /dev/fuse ] || skip "cannot mount: not root, or no /dev/fuse"
+	command -v strace >/dev/null || skip "strace is not installed"
+	tests/long/kills.py syscalls --points 11 --operations 1000 --seconds 60 "${MQFS_BUILD:-build}"
+}
