@@ -42,7 +42,8 @@ $(BUILD)/mount.mqfs: $(BUILD)/mount-helpers/main.o $(BUILD)/libhelpers.a
 	$(link)
 
 # One program with two names.
-$(BUILD)/fsck.mqfs: $(BUILD)/mount-helpers/store_main.o $(BUILD)/libhelpers.a $(BUILD)/libengine.a
+# What it prints of names is escaped by the rule of the mount.
+$(BUILD)/fsck.mqfs: $(BUILD)/mount-helpers/store_main.o $(BUILD)/libhelpers.a $(BUILD)/fs/name.o $(BUILD)/fs/utf8.o $(BUILD)/libengine.a
 	$(link) $(libs)
 $(BUILD)/mkfs.mqfs: $(BUILD)/fsck.mqfs
 	ln -sf fsck.mqfs $@

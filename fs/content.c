@@ -256,10 +256,18 @@ const struct file_class class_info = { .open = info_open, TEXT_CLASS };
 
 static int print_health(struct fs *fs, const struct node *node, struct buffer *out)
 {
-	char text[4096];
+	char text[4096], shown[sizeof text];
 	(void)node;
 	size_t len = fs->engine->ops->health(fs->engine, text, sizeof text);
-	buffer_add(out, text, len);
+	len = len < sizeof text ? len : sizeof text - 1;
+	for (size_t at = 0; at < len;) {
+		const char *end = memchr(text + at, '\n', len - at);
+		size_t line = end ? (size_t)(end - text) - at : len - at;
+		buffer_add(out, shown, name_escape_text(text + at, line, shown, sizeof shown));
+		if (end)
+			buffer_add_char(out, '\n');
+		at += line + 1;
+	}
 	return 0;
 }
 

@@ -98,7 +98,8 @@ const char *name_suffix(enum framing framing)
 	return suffixes[framing];
 }
 
-size_t name_escape(const char *in, size_t len, char *out, size_t size)
+/* quoted: for between quotes, so that these and the backslash are escaped as well. */
+static size_t escape(const char *in, size_t len, bool quoted, char *out, size_t size)
 {
 	static const char hex[] = "0123456789abcdef";
 	assert(size >= 1);
@@ -107,12 +108,15 @@ size_t name_escape(const char *in, size_t len, char *out, size_t size)
 	for (size_t at = 0, step; at < len; at += step) {
 		step = utf8_char(in + at, len - at, &code);
 		bool plain = step > 0 && !is_control(code) && !is_misleading(code) &&
-			     !(code < 0x80 && strchr("\"'\\", (int)code));
+			     !(quoted && code < 0x80 && strchr("\"'\\", (int)code));
+		const char *from = in + at;
+		if (!quoted && step > 0 && (code < 0x20 || code == 0x7f))
+			plain = true, from = " ";
 		step = step > 0 ? step : 1;
 		if ((plain ? step : 4 * step) >= size - end)
 			break;
 		if (plain) {
-			memcpy(out + end, in + at, step);
+			memcpy(out + end, from, step);
 			end += step;
 			continue;
 		}
@@ -124,4 +128,14 @@ size_t name_escape(const char *in, size_t len, char *out, size_t size)
 	}
 	out[end] = '\0';
 	return end;
+}
+
+size_t name_escape(const char *in, size_t len, char *out, size_t size)
+{
+	return escape(in, len, true, out, size);
+}
+
+size_t name_escape_text(const char *in, size_t len, char *out, size_t size)
+{
+	return escape(in, len, false, out, size);
 }

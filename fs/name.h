@@ -60,4 +60,7 @@ const char *name_suffix(enum framing framing);
  */
 size_t name_escape(const char *in, size_t len, char *out, size_t size);
 
+/* The same for a sentence that may have such bytes in it: quotes and backslashes stay, and each C0 control is a blank. */
+size_t name_escape_text(const char *in, size_t len, char *out, size_t size);
+
 #endif

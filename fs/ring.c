@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/utf8.h"
+#include "fs/name.h"
 
 int ring_init(struct ring *ring, size_t size)
 {
@@ -29,26 +29,15 @@ void ring_release(struct ring *ring)
 	*ring = (struct ring){ 0 };
 }
 
-/* At most RING_LINE_MAX bytes, without cutting a character in two. */
-static size_t cut_len(const char *text, size_t len)
-{
-	if (len <= RING_LINE_MAX)
-		return len;
-	uint32_t code;
-	for (size_t back = 1; back <= 3; back++)
-		if (utf8_char(text + RING_LINE_MAX - back, len - RING_LINE_MAX + back, &code) > back)
-			return RING_LINE_MAX - back;
-	return RING_LINE_MAX;
-}
-
 int ring_add(struct ring *ring, const char *text, size_t len, uint64_t *ret_number)
 {
-	len = cut_len(text, len);
-	char *line = malloc(len + 2);
+	/* Each path has been escaped; what the engine says may have names in it as they are. */
+	char *line = malloc(RING_LINE_MAX + 2), *shorter;
 	if (!line)
 		return -ENOMEM;
-	for (size_t i = 0; i < len; i++)
-		line[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? ' ' : text[i];
+	len = name_escape_text(text, len, line, RING_LINE_MAX + 1);
+	shorter = realloc(line, len + 2);
+	line = shorter ? shorter : line;
 	memcpy(line + len, "\n", 2);
 	pthread_mutex_lock(&ring->lock);
 	uint64_t number = ring->end++;

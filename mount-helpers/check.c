@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "engine/journal.h"
 #include "engine/plog.h"
 #include "engine/store.h"
+#include "fs/name.h"
 
 #define LOG_NAME_LEN 16 /* hex digits */
 
@@ -122,8 +124,11 @@ static int dump_setting(void *ctx, const char *name, const char *value)
 {
 	struct check *check = ctx;
 
+	char shown[4 * ENGINE_VALUE_MAX + 1];
+
+	name_escape(value, strlen(value), shown, sizeof(shown));
 	fprintf(check->dump, "setting %" PRIu64 " %s %s\n", check->known->objects[check->known->object_count - 1], name,
-	    value);
+	    shown);
 	return 0;
 }
 
@@ -132,12 +137,14 @@ static int check_object(void *ctx, const struct catalog_object *object)
 {
 	struct check *check = ctx;
 	struct check_logs *known = check->known;
+	char shown[4 * ENGINE_NAME_MAX + 1]; /* a store made by somebody else may hold anything */
 	int rc;
 
+	name_escape(object->name, strlen(object->name), shown, sizeof(shown));
 	if (object->id != ENGINE_ROOT_ID && bsearch(&object->parent_id, known->objects, known->object_count,
 						sizeof(*known->objects), compare_numbers) == NULL)
 		problem(check, EIO, "%s %" PRIu64 " (%s) has lost what it is part of, number %" PRIu64,
-		    kind_name(object->kind), object->id, object->name, object->parent_id);
+		    kind_name(object->kind), object->id, shown, object->parent_id);
 	if (object->name[0] == '/') /* what is being made has no name yet */
 		problem(check, 0, "%s %" PRIu64 " was not made to the end", kind_name(object->kind), object->id);
 	rc = add_object(known, object->id);
@@ -147,7 +154,7 @@ static int check_object(void *ctx, const struct catalog_object *object)
 	if (check->dump != NULL) {
 		fprintf(check->dump, "%s %" PRIu64 " in %" PRIu64 " owner %" PRIu32 ":%" PRIu32 " mode %04o %s\n",
 		    kind_name(object->kind), object->id, object->parent_id, object->owner.uid, object->owner.gid,
-		    object->owner.mode, object->name);
+		    object->owner.mode, shown);
 		rc = catalog_each_setting(check->catalog, object->id, object->kind, dump_setting, check);
 	}
 	if (rc == 0 && (object->kind == ENGINE_TOPIC || object->kind == ENGINE_QUEUE))
@@ -317,12 +324,14 @@ static int list_logs(struct check *check, uint64_t *ret_bytes)
 		return -errno;
 	}
 	while ((entry = readdir(dir)) != NULL) {
+		char shown[4 * NAME_MAX + 1];
 		uint64_t size;
 
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		if (!parse_name(entry->d_name, &key.log_id)) {
-			problem(check, 0, "logs/%s is no log", entry->d_name);
+			name_escape(entry->d_name, strlen(entry->d_name), shown, sizeof(shown));
+			problem(check, 0, "logs/%s is no log", shown);
 			continue;
 		}
 		size = size_of_log(check->store->logs_dirfd, entry->d_name);

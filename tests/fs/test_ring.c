@@ -77,13 +77,20 @@ Test(ring, one_line_each)
 	cr_assert_eq(ring_init(&ring, 4), 0);
 	cr_assert_eq(ring_add(&ring, "a\nb\r\0c\x1b", 7, NULL), 0);
 	expect(&ring, 0, 0, "a b  c \n", 1, 1, 0);
+	/* nor is there anything a terminal acts on: C1, what turns the direction of writing, bytes that are no UTF-8 */
+	cr_assert_eq(ring_add(&ring,
+			 "\xc2\x9b"
+			 "2J \xe2\x80\xaegpj \xff '\\\"",
+			 17, NULL),
+	    0);
+	expect(&ring, 1, 0, "\\xc2\\x9b2J \\xe2\\x80\\xaegpj \\xff '\\\"\n", 1, 2, 0);
 	for (size_t shift = 0; shift < 4; shift++) {
 		memset(text, 'x', shift);
 		for (size_t at = shift; at + 4 <= sizeof(text); at += 4)
 			memcpy(text + at, "\xf0\x9f\x93\xa8", 4);
 		cr_assert_eq(ring_add(&ring, text, sizeof(text) - 4, NULL), 0);
 		buffer_clear(&out);
-		cr_assert_eq(ring_read(&ring, shift + 1, 0, &out, &next, &lost), 1);
+		cr_assert_eq(ring_read(&ring, shift + 2, 0, &out, &next, &lost), 1);
 		cr_expect_eq(out.len, RING_LINE_MAX + 1 - (4 - shift) % 4);
 		cr_expect(utf8_valid(out.ptr, out.len));
 	}

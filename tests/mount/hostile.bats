@@ -277,3 +277,65 @@ forbidden() {
 	as 65534 bash -c "echo all >'$M/queues/q/purge'; cat '$M/queues/q/ack' >/dev/null; rmdir '$M/queues/q'" || as 65534 rm -r "$M/queues/q" || true
 	chmod 755 "$M/queues" "$M/exchanges"
 }
+
+# ------------------------------------------------------------------------------------------ what is shown
+
+# harmless FILE - no control character but newline and tab, nothing that turns the direction of writing, and UTF-8
+harmless() {
+	python3 -c '
+import re, sys
+text = open(sys.argv[1], "rb").read().decode("utf-8")
+assert text, "nothing in it"
+bad = re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", text)
+assert not bad, repr(text[max(0, bad.start() - 60):bad.end() + 20])
+' "$1"
+}
+
+@test "names, keys and payloads that a terminal or a browser would act on are escaped in all that mqfs prints" {
+	local name dirs=() override=$'\xe2\x80\xae' csi=$'\e[2J\e]0;title\a\xc2\x9b31m'
+	for name in "rtl${override}gpj" 'quo"te' "apos'trophe" 'back\slash' '<script>alert(1)<' '&amp;' '$(reboot)' '{a="b"}'; do
+		mkdir "$M/topics/$name" "$M/queues/$name" "$M/exchanges/$name" "$M/topics/$name/groups/$name"
+		mkdir "$M/queues/$name/consumers/$name" "$M/exchanges/$name/bindings/k"
+		ln -s "../../../../queues/$name" "$M/exchanges/$name/bindings/k/q"
+		dirs+=("$M/topics/$name" "$M/topics/$name/groups/$name" "$M/queues/$name" "$M/exchanges/$name")
+		printf '%s\n' "$csi$override" >>"$M/topics/$name/in"
+		printf '%s\n' "$csi$override" >>"$M/queues/$name/in"
+		printf 'x' >"$M/topics/$name/put/$name"
+	done
+	for name in $'esc\e[31m' $'bell\a' $'c1\xc2\x9b31m' $'bad\xff' $'new\nline'; do
+		fails EINVAL mkdir "$M/topics/$name"
+		fails EINVAL mkdir "$M/queues/$name"
+		fails EINVAL mkdir "$M/exchanges/$name"
+	done
+	# Refusals that have what was written, or a name, in their sentence.
+	cd "$M/topics/rtl${override}gpj"
+	for name in "$csi$override" "{\"payload\":\"$csi\"}" "{\"$override\":1}"; do
+		not t bash -c 'echo "$1" >>in.json' - "$name"
+		not t bash -c 'echo "$1" >groups/*/ack' - "$name"
+		not t bash -c 'echo "$1" >groups/*/offset' - "$name"
+		not t bash -c 'echo "$1" >config/retention.ms' - "$name"
+		t bash -c 'echo "$1" >"$2/config/dead.letter.to"' - "queues/$name" "$M/queues/quo\"te" || true # there need be none
+		not t bash -c 'echo "$1" >"$2/config/alternate.exchange"' - "$name" "$M/exchanges/quo\"te"
+	done
+	cd "$M"
+	mv "topics/rtl${override}gpj/groups/rtl${override}gpj" "topics/rtl${override}gpj/groups/again$override"
+	local file
+	for file in status/errors status/health status/version "${dirs[2]}/info" "${dirs[0]}/info" "${dirs[3]}/info"; do
+		harmless "$file"
+	done
+	grep -q -F '\xe2\x80\xae' status/errors
+	cat status/dashboard.html >"$BATS_TEST_TMPDIR/page"
+	not grep -q -F '<script>alert' "$BATS_TEST_TMPDIR/page"
+	grep -q -F '&lt;script&gt;alert' "$BATS_TEST_TMPDIR/page"
+	not grep -q -P '[\x00-\x08\x0b-\x1f\x7f]' "$BATS_TEST_TMPDIR/page"
+	# A label is the name itself: quoted, so that no name makes a label or a sample of its own. Nothing of a message is there.
+	grep -q -F 'mqfs_topic_messages{topic="{a=\"b\"}"}' status/metrics
+	grep -q -F 'mqfs_topic_messages{topic="back\\slash"}' status/metrics
+	not grep -q -a -F "$csi" status/metrics
+	cd /
+	unmount
+	"$(dirname "$MQFS_PROGRAM")/fsck.mqfs" --dump "$S" >"$BATS_TEST_TMPDIR/dump" 2>&1
+	harmless "$BATS_TEST_TMPDIR/dump"
+	grep -q -F 'rtl\xe2\x80\xaegpj' "$BATS_TEST_TMPDIR/dump"
+	mount_store
+}

@@ -10,6 +10,11 @@ setup_file_once() {
 	t cat "$M/topics/full/groups/a/next" >/dev/null
 	echo all >"$M/topics/full/groups/a/ack"
 	echo waiting >"$M/topics/full/put/.hidden"
+	mkdir "$M/queues/jobs" "$M/queues/jobs/consumers/c" "$M/exchanges/x" "$M/exchanges/x/bindings/#"
+	ln -s ../../../../queues/jobs "$M/exchanges/x/bindings/#/jobs"
+	seq 1 20 >>"$M/queues/jobs/in"
+	t cat "$M/queues/jobs/next" "$M/queues/jobs/next" "$M/queues/jobs/consumers/c/next" >/dev/null
+	ls "$M/queues/jobs/unacked" | head -n 1 >"$M/queues/jobs/reject" # a dead letter
 }
 
 setup() {
@@ -17,7 +22,15 @@ setup() {
 	T=
 	setup_file_once
 	cd "$M"
-	BEFORE=$(state)
+	BEFORE=$(everything)
+}
+
+# As state(), and what is in queues and exchanges: each message, where it is, who has it, and how often it was delivered.
+everything() {
+	state
+	find "$M/queues" "$M/exchanges" -printf '%p %m %U %G %l\n' | sort
+	find "$M/queues" -path '*/[ru][en]a[dc]*/*' -type f -exec md5sum {} + | sort
+	grep -r '' "$M/queues" --include=info | grep -v -e readers -e oldest -e '/[ru][en]a[dc]' | sort
 }
 
 # walks COMMAND... - ends in time with status 0, and nothing was consumed or changed by it.
@@ -27,7 +40,7 @@ walks() {
 		head -n 20 "$BATS_TEST_TMPDIR/err"
 		return 1
 	}
-	is "$(state)" "$BEFORE"
+	is "$(everything)" "$BEFORE"
 }
 
 @test "grep -r finds what the logs hold, once per place, and reads nothing else" {
@@ -84,7 +97,7 @@ for path, dirs, files in os.walk(sys.argv[1]):
 	if command -v lsof >/dev/null; then
 		timeout 60 lsof "$M" >/dev/null 2>&1 3>&- || true
 	fi
-	is "$(state)" "$BEFORE"
+	is "$(everything)" "$BEFORE"
 }
 
 @test "a read of every listed file ends, and consumes nothing: cat, md5sum, file, wc, diff -r" {
@@ -103,7 +116,7 @@ for path, dirs, files in os.walk(sys.argv[1]):
 	[ "$status" != 124 ]
 	run timeout 60 setpriv --reuid 65534 --regid 65534 --clear-groups tar -C "$M" -cf - . 3>&-
 	[ "$status" != 124 ]
-	is "$(state)" "$BEFORE"
+	is "$(everything)" "$BEFORE"
 }
 
 @test "while readers wait, walks end all the same, and the readers wait on" {
