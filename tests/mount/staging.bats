@@ -11,6 +11,7 @@ setup() {
 
 teardown() {
 	cd /
+	# shellcheck disable=SC2046 # each is a word
 	[ -z "$(jobs -p)" ] || kill -KILL $(jobs -p) 2>/dev/null || true
 	local dir
 	for dir in mnt disk; do
