@@ -40,8 +40,8 @@ const struct engine_setting engine_settings[] = {
 	{ "partitions", ENGINE_TOPIC, ENGINE_INT, 1, ENGINE_PARTITIONS_MAX, NO_NONE, NULL, "1", "",
 	    "Number of partitions; it can only grow." },
 	{ "linger.ms", ENGINE_TOPIC, ENGINE_INT, 0, 60000, NO_NONE, NULL, "5", "ms",
-	    "How long what was appended with >> may wait for more before it goes to the log; with 0 it does not wait. "
-	    "And "
+	    "How long what was appended with >> may wait for more before it goes to the log; with 0 it does not wait; "
+	    "and "
 	    "how long one producer's messages without a key go to the same partition before the next one has its "
 	    "turn." },
 	{ "batch.size", ENGINE_TOPIC, ENGINE_INT, 1, 16777216, NO_NONE, NULL, "262144", "bytes",
