@@ -391,6 +391,7 @@ struct queue_move_note {
 	struct span_set set; /* at the target */
 	bool fresh;          /* at the target it is READY as it comes */
 	bool delivers;       /* it is claimed there, which counts as a delivery */
+	uint8_t death;       /* it dies by this: enum engine_death_reason + 1, or 0 */
 };
 int queue_note_move(const struct queue_move_note *note);
 void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
@@ -408,6 +409,7 @@ struct lane *queue_find_lane(struct local *local, uint64_t queue_id, uint32_t pr
 struct queue_pending {
 	uint64_t id, from_queue, from_offset, to_queue, to_offset;
 	uint32_t from_priority, to_priority;
+	uint8_t death; /* as in struct queue_move_note */
 };
 int queue_remember_move(struct local *local, const struct queue_pending *pending); /* the replay met it. ENOMEM */
 void queue_forget_move(struct local *local, uint64_t id);                          /* the last of this message */

@@ -65,8 +65,7 @@ void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX])
 
 /* ---- deaths ---- */
 
-/* Those of props, with one more in front. */
-static void add_death(
+void death_list_add(
     struct death_list *deaths, const struct engine_props *props, struct queue *queue, enum engine_death_reason reason)
 {
 	struct engine_death death = { .reason = reason, .count = 1, .ts_ms = clock_wall_ms() };
@@ -124,12 +123,13 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 		.view = view,
 		.id = id,
 		.dies = true,
+		.reason = reason,
 		.set = { .state = SPAN_READY, .due_ms = QUEUE_NEVER, .expires_ms = QUEUE_NEVER } };
 	struct death_list deaths;
 	uint64_t now_at = 0;
 	int rc;
 
-	add_death(&deaths, view->batch.props != NULL ? view->batch.props : &none, lane->queue, reason);
+	death_list_add(&deaths, view->batch.props != NULL ? view->batch.props : &none, lane->queue, reason);
 	if (target == NULL)
 		return lane_set(lane, offset, 1, &gone, &facts, why_dropped(reason), NULL);
 	if (is_circle(&deaths, target))

@@ -101,9 +101,9 @@ static bool has_arrived(struct lane *lane, const struct queue_pending *move)
 	return arrived; /* what cannot be read was there */
 }
 
-/* Reads it from where it still is, the last place first. ENODATA: nowhere. */
-static int find(
-    struct local *local, const struct pending_move *move, struct engine_scratch *scratch, struct engine_view *ret_view)
+/* Reads it from where it still is, the last place first, and says which move took it from there. ENODATA: nowhere. */
+static int find(struct local *local, const struct pending_move *move, struct engine_scratch *scratch,
+    struct engine_view *ret_view, const struct pending_move **ret_found)
 {
 	int rc = -ENODATA;
 
@@ -113,6 +113,7 @@ static int find(
 
 		if (from == NULL || queue_open(from->queue) < 0)
 			continue;
+		*ret_found = move;
 		if (lane_read(from, move->pending.from_offset, 1, scratch, ret_view, &id) == 0 &&
 		    id == move->pending.id)
 			return 0;
@@ -120,6 +121,48 @@ static int find(
 			rc = -EIO;
 	}
 	return rc;
+}
+
+/* A message as its moves made it. */
+struct moved {
+	struct engine_props props;
+	struct death_list deaths[2 * DEATHS_MAX]; /* each refers to names of those before it */
+	uint32_t count;
+};
+
+/* What the moves from found on did to it, the oldest first. */
+static void redo(
+    struct local *local, const struct pending_move *move, const struct pending_move *found, struct moved *moved)
+{
+	const struct queue_pending *pending = &move->pending;
+	struct lane *from = queue_find_lane(local, pending->from_queue, pending->from_priority);
+	struct death_list *deaths;
+
+	if (move != found)
+		redo(local, move->before, found, moved);
+	if (pending->death == 0 || from == NULL || moved->count == 2 * DEATHS_MAX)
+		return;
+	deaths = &moved->deaths[moved->count++];
+	death_list_add(deaths, &moved->props, from->queue, (enum engine_death_reason)(pending->death - 1));
+	moved->props.deaths = deaths->list;
+	moved->props.death_count = deaths->count;
+	moved->props.ttl_ms = -1;
+}
+
+static void make_moved(struct local *local, const struct pending_move *move, const struct pending_move *found,
+    struct engine_view *view, struct moved *moved)
+{
+	moved->count = 0;
+	moved->props = view->batch.props != NULL ? view->batch.props[0] : ENGINE_PROPS_INIT;
+	moved->props.partition = ENGINE_ANY;
+	moved->props.delay_ms = -1;
+	moved->props.mark = 0;
+	if (view->batch.props == NULL)
+		moved->props.ts_ms = view->batch.ts_ms;
+	redo(local, move, found, moved);
+	view->batch.props = &moved->props;
+	if (move->pending.from_queue != move->pending.to_queue)
+		view->batch.ts_ms = queue_now(local); /* it arrives anew */
 }
 
 /* It counts nothing: the move did. */
@@ -134,6 +177,7 @@ static int append_again(
 		.to_offset = to->end,
 		.id = move->pending.id,
 		.why = WHY_MOVED_WITHIN,
+		.death = move->pending.death,
 		.set = move->has_span ? move->set : set };
 	struct span_facts facts = facts_of(view, move->pending.id);
 	struct holder *holder;
@@ -166,13 +210,20 @@ static int append_again(
 static int finish(struct local *local, const struct pending_move *move)
 {
 	struct lane *to = queue_find_lane(local, move->pending.to_queue, move->pending.to_priority);
+	const struct pending_move *found = NULL;
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
+	struct moved *moved;
 	int rc;
 
 	if (move->settled || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, &move->pending))
 		return 0;
-	rc = find(local, move, &scratch, &view);
+	moved = malloc(sizeof(*moved));
+	if (moved == NULL)
+		return -ENOMEM;
+	rc = find(local, move, &scratch, &view, &found);
+	if (rc == 0)
+		make_moved(local, move, found, &view, moved);
 	if (rc == 0)
 		rc = append_again(local, to, move, &view);
 	else if (rc == -EIO)
@@ -180,6 +231,7 @@ static int finish(struct local *local, const struct pending_move *move)
 		    move->pending.id);
 	local->recovered_moves = true;
 	engine_scratch_release(&scratch);
+	free(moved);
 	return rc == -EIO || rc == -ENODATA ? 0 : rc;
 }
 

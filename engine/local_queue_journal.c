@@ -191,6 +191,7 @@ static int note_move(const struct queue_move_note *note, bool undo)
 		record[27] |= MOVE_DELIVERS;
 	if (undo)
 		record[27] |= MOVE_UNDO;
+	record[28] = note->death;
 	bytes_put64(record + 32, to->object.id);
 	bytes_put64(record + 40, to->change + (from == to ? 2 : 1));
 	bytes_put64(record + 48, note->to_offset);
@@ -313,7 +314,8 @@ static int remember_move(struct local *local, const uint8_t *record)
 		.from_priority = record[24],
 		.to_queue = bytes_get64(record + 32),
 		.to_offset = bytes_get64(record + 48),
-		.to_priority = record[25] };
+		.to_priority = record[25],
+		.death = record[28] <= ENGINE_DELIVERY_LIMIT + 1 ? record[28] : 0 };
 
 	return queue_remember_move(local, &pending);
 }

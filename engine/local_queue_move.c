@@ -80,6 +80,7 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 		.id = m->id,
 		.why = m->why,
 		.delivers = m->set.state == SPAN_UNACKED,
+		.death = m->dies ? (uint8_t)(m->reason + 1) : 0,
 		.set = m->set };
 	int rc;
 

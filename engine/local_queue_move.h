@@ -23,8 +23,13 @@ struct lane_move {
 	uint64_t id;
 	const struct death_list *deaths; /* NULL: those it has */
 	bool dies;                       /* its own time to live ends with it */
+	enum engine_death_reason reason; /* if it dies */
 	struct span_set set;             /* READY or UNACKED; place and id follow */
 };
+
+/* Those of props, with one more in front. lists have their own memory of the new name only. */
+void death_list_add(
+    struct death_list *deaths, const struct engine_props *props, struct queue *queue, enum engine_death_reason reason);
 
 /* Both locks. Returns where it is now; an error: it is where it was. */
 int lane_move(const struct lane_move *m, uint64_t *ret_offset);
