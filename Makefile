@@ -91,6 +91,7 @@ fuzz:
 
 # The long suites, each with a bound: see tests/long/run. What they did is in build/long/summary.md.
 check-long: build_for_check
+	@.ci/packages long
 	@tests/long/run $(BUILD)
 
 # As root in somebody's checkout: what is built belongs to them.

@@ -2,14 +2,14 @@
 # programs.sh - real programs walk over a mount and work in it: nothing is consumed, nothing hangs, the daemon lives, and its
 # memory does not grow. Prints TAP. Needs root and /dev/fuse; the programs that are not installed are skipped, by name.
 #
-#   MQFS_BUILD=build tests/long/programs.sh [SECONDS]     how long each stressor of stress-ng runs; 2 without it
+#   tests/long/programs.sh [BUILD [SECONDS]]     how long each stressor of stress-ng runs; 2 without it
 #
 # Debian: plocate stress-ng dbench lsof inotify-tools rsync file psmisc
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C.UTF-8
-program=$(realpath "${MQFS_BUILD:-build}/mqfs")
-seconds=${1:-2}
+program=$(realpath "${1:-build}/mqfs")
+seconds=${2:-2}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mqfs-programs.XXXXXX")
 M=$dir/mq S=$dir/store
 count=0 failed=0
@@ -157,4 +157,5 @@ result "$((now - memory > GROWTH_KB))" "private memory: $memory kB before, $now 
 sed -i 's/x/x/' "$M/topics/scratch/in" 2>/dev/null # sed makes a new file, which is refused
 check "sed -i" 0
 echo "1..$count"
+echo "$count programs and stressors, private memory +$((now - memory)) kB"
 exit $((failed > 0))
