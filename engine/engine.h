@@ -230,7 +230,7 @@ struct engine_key {
 
 /* --------------------------------------------------------------------------------------------- settings */
 
-enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE, ENGINE_TEXT };
+enum engine_setting_type { ENGINE_INT, ENGINE_BOOL, ENGINE_CHOICE, ENGINE_TEXT, ENGINE_KEY };
 
 /*
  * One row of the settings table (engine/settings.c), from which reading, checking, listing and the manual come.
@@ -240,8 +240,9 @@ struct engine_setting {
 	const char *name;
 	enum engine_kind kind; /* of the objects that have it */
 	enum engine_setting_type type;
-	int64_t min, max;           /* ENGINE_INT: inclusive range */
-	int64_t none;               /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
+	int64_t min, max; /* ENGINE_INT: inclusive range */
+	int64_t none;     /* ENGINE_INT: -1 or 0 if that value, though below min, means "no limit"; else 1 */
+	/* ENGINE_KEY: a routing key, or none. */
 	const char *const *choices; /* ends with NULL. ENGINE_CHOICE: the words; ENGINE_TEXT: a word that ends
 	                                            in '/' takes a name after it */
 	const char *initial;        /* the built-in default; "": see engine_setting_inherits() */

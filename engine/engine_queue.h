@@ -45,6 +45,10 @@
  * before that one in the list, and it). That, and what has nowhere to go, is dropped and counted. A queue's name in a death
  * is "jobs", that of its dead letters "jobs/dlq".
  *
+ * Through an exchange (dead.letter.to exchanges/NAME) they are published from the dlq, soon after they came there, with dead.letter.routing.key
+ * or their own: to all targets, full or not, but those queues that they would come to in a circle. Without any they are dropped,
+ * and counted in the dlq. They stay in the dlq if there is no such exchange as they die. A dlq itself cannot have it (EINVAL).
+ *
  * The dead-letter queue starts with the settings of the table, not those of defaults(), except dead.letter.to none and
  * delivery.limit -1, so that nothing is lost there unasked. "dlq" is EINVAL as its dead.letter.to, expires.ms does
  * nothing there, and it cannot be renamed or removed by itself (EPERM).

@@ -426,6 +426,8 @@ static int start(struct local *local)
 	while (rc == 0 && (queue = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
 		after = queue->id;
 		queue_open_soon(queue_of_object(queue));
+		if (queue->parent->kind == ENGINE_QUEUE && queue_forwards(queue_of_object(queue->parent)))
+			queue_forward_soon(queue_of_object(queue));
 		object_put(queue);
 	}
 	if (rc == 0)

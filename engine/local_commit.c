@@ -2,6 +2,7 @@
  * local_commit - claiming and sending. What it is for is said in the header; notes are in local_commit_journal.c.
  */
 #include "engine/local_commit.h"
+#include "engine/local_tx.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -219,10 +220,10 @@ static int add_log(struct commit_target *target, uint32_t index, uint64_t end)
 	return 0;
 }
 
-static int claim_topic(struct commit_target *target)
+static int claim_topic(const struct commit *commit, struct commit_target *target)
 {
 	struct topic *topic = topic_of_object(target->object);
-	int rc = topic_claim(topic, &target->batch, target->places);
+	int rc = topic_claim(topic, &target->batch, commit->again, target->places);
 
 	for (uint32_t i = 0; i < target->count && rc == 0; i++) {
 		struct engine_partition_stat stat;
@@ -235,10 +236,10 @@ static int claim_topic(struct commit_target *target)
 	return rc;
 }
 
-static int claim_queue(struct commit_target *target)
+static int claim_queue(const struct commit *commit, struct commit_target *target)
 {
 	struct queue *queue = queue_of_object(target->object);
-	int rc = queue_claim(queue, &target->batch, target->head, target->places, &target->claim);
+	int rc = queue_claim(queue, &target->batch, target->head, commit->again, target->places, &target->claim);
 
 	if (rc < 0)
 		return rc;
@@ -251,11 +252,11 @@ static int claim_queue(struct commit_target *target)
 	return rc;
 }
 
-static int claim_target(const struct commit_part *part, struct commit_target *target)
+static int claim_target(const struct commit *commit, const struct commit_part *part, struct commit_target *target)
 {
 	int rc = make_batch(part, target);
 
-	if (rc == 0)
+	if (rc == 0 && !commit->again)
 		rc = leave_out_seen(part, target);
 	if (rc < 0 || target->count == 0)
 		return rc;
@@ -263,7 +264,7 @@ static int claim_target(const struct commit_part *part, struct commit_target *ta
 	if (target->places == NULL)
 		rc = -ENOMEM;
 	else
-		rc = target->object->kind == ENGINE_QUEUE ? claim_queue(target) : claim_topic(target);
+		rc = target->object->kind == ENGINE_QUEUE ? claim_queue(commit, target) : claim_topic(commit, target);
 	if (rc < 0)
 		local_dedup_failed(&target->dedup);
 	return rc;
@@ -276,7 +277,7 @@ static int by_id(const void *a, const void *b)
 	return x->object->id < y->object->id ? -1 : x->object->id > y->object->id;
 }
 
-static int claim_part(struct commit_part *part)
+static int claim_part(const struct commit *commit, struct commit_part *part)
 {
 	int rc = 0;
 
@@ -284,7 +285,7 @@ static int claim_part(struct commit_part *part)
 		part->props[i].mark = i + 1;
 	qsort(part->targets, part->target_count, sizeof(*part->targets), by_id); /* as send_locks are taken */
 	for (uint32_t i = 0; i < part->target_count && rc == 0; i++) {
-		rc = claim_target(part, &part->targets[i]);
+		rc = claim_target(commit, part, &part->targets[i]);
 		part->claimed += rc == 0;
 	}
 	return rc;
@@ -295,13 +296,20 @@ int commit_claim(struct commit *commit)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < commit->part_count && rc == 0; i++)
-		rc = claim_part(&commit->parts[i]);
+		rc = claim_part(commit, &commit->parts[i]);
 	for (uint32_t i = 0; i < commit->part_count && rc < 0; i++)
 		unclaim(&commit->parts[i]);
 	return rc;
 }
 
 /* ---- sending ---- */
+
+/* What was accepted before counts as seen here, too. */
+static void note_ids(struct commit_target *target)
+{
+	for (uint32_t i = 0; i < target->count; i++)
+		local_dedup_note(target->object, target->props[i].id);
+}
 
 /* A note makes up for what fails here: then the messages come later, and their ids stay. */
 static int send_to(const struct commit_part *part, struct commit_target *target, bool noted)
@@ -329,6 +337,8 @@ static int send_part(struct commit *commit, struct commit_part *part)
 	for (uint32_t i = 0; i < count; i++) {
 		int sent = part->targets[i].count > 0 ? send_to(part, &part->targets[i], part->noted) : 0;
 
+		if (sent == 0 && commit->again)
+			note_ids(&part->targets[i]);
 		if (sent < 0 && rc == 0 && !(sent == -EIDRM && part->noted))
 			rc = sent;
 	}
@@ -357,12 +367,56 @@ int commit_send(struct commit *commit)
 	return rc;
 }
 
+/* The note first comes to the disk: a later record must not survive it, nor a target's page that the kernel writes by itself. */
+static int note_take(struct commit *commit)
+{
+	const struct commit_take *take = commit->take;
+	uint8_t tail[TX_TAKE_BYTES];
+	int rc;
+
+	tx_note_take(tail, take->lane->queue->object.id, take->id, take->lane->queue->change);
+	commit->tail = tail;
+	commit->tail_size = sizeof(tail);
+	rc = commit_note(commit, true);
+	commit->tail = NULL;
+	commit->tail_size = 0;
+	return rc == 0 ? journal_sync(commit->local->journal) : rc;
+}
+
+/* What is taken is gone once the note is there, of which a record of the journal tells. */
+static int note_and_take(struct commit *commit)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+	const struct commit_take *take = commit->take;
+	struct queue *queue = take->lane->queue;
+	struct span *span;
+	bool again = false;
+	int rc = queue_lock(queue), taken;
+
+	if (rc < 0)
+		return rc;
+	rc = lane_state(take->lane, take->offset, &span) == SPAN_READY ? note_take(commit) : -ENOENT;
+	if (rc == 0) {
+		do
+			taken = lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_MOVED_OUT, NULL);
+		while (reserve_again(commit->local, taken, &again));
+		if (taken < 0) {
+			atomic_store(
+			    &commit->local->commits.stuck, true); /* the note stays, and the next start does it */
+			local_fault(commit->local, -taken, "a dead letter could not be taken from its queue yet: %s",
+			    strerror(-taken));
+		}
+	}
+	queue_unlock(queue);
+	return rc;
+}
+
 int commit_run(struct commit *commit, bool noted)
 {
 	int rc;
 
 	commit_enter(commit->local);
-	rc = commit_note(commit, noted);
+	rc = commit->take != NULL ? note_and_take(commit) : commit_note(commit, noted);
 	if (rc == 0)
 		rc = commit_send(commit);
 	commit_leave(commit->local);

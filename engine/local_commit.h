@@ -57,8 +57,17 @@ struct commit_part {
 	bool noted; /* by running */
 };
 
+/* A message of a queue that a commit takes away, as it is noted. */
+struct commit_take {
+	struct lane *lane;
+	uint64_t offset, id;
+	struct span_facts facts;
+};
+
 struct commit {
 	struct local *local;
+	bool again;                     /* it was accepted before: room, sizes and ids that were seen do not matter */
+	const struct commit_take *take; /* or NULL; READY, else ENOENT. Only if all is noted */
 	struct commit_part *parts;
 	uint32_t part_count, part_room;
 	const uint8_t *tail; /* what else is done with it: of a transaction (local_tx.h); the caller's, or NULL */

@@ -40,6 +40,7 @@ struct exchange *exchange_new(struct local *local, uint64_t id)
 		return NULL;
 	object_init(local, &exchange->object, ENGINE_EXCHANGE, id, local->root);
 	pthread_mutex_init(&exchange->touch_lock, NULL);
+	pthread_mutex_init(&exchange->forward_lock, NULL);
 	if (bindings_init(&exchange->bindings, ENGINE_TOPIC_EXCHANGE) < 0 ||
 	    settings_init(&exchange->object, local->defaults[ENGINE_EXCHANGE]) < 0) {
 		exchange_free(exchange);
@@ -57,6 +58,7 @@ void exchange_free(struct exchange *exchange)
 		free(one);
 	}
 	pthread_mutex_destroy(&exchange->touch_lock);
+	pthread_mutex_destroy(&exchange->forward_lock);
 	bindings_release(&exchange->bindings);
 	object_release(&exchange->object);
 }

@@ -20,6 +20,7 @@ struct exchange {
 	struct object object;     /* first */
 	struct bindings bindings; /* routes; written under root.change too */
 	_Atomic uint64_t published, routed, unroutable, refused;
+	pthread_mutex_t forward_lock; /* one publishes dead letters; above all locks but those of catch_up */
 	pthread_mutex_t touch_lock;
 	struct touched *touched; /* uthash: targets that got something since the store was opened; touch_lock */
 };
@@ -51,6 +52,12 @@ extern const struct engine_exchange_ops local_exchange_ops;
 int route_producer_open(
     struct engine_object *base, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
+/*
+ * Publishes a dead letter, a batch of one, and takes it from where it is: to all but those queues that it would come to in a
+ * circle, whether they are full or not. EHOSTUNREACH: there is none; ENOENT: it is not there any more.
+ */
+struct commit_take;
+int route_dead(struct exchange *exchange, const struct engine_batch *batch, const struct commit_take *take);
 /* As engine_exchange_ops.room. */
 int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes);
 int route_producer_sync(struct engine_producer *handle, struct engine_done *done);

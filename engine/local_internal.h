@@ -301,6 +301,7 @@ enum local_setting {
 	SET_QUEUE_PREFETCH,
 	SET_QUEUE_AUTO_ACK,
 	SET_QUEUE_DEAD_LETTER,
+	SET_QUEUE_DEAD_LETTER_KEY,
 	SET_QUEUE_SINGLE_ACTIVE,
 	SET_QUEUE_REDELIVERY_DELAY,
 	SET_QUEUE_EXPIRES,
@@ -555,7 +556,7 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 /* What producer_send may refuse; places[i] is the partition of message i. batch->props is not NULL. Opens the logs. */
 /* What a compacted topic takes, and what a tombstone is: EINVAL. */
 int topic_check_key(const struct topic *topic, const struct engine_props *props, uint32_t len);
-int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t *places);
+int topic_claim(struct topic *topic, const struct engine_batch *batch, bool again, uint32_t *places);
 /* props say the partitions. Only the disk can refuse it; then dedup is told what became of the batch. */
 int topic_send_claimed(struct topic *topic, const struct engine_batch *batch, struct dedup_send *dedup);
 /* Adds the partition's point if it has something that is not on disk; returns the count then. */

@@ -684,7 +684,7 @@ static int place_of(struct topic *topic, const struct engine_props *props, uint3
 	return 0;
 }
 
-int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t *places)
+int topic_claim(struct topic *topic, const struct engine_batch *batch, bool again, uint32_t *places)
 {
 	struct object *object = NULL;
 	struct partition *partition;
@@ -693,7 +693,7 @@ int topic_claim(struct topic *topic, const struct engine_batch *batch, uint32_t 
 	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
 
 	if (rc == 0)
-		rc = check_batch(setting_value(object, SET_MAX_MESSAGE_BYTES), batch, NULL);
+		rc = check_batch(again ? INT64_MAX : setting_value(object, SET_MAX_MESSAGE_BYTES), batch, NULL);
 	if (rc == 0)
 		rc = reserve_check(local_of(object));
 	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {

@@ -72,7 +72,7 @@ struct queue *queue_new(struct local *local, uint64_t id, struct object *parent)
 	queue->waiters_tail = &queue->waiters;
 	queue->readers_tail = &queue->readers;
 	queue->used_ms = queue_now(local);
-	queue->ttl_due = queue->timer_due = QUEUE_NEVER;
+	queue->ttl_due = queue->timer_due = queue->forward_due = QUEUE_NEVER;
 	/* Dead letters have the built-in settings: what the defaults are is meant for queues that are made. */
 	if (settings_init(&queue->object, parent->kind != ENGINE_STORE ? NULL : local->defaults[ENGINE_QUEUE]) < 0 ||
 	    timer_init(local, &queue->timer, queue_timer_fire, &queue->object) < 0 ||
@@ -160,6 +160,7 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 	lane->queue = queue;
 	lane->priority = priority;
 	lane->log_id = log_id;
+	lane->forward_held = UINT64_MAX;
 	lane->sync = (struct sync_point){
 		.run = lane_sync_run, .begin = lane_sync_begin, .log = &lane->plog, .object = &queue->object
 	};

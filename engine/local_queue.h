@@ -151,6 +151,8 @@ struct lane {
 	} purged[QUEUE_PURGES];
 	uint32_t purge_next;
 	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
+	uint64_t forwarded;     /* of a dlq: below it no dead letter is to go on through an exchange now */
+	uint64_t forward_held;  /* the lowest of those passed over since somebody holds them; UINT64_MAX: none */
 	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
 	bool noted;             /* so did one of which the journal says more: it goes to the disk before the log does */
 	uint64_t unsynced_messages;
@@ -198,9 +200,11 @@ struct queue {
 	int64_t delivered;                        /* number of the last delivery */
 	uint64_t published_bytes;                 /* since the engine was opened */
 	int64_t changed_ms;                       /* wall clock of the last message that came; 0: none */
-	_Atomic uint32_t dlq_present;             /* files and sessions of its dead letters */
-	_Atomic int64_t dlq_used_ms;              /* used_ms of these */
-	int64_t used_ms; /* queue_now() when somebody last had it open, or did something; for expires.ms */
+	int64_t
+	    forward_due; /* a dlq: when to look for dead letters that go on through an exchange; QUEUE_NEVER: there is none */
+	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
+	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
+	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */
 	struct tree leased, deadlines, delayed, expiring, ids;
 	struct span *spare; /* unused ones, linked by held_next: a change that has begun needs no memory */
 	uint32_t spare_count;
@@ -391,8 +395,10 @@ struct queue_move_note {
 	struct span_set set; /* at the target */
 	bool fresh;          /* at the target it is READY as it comes */
 	bool delivers;       /* it is claimed there, which counts as a delivery */
-	uint8_t death;       /* it dies by this: enum engine_death_reason + 1, or 0 */
+	bool forward;        /* it is to go on through an exchange */
+	uint32_t death;      /* why it dies, DEATH_OF(reason); 0: it does not */
 };
+#define DEATH_OF(reason) ((uint32_t)(reason) + 1)
 int queue_note_move(const struct queue_move_note *note);
 void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
 int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size);
@@ -409,7 +415,8 @@ struct lane *queue_find_lane(struct local *local, uint64_t queue_id, uint32_t pr
 struct queue_pending {
 	uint64_t id, from_queue, from_offset, to_queue, to_offset;
 	uint32_t from_priority, to_priority;
-	uint8_t death; /* as in struct queue_move_note */
+	uint32_t death; /* as in a note */
+	bool within, forward;
 };
 int queue_remember_move(struct local *local, const struct queue_pending *pending); /* the replay met it. ENOMEM */
 void queue_forget_move(struct local *local, uint64_t id);                          /* the last of this message */
@@ -442,7 +449,7 @@ int queue_has_room_for(struct engine_object *base, uint64_t bytes);
  * In two steps, for local_commit.h, so that several queues take a batch or none: claim does all that producer_send may refuse and keeps the room, send
  * takes what was claimed (only the disk can refuse it then; the claim is over in any case), unclaim gives the room back.
  */
-int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head, uint32_t *places,
+int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head, bool again, uint32_t *places,
     struct queue_claim *ret_claim); /* places[i]: the lane of message i */
 int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
     const struct queue_claim *claim, struct dedup_send *dedup); /* as topic_send_claimed */
@@ -601,5 +608,16 @@ void queue_sum(struct queue *queue, struct engine_stat *stat); /* for stat of en
 void queue_sum_consumer(struct queue_consumer *consumer, struct engine_stat *stat);
 
 extern const struct engine_queue_ops local_queue_ops;
+
+/* ---- local_queue_forward.c ---- */
+
+#define QUEUE_FORWARD ((uint64_t)INT64_MAX) /* the mark of a dead letter that is to go on through an exchange */
+
+bool queue_forwards(const struct queue *queue);     /* does dead.letter.to name an exchange? */
+bool queue_forwards_now(const struct queue *queue); /* and is there such an exchange? */
+void queue_forward(struct queue *dlq);              /* does what is marked; no lock */
+void queue_forward_soon(struct queue *dlq);         /* lock */
+/* Was it there before, and in none since from which somebody rejected it? (local_queue_dead.c) */
+bool queue_is_circle(struct queue *target, const struct engine_death *deaths, uint32_t count);
 
 #endif

@@ -23,7 +23,7 @@ static struct queue *find_target(struct queue *queue)
 
 	if (to == DEAD_LETTER_NONE)
 		return NULL;
-	if (name != NULL)
+	if (name != NULL && !queue_forwards(queue))
 		found = registry_find(local, local->root->id, ENGINE_QUEUE, name + strlen("queues/"));
 	if (found == NULL)
 		found = registry_find(local, queue->object.id, ENGINE_QUEUE, "dlq");
@@ -65,7 +65,7 @@ void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX])
 
 /* ---- deaths ---- */
 
-void death_list_add(
+void queue_add_death(
     struct death_list *deaths, const struct engine_props *props, struct queue *queue, enum engine_death_reason reason)
 {
 	struct engine_death death = { .reason = reason, .count = 1, .ts_ms = clock_wall_ms() };
@@ -85,16 +85,15 @@ void death_list_add(
 	deaths->list[0] = death;
 }
 
-/* Was it in target before, and in none since from which somebody rejected it? */
-static bool is_circle(const struct death_list *deaths, struct queue *target)
+bool queue_is_circle(struct queue *target, const struct engine_death *deaths, uint32_t count)
 {
 	char name[QUEUE_NAME_MAX];
 	size_t len;
 
 	queue_name(target, name);
 	len = strlen(name);
-	for (uint32_t i = 0; i < deaths->count; i++) {
-		const struct engine_death *death = &deaths->list[i];
+	for (uint32_t i = 0; i < count; i++) {
+		const struct engine_death *death = &deaths[i];
 
 		if (death->reason == ENGINE_REJECTED)
 			return false;
@@ -123,24 +122,27 @@ static int kill_one(struct lane *lane, uint64_t offset, enum engine_death_reason
 		.view = view,
 		.id = id,
 		.dies = true,
-		.reason = reason,
 		.set = { .state = SPAN_READY, .due_ms = QUEUE_NEVER, .expires_ms = QUEUE_NEVER } };
 	struct death_list deaths;
 	uint64_t now_at = 0;
 	int rc;
 
-	death_list_add(&deaths, view->batch.props != NULL ? view->batch.props : &none, lane->queue, reason);
+	queue_add_death(&deaths, view->batch.props != NULL ? view->batch.props : &none, lane->queue, reason);
 	if (target == NULL)
 		return lane_set(lane, offset, 1, &gone, &facts, why_dropped(reason), NULL);
-	if (is_circle(&deaths, target))
+	if (queue_is_circle(target, deaths.list, deaths.count))
 		return lane_set(lane, offset, 1, &gone, &facts, WHY_DROPPED, NULL);
 	m.to = atomic_load(&target->open) ? queue_lane(target, queue_lower(target, lane->priority)) : NULL;
 	m.deaths = &deaths;
+	m.reason = reason;
+	m.forward = target->object.parent == &lane->queue->object && queue_forwards_now(lane->queue);
 	if (m.to == NULL) /* the disk failed or is full: it stays what it is, and is tried again */
 		return engine_explain(-EIO, "where its dead letters go cannot be written");
 	rc = lane_move(&m, &now_at);
 	if (rc == 0)
 		lane_move_arrived(m.to, now_at, wake);
+	if (rc == 0 && m.forward)
+		queue_forward_soon(target);
 	return rc;
 }
 

@@ -6,6 +6,7 @@
  * appended again, from wherever it still is: the log it came from last, or, if that has lost it as well, the one before. What is
  * settled stays in a log until a checkpoint, which first sees to it that messages that came by moves are on disk.
  *
+ * It comes as it would have: with the deaths of the moves from there on, and marked if it is to go on through an exchange.
  * A move that is done again is noted again, with where it comes to now, and that is on disk before the message is.
  */
 #define HASH_NONFATAL_OOM 1
@@ -101,7 +102,7 @@ static bool has_arrived(struct lane *lane, const struct queue_pending *move)
 	return arrived; /* what cannot be read was there */
 }
 
-/* Reads it from where it still is, the last place first, and says which move took it from there. ENODATA: nowhere. */
+/* Reads it from where it still is, the last place first: that which the move found went from. ENODATA: nowhere. */
 static int find(struct local *local, const struct pending_move *move, struct engine_scratch *scratch,
     struct engine_view *ret_view, const struct pending_move **ret_found)
 {
@@ -113,61 +114,73 @@ static int find(struct local *local, const struct pending_move *move, struct eng
 
 		if (from == NULL || queue_open(from->queue) < 0)
 			continue;
-		*ret_found = move;
 		if (lane_read(from, move->pending.from_offset, 1, scratch, ret_view, &id) == 0 &&
-		    id == move->pending.id)
+		    id == move->pending.id) {
+			*ret_found = move;
 			return 0;
+		}
 		if (move->pending.from_offset < from->end) /* else it had come just before, and was never on the disk */
 			rc = -EIO;
 	}
 	return rc;
 }
 
-/* A message as its moves made it. */
-struct moved {
-	struct engine_props props;
-	struct death_list deaths[2 * DEATHS_MAX]; /* each refers to names of those before it */
-	uint32_t count;
-};
+/* A move that was done again by the start before stands for the one that it repeats. */
+static bool repeats(const struct pending_move *move)
+{
+	const struct queue_pending *one = &move->pending, *other = move->before != NULL ? &move->before->pending : NULL;
 
-/* What the moves from found on did to it, the oldest first. */
-static void redo(
-    struct local *local, const struct pending_move *move, const struct pending_move *found, struct moved *moved)
+	return other != NULL && one->from_queue == other->from_queue && one->from_offset == other->from_offset &&
+	       one->from_priority == other->from_priority;
+}
+
+/* What a move makes of a message's properties. */
+static void apply(
+    struct local *local, const struct pending_move *move, struct engine_props *props, struct death_list *deaths)
 {
 	const struct queue_pending *pending = &move->pending;
 	struct lane *from = queue_find_lane(local, pending->from_queue, pending->from_priority);
-	struct death_list *deaths;
 
-	if (move != found)
-		redo(local, move->before, found, moved);
-	if (pending->death == 0 || from == NULL || moved->count == 2 * DEATHS_MAX)
+	props->delay_ms = -1;
+	if (!pending->within || pending->death != 0)
+		props->mark = 0;
+	if (pending->forward)
+		props->mark = QUEUE_FORWARD;
+	if (pending->death == 0 || from == NULL)
 		return;
-	deaths = &moved->deaths[moved->count++];
-	death_list_add(deaths, &moved->props, from->queue, (enum engine_death_reason)(pending->death - 1));
-	moved->props.deaths = deaths->list;
-	moved->props.death_count = deaths->count;
-	moved->props.ttl_ms = -1;
+	props->ttl_ms = -1;
+	queue_add_death(deaths, props, from->queue, (enum engine_death_reason)(pending->death - 1));
+	props->deaths = deaths->list;
+	props->death_count = deaths->count;
 }
 
-static void make_moved(struct local *local, const struct pending_move *move, const struct pending_move *found,
-    struct engine_view *view, struct moved *moved)
+/* All moves since the one found, that first. */
+static int apply_all(struct local *local, const struct pending_move *last, const struct pending_move *found,
+    struct engine_props *props, struct death_list **ret_deaths)
 {
-	moved->count = 0;
-	moved->props = view->batch.props != NULL ? view->batch.props[0] : ENGINE_PROPS_INIT;
-	moved->props.partition = ENGINE_ANY;
-	moved->props.delay_ms = -1;
-	moved->props.mark = 0;
-	if (view->batch.props == NULL)
-		moved->props.ts_ms = view->batch.ts_ms;
-	redo(local, move, found, moved);
-	view->batch.props = &moved->props;
-	if (move->pending.from_queue != move->pending.to_queue)
-		view->batch.ts_ms = queue_now(local); /* it arrives anew */
+	const struct pending_move *move;
+	struct death_list *deaths;
+	size_t count = 1;
+
+	for (move = last; move != found; move = move->before)
+		count++;
+	deaths = calloc(count, sizeof(*deaths)); /* each has a name that the next may still need */
+	if (deaths == NULL)
+		return -ENOMEM;
+	for (; count > 0; count--) {
+		move = last;
+		for (size_t i = 1; i < count; i++)
+			move = move->before;
+		if (move == found || !repeats(move))
+			apply(local, move, props, &deaths[count - 1]);
+	}
+	*ret_deaths = deaths;
+	return 0;
 }
 
 /* It counts nothing: the move did. */
 static int append_again(
-    struct local *local, struct lane *to, const struct pending_move *move, const struct engine_view *view)
+    struct local *local, struct lane *to, const struct pending_move *move, const struct engine_batch *batch)
 {
 	struct span_set set = { .state = SPAN_READY, .due_ms = QUEUE_NEVER, .expires_ms = QUEUE_NEVER };
 	struct queue_move_note note = { .from = queue_find_lane(
@@ -177,9 +190,10 @@ static int append_again(
 		.to_offset = to->end,
 		.id = move->pending.id,
 		.why = WHY_MOVED_WITHIN,
+		.forward = batch->props[0].mark == QUEUE_FORWARD,
 		.death = move->pending.death,
 		.set = move->has_span ? move->set : set };
-	struct span_facts facts = facts_of(view, move->pending.id);
+	struct span_facts facts = { batch->ts_ms, move->pending.id, batch->len - 1, NULL };
 	struct holder *holder;
 	struct span *span = NULL;
 	uint64_t offset;
@@ -192,7 +206,7 @@ static int append_again(
 	if (rc == 0)
 		rc = journal_sync(local->journal);
 	if (rc == 0)
-		rc = lane_append(to, &view->batch, note.id | PLOG_MOVED | (note.set.id != 0 ? PLOG_STRAY : 0), &offset);
+		rc = lane_append(to, batch, note.id | PLOG_MOVED | (note.set.id != 0 ? PLOG_STRAY : 0), &offset);
 	if (rc < 0)
 		return rc;
 	to->moved_in = true;
@@ -207,31 +221,44 @@ static int append_again(
 	return 0;
 }
 
+static int move_again(struct local *local, struct lane *to, const struct pending_move *move,
+    const struct pending_move *found, const struct engine_view *view)
+{
+	struct engine_batch batch = view->batch;
+	struct engine_props props = batch.props != NULL ? batch.props[0] : ENGINE_PROPS_INIT;
+	struct death_list *deaths = NULL;
+	int rc = apply_all(local, move, found, &props, &deaths);
+
+	props.partition = ENGINE_ANY;
+	if (batch.props == NULL)
+		props.ts_ms = batch.ts_ms;
+	if (!move->pending.within)
+		batch.ts_ms = queue_now(local); /* as lane_move does */
+	batch.props = &props;
+	if (rc == 0)
+		rc = append_again(local, to, move, &batch);
+	free(deaths);
+	return rc;
+}
+
 static int finish(struct local *local, const struct pending_move *move)
 {
 	struct lane *to = queue_find_lane(local, move->pending.to_queue, move->pending.to_priority);
 	const struct pending_move *found = NULL;
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
-	struct moved *moved;
 	int rc;
 
 	if (move->settled || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, &move->pending))
 		return 0;
-	moved = malloc(sizeof(*moved));
-	if (moved == NULL)
-		return -ENOMEM;
 	rc = find(local, move, &scratch, &view, &found);
 	if (rc == 0)
-		make_moved(local, move, found, &view, moved);
-	if (rc == 0)
-		rc = append_again(local, to, move, &view);
+		rc = move_again(local, to, move, found, &view);
 	else if (rc == -EIO)
 		local_fault(local, EIO, "message %" PRIu64 " was being moved when the machine died, and is lost",
 		    move->pending.id);
 	local->recovered_moves = true;
 	engine_scratch_release(&scratch);
-	free(moved);
 	return rc == -EIO || rc == -ENODATA ? 0 : rc;
 }
 

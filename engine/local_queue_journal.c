@@ -52,6 +52,7 @@
 #define MOVE_FRESH 1u
 #define MOVE_UNDO 2u
 #define MOVE_DELIVERS 4u
+#define MOVE_FORWARD 8u
 
 /* ---- counting ---- */
 
@@ -191,7 +192,9 @@ static int note_move(const struct queue_move_note *note, bool undo)
 		record[27] |= MOVE_DELIVERS;
 	if (undo)
 		record[27] |= MOVE_UNDO;
-	record[28] = note->death;
+	if (note->forward)
+		record[27] |= MOVE_FORWARD;
+	record[28] = (uint8_t)note->death;
 	bytes_put64(record + 32, to->object.id);
 	bytes_put64(record + 40, to->change + (from == to ? 2 : 1));
 	bytes_put64(record + 48, note->to_offset);
@@ -315,7 +318,9 @@ static int remember_move(struct local *local, const uint8_t *record)
 		.to_queue = bytes_get64(record + 32),
 		.to_offset = bytes_get64(record + 48),
 		.to_priority = record[25],
-		.death = record[28] <= ENGINE_DELIVERY_LIMIT + 1 ? record[28] : 0 };
+		.death = record[28] <= DEATH_OF(ENGINE_DELIVERY_LIMIT) ? record[28] : 0,
+		.within = record[26] == WHY_MOVED_WITHIN,
+		.forward = record[27] & MOVE_FORWARD };
 
 	return queue_remember_move(local, &pending);
 }

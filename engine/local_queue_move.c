@@ -17,6 +17,11 @@ uint32_t queue_lower(const struct queue *queue, uint32_t priority)
 	return priority < max ? priority : max;
 }
 
+static bool keeps_mark(const struct lane_move *m, const struct engine_props *props)
+{
+	return m->forward || (m->why == WHY_MOVED_WITHIN && props->mark == QUEUE_FORWARD);
+}
+
 /* The message as it is appended. */
 static struct engine_batch make_batch(const struct lane_move *m, struct engine_props *props)
 {
@@ -27,7 +32,7 @@ static struct engine_batch make_batch(const struct lane_move *m, struct engine_p
 	if (batch.props == NULL)
 		props->ts_ms = batch.ts_ms;
 	props->delay_ms = -1;
-	props->mark = 0; /* it did not come here by an exchange */
+	props->mark = keeps_mark(m, props) ? QUEUE_FORWARD : 0; /* it did not come here by an exchange */
 	if (m->dies)
 		props->ttl_ms = -1;
 	if (m->deaths != NULL) {
@@ -80,7 +85,8 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 		.id = m->id,
 		.why = m->why,
 		.delivers = m->set.state == SPAN_UNACKED,
-		.death = m->dies ? (uint8_t)(m->reason + 1) : 0,
+		.forward = props.mark == QUEUE_FORWARD,
+		.death = m->why == WHY_DEAD ? DEATH_OF(m->reason) : 0,
 		.set = m->set };
 	int rc;
 

@@ -22,15 +22,15 @@ struct lane_move {
 	const struct engine_view *view; /* of the message */
 	uint64_t id;
 	const struct death_list *deaths; /* NULL: those it has */
+	enum engine_death_reason reason; /* of why DEAD */
+	bool forward;                    /* it is to go on through an exchange */
 	bool dies;                       /* its own time to live ends with it */
-	enum engine_death_reason reason; /* if it dies */
 	struct span_set set;             /* READY or UNACKED; place and id follow */
 };
 
-/* Those of props, with one more in front. lists have their own memory of the new name only. */
-void death_list_add(
+/* Those of props, with one more in front (local_queue_dead.c). */
+void queue_add_death(
     struct death_list *deaths, const struct engine_props *props, struct queue *queue, enum engine_death_reason reason);
-
 /* Both locks. Returns where it is now; an error: it is where it was. */
 int lane_move(const struct lane_move *m, uint64_t *ret_offset);
 /* What there is to do for a message that has come so: times to live, waiters. lock of the target */

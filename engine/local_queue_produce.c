@@ -292,7 +292,7 @@ static int check_room(const struct sending *s)
 {
 	uint64_t count, bytes;
 
-	if (!s->refuses || s->kills || s->claim != NULL)
+	if (!s->refuses || s->kills || s->claim != NULL || s->producer->again)
 		return 0;
 	count_ready(s, &count, &bytes);
 	return count == 0 || has_room(s->queue, count, bytes) ? 0 : explain_full(s->queue);
@@ -689,10 +689,10 @@ static int claim_room(const struct sending *s, struct queue_claim *claim)
 	return 0;
 }
 
-int queue_claim(
-    struct queue *queue, const struct engine_batch *batch, bool head, uint32_t *places, struct queue_claim *ret_claim)
+int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head, bool again, uint32_t *places,
+    struct queue_claim *ret_claim)
 {
-	struct queue_producer producer = { ENGINE_QUEUE, queue, ENGINE_ANY, head, false };
+	struct queue_producer producer = { ENGINE_QUEUE, queue, ENGINE_ANY, head, again };
 	struct sending s = { .producer = &producer, .queue = queue, .batch = *batch };
 	struct queue_claim claim = { 0 };
 	uint32_t some[64];

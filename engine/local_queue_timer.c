@@ -77,7 +77,7 @@ static int64_t unused_end(const struct queue *queue)
 void queue_set_timer(struct queue *queue)
 {
 	struct tree_node *node = tree_first(&queue->deadlines);
-	int64_t due_ms = earlier(queue->ttl_due, unused_end(queue));
+	int64_t due_ms = earlier(earlier(queue->ttl_due, queue->forward_due), unused_end(queue));
 
 	if (node != NULL)
 		due_ms = earlier(due_ms, SPAN_IN(node, by_due)->due_ms);
@@ -261,6 +261,7 @@ static void run(struct queue *queue)
 		return;
 	}
 	queue_sweep(queue);
+	queue_forward(queue);
 }
 
 void queue_timer_fire(struct timer *timer)

@@ -225,11 +225,8 @@ static void fire(struct timer *timer)
 	failure = reserve->failure;
 	pthread_rwlock_unlock(&reserve->lock);
 	tell(local, used, failure);
-	if (!used)
-		return;
-	timer_set_earlier(local, timer, clock_mono_ms() + RETRY_MS);
-	if (atomic_load(&local->checkpoint_set)) /* what was settled since the last gives its room back by it */
-		timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms());
+	if (used)
+		timer_set_earlier(local, timer, clock_mono_ms() + RETRY_MS);
 }
 
 /* ---- life ---- */

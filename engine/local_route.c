@@ -213,6 +213,70 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 	return rc;
 }
 
+/* Leaves out the queues where it would go on in a circle. routes */
+static void leave_out_circles(struct publishing *p)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->match.count; i++) {
+		struct object *target = registry_get(p->commit.local, p->match.targets[i]);
+
+		if (target == NULL || target->kind != ENGINE_QUEUE ||
+		    !queue_is_circle(queue_of_object(target), p->props[0].deaths, p->props[0].death_count))
+			p->match.targets[kept++] = p->match.targets[i];
+		object_put(target);
+	}
+	p->match.count = kept;
+}
+
+/* routes */
+static int publish_dead(struct publishing *p)
+{
+	struct exchange *exchange = p->producer->exchange;
+	const struct engine_props *props = &p->props[0];
+	struct commit_part *part = NULL;
+	int rc = exchange_route(exchange, props->routing_key, props->headers, props->header_count, &p->match);
+
+	if (rc == 0)
+		leave_out_circles(p);
+	p->routed = p->match.count;
+	p->unroutable = p->match.count == 0;
+	if (rc < 0 || p->match.count == 0)
+		return rc < 0 ? rc : -EHOSTUNREACH;
+	rc = exchange_touch(exchange, &p->match);
+	if (rc == 0)
+		rc = commit_add_part(&p->commit, &p->batch, p->props, &part);
+	for (size_t i = 0; i < p->match.count && rc == 0; i++) {
+		struct object *target = registry_get(p->commit.local, p->match.targets[i]);
+
+		rc = target != NULL ? commit_add_target(part, target, false) : -EIDRM;
+		object_put(target);
+	}
+	if (rc == 0)
+		rc = commit_claim(&p->commit);
+	return rc == 0 ? commit_run(&p->commit, true) : rc;
+}
+
+int route_dead(struct exchange *exchange, const struct engine_batch *batch, const struct commit_take *take)
+{
+	struct route_producer producer = { ENGINE_EXCHANGE, exchange, { NULL, 0 } };
+	struct local *local = local_of(&exchange->object);
+	struct publishing p;
+	int rc = prepare(&p, &producer, batch);
+
+	p.commit.again = true;
+	p.commit.take = take;
+	if (rc == 0) {
+		pthread_rwlock_rdlock(&local->routes);
+		rc = publish_dead(&p);
+		pthread_rwlock_unlock(&local->routes);
+	}
+	if (rc == 0 || rc == -EHOSTUNREACH)
+		count(exchange, &p, 0);
+	release(&p);
+	return rc;
+}
+
 /* The queues are asked without `routes`, as that may have others removed. */
 int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes)
 {

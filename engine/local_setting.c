@@ -94,6 +94,8 @@ static int64_t from_text(struct local *local, const struct engine_setting *setti
 		return strtoll(text, NULL, 10);
 	if (setting->type == ENGINE_BOOL)
 		return strcmp(text, "true") == 0;
+	if (setting->type == ENGINE_KEY)
+		return strcmp(text, "none") != 0 ? keep_text(local, text) : 0;
 	while (setting->choices[choice] != NULL && strcmp(setting->choices[choice], text) != 0)
 		choice++;
 	if (setting->type == ENGINE_TEXT && setting->choices[choice] == NULL)
@@ -111,6 +113,10 @@ static void to_text(const struct engine_setting *setting, int64_t value, char re
 	case ENGINE_INT: snprintf(ret_text, ENGINE_VALUE_MAX, "%" PRId64, value); break;
 	case ENGINE_BOOL: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", value != 0 ? "true" : "false"); break;
 	case ENGINE_CHOICE: snprintf(ret_text, ENGINE_VALUE_MAX, "%s", setting->choices[value]); break;
+	case ENGINE_KEY:
+		snprintf(
+		    ret_text, ENGINE_VALUE_MAX, "%s", settings_text(value) != NULL ? settings_text(value) : "none");
+		break;
 	case ENGINE_TEXT:
 		snprintf(ret_text, ENGINE_VALUE_MAX, "%s",
 		    settings_text(value) != NULL ? settings_text(value) : setting->choices[value]);
@@ -154,6 +160,7 @@ int settings_bind(struct local *local)
 		[SET_QUEUE_PREFETCH] = { ENGINE_QUEUE, "prefetch" },
 		[SET_QUEUE_AUTO_ACK] = { ENGINE_QUEUE, "auto.ack" },
 		[SET_QUEUE_DEAD_LETTER] = { ENGINE_QUEUE, "dead.letter.to" },
+		[SET_QUEUE_DEAD_LETTER_KEY] = { ENGINE_QUEUE, "dead.letter.routing.key" },
 		[SET_QUEUE_SINGLE_ACTIVE] = { ENGINE_QUEUE, "single.active.consumer" },
 		[SET_QUEUE_REDELIVERY_DELAY] = { ENGINE_QUEUE, "redelivery.delay.ms" },
 		[SET_QUEUE_EXPIRES] = { ENGINE_QUEUE, "expires.ms" },
@@ -340,8 +347,9 @@ static int store(struct object *object, const struct engine_setting *setting, co
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
-	if (setting->type == ENGINE_TEXT && strcmp(canonical, "dlq") == 0 && !object->is_defaults &&
-	    object->parent->kind != ENGINE_STORE)
+	if (setting->type == ENGINE_TEXT &&
+	    (strcmp(canonical, "dlq") == 0 || strncmp(canonical, "exchanges/", 10) == 0) &&
+	    object->kind == ENGINE_QUEUE && !object->is_defaults && object->parent->kind != ENGINE_STORE)
 		return engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (setting->type == ENGINE_TEXT && object->kind == ENGINE_EXCHANGE && !object->is_defaults) {
 		rc = exchange_check_alternate(exchange_of_object(object), canonical);

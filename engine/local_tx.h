@@ -87,6 +87,10 @@ int tx_commit(struct engine_object *base);
 /* ---- local_tx_note.c ---- */
 
 int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_t *ret_size);
+/* The tail of a commit that takes a dead letter away: local_queue_forward.c. */
+#define TX_TAKEN 3u /* how */
+#define TX_TAKE_BYTES 64u
+void tx_note_take(uint8_t tail[TX_TAKE_BYTES], uint64_t queue, uint64_t id, uint64_t change);
 struct tx_note {
 	uint64_t tx_id;
 	int64_t ts_ms;
@@ -100,9 +104,9 @@ struct staged_cursor tx_note_cursor(const struct tx_note *note, uint32_t i);
 /* ---- local_tx_recover.c ---- */
 
 struct commit_pending;
-int tx_replay(struct local *local, const struct commit_pending *pending); /* a note that is whole, in its turn */
-int tx_recover(struct local *local);                                      /* acks; no queue is open yet */
-int tx_recover_rest(struct local *local);                                 /* nacks and rejects */
+int tx_replay(struct local *local, struct commit_pending *pending); /* a note that is whole, in its turn */
+int tx_recover(struct local *local);                                /* acks; no queue is open yet */
+int tx_recover_rest(struct local *local);                           /* nacks and rejects */
 
 extern const struct engine_tx_ops local_tx_ops;
 

@@ -4,11 +4,14 @@
  *
  *    0  8  id of the transaction      8  8  Unix time of the commit    16  4  messages to be settled   20  4  cursors
  *   24     for each message: 8 id, 8 id of the queue, 8 id of the consumer, 8 priority << 56 | offset, 4 deliveries,
- *          4 how: 0 ack, 1 nack, 2 reject
+ *          4 how: 0 ack, 1 nack, 2 reject, 3 it has gone on through an exchange, which is no transaction: of the id 0, and instead
+ *          of the consumer there is the number of the last change of the queue before it
  *          for each cursor: 8 id of the group, 8 stored offset, 4 partition, 4 kind: 0 ack, 1 seek
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/bytes.h"
 #include "engine/local_tx.h"
@@ -16,6 +19,26 @@
 #define HEAD 24u
 #define SETTLE_BYTES 40u
 #define CURSOR_BYTES 24u
+
+static void put_settle(uint8_t *out, const struct staged_settle *settle, uint32_t how)
+{
+	bytes_put64(out, settle->id);
+	bytes_put64(out + 8, settle->queue);
+	bytes_put64(out + 16, settle->consumer);
+	bytes_put64(out + 24, settle->place);
+	bytes_put32(out + 32, settle->deliveries);
+	bytes_put32(out + 36, how);
+}
+
+void tx_note_take(uint8_t tail[TX_TAKE_BYTES], uint64_t queue, uint64_t id, uint64_t change)
+{
+	const struct staged_settle settle = { .id = id, .queue = queue, .consumer = change };
+
+	static_assert(TX_TAKE_BYTES == HEAD + SETTLE_BYTES, "a head, and one message");
+	memset(tail, 0, HEAD);
+	bytes_put32(tail + 16, 1);
+	put_settle(tail + HEAD, &settle, TX_TAKEN);
+}
 
 int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_t *ret_size)
 {
@@ -30,16 +53,8 @@ int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_
 	bytes_put32(out + 16, (uint32_t)staged->settle_count);
 	bytes_put32(out + 20, (uint32_t)staged->cursor_count);
 	out += HEAD;
-	for (size_t i = 0; i < staged->settle_count; i++, out += SETTLE_BYTES) {
-		const struct staged_settle *settle = &staged->settles[i];
-
-		bytes_put64(out, settle->id);
-		bytes_put64(out + 8, settle->queue);
-		bytes_put64(out + 16, settle->consumer);
-		bytes_put64(out + 24, settle->place);
-		bytes_put32(out + 32, settle->deliveries);
-		bytes_put32(out + 36, settle->how);
-	}
+	for (size_t i = 0; i < staged->settle_count; i++, out += SETTLE_BYTES)
+		put_settle(out, &staged->settles[i], staged->settles[i].how);
 	for (size_t i = 0; i < staged->cursor_count; i++, out += CURSOR_BYTES) {
 		const struct staged_cursor *cursor = &staged->cursors[i];
 

@@ -4,7 +4,7 @@
  * Cursors are set while the journal is replayed, when it comes to the note: what comes after it counts more. What is to be settled
  * is looked at afterwards: a message that still stands where it was, delivered as often as it was, is what the crash left, whether
  * nothing was done or the journal lost it behind the note. Acks are done before any queue is opened, since that takes
- * leases back; nacks and rejects then, as these go into logs. Messages are local_commit_recover.c's.
+ * leases back; nacks and rejects then, as these go into logs, and dead letters that went on through an exchange. Messages are local_commit_recover.c's.
  */
 #define HASH_NONFATAL_OOM 1
 
@@ -63,12 +63,33 @@ static void replay_cursor(struct local *local, const struct staged_cursor *stage
 	object_put(object);
 }
 
-int tx_replay(struct local *local, const struct commit_pending *pending)
+/* The journal lost a record before the note, of the queue that it takes from: so it was not synced, and nothing followed. */
+static bool is_torn_off(struct local *local, const struct tx_note *note)
+{
+	bool torn = false;
+
+	for (uint32_t i = 0; i < note->settle_count && !torn; i++) {
+		const struct staged_settle settle = tx_note_settle(note, i);
+		struct object *object = registry_get(local, settle.queue);
+
+		torn = (uint32_t)settle.how == TX_TAKEN && object != NULL && object->kind == ENGINE_QUEUE &&
+		       queue_of_object(object)->change < settle.consumer;
+		object_put(object);
+	}
+	return torn;
+}
+
+int tx_replay(struct local *local, struct commit_pending *pending)
 {
 	struct tx_note note;
 
 	if (!read_tail(pending, &note))
 		return 0;
+	if (is_torn_off(local, &note)) {
+		pending->next = 0;
+		pending->size = 0;
+		return 0;
+	}
 	set_committed(local, note.tx_id, note.ts_ms);
 	for (uint32_t i = 0; i < note.cursor_count; i++) {
 		const struct staged_cursor cursor = tx_note_cursor(&note, i);
@@ -140,6 +161,40 @@ static int settle_again(
 	return state == SPAN_UNACKED ? span_return(span, offset, 1, ENDED_SETTLED, target, WHY_NOTHING, wake) : 0;
 }
 
+/* A dead letter went on through an exchange: wherever in its dlq it is now, it is gone. */
+static int take_again(struct local *local, const struct staged_settle *settle)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+	struct object *object = registry_get(local, settle->queue);
+	struct queue *queue = queue_of_object(object);
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	struct lane *lane;
+	uint64_t offset, id;
+	struct span *span;
+	int rc = 0;
+
+	if (object == NULL || object->kind != ENGINE_QUEUE)
+		goto out;
+	rc = queue_open(queue);
+	if (rc < 0 || queue_find(queue, settle->id, &lane, &offset) < 0)
+		goto out;
+	rc = queue_lock(queue);
+	if (rc < 0)
+		goto out;
+	if (lane_state(lane, offset, &span) != SPAN_GONE && lane_read(lane, offset, 1, &scratch, &view, &id) == 0) {
+		struct span_facts facts = facts_of(&view, id);
+
+		rc = lane_set(lane, offset, 1, &gone, &facts, WHY_MOVED_OUT, NULL);
+		local->recovered_moves = true;
+	}
+	queue_unlock(queue);
+out:
+	engine_scratch_release(&scratch);
+	object_put(object);
+	return rc;
+}
+
 static int recover_other(struct local *local, const struct staged_settle *settle)
 {
 	struct object *object = registry_get(local, settle->queue);
@@ -182,7 +237,9 @@ int tx_recover_rest(struct local *local)
 		for (uint32_t i = 0; i < note.settle_count && rc == 0; i++) {
 			const struct staged_settle settle = tx_note_settle(&note, i);
 
-			if (settle.how != ENGINE_ACK)
+			if ((uint32_t)settle.how == TX_TAKEN)
+				rc = take_again(local, &settle);
+			else if (settle.how != ENGINE_ACK)
 				rc = recover_other(local, &settle);
 		}
 		if (rc == 0) {

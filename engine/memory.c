@@ -330,8 +330,8 @@ static int apply_setting(struct memory_object *object, const struct engine_setti
 
 	if (!object->is_defaults && object->kind == ENGINE_TOPIC && strcmp(setting->name, "partitions") == 0)
 		rc = grow_to(object, (uint32_t)strtoul(value, NULL, 10));
-	if (strcmp(setting->name, "dead.letter.to") == 0 && strcmp(value, "dlq") == 0 && object->parent != NULL &&
-	    object->parent->kind != ENGINE_STORE)
+	if (strcmp(setting->name, "dead.letter.to") == 0 && (strcmp(value, "dlq") == 0 || value[0] == 'e') &&
+	    object->parent != NULL && object->parent->kind != ENGINE_STORE)
 		rc = engine_explain(-EINVAL, "a queue of dead letters has no dlq of its own");
 	if (object->kind == ENGINE_EXCHANGE && !object->is_defaults && strcmp(setting->name, "alternate.exchange") == 0)
 		rc = memory_check_alternate(object, value);

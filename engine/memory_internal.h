@@ -123,6 +123,7 @@ struct memory_engine {
 	int64_t next_silent;          /* no member was silent for too long before */
 	int64_t next_wall, next_mono; /* nothing is due before */
 	uint64_t grown;               /* turns given to queues that may be too long; 0: there is none */
+	bool forwarding;              /* dead letters are to go on through an exchange */
 	pthread_t timer;
 	pthread_cond_t timer_wake;
 	bool timer_runs, timer_stop;
@@ -306,7 +307,7 @@ void memory_producer_close(struct engine_producer *producer);
  */
 struct memory_sending;
 int memory_topic_begin(
-    struct memory_object *topic, const struct engine_batch *batch, struct memory_sending **ret_sending);
+    struct memory_object *topic, const struct engine_batch *batch, bool again, struct memory_sending **ret_sending);
 void memory_topic_end(struct memory_sending *sending, bool take);
 
 /* ---- memory_calls.c: of topics, of queues, or of exchanges ---- */

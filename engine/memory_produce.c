@@ -33,6 +33,7 @@ struct memory_producer {
 struct memory_sending {
 	struct memory_producer *producer;
 	const struct engine_batch *batch;
+	bool again;                      /* its size does not matter */
 	struct engine_batch stamped;     /* the batch with its time resolved */
 	struct turn turn;                /* as it will be */
 	uint32_t next_turn;              /* of the topic, as it will be */
@@ -164,7 +165,7 @@ static int prepare(struct memory_sending *s)
 		uint32_t len = 0;
 		int rc = memory_payload_length(batch, i, data, left, &len);
 
-		if (rc == 0 && len > max_bytes)
+		if (rc == 0 && len > max_bytes && !s->again)
 			rc = engine_explain(-EMSGSIZE,
 			    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRIu64, len,
 			    max_bytes);
@@ -258,7 +259,7 @@ static int send_locked(struct memory_sending *s)
 /* ---- in two steps, for exchanges ---- */
 
 int memory_topic_begin(
-    struct memory_object *topic, const struct engine_batch *batch, struct memory_sending **ret_sending)
+    struct memory_object *topic, const struct engine_batch *batch, bool again, struct memory_sending **ret_sending)
 {
 	struct memory_sending *s = calloc(1, sizeof(*s) + sizeof(struct memory_producer));
 	int rc;
@@ -269,6 +270,7 @@ int memory_topic_begin(
 	s->producer->topic = topic;
 	s->producer->partition = ENGINE_ANY;
 	s->batch = batch;
+	s->again = again;
 	rc = begin(s);
 	if (rc < 0) {
 		release(s);

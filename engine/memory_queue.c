@@ -481,8 +481,7 @@ struct memory_object *memory_dead_letter_target(struct memory_object *queue)
 	return target != NULL ? target : queue->queue->dlq;
 }
 
-/* Was it in this queue before, and in none since from which somebody rejected it? */
-static bool is_circle(const struct memory_item *item, const struct memory_object *target)
+bool memory_is_circle(const struct memory_item *item, const struct memory_object *target)
 {
 	char name[MEMORY_QUEUE_NAME];
 
@@ -513,10 +512,12 @@ void memory_die_into(struct memory_item *item, enum engine_death_reason reason, 
 	item->message.props.ttl_ms = -1;
 	if (target == NULL) {
 		memory_discard(item, reason == ENGINE_EXPIRED ? &totals->expired : &totals->dropped);
-	} else if (is_circle(item, target)) {
+	} else if (memory_is_circle(item, target)) {
 		memory_discard(item, &totals->dropped);
 	} else {
 		totals->dead_lettered++;
+		item->forward = target->parent == item->queue && memory_forwards_now(item->queue);
+		target->memory->forwarding |= item->forward;
 		memory_arrive(item, target, item->priority);
 		memory_make_ready(item);
 	}

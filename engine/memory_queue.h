@@ -47,6 +47,7 @@ struct memory_item {
 	uint64_t ended_by;
 	struct engine_death *deaths; /* their names are owned */
 	uint32_t death_count;
+	bool forward; /* in a dlq: a dead letter that is to go on through an exchange */
 };
 
 struct memory_items {
@@ -163,7 +164,9 @@ int memory_queue_view(const struct memory_item *first, uint64_t max_count, size_
 /* ---- memory_queue_produce.c, memory_queue_consume.c, memory_queue_session.c: the calls ---- */
 
 /* A send in two steps, as memory_topic_begin and _end: *ret_first is the list of the messages. */
-int memory_queue_begin(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first);
+/* again: it was accepted before, and room and size do not matter. */
+int memory_queue_begin(
+    struct memory_object *queue, const struct engine_batch *batch, bool again, struct memory_item **ret_first);
 void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool take);
 int memory_queue_producer_open(
     struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
@@ -214,5 +217,12 @@ int memory_message_list(struct engine_object *queue, enum engine_message_state s
 int memory_queue_stat(struct engine_object *queue, struct engine_queue_stat *ret_stat);
 
 extern const struct engine_queue_ops memory_queue_ops;
+
+/* ---- memory_forward.c ---- */
+
+bool memory_forwards_now(const struct memory_object *queue); /* does dead.letter.to name an exchange that there is? */
+bool memory_forward(struct memory_engine *memory);           /* does what is to go on; whether there was any */
+/* Was it there before, and in none since from which somebody rejected it? (memory_queue.c) */
+bool memory_is_circle(const struct memory_item *item, const struct memory_object *target);
 
 #endif

@@ -329,7 +329,7 @@ static int produce_again(struct memory_object *dlq, struct memory_item *item)
 	props.partition = ENGINE_ANY;
 	props.priority = -1;
 	props.ts_ms = -1;
-	rc = memory_topic_begin(dlq->parent->parent, &batch, &sending);
+	rc = memory_topic_begin(dlq->parent->parent, &batch, true, &sending);
 	if (rc < 0)
 		return rc;
 	memory_topic_end(sending, true);

@@ -71,13 +71,13 @@ static uint32_t choose_priority(const struct memory_queue_producer *producer, co
 
 /* One message of the batch, checked and copied. */
 static int make_item(struct memory_object *queue, const char *data, uint32_t len, const struct engine_props *props,
-    const struct engine_batch *batch, struct memory_item **ret_item)
+    const struct engine_batch *batch, bool again, struct memory_item **ret_item)
 {
 	uint64_t max_bytes = (uint64_t)memory_setting_int(queue, "max.message.bytes");
 	struct memory_item *item;
 	int rc;
 
-	if (len > max_bytes)
+	if (len > max_bytes && !again)
 		return engine_explain(-EMSGSIZE,
 		    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRIu64, len, max_bytes);
 	item = calloc(1, sizeof(*item));
@@ -94,7 +94,8 @@ static int make_item(struct memory_object *queue, const char *data, uint32_t len
 }
 
 /* All messages of the batch as a list, made so far: the caller frees them if it fails. */
-static int make_items(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first)
+static int make_items(
+    struct memory_object *queue, const struct engine_batch *batch, bool again, struct memory_item **ret_first)
 {
 	const char *data = batch->data;
 	size_t left = batch->len;
@@ -106,7 +107,7 @@ static int make_items(struct memory_object *queue, const struct engine_batch *ba
 		int rc = memory_payload_length(batch, i, data, left, &len);
 
 		if (rc == 0)
-			rc = make_item(queue, data, len, props, batch, link);
+			rc = make_item(queue, data, len, props, batch, again, link);
 		if (rc < 0)
 			return rc;
 		link = &(*link)->next;
@@ -216,7 +217,8 @@ static void put_all(const struct memory_queue_producer *producer, struct memory_
 	memory_queue_used(producer->queue);
 }
 
-int memory_queue_begin(struct memory_object *queue, const struct engine_batch *batch, struct memory_item **ret_first)
+int memory_queue_begin(
+    struct memory_object *queue, const struct engine_batch *batch, bool again, struct memory_item **ret_first)
 {
 	struct engine_batch stamped = *batch;
 	struct memory_item *first = NULL;
@@ -224,8 +226,8 @@ int memory_queue_begin(struct memory_object *queue, const struct engine_batch *b
 
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
-	rc = make_items(queue, &stamped, &first);
-	if (rc == 0)
+	rc = make_items(queue, &stamped, again, &first);
+	if (rc == 0 && !again)
 		rc = check_room(queue, first);
 	if (rc == 0)
 		*ret_first = first;
@@ -237,7 +239,7 @@ int memory_queue_begin(struct memory_object *queue, const struct engine_batch *b
 static int send_locked(struct memory_queue_producer *producer, const struct engine_batch *batch)
 {
 	struct memory_item *first = NULL;
-	int rc = memory_queue_begin(producer->queue, batch, &first);
+	int rc = memory_queue_begin(producer->queue, batch, false, &first);
 
 	if (rc == 0)
 		put_all(producer, first);

@@ -223,7 +223,7 @@ void memory_sweep_one(struct memory_object *queue)
 }
 
 /* Queues one after the other, the older first; each with what follows from it for where its dead letters go. */
-void memory_queue_sweep(struct memory_engine *memory)
+static void sweep_due(struct memory_engine *memory)
 {
 	int64_t wall = clock_wall_ms(), mono = clock_mono_ms();
 
@@ -256,6 +256,14 @@ void memory_queue_sweep(struct memory_engine *memory)
 		memory->next_wall = earlier(memory->next_wall, queue->next_wall);
 		memory->next_mono = earlier(memory->next_mono, queue->next_mono);
 	}
+}
+
+/* What dies may go on through an exchange, and make something due there. */
+void memory_queue_sweep(struct memory_engine *memory)
+{
+	do
+		sweep_due(memory);
+	while (memory_forward(memory));
 }
 
 /* ---- the thread ---- */

@@ -198,8 +198,8 @@ static int begin(struct share *share)
 	if (rc < 0 || share->pass.batch.count == 0)
 		return rc;
 	rc = share->target->kind == ENGINE_QUEUE
-		 ? memory_queue_begin(share->target, &share->pass.batch, &share->items)
-		 : memory_topic_begin(share->target, &share->pass.batch, &share->sending);
+		 ? memory_queue_begin(share->target, &share->pass.batch, false, &share->items)
+		 : memory_topic_begin(share->target, &share->pass.batch, false, &share->sending);
 	share->begun = rc == 0;
 	return rc;
 }

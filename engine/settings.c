@@ -30,7 +30,7 @@ static const char *const offset_resets[] = { "earliest", "latest", NULL };
 
 static const char *const overflows[] = { "drop-head", "reject-publish", "reject-publish-dlx", NULL };
 static const char *const alternates[] = { "none", "exchanges/", NULL };
-static const char *const dead_letter_targets[] = { "dlq", "none", "queues/", NULL };
+static const char *const dead_letter_targets[] = { "dlq", "none", "queues/", "exchanges/", NULL };
 
 /*
  * Names and defaults are Kafka's where it has the setting, and RabbitMQ's in queues. A limit of 0 is refused: it would
@@ -111,7 +111,9 @@ const struct engine_setting engine_settings[] = {
 	{ "auto.ack", ENGINE_QUEUE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "false", "",
 	    "Whether a message is acknowledged as it is delivered." },
 	{ "dead.letter.to", ENGINE_QUEUE, ENGINE_TEXT, 0, 0, NO_NONE, dead_letter_targets, "dlq", "",
-	    "Where dead letters go: to the queue's own dlq, to another queue, or nowhere." },
+	    "Where dead letters go: to the queue's own dlq, to another queue, through an exchange, or nowhere." },
+	{ "dead.letter.routing.key", ENGINE_QUEUE, ENGINE_KEY, 0, 0, NO_NONE, NULL, "none", "",
+	    "The routing key of dead letters that go through an exchange; none keeps their own." },
 	{ "single.active.consumer", ENGINE_QUEUE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "false", "",
 	    "Whether only one consumer at a time is given messages: of those there are, the one that came first." },
 	{ "redelivery.delay.ms", ENGINE_QUEUE, ENGINE_INT, 0, MS_MAX, NO_NONE, NULL, "0", "ms",
@@ -343,6 +345,19 @@ static int parse_text(const struct engine_setting *setting, struct engine_span v
 	return refuse_choice(setting, value);
 }
 
+static int parse_key(const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX])
+{
+	bool plain = value.len > 0;
+
+	for (size_t i = 0; i < value.len && plain; i++)
+		plain = (unsigned char)value.ptr[i] >= 0x20 && value.ptr[i] != 0x7f;
+	if (!plain || value.len > ENGINE_KEY_MAX)
+		return engine_explain(-EINVAL, "%s takes a routing key of 1 to %u bytes, or none, not %s",
+		    setting->name, ENGINE_KEY_MAX, quote(value).text);
+	snprintf(ret_value, ENGINE_VALUE_MAX, "%.*s", (int)value.len, value.ptr);
+	return 0;
+}
+
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX])
 {
 	struct engine_span value = trim(text);
@@ -356,6 +371,7 @@ int engine_setting_parse(const struct engine_setting *setting, const char *text,
 	case ENGINE_BOOL: return parse_bool(setting, value, ret_value);
 	case ENGINE_CHOICE: return parse_choice(setting, value, ret_value);
 	case ENGINE_TEXT: return parse_text(setting, value, ret_value);
+	case ENGINE_KEY: return parse_key(setting, value, ret_value);
 	}
 	assert(!"a setting of no type");
 	return -EINVAL;

@@ -37,6 +37,8 @@ static void print_range(struct buffer *out, const struct engine_setting *setting
 		bool named = setting->choices[i][strlen(setting->choices[i]) - 1] == '/';
 		buffer_printf(out, "%s%s%s", i ? " or " : "", setting->choices[i], named ? "NAME" : "");
 	}
+	if (setting->type == ENGINE_KEY)
+		buffer_add_text(out, "a routing key, or none");
 	if (setting->type != ENGINE_INT)
 		return;
 	buffer_printf(out, "%" PRId64 " to %" PRId64, setting->min, setting->max);

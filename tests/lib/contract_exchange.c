@@ -361,6 +361,44 @@ void contract_test_x_dedup(struct contract *c)
 	    "pub e k 10:ia => ok");
 }
 
+/* Dead letters go through an exchange, with their deaths, by their own routing key or another; whatever room there is. */
+void contract_test_x_dead_letters(struct contract *c)
+{
+	Q_SCRIPT(c, "exchange dead", "queue q", "queue lost", "topic t", "pattern dead q.*", "bind dead q.* lost lost",
+	    "bind dead q.* t t", "set q dead.letter.to exchanges/dead => ok",
+	    "set q dead.letter.routing.key q.dead => ok", "setting q dead.letter.routing.key => q.dead",
+	    "set lost max.length 1", "set lost overflow reject-publish", "set lost max.message.bytes 1",
+	    "send q a1 b2 c3:t1000 d4", "get q => a1", "reject q a1 => 1", "show q => b2,c3,d4 |  | ", "await q/dlq 0",
+	    "await dead 1", "log lost => a1@q.dead", "log t => a1@q.dead", "tick 1000", "show q => b2,d4 |  | ",
+	    "await q/dlq 0", "await dead 2", "log lost => a1@q.dead,c3@q.dead", "set q max.length 1",
+	    "show q => d4 |  | ", "await q/dlq 0", "await dead 3", "log lost => a1@q.dead,c3@q.dead,b2@q.dead",
+	    "log t => a1@q.dead,c3@q.dead,b2@q.dead", "totals q/dlq => moved_in 3 moved_out 3",
+	    "exchange-stat dead => published 3 routed 6 unroutable 0 refused 0 patterns 1 bindings 2");
+}
+
+/* What would come to a queue in a circle does not go there; what then goes nowhere is dropped and counted, as what nothing matches. */
+void contract_test_x_dead_circles(struct contract *c)
+{
+	Q_SCRIPT(c, "exchange e", "type e fanout", "queue q", "pattern e x", "bind e x q q",
+	    "set q dead.letter.to exchanges/e", "set q message.ttl.ms 1000", "send q a", "tick 1000",
+	    "show q =>  |  | ", "await q/dlq 0", "totals q/dlq => dropped 1 moved_in 1", "set q message.ttl.ms -1",
+	    "send q b", "get q => b", "reject q b => 1", "await q 1", "log q => b", "await q/dlq 0", "unbind e x q",
+	    "purge q", "send q c", "get q => c", "reject q c => 1", "await q/dlq 0",
+	    "totals q/dlq => dropped 2 moved_in 3 moved_out 1");
+}
+
+/* Without such an exchange they stay in the dlq; a dlq itself has none to go through. */
+void contract_test_x_dead_settings(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "set q dead.letter.to exchanges/none-such => ok", "send q a b", "get q => a",
+	    "reject q a => 1", "show q/dlq => a |  | ", "set q/dlq dead.letter.to exchanges/e => EINVAL",
+	    "setting q dead.letter.routing.key => none", "set q dead.letter.routing.key => EINVAL", "exchange e",
+	    "topic t", "pattern e k.x", "bind e k.x t t", "set q dead.letter.to exchanges/e => ok",
+	    "set q dead.letter.routing.key k.x", "get q => b", "reject q b => 1", "await q/dlq 1", "await e 1",
+	    "log t => b@k.x", "show q/dlq => a |  | ", "set q dead.letter.to dlq => ok", "send q c", "get q => c",
+	    "reject q c => 1", "show q/dlq => a,c |  | ");
+}
+
 /* ---- engines that keep what they have ---- */
 
 /* Types, patterns, bindings and settings are there again, and what is bound is known to be. */
@@ -405,4 +443,14 @@ void contract_test_x_reopen_read_only(struct contract *c)
 	assert_err(contract_send_batch(c, producer, &batch), EROFS);
 	c->ops->producer_close(producer);
 	c->ops->put(exchange);
+}
+
+/* What died before a restart was published once, and settings are kept. */
+void contract_test_x_reopen_dead(struct contract *c)
+{
+	Q_SCRIPT(c, "exchange e", "topic t", "queue q", "pattern e #", "bind e # t t",
+	    "set q dead.letter.to exchanges/e", "set q dead.letter.routing.key dead", "send q a b c", "get q => a",
+	    "reject q a => 1", "reopen", "await t 1", "log t => a@dead", "setting q dead.letter.routing.key => dead",
+	    "setting q dead.letter.to => exchanges/e", "get q => b", "reject q b => 1", "reopen", "await t 2",
+	    "show q/dlq =>  |  | ", "log t => a@dead,b@dead", "reopen", "log t => a@dead,b@dead");
 }

@@ -235,6 +235,39 @@ static void log_of(struct says *says, struct engine_object *object)
 		say(says, "-");
 }
 
+struct awaited {
+	struct engine_object *object;
+	uint64_t count;
+};
+
+static bool has_so_many(struct contract *c, void *ctx)
+{
+	const struct awaited *awaited = ctx;
+	struct engine_exchange_stat published;
+	struct engine_partition_stat log;
+	struct engine_identity identity;
+	struct engine_queue_stat stat;
+
+	assert_ok(c->ops->identity(awaited->object, &identity));
+	switch (identity.kind) {
+	case ENGINE_EXCHANGE:
+		assert_ok(c->ops->exchange->exchange_stat(awaited->object, &published));
+		return published.published == awaited->count;
+	case ENGINE_TOPIC:
+		assert_ok(c->ops->partition_stat(awaited->object, 0, &log));
+		return log.end == awaited->count;
+	default: assert_ok(c->ops->queue->queue_stat(awaited->object, &stat)); return stat.ready == awaited->count;
+	}
+}
+
+/* await q/dlq 0: until so many are ready; in a topic, until so many came; of an exchange, until it has published so many */
+static void await(struct contract *c, struct engine_object *object, const char *count)
+{
+	struct awaited awaited = { object, strtoull(count, NULL, 10) };
+
+	contract_wait(c, has_so_many, &awaited, "so many messages are there");
+}
+
 bool x_run(struct contract *c, char *const *w, char *answer, size_t size)
 {
 	struct says says = { c, answer, size };
@@ -262,6 +295,8 @@ bool x_run(struct contract *c, char *const *w, char *answer, size_t size)
 		get_stat(&says, object);
 	else if (strcmp(w[0], "pub") == 0)
 		say_ok(&says, publish(c, object, w));
+	else if (strcmp(w[0], "await") == 0)
+		await(c, object, w[2]);
 	else if (strcmp(w[0], "log") == 0)
 		log_of(&says, object);
 	else

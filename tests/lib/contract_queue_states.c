@@ -271,7 +271,7 @@ void contract_test_q_settings(struct contract *c)
 	Q_SCRIPT(c, "queue o", "setting o delivery.limit => 3", "setting o/dlq delivery.limit => -1",
 	    "setting o/dlq dead.letter.to => none", "set o/dlq dead.letter.to dlq => EINVAL",
 	    "set o/dlq dead.letter.to queues/q => ok", "set q dead.letter.to queues/nowhere => ok",
-	    "setting q dead.letter.to => queues/nowhere", "set q dead.letter.to exchanges/e => EINVAL",
+	    "setting q dead.letter.to => queues/nowhere", "set q dead.letter.to topics/e => EINVAL",
 	    "set q max.priority 10 => ERANGE", "set q overflow reject-publish => ok",
 	    "setting q overflow => reject-publish");
 }

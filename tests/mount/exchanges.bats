@@ -460,3 +460,87 @@ EOF
 		is "$(cat "$BATS_TEST_TMPDIR"/told.*.* | sort | comm -23 - "$BATS_TEST_TMPDIR/all")" ''
 	done
 }
+
+# ------------------------------------------------------------------------------------------------- dead letters
+
+all_dead_are() {
+	[ "$(got topics/log$SHELL_NAME) $(got queues/lost$SHELL_NAME) $(got queues/more$SHELL_NAME)" = "$1 $1 $1" ]
+}
+
+dead_letters() {
+	local dead id
+	exchange
+	bind 'dead.#' "queues/lost$SHELL_NAME"
+	bind 'dead.#' "queues/more$SHELL_NAME"
+	bind 'dead.#' "topics/log$SHELL_NAME"
+	queue
+	in_shell "
+		echo exchanges/${X##*/} > config/dead.letter.to
+		echo dead.letters > config/dead.letter.routing.key
+		echo 2 > config/max.length
+		echo reject-publish > '$M/queues/lost$SHELL_NAME/config/overflow'
+		echo 1 > '$M/queues/lost$SHELL_NAME/config/max.length'
+		echo a >> in && echo b >> in && echo c >> in
+	"
+	is "$(cat config/dead.letter.to config/dead.letter.routing.key | tr '\n' ' ')" "exchanges/${X##*/} dead.letters "
+	eventually all_dead_are 'a '
+	t cat next >/dev/null
+	in_shell "echo '$(id_of b)' > reject"
+	eventually all_dead_are 'a b '
+	in_shell 'echo 1 > config/message.ttl.ms'
+	eventually all_dead_are 'a b c '
+	is "$(ls dlq/ready)" ''
+	for dead in maxlen rejected expired; do
+		id=$(ls -U "$M/queues/more$SHELL_NAME/ready" | head -n 1)
+		is "$(grep -o '"routing_key":"[^"]*"' "$M/queues/more$SHELL_NAME/ready/$id.json")" '"routing_key":"dead.letters"'
+		is "$(grep -o '"deaths":\[{"queue":"[^"]*","reason":"[a-z]*","count":1,' "$M/queues/more$SHELL_NAME/ready/$id.json")" \
+			"\"deaths\":[{\"queue\":\"${Q##*/}\",\"reason\":\"$dead\",\"count\":1,"
+		rm "$M/queues/more$SHELL_NAME/ready/$id"
+	done
+	in_shell 'echo -1 > config/message.ttl.ms'
+	dead_nowhere
+	fails EINVAL "$SHELL_NAME" -c "/bin/echo exchanges/${X##*/} > dlq/config/dead.letter.to"
+}
+
+# Nothing matches, a circle; an exchange that has another name, or is gone: then they stay in the dlq.
+dead_nowhere() {
+	local dropped
+	dropped() { [ "$(Q=$Q/dlq info dropped)" = "$1" ]; }
+	in_shell 'echo other > config/dead.letter.routing.key; echo d >> in; cat next >/dev/null'
+	in_shell "echo '$(id_of d)' > reject"
+	eventually dropped 1
+	(cd "$X" && bind '*.self' "queues/${Q##*/}")
+	in_shell 'echo my.self > config/dead.letter.routing.key; echo e >> in; echo 1 > config/message.ttl.ms'
+	eventually dropped 2
+	in_shell 'echo -1 > config/message.ttl.ms'
+	is "$(info ready) $(ls dlq/ready)" '0 '
+	mv "$X" "$X-renamed"
+	in_shell 'echo f >> in; cat next >/dev/null'
+	in_shell "echo '$(id_of f)' > reject"
+	is "$(payloads dlq/ready)" 'f '
+}
+
+@test "dead letters go through an exchange: overflow, reject, time; nowhere, a circle, no such exchange (bash, dash)" {
+	for SHELL_NAME in $SHELLS; do dead_letters; done
+}
+
+@test "dead letters on their way through an exchange are neither lost nor doubled by kill -9" {
+	local i n
+	exchange
+	bind '#' queues/d1
+	bind '#' topics/d2
+	queue
+	echo "exchanges/${X##*/}" >config/dead.letter.to
+	for i in 1 2 3; do
+		for n in 1 2 3 4 5 6 7 8 9; do echo "$i.$n"; done >>in
+		echo 1 >config/message.ttl.ms
+		eventually sh -c "[ \$(wc -l <'$M/topics/d2/0/log') -ge $((i * 9 - 6)) ]"
+		crash
+		cd "$Q"
+		eventually sh -c "[ \$(wc -l <'$M/topics/d2/0/log') -ge $((i * 9)) ] && [ -z \"\$(ls '$Q/dlq/ready' '$Q/ready' | grep -v :)\" ]"
+		is "$(sort "$M/topics/d2/0/log" | uniq -d)" ''
+		is "$(got queues/d1 | tr ' ' '\n' | sort)" "$(sort "$M/topics/d2/0/log")"
+		echo -1 >config/message.ttl.ms
+	done
+	is "$(wc -l <"$M/topics/d2/0/log")" 27
+}
