@@ -283,7 +283,8 @@ static int claim_part(const struct commit *commit, struct commit_part *part)
 
 	for (uint32_t i = 0; i < part->batch.count; i++)
 		part->props[i].mark = i + 1;
-	qsort(part->targets, part->target_count, sizeof(*part->targets), by_id); /* as send_locks are taken */
+	if (part->target_count > 0)
+		qsort(part->targets, part->target_count, sizeof(*part->targets), by_id); /* as send_locks are taken */
 	for (uint32_t i = 0; i < part->target_count && rc == 0; i++) {
 		rc = claim_target(commit, part, &part->targets[i]);
 		part->claimed += rc == 0;
