@@ -415,8 +415,11 @@ static int finish_lane(struct lane *lane)
 	lane->end = stat.end;
 	if (had > stat.end) { /* the machine died before the log was synced */
 		lane_cut(lane, stat.end);
-		if (!queue_local(queue)->read_only)
-			queue_note_cut(lane, stat.end);
+		/* On disk before these offsets are given again: else what the journal has of those before would be taken for theirs. */
+		if (!queue_local(queue)->read_only && queue_note_cut(lane, stat.end) == 0)
+			rc = journal_sync(queue_local(queue)->journal);
+		if (rc < 0)
+			return rc;
 	}
 	lane_skip(lane, stat.earliest);
 	lane->last_id = plog_last_id(atomic_load(&lane->plog));

@@ -605,7 +605,9 @@ static void check_copy(struct state *s, const struct copy *c)
 	if (gone <= s->n && there)
 		checker_wrong(&s->checker, "%s: m%u is back", name, c->number);
 	if (s->seen[i] && c->target == Q && !s->live[i] && !asked)
-		checker_wrong(&s->checker, "%s: m%u is settled, and nobody did", name, c->number);
+		checker_wrong(&s->checker,
+		    "%s: m%u (%zu to %zu, confirmed %zd, pair %u, tx %d) is settled, and nobody did", name, c->number,
+		    c->begin, c->accepted, (ssize_t)c->confirmed, c->pair, c->tx);
 	if (c->pair > 0 && !asked) {
 		const struct copy *other = &s->work->copies[c->pair - 1];
 

@@ -8,6 +8,10 @@
 	MQFS_POWER_STATES=2500 MQFS_POWER_FROM=165 "${MQFS_BUILD:-build}"/tests/long/long_power
 }
 
+@test "power cuts: what an ack says of a message that was lost is not said of the next in its place" {
+	MQFS_POWER_STATES=2700 MQFS_POWER_SEED=13 "${MQFS_BUILD:-build}"/tests/long/long_power
+}
+
 @test "damage: some bits flipped, some cuts" {
 	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
 }
