@@ -580,7 +580,7 @@ static int send_divided(struct producer *producer, struct object *object, int64_
 	if (rc == 0 && *ret_index != ENGINE_ANY)
 		rc = 1;
 	else if (rc == 0)
-		rc = whole_send(object, false, batch, producer->key, s.targets);
+		rc = whole_send(object, ENGINE_ANY, false, batch, producer->key, s.targets);
 	sorting_release(&s);
 	return rc;
 }

@@ -649,7 +649,7 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	if (rc == 0 && batch->count == 0)
 		rc = -EINVAL;
 	if (rc == 0 && is_divided(producer, batch))
-		return whole_send(object, producer->head, batch, (struct engine_span){ 0 }, NULL);
+		return whole_send(object, producer->priority, producer->head, batch, (struct engine_span){ 0 }, NULL);
 	if (rc == 0 && !producer->again)
 		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc < 0)

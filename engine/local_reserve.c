@@ -225,8 +225,11 @@ static void fire(struct timer *timer)
 	failure = reserve->failure;
 	pthread_rwlock_unlock(&reserve->lock);
 	tell(local, used, failure);
-	if (used)
-		timer_set_earlier(local, timer, clock_mono_ms() + RETRY_MS);
+	if (!used)
+		return;
+	timer_set_earlier(local, timer, clock_mono_ms() + RETRY_MS);
+	if (atomic_load(&local->checkpoint_set)) /* what was settled since the last gives its room back by it */
+		timer_set_earlier(local, &local->checkpoint_timer, clock_mono_ms());
 }
 
 /* ---- life ---- */

@@ -60,8 +60,8 @@ static int run(
 	return rc;
 }
 
-int whole_send(struct object *object, bool head, const struct engine_batch *batch, struct engine_span key,
-    const uint32_t *partitions)
+int whole_send(struct object *object, uint32_t priority, bool head, const struct engine_batch *batch,
+    struct engine_span key, const uint32_t *partitions)
 {
 	struct engine_batch whole = *batch;
 	uint32_t *lengths = malloc(batch->count * sizeof(*lengths));
@@ -73,6 +73,8 @@ int whole_send(struct object *object, bool head, const struct engine_batch *batc
 		if (props[i].key.ptr == NULL)
 			props[i].key = key;
 		props[i].partition = partitions != NULL ? partitions[i] : ENGINE_ANY;
+		if (priority != ENGINE_ANY)
+			props[i].priority = (int32_t)priority;
 	}
 	whole.lengths = lengths;
 	if (whole.ts_ms < 0)

@@ -8,10 +8,10 @@
 
 /*
  * As a producer_send of all its messages. partitions: of each message, of a topic; NULL: a queue. key: of those that have
- * none. No lock.
+ * none. priority: of all, whatever their own is, or ENGINE_ANY. No lock.
  */
-int whole_send(struct object *object, bool head, const struct engine_batch *batch, struct engine_span key,
-    const uint32_t *partitions);
+int whole_send(struct object *object, uint32_t priority, bool head, const struct engine_batch *batch,
+    struct engine_span key, const uint32_t *partitions);
 
 /* Lengths of the payloads, given or not. EINVAL: the batch contradicts itself. */
 int batch_find_lengths(const struct engine_batch *batch, uint32_t *lengths);

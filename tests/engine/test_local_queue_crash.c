@@ -37,6 +37,7 @@ static const char *const names[QUEUES] = { "q", "q/dlq", "o", "o/dlq", "x" };
 struct place {
 	int8_t queue; /* in names; -1: nowhere */
 	int8_t state, priority;
+	int8_t deaths; /* entries */
 };
 
 struct picture {
@@ -116,7 +117,8 @@ static bool look_at(void *ctx, const struct engine_message_stat *stat, const uin
 	place = &l->picture->places[number];
 	cr_assert_lt(place->queue, 0, "%s: %s is in %s and in %s", l->what, text,
 	    names[(unsigned)place->queue % QUEUES], names[l->index]);
-	*place = (struct place){ l->index, (int8_t)stat->state, (int8_t)stat->priority };
+	*place = (struct place){ l->index, (int8_t)stat->state, (int8_t)stat->priority,
+		view.batch.props != NULL ? (int8_t)view.batch.props[0].death_count : 0 };
 	add_order(l->picture, "%s.%d.%" PRIu32 ".%" PRIu32 " ", text, stat->state, stat->priority, stat->deliveries);
 	if (l->c != l->run->a) {
 		if (l->run->ids[number] == 0)
@@ -483,7 +485,8 @@ static void find_moments(struct crash *crash)
 
 static bool same(const struct place *a, const struct place *b)
 {
-	return a->queue == b->queue && (a->queue < 0 || (a->state == b->state && a->priority == b->priority));
+	return a->queue == b->queue &&
+	       (a->queue < 0 || (a->state == b->state && a->priority == b->priority && a->deaths == b->deaths));
 }
 
 /* What time made of it, where what came after it was lost: a lease or a delay is over, or it expired. */
@@ -494,6 +497,12 @@ static bool may_become(const struct place *was, const struct place *is)
 	return is->queue == was->queue || (was->queue % 2 == 0 && is->queue == was->queue + 1);
 }
 
+/* What the limit of "o" made of it, as a lease that was lost left more that is READY. */
+static bool may_be_displaced(const struct place *was, const struct place *is)
+{
+	return was->queue == 2 && is->queue == 3 && is->state == ENGINE_READY && is->deaths == was->deaths + 1;
+}
+
 static void tell(const struct crash *crash, unsigned message, const struct place *place)
 {
 	for (unsigned i = crash->synced; i <= crash->begun; i++) {
@@ -502,8 +511,8 @@ static void tell(const struct crash *crash, unsigned message, const struct place
 		fprintf(stderr, "  %-50s m%u %s %d %d\n", crash->run->moments[i].command, message,
 		    was->queue >= 0 ? names[was->queue] : "-", was->state, was->priority);
 	}
-	cr_assert(false, "%s: m%u is in %s, state %d, priority %d", crash->what, message,
-	    place->queue >= 0 ? names[place->queue] : "nothing", place->state, place->priority);
+	cr_assert(false, "%s: m%u is in %s, state %d, priority %d, deaths %d", crash->what, message,
+	    place->queue >= 0 ? names[place->queue] : "nothing", place->state, place->priority, place->deaths);
 }
 
 static void check_places(const struct crash *crash, const struct picture *p)
@@ -517,6 +526,8 @@ static void check_places(const struct crash *crash, const struct picture *p)
 
 		for (unsigned i = crash->synced; i <= crash->begun && !may_be; i++)
 			may_be = same(&p->places[m], &crash->run->moments[i].model.places[m]) ||
+				 (!crash->kill &&
+				     may_be_displaced(&crash->run->moments[i].model.places[m], &p->places[m])) ||
 				 (time_passed && may_become(&crash->run->moments[i].model.places[m], &p->places[m]));
 		if (!may_be)
 			tell(crash, m, &p->places[m]);

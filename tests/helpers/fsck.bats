@@ -93,7 +93,7 @@ flip() { # FILE POSITION
 @test "what a kill leaves is finished, and is no damage" {
 	needs_mount
 	filled
-	"$MQFS_PROGRAM" "$S" "$M"
+	"$MQFS_PROGRAM" -o nostaging "$S" "$M"
 	echo last >>"$M/topics/orders/in"
 	kill -9 "$(cat "$S/lock")"
 	umount -l "$M"

@@ -538,6 +538,9 @@ void contract_test_members_reject_of_group(struct contract *c)
 void contract_test_members_reject_limits(struct contract *c)
 {
 	struct members m = members_make(c, 1);
+	struct engine_batch own = contract_batch("own\n");
+	struct engine_producer *producer = NULL;
+	struct engine_object *dlq;
 
 	contract_send(c, m.topic, 0, "long\nlonger\nlongest\n");
 	set_of_dlq(c, &m, "max.length", "1");
@@ -547,6 +550,12 @@ void contract_test_members_reject_limits(struct contract *c)
 	assert_text(contract_snapshot(c, m.group), "0:0=long 0:1=longer 0:2=longest");
 	assert_ok(c->ops->member->reject(m.group, 0, 0));
 	assert_ok(c->ops->member->reject(m.group, 0, 1));
+	cr_assert_eq(count_dead(c, &m), 2);
+	dlq = dlq_of(c, &m); /* who publishes there by himself is refused */
+	assert_ok(c->ops->queue->producer_open(dlq, ENGINE_ANY, false, &producer));
+	assert_err(contract_send_batch(c, producer, &own), EDQUOT);
+	c->ops->producer_close(producer);
+	c->ops->put(dlq);
 	cr_assert_eq(count_dead(c, &m), 2);
 	set_of_dlq(c, &m, "overflow", "reject-publish-dlx");
 	assert_ok(c->ops->member->reject(m.group, 0, 2));

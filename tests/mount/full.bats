@@ -100,6 +100,62 @@ works_when_full() {
 	works_when_full dash
 }
 
+# id_in STATE - of the first message there.
+id_in() {
+	local name
+	name=$(ls -U "$1" | head -n 1)
+	echo $((10#$name))
+}
+
+queue_works_when_full() {
+	local shell=$1 count
+	queue
+	mkdir consumers/w
+	printf '%s\n' a b c d e >>in
+	fill 5
+	refused_full "$shell" 'printf "%0100000d\n" 1 >>in'
+	count=$(messages)
+	is "$(t cat next)" a
+	t "$shell" -c "echo $(id_in unacked) >ack"
+	is "$(t cat next)" b
+	t "$shell" -c "echo $(id_in unacked) >nack"
+	is "$(t cat consumers/w/next)" b
+	t "$shell" -c "echo $(id_in unacked) >consumers/w/reject"
+	is "$(cat dlq/ready/*)" b
+	t "$shell" -c "rm ready/$(ls -U ready | head -n 1)"
+	is "$(t cat next)" d
+	t "$shell" -c 'rm unacked/*'
+	t "$shell" -c 'echo 7 >config/prefetch && chmod a-w in'
+	is "$(cat config/prefetch)" 7
+	is "$(messages)" $((count - 4))
+	is "$(health)" 'state degraded'
+	refused_full "$shell" 'echo short >>head'
+
+	# With room, messages again, without a remount.
+	t "$shell" -c 'echo all >purge'
+	is "$(messages)" 0
+	eventually sh -c "/bin/echo again 2>/dev/null >>'$Q/in'"
+	is "$(t cat next)" again
+	eventually sh -c "[ \"\$(head -n 1 '$M/status/health')\" = 'state ok' ]"
+	crash
+	is "$(cat unacked/*)" again
+	is "$(cat dlq/ready/*)" b
+	t "$shell" -c "echo $(id_in unacked) >ack"
+	rm dlq/ready/*
+	cd ..
+	t rmdir "$Q"
+}
+
+@test "bash: a full disk refuses messages of queues only: acks, nacks, rejects, rm, purge and settings go on" {
+	small_disk
+	queue_works_when_full bash
+}
+
+@test "dash: a full disk refuses messages of queues only: acks, nacks, rejects, rm, purge and settings go on" {
+	small_disk
+	queue_works_when_full dash
+}
+
 @test "messages are accepted again when somebody else makes room; nobody has to ask for health to say so" {
 	small_disk
 	head -c 8M /dev/zero >"$S/other"
