@@ -194,7 +194,8 @@ static const struct {
 	{ "dead.letter.to", "Queues/x", -EINVAL, NULL },
 	{ "dead.letter.to", "queues/a/b", -EINVAL, NULL },
 	{ "dead.letter.to", "queues/a\nb", -EINVAL, NULL },
-	{ "dead.letter.to", "exchanges/e", -EINVAL, NULL },
+	{ "dead.letter.to", "exchanges/e", 0, "exchanges/e" },
+	{ "dead.letter.to", "topics/t", -EINVAL, NULL },
 	{ "dead.letter.to", "dlq2", -EINVAL, NULL },
 	{ "dead.letter.to", "", -EINVAL, NULL },
 };
@@ -289,8 +290,8 @@ Test(settings, reasons)
 	cr_assert_str_eq(reason_for("auto.offset.reset", ""), "auto.offset.reset takes earliest or latest, not \"\"");
 	cr_assert_str_eq(
 	    reason_for("cleanup.policy", "x"), "cleanup.policy takes delete, compact or compact,delete, not \"x\"");
-	cr_assert_str_eq(reason_for("dead.letter.to", "exchanges/e"),
-	    "dead.letter.to takes dlq, none or queues/NAME, not \"exchanges/e\"");
+	cr_assert_str_eq(reason_for("dead.letter.to", "topics/t"),
+	    "dead.letter.to takes dlq, none, queues/NAME or exchanges/NAME, not \"topics/t\"");
 }
 
 /* What cannot be seen is shown as what it is, and a value of a megabyte by its beginning. */
