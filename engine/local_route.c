@@ -304,28 +304,27 @@ int route_room(struct engine_object *base, struct engine_span key, uint64_t byte
 	return rc;
 }
 
-/* Adds what is not on disk of a target, which may be gone. */
-static int add_points(struct local *local, uint64_t id, struct sync_point ***points, size_t *count)
+/* Adds what is not on disk of a target, which may be gone: then *ret_object is NULL, else a reference to be kept until it is asked for. */
+static int add_points(
+    struct local *local, uint64_t id, struct sync_point ***points, size_t *count, struct object **ret_object)
 {
 	struct object *object = registry_get(local, id);
 	struct topic *topic = topic_of_object(object);
 	struct sync_point **grown;
 	uint32_t logs;
 
+	*ret_object = object;
 	if (object == NULL)
 		return 0;
 	logs = object->kind == ENGINE_QUEUE ? ENGINE_PRIORITIES : atomic_load(&topic->partitions);
 	grown = realloc(*points, (*count + logs + 1) * sizeof(struct sync_point *));
-	if (grown == NULL) {
-		object_put(object);
+	if (grown == NULL)
 		return -ENOMEM;
-	}
 	*points = grown;
 	if (object->kind == ENGINE_QUEUE)
 		*count += queue_sync_points(queue_of_object(object), grown + *count);
 	for (uint32_t i = 0; object->kind == ENGINE_TOPIC && i < logs; i++)
 		*count = partition_add_point(topic_partition(topic, i), grown, *count);
-	object_put(object); /* the flusher keeps those it has to do with */
 	return 0;
 }
 
@@ -335,7 +334,7 @@ int route_producer_sync(struct engine_producer *handle, struct engine_done *done
 	struct exchange *exchange = producer_of(handle)->exchange;
 	struct local *local = local_of(&exchange->object);
 	struct sync_point **points = NULL;
-	struct object *object = NULL;
+	struct object *object = NULL, **held = NULL;
 	uint64_t *targets = NULL;
 	size_t count = 0, target_count = 0;
 	int rc = object_enter(&exchange->object.base, ENGINE_EXCHANGE, &object);
@@ -343,12 +342,19 @@ int route_producer_sync(struct engine_producer *handle, struct engine_done *done
 	if (rc < 0 || local->read_only)
 		return rc;
 	rc = exchange_touched(exchange, &targets, &target_count);
+	if (rc == 0)
+		held = calloc(target_count + 1, sizeof(struct object *));
+	if (rc == 0 && held == NULL)
+		rc = -ENOMEM;
 	for (size_t i = 0; i < target_count && rc == 0; i++)
-		rc = add_points(local, targets[i], &points, &count);
+		rc = add_points(local, targets[i], &points, &count, &held[i]);
 	if (rc == 0 && points != NULL && journal_synced(local->journal) < journal_end(local->journal))
 		points[count++] = &local->journal_sync; /* add_points() leaves room for it */
 	if (rc == 0)
 		rc = flusher_wait_for(local, points, count, done);
+	for (size_t i = 0; held != NULL && i < target_count; i++)
+		object_put(held[i]); /* the flusher keeps those it has to do with */
+	free(held);
 	free(targets);
 	free(points);
 	return rc;
