@@ -32,12 +32,12 @@ void ring_release(struct ring *ring)
 int ring_add(struct ring *ring, const char *text, size_t len, uint64_t *ret_number)
 {
 	/* Each path has been escaped; what the engine says may have names in it as they are. */
-	char *line = malloc(RING_LINE_MAX + 2), *shorter;
+	char escaped[RING_LINE_MAX + 2];
+	len = name_escape_text(text, len, escaped, RING_LINE_MAX + 1);
+	char *line = malloc(len + 2);
 	if (!line)
 		return -ENOMEM;
-	len = name_escape_text(text, len, line, RING_LINE_MAX + 1);
-	shorter = realloc(line, len + 2);
-	line = shorter ? shorter : line;
+	memcpy(line, escaped, len);
 	memcpy(line + len, "\n", 2);
 	pthread_mutex_lock(&ring->lock);
 	uint64_t number = ring->end++;

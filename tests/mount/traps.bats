@@ -68,6 +68,11 @@ full_check() {
 too_long_check() {
 	local script
 	echo 3 >config/max.message.bytes
+	# What lingers is told of at close, and in status/errors.
+	in_shell 'echo 1234 >> in' || true
+	told EMSGSIZE 'max.message.bytes'
+	log_is
+	echo 0 >config/linger.ms
 	for script in 'echo 1234 >> in' 'echo 1234 >> 0/in' 'echo 1234 >> keys/k' 'echo 1234 > put/f' 'printf 1234 >> in'; do
 		run in_shell "$script"
 		echo "$SHELL_NAME: $script: $status $output"
