@@ -103,8 +103,12 @@ Test(blocked, a_thousand_readers_cost_no_thread)
 	cr_expect_leq(mnt_proc(mnt.daemon, "Threads"), threads + 2, "%ld threads, then %ld", threads,
 	    mnt_proc(mnt.daemon, "Threads"));
 	int64_t with_us = median_look();
-	/* Where a reader holds what a look needs, the look takes as long as the reader waits; 5 ms is a busy machine. */
-	cr_expect_leq(with_us, before_us * 4 + 5000, "a look took %ld us, and beside blocked readers %ld us",
+	/* The least of some: what else the machine does is no matter of ours, and a look that waits for a reader is slow in each. */
+	for (int i = 0; i < 4 && with_us > before_us * 4 + 200; i++) {
+		int64_t again_us = median_look();
+		with_us = again_us < with_us ? again_us : with_us;
+	}
+	cr_expect_leq(with_us, before_us * 4 + 200, "a look took %ld us, and beside blocked readers %ld us",
 	    (long)before_us, (long)with_us);
 #ifndef __SANITIZE_ADDRESS__
 	cr_expect_lt(mnt_proc(mnt.daemon, "VmRSS"), 256 * 1024);
