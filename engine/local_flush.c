@@ -361,12 +361,12 @@ static void wake_waiting(struct engine_done *done, int result)
 	pthread_mutex_unlock(&waiting->lock);
 }
 
-int flusher_run(struct local *local, struct sync_point *const *points, size_t count)
+int flusher_await(int (*begin)(void *ctx, struct engine_done *done), void *ctx)
 {
 	struct waiting waiting = {
 		.done = { wake_waiting }, .lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER
 	};
-	int rc = flusher_wait_for(local, points, count, &waiting.done);
+	int rc = begin(ctx, &waiting.done);
 
 	if (rc == ENGINE_PENDING) {
 		pthread_mutex_lock(&waiting.lock);
@@ -378,4 +378,24 @@ int flusher_run(struct local *local, struct sync_point *const *points, size_t co
 	pthread_cond_destroy(&waiting.over);
 	pthread_mutex_destroy(&waiting.lock);
 	return rc;
+}
+
+struct run {
+	struct local *local;
+	struct sync_point *const *points;
+	size_t count;
+};
+
+static int ask_run(void *ctx, struct engine_done *done)
+{
+	const struct run *run = ctx;
+
+	return flusher_wait_for(run->local, run->points, run->count, done);
+}
+
+int flusher_run(struct local *local, struct sync_point *const *points, size_t count)
+{
+	struct run run = { local, points, count };
+
+	return flusher_await(ask_run, &run);
 }

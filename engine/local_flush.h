@@ -74,4 +74,7 @@ void flusher_request(struct local *local, struct sync_point *point, struct sync_
 int flusher_run(struct local *local, struct sync_point *const *points, size_t count); /* waits until they are synced */
 int flusher_wait_for(struct local *local, struct sync_point *const *points, size_t count, struct engine_done *done);
 
+/* Asks for something that ends with a struct engine_done, and waits for that: the result. */
+int flusher_await(int (*begin)(void *ctx, struct engine_done *done), void *ctx);
+
 #endif

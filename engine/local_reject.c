@@ -51,43 +51,15 @@ static int send_dead(struct queue *dlq, struct engine_producer *producer, struct
 	return queue_producer_send(producer, &view->batch);
 }
 
-struct waiting {
-	struct engine_done done; /* first */
-	pthread_mutex_t lock;
-	pthread_cond_t over;
-	bool is_over; /* lock, as is result */
-	int result;
-};
-
-static void wake_waiting(struct engine_done *done, int result)
+static int ask_sync(void *ctx, struct engine_done *done)
 {
-	struct waiting *waiting = (struct waiting *)done;
-
-	pthread_mutex_lock(&waiting->lock);
-	waiting->is_over = true;
-	waiting->result = result;
-	pthread_cond_signal(&waiting->over);
-	pthread_mutex_unlock(&waiting->lock);
+	return queue_producer_sync(ctx, done);
 }
 
 /* Waits until all that the queue has is on disk. */
 static int sync_queue(struct engine_producer *producer)
 {
-	struct waiting waiting = {
-		.done = { wake_waiting }, .lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER
-	};
-	int rc = queue_producer_sync(producer, &waiting.done);
-
-	if (rc == ENGINE_PENDING) {
-		pthread_mutex_lock(&waiting.lock);
-		while (!waiting.is_over)
-			pthread_cond_wait(&waiting.over, &waiting.lock);
-		rc = waiting.result;
-		pthread_mutex_unlock(&waiting.lock);
-	}
-	pthread_cond_destroy(&waiting.over);
-	pthread_mutex_destroy(&waiting.lock);
-	return rc;
+	return flusher_await(ask_sync, producer);
 }
 
 /* The message is among the dead letters, on disk. 0 too if it is damaged: then there is nothing to keep. */
