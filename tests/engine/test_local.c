@@ -257,7 +257,10 @@ static int use_store(struct contract *c, const char *name)
 	return rc;
 }
 
-/* Whichever change of a file is the first that finds the disk full: ENOSPC, and what was begun is not there. */
+/*
+ * Whichever change of a file is the first that finds the disk full: ENOSPC, and what was begun is not there. Only those of
+ * this thread: a checkpoint that meets the full disk borrows the reserve, and producing is refused while it has it.
+ */
 LOCAL_TEST(disk_full_at_every_place)
 {
 	char name[32];
@@ -268,7 +271,7 @@ LOCAL_TEST(disk_full_at_every_place)
 
 		cr_assert_lt(n, 200);
 		snprintf(name, sizeof(name), "t%" PRIu64, n);
-		fault_arm(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE, n, ENOSPC, true);
+		fault_arm(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE | FAULT_MINE, n, ENOSPC, true);
 		rc = use_store(c, name);
 		fault_disarm();
 		cr_assert(rc == 0 || rc == -ENOSPC, "%d at %" PRIu64 ": %s", rc, n, engine_reason());

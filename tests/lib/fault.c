@@ -1,5 +1,6 @@
 #include "tests/lib/fault.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "engine/io.h"
@@ -9,13 +10,14 @@ static struct {
 	uint64_t n;
 	int err;
 	bool sticky;
+	pthread_t thread; /* who armed it, for FAULT_MINE */
 	_Atomic uint64_t count;
 	const struct io_ops *real; /* what was in force before */
 } fault;
 
 static bool hit(unsigned op)
 {
-	if (!(fault.ops & op))
+	if (!(fault.ops & op) || ((fault.ops & FAULT_MINE) && !pthread_equal(fault.thread, pthread_self())))
 		return false;
 	uint64_t count = atomic_fetch_add(&fault.count, 1) + 1;
 	return fault.n && (count == fault.n || (fault.sticky && count > fault.n));
@@ -95,6 +97,7 @@ void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)
 	fault.n = n;
 	fault.err = err;
 	fault.sticky = sticky;
+	fault.thread = pthread_self();
 	atomic_store(&fault.count, 0);
 	io = &io_fault;
 }

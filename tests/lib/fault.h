@@ -19,6 +19,7 @@ enum fault_op {
 	FAULT_RENAME = 32,
 	FAULT_UNLINK = 64,
 	FAULT_ANY = 127,
+	FAULT_MINE = 128, /* of these kinds, only what the thread does that armed it: the same calls in every run */
 };
 
 /*

@@ -107,7 +107,7 @@ static void crash_after(int messages)
 {
 	struct score *score = new_score();
 	pid_t children[WRITERS + 1];
-	char name[8];
+	char name[16];
 
 	for (int w = 0; w < WRITERS; w++) {
 		snprintf(name, sizeof(name), "t%d", w);
