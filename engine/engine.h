@@ -389,8 +389,9 @@ struct engine_ops {
 	/* ---- keys of a compacted topic (cleanup.policy is compact, or compact,delete) ---- */
 
 	/*
-	 * Where the value of a key is: its latest message in all partitions. ENOENT: it has none, that is a tombstone, or
-	 * the topic is not compacted. May take long when much was produced since the last look at any key.
+	 * Where the value of a key is: of the last message in each partition that with the latest time, or, of one time, in
+	 * the highest partition. ENOENT: it has none, that is a tombstone, or the topic is not compacted. May take long
+	 * when much was produced since the last look at any key.
 	 */
 	int (*key_find)(struct engine_object *topic, struct engine_span key, struct engine_key *ret_key);
 

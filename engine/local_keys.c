@@ -8,7 +8,7 @@
  * a row never tells of a message that a power cut could take.
  *
  * A key has one partition as long as nobody writes to another by number and partitions are not added. If it has several, its
- * value is the message with the latest time.
+ * value is the message with the latest time; of several of one millisecond, that in the highest partition.
  *
  * A row may outlive its message (a purge, compaction of a tombstone); it counts for nothing then, and keys_clean() removes it.
  */
@@ -329,10 +329,12 @@ static uint64_t earliest_of(struct topic *topic, uint32_t index)
 	return earliest;
 }
 
-/* Of what a key has in several partitions, the value is the latest. */
+/* Of what a key has in several partitions, the value is the latest: in whatever order they are looked at. */
 static bool is_later(const struct catalog_keyed *row, const struct catalog_keyed *than)
 {
-	return than->offset == ENGINE_OFFSET_NONE || row->ts_ms >= than->ts_ms;
+	if (than->offset == ENGINE_OFFSET_NONE || row->ts_ms != than->ts_ms)
+		return than->offset == ENGINE_OFFSET_NONE || row->ts_ms > than->ts_ms;
+	return row->partition >= than->partition;
 }
 
 /* The rows of a key by partition, from the table or the catalog. lock */
@@ -552,7 +554,8 @@ static int list_keys(
 	if (rc == 0) {
 		pages->topic = topic;
 		pages->after = after;
-		pages->after_partition = UINT32_MAX;
+		pages->after_partition =
+		    ENGINE_PARTITIONS_MAX; /* no more, or keys that begin with `after` were below it */
 	}
 	while (rc == 0 && more && next_key(topic, pages, list, count, &at, name, &row, &rc)) {
 		struct engine_key key = { row.key, row.partition, row.offset, row.ts_ms };

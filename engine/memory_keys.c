@@ -29,23 +29,34 @@ static int compare(struct engine_span a, struct engine_span b)
 	return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
+/* The last message of a key in a partition; NULL: there is none. */
+static const struct memory_message *find_last(
+    const struct memory_partition *of, struct engine_span key, uint64_t *ret_offset)
+{
+	for (size_t i = of->count; i > 0; i--) {
+		const struct memory_message *message = &of->messages[of->first + i - 1];
+
+		if (message->props.key.ptr == NULL || compare(message->props.key, key) != 0)
+			continue;
+		*ret_offset = of->earliest + i - 1;
+		return message;
+	}
+	return NULL;
+}
+
 /* The latest message of a key in all partitions. ENOENT: there is none, or it is a tombstone. */
 static int find(const struct memory_object *topic, struct engine_span key, struct engine_key *ret_key)
 {
 	const struct memory_message *best = NULL;
 
 	for (uint32_t p = 0; p < topic->partition_count; p++) {
-		const struct memory_partition *of = &topic->partitions[p];
+		uint64_t offset;
+		const struct memory_message *last = find_last(&topic->partitions[p], key, &offset);
 
-		for (size_t i = 0; i < of->count; i++) {
-			const struct memory_message *message = &of->messages[of->first + i];
-
-			if (message->props.key.ptr == NULL || compare(message->props.key, key) != 0 ||
-			    (best != NULL && message->batch_ts_ms < best->batch_ts_ms))
-				continue;
-			best = message;
-			*ret_key = (struct engine_key){ message->props.key, p, of->earliest + i, message->batch_ts_ms };
-		}
+		if (last == NULL || (best != NULL && last->batch_ts_ms < best->batch_ts_ms))
+			continue;
+		best = last;
+		*ret_key = (struct engine_key){ last->props.key, p, offset, last->batch_ts_ms };
 	}
 	return best != NULL && !best->props.tombstone ? 0 : -ENOENT;
 }

@@ -153,7 +153,7 @@ bool contract_waiter_comes(struct contract_waiter *waiter); /* the same for thre
 	/* contract_member_random.c */ \
 	T(members_random) \
 	/* contract_keys.c */ \
-	T(keys) T(keys_tombstone) T(keys_refused) T(keys_partitions) T(keys_many)
+	T(keys) T(keys_tombstone) T(keys_refused) T(keys_partitions) T(keys_many) T(keys_stored) T(keys_clock)
 
 #define CONTRACT_REOPEN_TESTS(T) \
 	/* contract_reopen.c */ \

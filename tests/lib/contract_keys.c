@@ -1,13 +1,18 @@
 /* The contract of engines: keys of compacted topics. */
 #include "tests/lib/contract.h"
 
+enum { MANY = 3000, ROUND = 100 };
+
 static struct engine_span span(const char *text)
 {
 	return (struct engine_span){ text, strlen(text) };
 }
 
-/* Produces "KEY=VALUE", or "KEY" as a tombstone, or "=VALUE" without a key; returns what the engine says. */
-static int put(struct contract *c, struct engine_object *topic, uint32_t partition, const char *word)
+/*
+ * Produces "KEY=VALUE", or "KEY" as a tombstone, or "=VALUE" without a key, as of ts_ms (-1: now); returns what the
+ * engine says.
+ */
+static int put_at(struct contract *c, struct engine_object *topic, uint32_t partition, int64_t ts_ms, const char *word)
 {
 	const char *value = strchr(word, '=');
 	struct engine_props props = ENGINE_PROPS_INIT;
@@ -18,6 +23,7 @@ static int put(struct contract *c, struct engine_object *topic, uint32_t partiti
 
 	snprintf(line, sizeof(line), "%s\n", value != NULL ? value + 1 : "");
 	batch = contract_batch(line);
+	batch.ts_ms = ts_ms;
 	if (value != word)
 		props.key = (struct engine_span){ word, value != NULL ? (size_t)(value - word) : strlen(word) };
 	props.tombstone = value == NULL;
@@ -25,6 +31,11 @@ static int put(struct contract *c, struct engine_object *topic, uint32_t partiti
 	rc = contract_send_batch(c, producer, &batch);
 	c->ops->producer_close(producer);
 	return rc;
+}
+
+static int put(struct contract *c, struct engine_object *topic, uint32_t partition, const char *word)
+{
+	return put_at(c, topic, partition, -1, word);
 }
 
 static struct engine_object *compacted(struct contract *c, const char *name, uint32_t partitions)
@@ -178,40 +189,87 @@ void contract_test_keys_partitions(struct contract *c)
 static bool count_key(void *ctx, const struct engine_key *key)
 {
 	struct listing *listing = ctx;
-	int number = -1;
+	char due[16];
 
-	sscanf(key->key.ptr, "key-%d", &number);
-	cr_assert_eq((size_t)number, listing->used);
-	listing->used++;
+	snprintf(due, sizeof(due), "key-%05zu", listing->used++);
+	cr_assert(key->key.len == strlen(due) && memcmp(key->key.ptr, due, key->key.len) == 0, "%.*s instead of %s",
+	    (int)key->key.len, key->key.ptr, due);
 	return true;
 }
 
-/* Very many keys are all listed, in order, each once. */
-void contract_test_keys_many(struct contract *c)
+/* Produces key-00000 and so on, not in that order, to one partition or to ENGINE_ANY; the time is 1. */
+static void put_many(struct contract *c, struct engine_object *topic, uint32_t partition)
 {
-	enum { COUNT = 3000, ROUND = 100 };
-	struct engine_object *topic = compacted(c, "t", 2);
-	struct engine_producer *producer = contract_producer(c, topic, ENGINE_ANY);
-	struct listing listing = { c, 0, 0 };
+	struct engine_producer *producer = contract_producer(c, topic, partition);
 
-	for (int i = 0; i < COUNT; i += ROUND) {
+	for (int i = 0; i < MANY; i += ROUND) {
 		struct engine_props props[ROUND];
 		char names[ROUND][16], lines[2 * ROUND + 1];
 		struct engine_batch batch;
 
 		for (int k = 0; k < ROUND; k++) {
 			props[k] = ENGINE_PROPS_INIT;
-			snprintf(names[k], sizeof(names[k]), "key-%05d", (i + k) * 7 % COUNT);
+			snprintf(names[k], sizeof(names[k]), "key-%05d", (i + k) * 7 % MANY);
 			props[k].key = span(names[k]);
 			memcpy(lines + 2 * k, "v\n", 3);
 		}
 		batch = contract_batch(lines);
 		batch.props = props;
+		batch.ts_ms = 1;
 		assert_ok(contract_send_batch(c, producer, &batch));
 	}
-	assert_ok(c->ops->key_list(topic, (struct engine_span){ NULL, 0 }, count_key, &listing));
-	cr_assert_eq(listing.used, COUNT);
 	c->ops->producer_close(producer);
+}
+
+/* Very many keys are all listed, in order, each once. */
+void contract_test_keys_many(struct contract *c)
+{
+	struct engine_object *topic = compacted(c, "t", 2);
+	struct listing listing = { c, 0, 0 };
+
+	put_many(c, topic, ENGINE_ANY);
+	assert_ok(c->ops->key_list(topic, (struct engine_span){ NULL, 0 }, count_key, &listing));
+	cr_assert_eq(listing.used, MANY);
+	c->ops->put(topic);
+}
+
+/*
+ * What is known of a key is the same wherever the engine has it by now: so many keys are not in memory alone. A list goes
+ * on after a key that others begin with, and of two messages of one time that in the higher partition is the later.
+ */
+void contract_test_keys_stored(struct contract *c)
+{
+	struct engine_object *topic = compacted(c, "t", 3);
+	struct listing listing = { c, 0, 0 };
+
+	assert_ok(put_at(c, topic, 0, 1, "a=1"));
+	assert_ok(put_at(c, topic, 2, 1, "b=1"));
+	assert_ok(put_at(c, topic, 0, 1, "ab=1"));
+	assert_ok(put_at(c, topic, 0, 1, "abc=1"));
+	put_many(c, topic, 0);
+	assert_ok(c->ops->key_list(topic, span("key"), count_key, &listing));
+	cr_assert_eq(listing.used, MANY);
+	assert_ok(put_at(c, topic, 1, 1, "a=2"));
+	assert_ok(put_at(c, topic, 1, 1, "b=2"));
+	assert_text(find(c, topic, "a"), "1:0");
+	assert_text(find(c, topic, "b"), "2:0");
+	assert_text(list(c, topic, NULL, 4), "a@1:0 ab@0:1 abc@0:2 b@2:0");
+	assert_text(list(c, topic, "a", 3), "ab@0:1 abc@0:2 b@2:0");
+	assert_text(list(c, topic, "ab", 2), "abc@0:2 b@2:0");
+	c->ops->put(topic);
+}
+
+/* Within a partition the later message is the later offset, whatever clock its time is of. */
+void contract_test_keys_clock(struct contract *c)
+{
+	struct engine_object *topic = compacted(c, "t", 2);
+
+	assert_ok(put_at(c, topic, 0, 2000, "k=1"));
+	assert_ok(put_at(c, topic, 0, 1000, "k=2"));
+	assert_text(find(c, topic, "k"), "0:1");
+	assert_ok(put_at(c, topic, 1, 1500, "k=3"));
+	assert_text(find(c, topic, "k"), "1:0");
+	assert_text(list(c, topic, NULL, 2), "k@1:0");
 	c->ops->put(topic);
 }
 
