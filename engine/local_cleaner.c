@@ -216,7 +216,7 @@ static int clean(struct topic *topic)
 	return rc;
 }
 
-static void run_topic(struct topic *topic)
+void cleaner_run(struct topic *topic)
 {
 	struct local *local = local_of(&topic->object);
 	char name[ENGINE_NAME_MAX + 1];
@@ -258,7 +258,7 @@ static void *run(void *arg)
 
 	while ((topic = next_topic(&local->cleaner)) != NULL) {
 		if (!atomic_load(&local->cleaner.stop))
-			run_topic(topic);
+			cleaner_run(topic);
 		object_put(&topic->object);
 	}
 	return NULL;

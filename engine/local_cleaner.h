@@ -24,6 +24,8 @@ void cleaner_init(struct cleaner *cleaner);
 int cleaner_start(struct local *local);
 void cleaner_stop(struct local *local); /* a compaction that runs is broken off */
 void cleaner_release(struct cleaner *cleaner);
+/* What the thread does with each topic it is asked for; never beside it. */
+void cleaner_run(struct topic *topic);
 /* The topic may have something to compact. */
 void cleaner_request(struct local *local, struct topic *topic);
 /* The same when a setting has changed: tombstones may be due by now. */
