@@ -212,6 +212,21 @@ static bool is_over(struct lane *lane, uint64_t offset, int64_t ts_ms)
 	return ttl >= 0 && ts_ms + ttl <= now;
 }
 
+/*
+ * A snapshot has come to count messages that are newer than it is. In a fresh run all that follow are newer still, but not
+ * what was moved here: that has a span. lock
+ */
+static void skip_newer(const struct pick *pick, uint32_t count, struct skip *skip)
+{
+	struct tree_node *node = tree_find(&pick->lane->ready, ends_before_place, &pick->place);
+
+	*skip = (struct skip){ pick->lane->priority, (int64_t)pick->lane->end };
+	if (span_at(pick->lane, pick->offset) != NULL)
+		skip->place = pick->place + (int64_t)count - 1;
+	else if (node != NULL)
+		skip->place = SPAN_BY_ORDER(node)->place - 1;
+}
+
 /* What was read is taken. lock */
 static int take(struct queue_reader *reader, const struct pick *pick, struct engine_view *view, uint64_t first_id,
     struct skip *skip)
@@ -225,10 +240,8 @@ static int take(struct queue_reader *reader, const struct pick *pick, struct eng
 		count = (uint32_t)allowed;
 	if (reader->how == ENGINE_CONSUME_SNAPSHOT && first_id + count > reader->before)
 		count = first_id < reader->before ? (uint32_t)(reader->before - first_id) : 0;
-	if (allowed > 0 && count == 0) { /* a snapshot has come to what is newer; in a fresh run all that follows is */
-		*skip = (struct skip){ pick->lane->priority, span_at(pick->lane, pick->offset) != NULL
-								 ? pick->place + (int64_t)view->batch.count - 1
-								 : (int64_t)pick->lane->end };
+	if (allowed > 0 && count == 0) {
+		skip_newer(pick, view->batch.count, skip);
 		return -EAGAIN;
 	}
 	count = lane_ready_run(pick->lane, pick->offset, count);

@@ -307,6 +307,7 @@ static int64_t redrive_ids(struct memory_object *dlq, const uint64_t *ids)
 		dlq->queue->totals.moved_out++;
 		memory_arrive(item, queue, item->priority);
 		memory_make_ready(item);
+		memory_enforce_lengths(dlq->memory);
 		count++;
 	}
 	return count;

@@ -202,7 +202,7 @@ static void change_some(struct model *m)
 	case 2: runf(m, "touch %s %s m%u %d", queue, state, message, (int)pick(m, 400) - 100); break;
 	case 3: runf(m, "message %s m%u", queue, message); break;
 	case 4: runf(m, "deaths %s m%u", queue, message); break;
-	default: runf(m, "redrive %s m%u", PICK(m, "q/dlq", "q/dlq", "q"), message); break;
+	default: runf(m, "redrive %s m%u", PICK(m, "q/dlq", "q/dlq", "o/dlq", "q"), message); break;
 	}
 }
 
@@ -210,7 +210,7 @@ static void change_many(struct model *m)
 {
 	switch (pick(m, 4)) {
 	case 0: runf(m, "purge %s", QUEUE(m)); break;
-	case 1: runf(m, "redrive q/dlq"); break;
+	case 1: runf(m, "redrive %s", PICK(m, "q/dlq", "o/dlq")); break;
 	case 2:
 		runf(m, "rmdir q/w2");
 		runf(m, "consumer q/w2");
@@ -229,7 +229,8 @@ static void use_handle(struct model *m)
 
 	if (!m->open[i]) {
 		if (i < 2)
-			runf(m, "open %s %s %s", name, CONSUMER(m), PICK(m, "stream", "stream", "one", "stream-take"));
+			runf(m, "open %s %s %s", name, CONSUMER(m),
+			    PICK(m, "stream", "stream", "one", "stream-take", "snap", "snap"));
 		else
 			runf(m, "open %s %s session", name, PICK(m, "q/w1", "q/w2", "o/w3", "q"));
 		m->open[i] = strcmp(m->first, "ok") == 0;
@@ -247,28 +248,24 @@ static void use_handle(struct model *m)
  */
 static void set_some(struct model *m)
 {
-	static const char *const of_all[] = { "delivery.limit 2", "delivery.limit 0", "delivery.limit -1",
-		"redelivery.delay.ms 0", "redelivery.delay.ms 30", "prefetch 0", "prefetch 2", "prefetch 10",
-		"auto.ack false", "auto.ack false", "auto.ack true", "single.active.consumer true",
-		"single.active.consumer false", "single.active.consumer false", "max.priority 9", "max.priority 3",
-		"ack.timeout.ms 100", "ack.timeout.ms 1000", "consumer.timeout.ms 2000", "consumer.timeout.ms 50",
-		NULL };
+	static const char *const of_all[] = { "max.length -1", "max.length 5", "max.length 20", "max.length.bytes -1",
+		"max.length.bytes 40", "overflow drop-head", "overflow reject-publish", "overflow reject-publish-dlx",
+		"delivery.limit 2", "delivery.limit 0", "delivery.limit -1", "redelivery.delay.ms 0",
+		"redelivery.delay.ms 30", "prefetch 0", "prefetch 2", "prefetch 10", "auto.ack false", "auto.ack false",
+		"auto.ack true", "single.active.consumer true", "single.active.consumer false",
+		"single.active.consumer false", "max.priority 9", "max.priority 3", "ack.timeout.ms 100",
+		"ack.timeout.ms 1000", "consumer.timeout.ms 2000", "consumer.timeout.ms 50", NULL };
 	static const char *const of_q[] = { "message.ttl.ms -1", "message.ttl.ms 100", "message.ttl.ms 400",
 		"dead.letter.to dlq", "dead.letter.to none", "dead.letter.to queues/q", "dead.letter.to queues/nowhere",
-		NULL };
-	static const char *const of_o[] = { "max.length -1", "max.length 5", "max.length 20", "max.length.bytes -1",
-		"max.length.bytes 40", "overflow drop-head", "overflow reject-publish", "overflow reject-publish-dlx",
 		NULL };
 
 	if (pick(m, 8) == 0)
 		runf(m, "set %s %s", PICK(m, "q/w1", "q/w2", "o/w3"),
 		    PICK(m, "prefetch 1", "prefetch 4", "prefetch", "auto.ack true", "auto.ack"));
 	else if (pick(m, 2) == 0)
-		runf(m, "set %s %s", PICK(m, "q", "q", "o", "q/dlq"), pick_word(m, of_all));
-	else if (pick(m, 2) == 0)
-		runf(m, "set q %s", pick_word(m, of_q));
+		runf(m, "set %s %s", PICK(m, "q", "q", "o", "q/dlq", "o/dlq"), pick_word(m, of_all));
 	else
-		runf(m, "set o %s", pick_word(m, of_o));
+		runf(m, "set %s %s", PICK(m, "q", "q", "o"), pick_word(m, of_q));
 }
 
 /* Closes what is open, and the store: the memory engine has none. */
@@ -360,6 +357,7 @@ static void run_model(bool reopens, uint64_t steps)
 	m->every = (unsigned)from_environment("MQFS_MODEL_EVERY", UINT_MAX);
 	q_open(m->a, false);
 	q_open(m->b, local);
+	q_own_time(true);
 	m->seed = m->random = from_environment("MQFS_MODEL_SEED", SEED);
 	if (m->seed == 0)
 		m->seed = m->random = (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
@@ -374,6 +372,7 @@ static void run_model(bool reopens, uint64_t steps)
 	}
 	q_close(m->b);
 	q_close(m->a);
+	q_own_time(false);
 	free(m->b);
 	free(m->a);
 	free(m);

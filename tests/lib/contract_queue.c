@@ -14,10 +14,14 @@
 /* ---- the clock of the test ---- */
 
 static _Atomic int64_t now_ms;
+static _Atomic int64_t stands_at; /* for all threads but that of the script; 0: it is one clock for all */
+static _Thread_local bool is_script;
 
 static int64_t test_clock(void)
 {
-	return atomic_load(&now_ms);
+	int64_t other = atomic_load(&stands_at);
+
+	return other != 0 && !is_script ? other : atomic_load(&now_ms);
 }
 
 static const struct clock_ops clock_test = { test_clock, test_clock };
@@ -30,6 +34,12 @@ void q_tick(int64_t ms)
 int64_t q_now(void)
 {
 	return atomic_load(&now_ms);
+}
+
+void q_own_time(bool own)
+{
+	is_script = own;
+	atomic_store(&stands_at, own ? q_now() : 0);
 }
 
 /* ---- what a script knows ---- */

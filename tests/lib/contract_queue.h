@@ -20,6 +20,8 @@ void q_lenient(struct contract *c); /* a message that was never seen has the id 
 
 void q_tick(int64_t ms);
 int64_t q_now(void);
+/* Time goes by for the calling thread alone: nothing that is due is done but by its calls. */
+void q_own_time(bool own);
 
 /* Runs the lines of a script up to a NULL; the first that answers something else fails the test. */
 void q_script(struct contract *c, const char *const *lines);
