@@ -105,6 +105,8 @@ int catalog_add_lane(struct catalog *catalog, uint64_t queue_id, uint32_t priori
 
 /* Numbers for messages of queues, never given before: count of them from *ret_first on. */
 int catalog_next_message_ids(struct catalog *catalog, uint64_t count, uint64_t *ret_first);
+/* The first that was not given: takes none. */
+int catalog_see_message_ids(struct catalog *catalog, uint64_t *ret_next);
 
 /*
  * Checkpoints of queues: rows whose values are the caller's. put writes (or, with len 0, removes) all of them or none, except

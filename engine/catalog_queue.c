@@ -18,24 +18,51 @@ struct ids_change {
 	uint64_t count, first;
 };
 
+/* The row's key, and the id that is given next. */
+static int read_next_id(struct catalog_txn *txn, struct catalog_key *key, uint64_t *ret_next)
+{
+	struct engine_span value;
+	int err;
+
+	catalog_key_init(key, CATALOG_FACT, 0);
+	catalog_key_add_text(key, "next_message_id", strlen("next_message_id"));
+	err = catalog_get_row(txn, key, &value);
+	if (err && err != -ENODATA)
+		return err;
+	if (!err && value.len != sizeof(*ret_next))
+		return catalog_damaged_row(txn, key->bytes);
+	*ret_next = err ? FIRST_MESSAGE_ID : bytes_get64((const uint8_t *)value.ptr);
+	return 0;
+}
+
 static int take_ids(struct catalog_txn *txn, void *arg)
 {
 	struct ids_change *change = arg;
-	struct engine_span value;
 	struct catalog_key key;
 	uint8_t next[8];
-	int err;
+	int err = read_next_id(txn, &key, &change->first);
 
-	catalog_key_init(&key, CATALOG_FACT, 0);
-	catalog_key_add_text(&key, "next_message_id", strlen("next_message_id"));
-	err = catalog_get_row(txn, &key, &value);
-	if (err && err != -ENODATA)
+	if (err)
 		return err;
-	if (!err && value.len != sizeof(next))
-		return catalog_damaged_row(txn, key.bytes);
-	change->first = err ? FIRST_MESSAGE_ID : bytes_get64((const uint8_t *)value.ptr);
 	bytes_put64(next, change->first + change->count);
 	return catalog_put_row(txn, &key, next, sizeof(next));
+}
+
+static int look_at_ids(struct catalog_txn *txn, void *arg)
+{
+	struct catalog_key key;
+
+	return read_next_id(txn, &key, arg);
+}
+
+int catalog_see_message_ids(struct catalog *catalog, uint64_t *ret_next)
+{
+	uint64_t next;
+	int err = catalog_view(catalog, look_at_ids, &next);
+
+	if (!err)
+		*ret_next = next;
+	return err;
 }
 
 int catalog_next_message_ids(struct catalog *catalog, uint64_t count, uint64_t *ret_first)

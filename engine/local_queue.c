@@ -54,6 +54,20 @@ int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first)
 	return rc;
 }
 
+int queue_see_next_id(struct local *local, uint64_t *ret_next)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&local->ids.lock);
+	if (local->ids.end == 0) { /* none was given since the start */
+		rc = catalog_see_message_ids(local->catalog, &local->ids.next);
+		local->ids.end = local->ids.next;
+	}
+	*ret_next = local->ids.next;
+	pthread_mutex_unlock(&local->ids.lock);
+	return rc;
+}
+
 /* ---- making and freeing ---- */
 
 struct queue *queue_new(struct local *local, uint64_t id, struct object *parent)

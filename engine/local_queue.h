@@ -338,7 +338,8 @@ void queue_fault(struct queue *queue, int err, const char *what);
 #define QUEUE_NAME_MAX (2 * ENGINE_NAME_MAX + sizeof("/groups//dlq"))
 void queue_name(struct queue *queue, char name[QUEUE_NAME_MAX]);
 int queue_next_ids(struct local *local, uint32_t count, uint64_t *ret_first);
-bool queue_holds_nothing(struct queue *queue); /* lock */
+int queue_see_next_id(struct local *local, uint64_t *ret_next); /* all ids that were given are below it */
+bool queue_holds_nothing(struct queue *queue);                  /* lock */
 
 /* ---- local_queue_span.c, local_queue_lane.c, local_queue_count.c ---- */
 

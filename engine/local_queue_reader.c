@@ -229,18 +229,15 @@ static int check_open(const struct queue_reader *reader)
 }
 
 /* lock */
-static void begin_snapshot(struct queue_reader *reader)
+static int begin_snapshot(struct queue_reader *reader)
 {
 	uint64_t prefetch = prefetch_of(reader);
-	struct local *local = queue_local(reader->queue);
 
 	reader->left = reader->queue->messages[SPAN_READY];
 	if (prefetch > 0 && prefetch < reader->left)
 		reader->left = prefetch;
-	pthread_mutex_lock(&local->ids.lock);
-	reader->before = local->ids.end > 0 ? local->ids.next : UINT64_MAX;
-	pthread_mutex_unlock(&local->ids.lock);
 	reader->priority = ENGINE_PRIORITIES;
+	return queue_see_next_id(queue_local(reader->queue), &reader->before);
 }
 
 static int open_reader(struct engine_object *base, const struct queue_reader *how, struct queue_reader **ret_reader)
@@ -265,10 +262,10 @@ static int open_reader(struct engine_object *base, const struct queue_reader *ho
 	rc = queue_lock(queue);
 	if (rc == 0) {
 		rc = is_orphan(reader) ? -EIDRM : check_open(reader);
-		if (rc == 0) {
-			begin_snapshot(reader);
+		if (rc == 0)
+			rc = begin_snapshot(reader);
+		if (rc == 0)
 			enter_list(reader);
-		}
 		queue_unlock(queue);
 	}
 	if (rc < 0) {

@@ -21,6 +21,7 @@
 
 #define SEED 8   /* without MQFS_MODEL_SEED, so that a run says something of a change; 0 there is a new one each time */
 #define TRACE 40 /* commands that a failure shows */
+#define MANY 150 /* messages in a queue: then it is emptied */
 #define RECENT 60 /* messages that commands are about */
 
 struct model {
@@ -281,6 +282,23 @@ static void reopen_other(struct model *m)
 		fprintf(stderr, "reopen\n");
 }
 
+/*
+ * Of more than some 500 messages that are due at once the local engine does a part, so that nobody waits for all of
+ * them: there are never so many.
+ */
+static void keep_short(struct model *m)
+{
+	static const char *const queues[] = { "q", "o", "q/dlq", "o/dlq", NULL };
+
+	for (size_t i = 0; queues[i] != NULL; i++) {
+		runf(m, "totals %s all", queues[i]);
+		if (atoi(m->first) < MANY)
+			continue;
+		runf(m, "purge %s", queues[i]);
+		runf(m, "ack %s #1-#%" PRIu64, queues[i], UINT64_MAX);
+	}
+}
+
 static void one_step(struct model *m)
 {
 	uint32_t dice = pick(m, 100);
@@ -306,6 +324,8 @@ static void one_step(struct model *m)
 		runf(m, "tick %u", 1 + pick(m, 60));
 	if (m->reopens && pick(m, 300) == 0)
 		reopen_other(m);
+	if (pick(m, 50) == 0)
+		keep_short(m);
 	queue = QUEUE(m);
 	if (pick(m, 6) == 0)
 		compare(m, queue);

@@ -589,12 +589,13 @@ static void show_totals(struct contract *c, struct engine_object *queue, const c
 {
 	static const char *const names[] = { "published", "delivered", "redelivered", "acked", "dead_lettered",
 		"expired", "dropped", "moved_in", "moved_out", "dead", "bytes", "consumers", "ready", "unacked",
-		"delayed" };
+		"delayed", "all" };
 	struct engine_queue_stat t;
 
 	assert_ok(c->ops->queue->queue_stat(queue, &t));
 	uint64_t values[] = { t.published, t.delivered, t.redelivered, t.acked, t.dead_lettered, t.expired, t.dropped,
-		t.moved_in, t.moved_out, t.dead, t.bytes, t.consumers, t.ready, t.unacked, t.delayed };
+		t.moved_in, t.moved_out, t.dead, t.bytes, t.consumers, t.ready, t.unacked, t.delayed,
+		t.ready + t.unacked + t.delayed };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (one != NULL && strcmp(one, names[i]) == 0)
