@@ -59,7 +59,9 @@
  * bytes is that of engine_queue_stat; of a consumer: messages counts what it holds.
  *
  * What is due is done before a call looks, and of what is due the earlier first, then the lower id; a call that makes something
- * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due.
+ * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due. A call does
+ * it queue by queue, the older first, each with what follows from it for lengths. Of much that is due at once (more than 500 messages
+ * of a queue) a call may do a part, so that it does not wait for all; but what is over is never given.
  */
 #ifndef MQFS_ENGINE_QUEUE_H
 #define MQFS_ENGINE_QUEUE_H
@@ -227,8 +229,8 @@ struct engine_queue_ops {
 	int (*purge)(struct engine_object *queue);
 	/*
 	 * Dead-letter queue: puts what is READY of the ids first..last (0, UINT64_MAX: all) back to the queue it belongs to, in
-	 * order of delivery, its deaths with it; returns the count. Each of those that are READY at the call goes once, even if
-	 * what it displaces there comes here; one that was displaced from here meanwhile is passed over. ENOENT: none of
+	 * order of delivery, its deaths with it; returns the count. Each of those that are READY at the call goes once, alone, even
+	 * if what it displaces there comes here; one that was displaced from here meanwhile is passed over. ENOENT: none of
 	 * a range; EDQUOT: there is no room for the first.
 	 */
 	int64_t (*redrive)(struct engine_object *dlq, uint64_t first, uint64_t last);

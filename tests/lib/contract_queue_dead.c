@@ -79,6 +79,13 @@ void contract_test_q_redrive(struct contract *c)
 	    "send o x", "redrive o/dlq => 2", "show o => w |  | ", "show o/dlq => x,v |  | ");
 }
 
+/* Each goes back alone: what it displaces is dead before the next one comes. */
+void contract_test_q_redrive_to_limits(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q x:p1 y", "snap q => x,y", "reject q x => 1", "reject q y => 1", "push q h",
+	    "set q max.length 1 => ok", "redrive q/dlq => 2", "show q => x |  | ", "show q/dlq => h,y |  | ");
+}
+
 /* Above max.length the oldest of the lowest priority goes to dead letters; what is leased or delayed does not count. */
 void contract_test_q_max_length(struct contract *c)
 {

@@ -55,6 +55,14 @@ void contract_test_q_snapshot(struct contract *c)
 	    "read f => -", "close f");
 }
 
+/* A snapshot gives what was moved in since it was opened, also from behind messages that are newer than it. */
+void contract_test_q_snapshot_of_moved(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "queue o", "send o x y", "send q a b c d", "open f q snap", "read f 1 => a",
+	    "send q e f", "mv o ready y q ready", "send q g", "mv o ready x q ready", "rm q ready b", "rm q ready c",
+	    "rm q ready d", "read f 1 => y", "read f 1 => x", "read f => -", "close f", "show q => e,f,g | a,y,x | ");
+}
+
 /* A stream gives what there is and what comes, and goes on. */
 void contract_test_q_stream(struct contract *c)
 {

@@ -21,6 +21,13 @@ void contract_test_q_reopen_order(struct contract *c)
 	    "show q => c,j,i,h,a,b,d,x,e | p | ");
 }
 
+/* A snapshot gives nothing that came after it, also when it is the first that is done after a start. */
+void contract_test_q_reopen_snapshot(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a b", "reopen", "open f q snap", "send q c:p9 d", "read f 1 => a", "read f => b",
+	    "read f => -", "close f", "show q => c,d | a,b | ");
+}
+
 /* Leases go on to their deadlines, whoever holds them may settle them, and deliveries are counted on. */
 void contract_test_q_reopen_leases(struct contract *c)
 {
