@@ -168,6 +168,7 @@ static void release_memory(struct local *local)
 	queue_forget_moves(local);
 	notes_forget(local);
 	commit_forget(local);
+	commit_forget_marks(local);
 	timers_release(&local->timers);
 	cleaner_release(&local->cleaner);
 	pthread_mutex_destroy(&local->texts.lock);
@@ -182,6 +183,7 @@ static void release_memory(struct local *local)
 	visible_release(local);
 	pthread_rwlock_destroy(&local->commits.running);
 	pthread_mutex_destroy(&local->commits.lock);
+	pthread_mutex_destroy(&local->commits.begin_lock);
 	free(local);
 }
 
@@ -322,6 +324,8 @@ static struct local *new_local(const struct engine_options *options)
 	init_shared(&local->routes);
 	init_shared(&local->commits.running);
 	pthread_mutex_init(&local->commits.lock, NULL);
+	pthread_mutex_init(&local->commits.begin_lock, NULL);
+	local->commits.from = UINT64_MAX;
 	pthread_mutex_init(&local->checkpoint_lock, NULL);
 	pthread_mutex_init(&local->warm.lock, NULL);
 	pthread_mutex_init(&local->fault_lock, NULL);
@@ -398,6 +402,8 @@ static int recover(struct local *local)
 		rc = stages_init(local);
 	if (rc == 0)
 		rc = open_journal(local);
+	if (rc == 0)
+		rc = commit_find_marks(local);
 	if (rc == 0 && !local->read_only)
 		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
 	if (rc == 0)
@@ -412,6 +418,8 @@ static int recover(struct local *local)
 		rc = tx_recover_rest(local);
 	if (rc == 0 && !local->read_only)
 		rc = commit_finish(local);
+	if (rc == 0 && !local->read_only)
+		commit_open_all(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
 	return rc;

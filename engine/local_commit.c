@@ -412,12 +412,23 @@ static int note_and_take(struct commit *commit)
 	return rc;
 }
 
+static bool is_noted(const struct commit *commit, bool all)
+{
+	for (uint32_t i = 0; i < commit->part_count; i++) {
+		if (commit->parts[i].target_count > (all ? 0 : 1))
+			return true;
+	}
+	return false;
+}
+
 int commit_run(struct commit *commit, bool noted)
 {
 	int rc;
 
 	commit_enter(commit->local);
-	rc = commit->take != NULL ? note_and_take(commit) : commit_note(commit, noted);
+	rc = commit->take == NULL && is_noted(commit, noted) ? commit_begin(commit->local) : 0;
+	if (rc == 0)
+		rc = commit->take != NULL ? note_and_take(commit) : commit_note(commit, noted);
 	if (rc == 0)
 		rc = commit_send(commit);
 	commit_leave(commit->local);

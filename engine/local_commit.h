@@ -16,7 +16,7 @@
  * Publishing through an exchange is one user of it (local_route.c).
  *
  * After the machine's death: a log that has marked messages is synced after the journal, so what a sync brought to disk has
- * its note there. Only pages that the kernel wrote by itself, before any sync, can come back without it.
+ * its note there. Pages that the kernel wrote by itself, before any sync, can come back without it: local_commit_lost.c.
  */
 #ifndef MQFS_LOCAL_COMMIT_H
 #define MQFS_LOCAL_COMMIT_H
@@ -118,6 +118,21 @@ int commit_send(struct commit *commit);
 int commit_cancel(struct commit *commit);
 /* A target did not take its part: it is given it later. ENOMEM is reported, and stops checkpoints. */
 void commit_keep(struct commit *commit, const struct commit_part *part);
+
+/* ---- local_commit_lost.c ---- */
+
+/* Before a note that is not synced itself, within commit_enter: once for each checkpoint, it syncs the journal. */
+int commit_begin(struct local *local);
+void commit_replay_from(struct local *local, uint64_t from);
+/*
+ * At the start, behind the replay: which notes there are. From then on, until commit_open_all(), which opens all logs if need be,
+ * logs are cut where they are opened (the calls of struct plog_options).
+ */
+int commit_find_marks(struct local *local);
+void commit_open_all(struct local *local);
+void commit_forget_marks(struct local *local);
+bool commit_lost(void *local, uint64_t mark);
+int commit_before_sync(void *local);
 
 bool commit_keeps_some(struct local *local); /* what is kept so, the journal has only */
 

@@ -6,7 +6,8 @@
  *
  *    0  8  number of the commit: the mark of its first message, or of a transaction one of its own
  *    8  4  number of the piece, from 0
- *   12  4  how many pieces; 0: of the commit with this number nothing has happened
+ *   12  4  how many pieces; 0: of the commit with this number nothing has happened; 2^32 - 1: no note, but that those of
+ *         this number and of higher ones are all behind it (local_commit_lost.c)
  *   16     the piece. All of them together are 4 parts, 4 bytes of the tail, the parts, and the tail of a
  *         transaction (local_tx_note.c). A part:
  *          0  8  mark of the first message; those of the others follow on it
@@ -36,8 +37,6 @@
 #include "engine/local_tx.h"
 #include "engine/local_visible.h"
 #include "engine/meta.h"
-
-#define PIECE_HEAD 16u
 
 /* ---- writing ---- */
 
@@ -139,9 +138,9 @@ static int make_note(const struct commit_part *parts, uint32_t count, const uint
 
 static int append_pieces(struct local *local, uint64_t mark, const uint8_t *note, size_t size, uint64_t *ret_pos)
 {
-	size_t room = JOURNAL_RECORD_MAX - PIECE_HEAD, at = 0, len;
+	size_t room = JOURNAL_RECORD_MAX - COMMIT_PIECE_HEAD, at = 0, len;
 	uint32_t pieces = (uint32_t)((size + room - 1) / room);
-	uint8_t *record = malloc(PIECE_HEAD + (size < room ? size : room));
+	uint8_t *record = malloc(COMMIT_PIECE_HEAD + (size < room ? size : room));
 	int rc = record != NULL ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < pieces && rc == 0; i++) {
@@ -149,8 +148,8 @@ static int append_pieces(struct local *local, uint64_t mark, const uint8_t *note
 		bytes_put64(record, mark);
 		bytes_put32(record + 8, i);
 		bytes_put32(record + 12, pieces);
-		memcpy(record + PIECE_HEAD, note + at, len);
-		rc = journal_append(local->journal, JOURNAL_ROUTE, record, PIECE_HEAD + len, ret_pos);
+		memcpy(record + COMMIT_PIECE_HEAD, note + at, len);
+		rc = journal_append(local->journal, JOURNAL_ROUTE, record, COMMIT_PIECE_HEAD + len, ret_pos);
 		at += len;
 	}
 	free(record);
@@ -171,7 +170,7 @@ static int append_note(struct local *local, uint64_t number, const uint8_t *note
 int commit_cancel(struct commit *commit)
 {
 	struct local *local = commit->local;
-	uint8_t record[PIECE_HEAD] = { 0 };
+	uint8_t record[COMMIT_PIECE_HEAD] = { 0 };
 	uint64_t pos;
 	int rc;
 
@@ -290,12 +289,15 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 	uint64_t mark;
 	int rc = 0;
 
-	if (size < PIECE_HEAD)
+	if (size < COMMIT_PIECE_HEAD)
 		return 0;
 	mark = bytes_get64(record);
 	HASH_FIND(hh, local->commits.pending, &mark, sizeof(mark), pending);
-	if (bytes_get32(record + 12) == 0) {
-		forget(local, pending);
+	if (bytes_get32(record + 12) == 0 || bytes_get32(record + 12) == COMMIT_FROM) {
+		if (bytes_get32(record + 12) == 0)
+			forget(local, pending);
+		else
+			commit_replay_from(local, mark);
 		return 0;
 	}
 	if (pending != NULL && pending->next == pending->pieces && pending->pieces > 0)
@@ -307,7 +309,7 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 	/* A piece without the ones before it: a crash or damage took these, and the note is none. */
 	if (pending == NULL || bytes_get32(record + 8) != pending->next || pending->next >= pending->pieces)
 		return 0;
-	rc = add_piece(pending, record + PIECE_HEAD, size - PIECE_HEAD);
+	rc = add_piece(pending, record + COMMIT_PIECE_HEAD, size - COMMIT_PIECE_HEAD);
 	return rc == 0 && pending->next == pending->pieces ? tx_replay(local, pending) : rc;
 }
 
@@ -414,6 +416,7 @@ int commit_checkpoint(struct local *local)
 	bool some;
 
 	pthread_rwlock_wrlock(&local->commits.running); /* until all are over that were noted before */
+	atomic_store(&local->commits.begun, false);     /* it was said in the old files */
 	pthread_rwlock_unlock(&local->commits.running);
 	if (atomic_load(&local->commits.stuck))
 		return -ENOMEM;

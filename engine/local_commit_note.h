@@ -14,6 +14,8 @@
 #define NOTE_CRC 0u /* the journal has one of its own */
 #define TO_HEAD 1u
 #define SOME_ONLY 2u
+#define COMMIT_PIECE_HEAD 16u
+#define COMMIT_FROM UINT32_MAX /* pieces of what is no note: all notes of this mark or a higher one are behind it */
 
 /* A note in memory: at the start each there is, later those that are not done. */
 struct commit_pending {

@@ -42,7 +42,8 @@ struct watched {
 		uint64_t index;
 	} key;
 	uint64_t from, earliest;
-	int64_t ts_ms; /* the earliest of the notes */
+	uint64_t passed; /* messages of the target that is looked at */
+	int64_t ts_ms;   /* the earliest of the notes */
 	UT_hash_handle hh;
 };
 
@@ -359,18 +360,27 @@ static uint64_t end_noted(const struct noted_target *target, uint32_t index)
 	return UINT64_MAX;
 }
 
-/* What was trimmed since was there. */
-static bool misses_some(struct recovery *r, struct noted_target *target)
+/* What was trimmed since was there. In a topic each comes behind those of the part before it, at least. */
+static bool misses_some(struct recovery *r, struct noted_target *target, bool in_order)
 {
 	bool misses = false;
 
+	for (uint32_t l = 0; l < target->log_count; l++) {
+		struct watched *log = find_watched(r, target->id, bytes_get32(target->logs + (size_t)l * LOG_BYTES));
+
+		if (log != NULL)
+			log->passed = 0;
+	}
 	for (uint32_t i = 0; i < target->count; i++) {
 		uint32_t index = bytes_get32(target->places + (size_t)i * 4);
-		const struct watched *log = find_watched(r, target->id, index);
+		struct watched *log = find_watched(r, target->id, index);
+		uint64_t end = end_noted(target, index);
 		bool *there = &target->there[index_of(target, i)];
 
-		if (log != NULL && log->earliest > end_noted(target, index))
+		if (log != NULL && log->earliest > end && log->earliest - end > log->passed)
 			*there = true;
+		if (log != NULL)
+			log->passed += in_order;
 		misses |= !*there;
 	}
 	return misses;
@@ -455,7 +465,7 @@ static int give(struct recovery *r, const struct noted_part *part, struct noted_
 
 	if (object == NULL || (object->kind != ENGINE_QUEUE && object->kind != ENGINE_TOPIC))
 		goto out; /* it is gone, and misses nothing */
-	if (!misses_some(r, target))
+	if (!misses_some(r, target, object->kind == ENGINE_TOPIC))
 		goto out;
 	rc = rest_init(&rest, part, target);
 	if (rc == 0)

@@ -345,6 +345,11 @@ struct local {
 		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
 		_Atomic bool stuck;             /* one is in the journal only, so that must stay */
 		_Atomic bool told;
+		pthread_mutex_t begin_lock; /* before those of the journal */
+		_Atomic bool
+		    begun;     /* since the last checkpoint; see local_commit_lost.c, as the next two, of the start */
+		uint64_t from; /* UINT64_MAX: no note was lost */
+		struct commit_marks *marks;
 	} commits;
 	pthread_rwlock_t registry;
 	struct object_list objects; /* all but defaults; registry */

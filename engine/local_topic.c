@@ -21,14 +21,17 @@
 #include <string.h>
 
 #include "engine/clock.h"
-#include "engine/local_internal.h"
+#include "engine/local_commit.h"
 
 struct plog_options local_log_options(struct local *local, uint64_t log_id)
 {
 	struct plog_options options = { .logs_dirfd = local->store.logs_dirfd,
 		.id = log_id,
 		.read_only = local->read_only,
-		.notify = local->notify };
+		.notify = local->notify,
+		.before_sync = commit_before_sync,
+		.is_lost = commit_lost,
+		.ctx = local };
 
 	memcpy(options.store_uuid, local->store.uuid, sizeof(options.store_uuid));
 	return options;

@@ -28,6 +28,11 @@ struct plog_options {
 	uint8_t store_uuid[16];
 	bool read_only;
 	struct engine_notify notify; /* damage found, what recovery cut */
+	/* Of messages that carry a mark (struct engine_props); both with ctx, and may be NULL. */
+	int (*before_sync)(void *ctx); /* they are about to reach the disk: an error keeps them from it */
+	bool (*is_lost)(
+	    void *ctx, uint64_t mark); /* at the opening, if it may not have been synced: the log ends before it */
+	void *ctx;
 };
 
 /* Makes the directory and an empty first segment that starts at offset 0; durable on return. */

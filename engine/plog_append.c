@@ -262,6 +262,7 @@ static int append(struct plog *plog, const struct engine_batch *batch, struct pl
 	plog->end_offset += batch->count;
 	plog->last = last;
 	plog->mtime_ms = batch->ts_ms;
+	plog->marked = plog->marked || (batch->props != NULL && batch->props[0].mark != 0);
 	return 0;
 }
 

@@ -231,7 +231,7 @@ static int recover_tail(struct plog *plog, size_t i, bool *ret_short)
 		if (!rc)
 			rc = segment_open_files(segment, plog->dirfd, !plog->options.read_only);
 		if (!rc)
-			rc = segment_check(segment, &mark, &whole);
+			rc = segment_check(segment, &mark, plog->options.is_lost, plog->options.ctx, &whole);
 		if (rc)
 			return rc;
 		if (plog->synced == segment->base)

@@ -66,17 +66,23 @@ static void note_tail(struct plog *plog, const struct job *last, uint64_t end)
 static int sync_from(struct plog *plog, size_t i, struct job *jobs, size_t count)
 {
 	uint64_t end = plog->end_offset;
-	int rc;
+	bool marked = plog->marked && plog->options.before_sync != NULL;
+	int rc, before = 0;
 
 	rc = pin_jobs(plog, i, jobs, count);
 	if (rc)
 		return rc;
+	plog->marked = false;
 	pthread_mutex_unlock(&plog->mutex);
-	rc = run_jobs(jobs, count);
+	if (marked) /* now: it holds for all that is pinned */
+		before = plog->options.before_sync(plog->options.ctx);
+	rc = before ? before : run_jobs(jobs, count);
 	pthread_mutex_lock(&plog->mutex);
 	if (rc)
+		plog->marked = plog->marked || marked;
+	if (rc && !before)
 		plog->failed = true;
-	else if (plog->synced < end) {
+	if (!rc && plog->synced < end) {
 		plog->synced = end;
 		note_tail(plog, &jobs[count - 1], end);
 	}

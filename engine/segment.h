@@ -132,9 +132,10 @@ struct segment_whole {
 };
 
 /*
- * Checks every entry beyond the mark, with its data and meta, up to the first that is not whole; then drops entries of an
- * append whose end is missing. files must be open. ENOMEM.
+ * Checks every entry beyond the mark, with its data and meta, up to the first that is not whole, or has a message that is lost
+ * (plog.h; NULL: none is); then drops entries of an append whose end is missing. files must be open. ENOMEM.
  */
-int segment_check(const struct segment *segment, const struct index_mark *mark, struct segment_whole *ret_whole);
+int segment_check(const struct segment *segment, const struct index_mark *mark,
+    bool (*is_lost)(void *ctx, uint64_t mark), void *ctx, struct segment_whole *ret_whole);
 
 #endif

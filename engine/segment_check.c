@@ -25,6 +25,8 @@ struct check {
 	uint8_t *data;                 /* LIMIT_CHECK_BYTES */
 	struct segment_whole at;       /* end of the entries that are whole */
 	struct segment_whole complete; /* end of the last whole append */
+	bool (*is_lost)(void *ctx, uint64_t mark);
+	void *ctx;
 };
 
 static bool data_is_whole(const struct check *check, const struct index_entry *entry)
@@ -74,6 +76,32 @@ static bool entry_is_whole(const struct check *check, const struct index_entry *
 	       meta_is_whole(check, entry);
 }
 
+static int look_at_mark(void *ctx, uint32_t i, const struct engine_props *props)
+{
+	const struct check *check = ctx;
+
+	(void)i;
+	return props->mark != 0 && check->is_lost(check->ctx, props->mark);
+}
+
+/* Of one that is whole. ENOMEM. */
+static int has_lost(struct check *check, const struct index_entry *entry)
+{
+	uint8_t *meta;
+	int rc = 0;
+
+	if (check->is_lost == NULL || entry->meta_len == 0)
+		return 0;
+	meta = malloc(entry->meta_len);
+	if (meta == NULL)
+		return -ENOMEM;
+	if (!io_pread_all(check->segment->meta_fd, meta, entry->meta_len, (off_t)entry->meta_pos))
+		rc =
+		    meta_each(meta, entry->meta_len, entry->count, entry->length, entry->data_crc, look_at_mark, check);
+	free(meta);
+	return rc == 1; /* what is not right in it is for readers */
+}
+
 static void go_past(struct check *check, const struct index_entry *entry)
 {
 	check->at.slots++;
@@ -84,31 +112,38 @@ static void go_past(struct check *check, const struct index_entry *entry)
 		check->complete = check->at;
 }
 
-/* Stops at the first entry that is not whole. */
-static void check_slots(struct check *check)
+/* Stops at the first entry that is not whole, or has a message that is lost. ENOMEM. */
+static int check_slots(struct check *check)
 {
 	uint32_t end = check->segment->slots;
+	int rc;
 
 	while (check->at.slots < end) {
 		uint32_t count = end - check->at.slots < SLOTS_AT_ONCE ? end - check->at.slots : SLOTS_AT_ONCE;
 
 		if (io_pread_all(check->segment->index_fd, check->slots, (size_t)count * INDEX_SLOT,
 			(off_t)INDEX_FIRST + (off_t)check->at.slots * INDEX_SLOT))
-			return;
+			return 0;
 		for (uint32_t i = 0; i < count; i++) {
 			struct index_entry entry;
 
 			if (index_get_entry(check->slots + (size_t)i * INDEX_SLOT, &entry) ||
 			    !entry_is_whole(check, &entry))
-				return;
+				return 0;
+			rc = has_lost(check, &entry);
+			if (rc != 0)
+				return rc < 0 ? rc : 0;
 			go_past(check, &entry);
 		}
 	}
+	return 0;
 }
 
-int segment_check(const struct segment *segment, const struct index_mark *mark, struct segment_whole *ret_whole)
+int segment_check(const struct segment *segment, const struct index_mark *mark,
+    bool (*is_lost)(void *ctx, uint64_t mark), void *ctx, struct segment_whole *ret_whole)
 {
-	struct check check = { .segment = segment };
+	struct check check = { .segment = segment, .is_lost = is_lost, .ctx = ctx };
+	int rc = 0;
 
 	check.at.slots = (mark->index_end - INDEX_FIRST) / INDEX_SLOT;
 	check.at.end_offset = mark->end_offset;
@@ -121,13 +156,10 @@ int segment_check(const struct segment *segment, const struct index_mark *mark, 
 	} else if (check.at.slots < segment->slots) {
 		check.slots = malloc((size_t)SLOTS_AT_ONCE * INDEX_SLOT);
 		check.data = malloc(LIMIT_CHECK_BYTES);
-		if (check.slots && check.data)
-			check_slots(&check);
+		rc = check.slots && check.data ? check_slots(&check) : -ENOMEM;
 		free(check.slots);
 		free(check.data);
-		if (!check.slots || !check.data)
-			return -ENOMEM;
 	}
 	*ret_whole = check.complete;
-	return 0;
+	return rc;
 }

@@ -5,6 +5,8 @@
  * A crash is made by a child whose n-th change of a file is its last, and is done by half if it is a write; n goes from 1 until the
  * child is through. What is left is first recovered by a second child, which dies as early on, and then looked at.
  */
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include "engine/local_internal.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/powercut.h"
 
 #define COMMIT_TEST(name)                                                                                              \
 	static void name(struct contract *c);                                                                          \
@@ -452,4 +455,93 @@ COMMIT_TEST(dead_letter_at_each_step)
 		contract_reopen(c);
 	}
 	cr_assert(n > 20 && died > 3, "%u of %u died", died, n);
+}
+
+/* ---- the power goes ---- */
+
+#define PUBLISHINGS 5u
+
+/* What publishes is recorded: nothing of it is confirmed but the third, and with it what came before. */
+static struct powercut *record(size_t *ret_confirmed)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	int fd;
+
+	tmpdir_make(&c->dir);
+	c->persists = true;
+	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
+	contract_open(c);
+	make_targets(c);
+	fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	cut = powercut_start_store(fd, "catalog", "reserve");
+	close(fd);
+	for (unsigned n = 0; n < PUBLISHINGS; n++) {
+		assert_ok(publish(c, n, n == 2));
+		if (n == 2)
+			*ret_confirmed = powercut_count(cut);
+		if (n == 3)
+			assert_ok(checkpoint_run((struct local *)c->engine));
+	}
+	powercut_stop(cut);
+	contract_close(c);
+	engine_scratch_release(&c->scratch);
+	tmpdir_remove(&c->dir);
+	free(c);
+	return cut;
+}
+
+static unsigned count_publishings(struct contract *c)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i <= PUBLISHINGS; i++)
+		count += is_there(c, i);
+	return count;
+}
+
+/* Returns how many publishings are there after the n-th change, each of them whole; and it goes on with one more. */
+static unsigned count_whole(const struct powercut *cut, size_t n, uint64_t seed)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	unsigned count;
+	int fd;
+
+	c->persists = true;
+	tmpdir_make(&c->dir);
+	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
+	cr_assert_eq(mkdir(c->source, 0700), 0);
+	fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	powercut_make(cut, n, seed, fd);
+	close(fd);
+	contract_open(c);
+	count = count_publishings(c);
+	assert_ok(publish(c, PUBLISHINGS, false));
+	contract_reopen(c);
+	cr_assert_eq(count_publishings(c), count + 1, "change %zu, seed %" PRIu64, n, seed);
+	contract_close(c);
+	engine_scratch_release(&c->scratch);
+	tmpdir_remove(&c->dir);
+	free(c);
+	return count;
+}
+
+/* The kernel had written some pages, whichever these are: of the journal, of logs. */
+Test(local_commit, power_cut)
+{
+	size_t confirmed = 0;
+	struct powercut *cut;
+
+	if (access("/dev/shm", W_OK) == 0)
+		setenv("TMPDIR", "/dev/shm", 1);
+	cut = record(&confirmed);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 5; seed++) {
+			unsigned count = count_whole(cut, n, seed < 2 ? seed : n * 5 + seed);
+
+			cr_assert(count >= 3 || n < confirmed, "change %zu: %u are there", n, count);
+		}
+	}
+	cr_assert_gt(powercut_count(cut), confirmed);
+	powercut_free(cut);
 }

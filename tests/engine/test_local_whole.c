@@ -269,7 +269,7 @@ static void check(const struct run *r, size_t n, uint64_t seed, bool kill)
 	free(c);
 }
 
-/* seed 0: nothing is there that was not synced; 1: all of it. What the kernel writes by chance may be a part. */
+/* seed 0: nothing is there that was not synced; 1: all of it; others: some of it, by chance. */
 Test(local_whole, crashes)
 {
 	struct run r;
@@ -280,7 +280,8 @@ Test(local_whole, crashes)
 	for (size_t n = 0; n <= powercut_count(r.cut); n++) {
 		check(&r, n, 0, true);
 		check(&r, n, 0, false);
-		check(&r, n, 1, false);
+		for (uint64_t seed = 1; seed < 6; seed++)
+			check(&r, n, seed > 1 ? n * 6 + seed : 1, false);
 	}
 	cr_assert_gt(powercut_count(r.cut), 60);
 	powercut_free(r.cut);

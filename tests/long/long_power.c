@@ -8,7 +8,7 @@
  *   - what was confirmed (killed only: accepted) is there, whole, once, in its place; what was purged is not;
  *   - nothing is there that was not sent; messages of a partition or priority are in order;
  *   - what was settled and confirmed is not live; what nobody settled is;
- *   - what a transaction gave to two targets is in both or in none, and so is what an exchange did, if one of them was confirmed;
+ *   - what a transaction or an exchange gave to two targets is in both or in none;
  *   - objects that were made are there, those removed are not; cursors are where they were put;
  *   - every checksum and number in every file is right, and what is produced then is there after the next closing.
  * From some states the recovery is recorded, too, and cut, and the same holds of what the next one makes of that.
@@ -611,10 +611,7 @@ static void check_copy(struct state *s, const struct copy *c)
 	if (c->pair > 0 && !asked) {
 		const struct copy *other = &s->work->copies[c->pair - 1];
 
-		/* What went through an exchange and was confirmed in neither may be in one only when the power goes. */
-		bool whole = s->kill || c->tx || c->confirmed <= s->n || other->confirmed <= s->n;
-
-		if (whole && other->gone_begin >= s->n && s->seen[i] != s->seen[c->pair - 1])
+		if (other->gone_begin >= s->n && s->seen[i] != s->seen[c->pair - 1])
 			checker_wrong(&s->checker, "%s: m%u is there, but not in %s",
 			    s->seen[i] ? name : target_names[other->target], c->number,
 			    s->seen[i] ? target_names[other->target] : name);
