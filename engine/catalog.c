@@ -31,6 +31,7 @@
 
 #include "engine/bytes.h"
 #include "engine/catalog_internal.h"
+#include "engine/catalog_pages.h"
 #include "engine/clock.h"
 #include "engine/io.h"
 
@@ -45,6 +46,7 @@ struct catalog {
 	MDB_dbi dbi;
 	bool read_only;
 	struct engine_notify notify; /* set before the catalog is shared */
+	struct catalog_txn found;    /* what was damaged at the opening */
 
 	pthread_rwlock_t lock; /* read: a transaction may be open; write: none is */
 	size_t map_size;       /* lock */
@@ -86,6 +88,12 @@ void catalog_report_damage(struct catalog *catalog, uint32_t count, uint8_t tabl
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify)
 {
 	catalog->notify = notify;
+	catalog_report_damage(catalog, catalog->found.damaged, catalog->found.damaged_table, catalog->found.damaged_id);
+}
+
+uint32_t catalog_damaged(const struct catalog *catalog)
+{
+	return catalog->found.damaged;
 }
 
 /* ------------------------------------------------------------------------------------------- transactions */
@@ -407,6 +415,18 @@ int catalog_create(int store_dirfd, const struct engine_owner *root_owner)
 	return err;
 }
 
+static int look_at_row(void *ctx, struct engine_span key, struct engine_span value)
+{
+	MDB_val k = { .mv_size = key.len, .mv_data = (void *)(uintptr_t)key.ptr };
+	MDB_val data = { .mv_size = value.len, .mv_data = (void *)(uintptr_t)value.ptr };
+	uint8_t front[9] = { 0 }; /* table and id */
+
+	memcpy(front, key.ptr, key.len < sizeof(front) ? key.len : sizeof(front));
+	if (!catalog_row_is_whole(&k, &data))
+		catalog_damaged_row(ctx, front);
+	return 0;
+}
+
 /* Opens the environment of an existing file and looks whether it is one of ours. */
 static int open_checked(struct catalog *catalog, int store_dirfd, uint64_t file_size)
 {
@@ -415,13 +435,14 @@ static int open_checked(struct catalog *catalog, int store_dirfd, uint64_t file_
 
 	if (file_size == 0) /* LMDB would make a new one of it */
 		return engine_explain(-EUCLEAN, "the catalog is empty");
+	err = catalog_check_pages(store_dirfd, CATALOG_NAME, look_at_row, &catalog->found);
+	if (err)
+		return err;
 	rc = open_env(catalog, store_dirfd, CATALOG_NAME, file_size);
 	if (rc > 0 && rc != EINVAL) /* EINVAL: LMDB's word for a first page that is none */
 		return engine_explain(-rc, "the catalog cannot be opened: %s", mdb_strerror(rc));
 	if (rc)
 		return engine_explain(-EUCLEAN, "the catalog is damaged: %s", mdb_strerror(rc));
-	if (catalog_is_cut_short(catalog->env, store_dirfd, CATALOG_NAME, file_size))
-		return engine_explain(-EUCLEAN, "the catalog is cut short");
 	err = catalog_view(catalog, read_format, &format);
 	if (err == -ENODATA || err == -EIO)
 		return engine_explain(-EUCLEAN, "the catalog is damaged: its format cannot be read");

@@ -42,12 +42,16 @@ struct catalog_cursor {
 /* Makes the database `catalog` in the store directory, whole or not at all, with the root object in it. EEXIST. */
 int catalog_create(int store_dirfd, const struct engine_owner *root_owner);
 
-/* ENOENT: there is none. EUCLEAN: not a catalog, cut short, or of a newer format; engine_reason() says which. */
+/*
+ * Looks at all of the file first: LMDB trusts what it finds there. ENOENT: there is none. EUCLEAN: not a catalog, damaged in more
+ * than rows, cut short, or of a newer format; engine_reason() says which.
+ */
 int catalog_open(int store_dirfd, bool read_only, struct catalog **ret_catalog);
 void catalog_close(struct catalog *catalog); /* NULL allowed */
 
-/* Who is told of damaged rows; to be set before other threads use the catalog. */
+/* Who is told of damaged rows, and now of those there were at the opening; to be set before other threads use the catalog. */
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
+uint32_t catalog_damaged(const struct catalog *catalog); /* how many rows were at the opening */
 
 /* A number never given before, whether or not it was used, not even over restarts: for objects and logs. */
 int catalog_next_id(struct catalog *catalog, uint64_t *ret_id);

@@ -104,6 +104,9 @@ int catalog_has_row(struct catalog_txn *txn, const struct catalog_key *key); /* 
 /* Removes all rows whose keys begin with prefix. */
 int catalog_del_rows(struct catalog_txn *txn, const struct catalog_key *prefix);
 
+/* Is this a row, with the CRC that key and value have? */
+bool catalog_row_is_whole(const MDB_val *key, const MDB_val *data);
+
 /* Counts a row as damaged and returns -EIO. */
 int catalog_damaged_row(struct catalog_txn *txn, const void *key);
 
@@ -137,8 +140,5 @@ void catalog_report_damage(struct catalog *catalog, uint32_t count, uint8_t tabl
 int catalog_insert_object(
     struct catalog_txn *txn, const struct catalog_object *object); /* does not look for the parent */
 int catalog_has_object(struct catalog_txn *txn, uint64_t id);      /* 0 or 1 */
-
-/* Does the file end before pages that are in use? (catalog_short.c) */
-bool catalog_is_cut_short(MDB_env *env, int dirfd, const char *name, uint64_t file_size);
 
 #endif

@@ -70,8 +70,7 @@ static uint32_t row_crc(const MDB_val *key, const void *value, size_t len)
 	return crc32c(crc32c(0, key->mv_data, key->mv_size), value, len);
 }
 
-/* Is the key long enough and does the CRC at the end of the value hold? */
-static bool row_is_whole(const MDB_val *key, const MDB_val *data)
+bool catalog_row_is_whole(const MDB_val *key, const MDB_val *data)
 {
 	size_t len;
 
@@ -97,7 +96,7 @@ int catalog_get_row(struct catalog_txn *txn, const struct catalog_key *key, stru
 
 	if (rc)
 		return catalog_errno(rc);
-	if (!row_is_whole(&k, &data))
+	if (!catalog_row_is_whole(&k, &data))
 		return catalog_damaged_row(txn, key->bytes);
 	*ret_value = (struct engine_span){ .ptr = data.mv_data, .len = data.mv_size - 4 };
 	return 0;
@@ -188,7 +187,7 @@ static int copy_rows(struct catalog_txn *txn, const struct catalog_key *prefix, 
 			continue;
 		if (keys_only) {
 			err = rows_add(rows, &key, NULL, 0);
-		} else if (row_is_whole(&key, &data)) {
+		} else if (catalog_row_is_whole(&key, &data)) {
 			err = rows_add(rows, &key, data.mv_data, data.mv_size - 4);
 		} else {
 			catalog_damaged_row(txn, key.mv_size >= REST_AT ? key.mv_data : prefix->bytes);

@@ -422,6 +422,9 @@ static int recover(struct local *local)
 		commit_open_all(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
+	if (rc < 0 && rc != -ENOMEM && engine_reason()[0] == '\0' && catalog_damaged(local->catalog) > 0)
+		rc = engine_explain(
+		    -EUCLEAN, "the catalog has damaged rows, and the store does not open without: %s", strerror(-rc));
 	return rc;
 }
 

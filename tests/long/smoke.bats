@@ -16,6 +16,10 @@
 	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
 }
 
+@test "damage: the same in the catalog and the journal" {
+	MQFS_DAMAGE_STEP=97 "${MQFS_BUILD:-build}"/tests/long/long_damage
+}
+
 @test "kill -9 under load" {
 	[ "$(id -u)" = 0 ] && [ -r /dev/fuse ] || skip "cannot mount: not root, or no /dev/fuse"
 	tests/long/kills.py random --kills 3 --seconds 60 "${MQFS_BUILD:-build}"
