@@ -510,11 +510,24 @@ struct engine_object {
 	struct engine *engine;
 };
 
+/*
+ * What one user may hold of an engine is counted, and refused, by who opened it: the transactions that are open, and the bytes
+ * staged in them, both of who made them. Called with locks held; must not call the engine. enter NULL: nobody counts.
+ */
+struct engine_users {
+	void *ctx;
+	int (*enter)(void *ctx, uint32_t uid, void **ret_user); /* one is made. EDQUOT, ENOMEM */
+	/* What it holds, *charged before, is to be `bytes`. EDQUOT, with *charged as it was; never for less than before. */
+	int (*charge)(void *user, uint64_t *charged, uint64_t bytes);
+	void (*leave)(void *user); /* it has ended, and holds nothing */
+};
+
 struct engine_options {
 	bool create; /* make the store if there is none */
 	bool read_only;
 	struct engine_owner root_owner; /* of the store's top, when it is made */
 	struct engine_notify notify;    /* fn may be NULL */
+	struct engine_users users;
 };
 
 /*

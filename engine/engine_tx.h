@@ -22,6 +22,8 @@
  * and whoever may settle it outside may do so. Two transactions never wait for each other, nor for who works outside, before
  * they commit.
  *
+ * EDQUOT of create, and of staging: the user who makes, or made, the transaction has as much as struct engine_users allows.
+ *
  * Commit looks again at everything. ESTALE: a lease was lost or settled elsewhere, a partition went to another member, somebody
  * else committed further: the transaction is aborted. EIDRM: something staged for was removed: aborted. EDQUOT, ENOSPC, EMSGSIZE,
  * EHOSTUNREACH, EROFS and others: a target refuses; nothing has happened, and the transaction is open still. EIO: the sync failed; what came of

@@ -311,6 +311,7 @@ static struct local *new_local(const struct engine_options *options)
 		return NULL;
 	local->base.ops = &local_ops;
 	local->notify = options->notify;
+	local->users = options->users;
 	local->read_only = options->read_only;
 	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
 	local->warm.limit = raise_files();

@@ -176,6 +176,11 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	object = new_object(local, parent, kind, id);
 	if (object == NULL)
 		return -ENOMEM;
+	rc = kind == ENGINE_TX ? tx_charge(tx_of_object(object), owner->uid) : 0;
+	if (rc < 0) {
+		object_put(object);
+		return rc;
+	}
 	object->owner = *owner;
 	object->owner.mode &= 07777;
 	object->birth = object->owner;

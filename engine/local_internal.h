@@ -333,6 +333,7 @@ struct local {
 	struct journal *journal;
 	struct stages *stages;
 	struct engine_notify notify;
+	struct engine_users users;
 	bool read_only;
 	bool logs_closed;                       /* at the end: the last checkpoint needs none */
 	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */

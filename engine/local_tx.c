@@ -36,10 +36,31 @@ struct tx *tx_new(struct local *local, uint64_t id)
 	return tx;
 }
 
+int tx_charge(struct tx *tx, uint32_t uid)
+{
+	const struct engine_users *users = &local_of(&tx->object)->users;
+	int rc = users->enter != NULL ? users->enter(users->ctx, uid, &tx->staged.user) : 0;
+
+	if (rc == 0 && users->enter != NULL)
+		tx->staged.users = users;
+	return rc;
+}
+
+/* What is staged goes, and whoever was charged for it is not any more. */
+static void release_staged(struct tx *tx)
+{
+	const struct engine_users *users = tx->staged.users;
+	void *user = tx->staged.user;
+
+	staged_release(&tx->staged);
+	if (users != NULL)
+		users->leave(user);
+}
+
 void tx_free(struct tx *tx)
 {
 	timer_release(local_of(&tx->object), &tx->timer);
-	staged_release(&tx->staged);
+	release_staged(tx);
 	pthread_mutex_destroy(&tx->lock);
 	object_release(&tx->object);
 }
@@ -64,7 +85,7 @@ void tx_end(struct tx *tx, enum engine_tx_state state, enum engine_tx_why why)
 	tx->dirty = true;
 	tx_unpin(tx);
 	queue_catch_up(local_of(&tx->object)); /* a lease may be over that was pinned */
-	staged_release(&tx->staged);
+	release_staged(tx);
 	keep(tx);
 }
 

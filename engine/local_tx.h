@@ -29,11 +29,11 @@ struct tx {
 	pthread_mutex_t lock; /* for all that follows */
 	enum engine_tx_state state;
 	enum engine_tx_why why;
-	bool uncertain;   /* the sync of its commit failed */
-	bool dirty;       /* the catalog does not know yet how it ended */
-	int64_t due_ms;   /* clock_mono_ms: OPEN: it is aborted; else it is removed */
-	int64_t ended_ms; /* Unix time; OPEN: 0 */
-	struct staged staged;
+	bool uncertain;       /* the sync of its commit failed */
+	bool dirty;           /* the catalog does not know yet how it ended */
+	int64_t due_ms;       /* clock_mono_ms: OPEN: it is aborted; else it is removed */
+	int64_t ended_ms;     /* Unix time; OPEN: 0 */
+	struct staged staged; /* charged to who made it, as long as it is open */
 	struct timer timer;
 };
 
@@ -46,6 +46,7 @@ static inline struct tx *tx_of_object(struct object *object)
 
 struct tx *tx_new(struct local *local, uint64_t id); /* its time runs */
 void tx_free(struct tx *tx);
+int tx_charge(struct tx *tx, uint32_t uid);                   /* to who makes it. EDQUOT */
 int tx_load(struct tx *tx);                                   /* at start: how it ended; if it did not, it does now */
 int tx_enter(struct engine_object *base, struct tx **ret_tx); /* begins a call; takes the lock */
 /* The same to stage something: EALREADY, ECANCELED, ETIMEDOUT, and the lock is not taken. Begins a look, too. */

@@ -26,6 +26,8 @@ void staged_release(struct staged *staged)
 	free(staged->cursors);
 	free(staged->objects);
 	free(staged->bytes);
+	if (staged->users != NULL)
+		staged->users->charge(staged->user, &staged->charged, 0);
 	staged_init(staged, staged->dirfd);
 }
 
@@ -72,6 +74,18 @@ static int add_object(struct staged *staged, uint64_t id)
 	staged->objects[low] = id;
 	staged->object_count++;
 	return 0;
+}
+
+/* ---- what its user is charged ---- */
+
+/* What there is, and so much more, is to be charged. EDQUOT */
+static int charge(struct staged *staged, size_t more)
+{
+	uint64_t bytes = staged->byte_count + staged->send_count * sizeof(*staged->sends) +
+			 staged->settle_count * sizeof(*staged->settles) +
+			 staged->cursor_count * sizeof(*staged->cursors) + more;
+
+	return staged->users != NULL ? staged->users->charge(staged->user, &staged->charged, bytes) : 0;
 }
 
 /* ---- bytes ---- */
@@ -189,6 +203,8 @@ int staged_add_send(struct staged *staged, const struct staged_send *like, const
 		    -EFBIG, "a transaction holds at most %u bytes of messages", (unsigned int)ENGINE_TX_BYTES_MAX);
 	if (rc == 0)
 		rc = apart ? add_apart(staged, like, batch) : add_one(staged, like, batch);
+	if (rc == 0)
+		rc = charge(staged, 0);
 	if (rc < 0) {
 		staged->send_count = sends;
 		staged->byte_count = bytes;
@@ -205,6 +221,7 @@ void staged_drop_last_send(struct staged *staged)
 	staged->byte_count = send->pos;
 	staged->messages -= send->count;
 	staged->message_bytes -= send->payload;
+	charge(staged, 0);
 }
 
 int staged_read(const struct staged *staged, const struct staged_send *send, int64_t ts_ms, uint8_t **ret_bytes,
@@ -260,6 +277,8 @@ int staged_add_settle(struct staged *staged, const struct staged_settle *settle)
 
 	if (rc == 0)
 		rc = reserve(&staged->settles, staged->settle_count, &staged->settle_room, 1, sizeof(*staged->settles));
+	if (rc == 0)
+		rc = charge(staged, sizeof(*settle));
 	if (rc < 0)
 		return rc;
 	memmove(&staged->settles[i + 1], &staged->settles[i], (staged->settle_count - i) * sizeof(*staged->settles));
@@ -285,6 +304,8 @@ int staged_put_cursor(struct staged *staged, const struct staged_cursor *cursor)
 
 	if (rc == 0 && there == NULL)
 		rc = reserve(&staged->cursors, staged->cursor_count, &staged->cursor_room, 1, sizeof(*staged->cursors));
+	if (rc == 0 && there == NULL)
+		rc = charge(staged, sizeof(*cursor));
 	if (rc < 0)
 		return rc;
 	if (there != NULL)

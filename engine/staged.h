@@ -51,17 +51,21 @@ struct staged {
 	uint64_t *objects; /* ids of all objects it is about, ascending */
 	size_t object_count, object_room;
 	uint64_t messages, message_bytes;
+	const struct engine_users *users; /* who counts what it holds; NULL: nobody */
+	void *user;
+	uint64_t charged;
 	uint8_t *bytes; /* of the messages, unless fd is there */
 	size_t byte_count, byte_room;
 	int fd;
 };
 
 void staged_init(struct staged *staged, int dirfd);
-void staged_release(struct staged *staged); /* it is empty then */
+void staged_release(struct staged *staged); /* it is empty then, and nobody's */
 
 /*
  * Stages a batch, all of it or nothing: as one send, or (apart) as one for each message; a message with a partition of its own
- * always has its own. EFBIG: over ENGINE_TX_BYTES_MAX; EINVAL, EMSGSIZE, ENOMEM; those of the file.
+ * always has its own. EFBIG: over ENGINE_TX_BYTES_MAX; EDQUOT: over what its user may have; EINVAL, EMSGSIZE, ENOMEM; those of
+ * the file.
  */
 int staged_add_send(
     struct staged *staged, const struct staged_send *like, const struct engine_batch *batch, bool apart);
@@ -74,9 +78,9 @@ int staged_read(const struct staged *staged, const struct staged_send *send, int
 
 /* NULL: it is not staged. */
 const struct staged_settle *staged_find_settle(const struct staged *staged, uint64_t id);
-int staged_add_settle(struct staged *staged, const struct staged_settle *settle); /* ENOMEM */
+int staged_add_settle(struct staged *staged, const struct staged_settle *settle); /* ENOMEM, EDQUOT */
 const struct staged_cursor *staged_find_cursor(const struct staged *staged, uint64_t group, uint32_t partition);
-/* In the place of what was staged for that partition. */
+/* In the place of what was staged for that partition. ENOMEM, EDQUOT */
 int staged_put_cursor(struct staged *staged, const struct staged_cursor *cursor);
 
 #endif

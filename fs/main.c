@@ -140,6 +140,7 @@ static int open_engine(struct fs *fs, const struct options *options, struct engi
 		.read_only = options->read_only,
 		.root_owner = fs->owner,
 		.notify = { on_notify, fs },
+		.users = quota_of_engine(fs->quota),
 	};
 	int err = engine_open(options->source, &engine_options, ret_engine);
 	/* In use, but not mounted: umount returns before its daemon has finished. */

@@ -179,6 +179,8 @@ static const struct {
 	[QUOTA_PARKED] = { "mqfs_user_waiting_reads", "", "Reads of a user that wait." },
 	[QUOTA_PART_BYTES] = { "mqfs_user_part_bytes", "bytes", "Bytes a user has written that are no message yet." },
 	[QUOTA_PUT_FILES] = { "mqfs_user_put_files", "", "Files in put/ that are no message yet." },
+	[QUOTA_TX] = { "mqfs_user_transactions", "", "Open transactions that a user has made." },
+	[QUOTA_TX_BYTES] = { "mqfs_user_staged_bytes", "bytes", "What is staged in them." },
 };
 
 static void print_user(void *ctx, uid_t uid, uint64_t used)

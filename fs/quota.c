@@ -20,6 +20,10 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	[QUOTA_PART_BYTES] = { "user_part_bytes", 256u << 20, EDQUOT, "bytes that are no message yet" },
 	/* each is a file descriptor of the daemon, which needs some for the store; cp and tar write one at a time */
 	[QUOTA_PUT_FILES] = { "user_put_files", 128, EDQUOT, "files in put/" },
+	/* a thousand at once; each may be a file descriptor of the daemon, and up to 16 KiB of its memory */
+	[QUOTA_TX] = { "user_tx", 1024, EDQUOT, "open transactions" },
+	/* four of the largest; what is to be settled is in memory, and so is all of one while it is committed */
+	[QUOTA_TX_BYTES] = { "user_tx_bytes", 256u << 20, EDQUOT, "bytes staged in transactions" },
 };
 
 struct quota_user {
@@ -179,6 +183,32 @@ void quota_each(struct quota *quota, enum quota_kind kind, void (*each)(void *ct
 	HASH_ITER (hh, quota->users, user, next)
 		each(ctx, user->uid, user->used[kind]);
 	pthread_mutex_unlock(&quota->lock);
+}
+
+/* ---- for the engine ---- */
+
+static int enter_tx(void *ctx, uint32_t uid, void **ret_user)
+{
+	struct quota_user *user = NULL;
+	int err = quota_enter(ctx, uid, QUOTA_TX, &user);
+	if (!err)
+		*ret_user = user;
+	return err;
+}
+
+static int charge_tx(void *user, uint64_t *charged, uint64_t bytes)
+{
+	return quota_charge(user, QUOTA_TX_BYTES, charged, bytes);
+}
+
+static void leave_tx(void *user)
+{
+	quota_leave(user, QUOTA_TX);
+}
+
+struct engine_users quota_of_engine(struct quota *quota)
+{
+	return (struct engine_users){ .ctx = quota, .enter = enter_tx, .charge = charge_tx, .leave = leave_tx };
 }
 
 uint64_t quota_refused(struct quota *quota, enum quota_kind kind)

@@ -2,7 +2,8 @@
  * quota - what one user may hold of the daemon, so that nobody starves another.
  *
  * Everything here belongs to whoever opened the file or made it: open files, reads that wait, bytes that are no message yet
- * (half a line, a file in put/), and files in put/ (each is a file descriptor of the daemon). One table has the limits, their
+ * (half a line, a file in put/), files in put/ (each is a file descriptor of the daemon), open transactions and what is staged in
+ * them, of which the engine tells. One table has the limits, their
  * reasons and the mount options that change them. Root and who mounted are counted as well, but have no limit: what they do
  * to the mount is their own affair, and they must be able to look and to repair while others are at their limits.
  *
@@ -20,7 +21,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum quota_kind { QUOTA_HANDLES, QUOTA_PARKED, QUOTA_PART_BYTES, QUOTA_PUT_FILES, QUOTA_KINDS };
+enum quota_kind {
+	QUOTA_HANDLES,
+	QUOTA_PARKED,
+	QUOTA_PART_BYTES,
+	QUOTA_PUT_FILES,
+	QUOTA_TX,
+	QUOTA_TX_BYTES,
+	QUOTA_KINDS
+};
 
 /* What a kind is: its mount option, the limit without it (0 is none), the errno of a refusal, and what is said then. */
 struct quota_row {
@@ -33,6 +42,7 @@ extern const struct quota_row quota_rows[QUOTA_KINDS];
 
 struct quota;
 struct quota_user;
+struct engine_users;
 
 /* limits: of each kind, 0 is none. mounter: has no limits, like root. NULL: no memory. */
 struct quota *quota_new(const uint64_t limits[QUOTA_KINDS], uid_t mounter);
@@ -57,6 +67,9 @@ int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t *charge
 /* Calls each for every user that there is, in no order, with what is charged of a kind. */
 void quota_each(
     struct quota *quota, enum quota_kind kind, void (*each)(void *ctx, uid_t uid, uint64_t used), void *ctx);
+
+/* For the engine: it counts transactions here. */
+struct engine_users quota_of_engine(struct quota *quota);
 
 /* How many requests a limit has refused since the mount. */
 uint64_t quota_refused(struct quota *quota, enum quota_kind kind);

@@ -16,7 +16,7 @@ static uint64_t total;
 
 static void set_up(void)
 {
-	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0 }, MOUNTER);
+	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000 }, MOUNTER);
 	cr_assert(quota);
 }
 
@@ -105,6 +105,29 @@ Test(quota, unlimited)
 	for (int n = 0; n < 10; n++)
 		quota_leave(user, QUOTA_PUT_FILES);
 	quota_leave(NULL, QUOTA_HANDLES);
+}
+
+/* The engine counts transactions, and what is staged in them, in the same way. */
+Test(quota, engine)
+{
+	const struct engine_users users_of = quota_of_engine(quota);
+	uint64_t charged = 0;
+	void *one, *two, *none = NULL;
+	cr_assert_eq(users_of.enter(users_of.ctx, 1000, &one), 0);
+	cr_assert_eq(users_of.enter(users_of.ctx, 1000, &two), 0);
+	cr_assert_eq(users_of.enter(users_of.ctx, 1000, &none), -EDQUOT);
+	cr_assert(strstr(engine_reason(), "user_tx=2"));
+	cr_assert_eq(users_of.charge(one, &charged, 1000), 0);
+	cr_assert_eq(users_of.charge(two, &charged, 1001), -EDQUOT);
+	cr_assert(strstr(engine_reason(), "user_tx_bytes=1000"));
+	cr_assert_eq(charged, 1000);
+	cr_assert_eq(sum_of(QUOTA_TX), 2);
+	cr_assert_eq(sum_of(QUOTA_TX_BYTES), 1000);
+	cr_assert_eq(users_of.charge(one, &charged, 0), 0);
+	users_of.leave(one);
+	users_of.leave(two);
+	cr_assert_eq(sum_of(QUOTA_TX), 0);
+	cr_assert_eq(users, 0);
 }
 
 static void *come_and_go(void *arg)

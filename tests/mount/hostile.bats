@@ -183,6 +183,56 @@ open("groups/g/wait").read()' 3>&- &
 	remount
 }
 
+@test "transactions: who has as many open, or as much staged, as one may have is refused; another goes on; all ends give back" {
+	remount -o user_tx=3,user_tx_bytes=20000
+	chmod 1777 "$M/tx"
+	queue
+	chmod 666 in ack nack reject
+	cd "$M/tx"
+	seq 10 >>"$Q/in"
+	as 65534 mkdir t1 t2 t3
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir t4
+	told EDQUOT user_tx=3
+	not test -e t4
+	is "$(used transactions 65534)" 3
+	as 1 bash -c 'mkdir mine && echo other >>"mine/queues/${1##*/}/in" && echo commit >mine/state' - "$Q"
+
+	# Half of what may be staged in each of two; the third write finds no room, and leaves what was.
+	as 65534 bash -c 'for t in t1 t2; do printf "%09000d\n" 0 >>"$t/queues/$1/in"; done' - "${Q##*/}"
+	[ "$(used staged_bytes 65534)" -ge 18000 ]
+	local before
+	before=$(used staged_bytes 65534)
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'printf "%03000d\n" 0 >>"t3/queues/$1/in"' - "${Q##*/}"
+	told EDQUOT user_tx_bytes=20000
+	is "$(used staged_bytes 65534)" "$before"
+	is "$(cat t3/state)" open
+	as 1 bash -c 'mkdir mine2 && printf "%09000d\n" 0 >>"mine2/queues/$1/in" && echo rollback >mine2/state' - "${Q##*/}"
+	nothing_charged_to 1
+	printf '%030000d\n' 0 >>"t3/queues/${Q##*/}/in" || true # who writes does not matter, but who made it
+	is "$(used staged_bytes 65534)" "$before"
+	mkdir root1 root2 root3 root4 # who mounted has no limit
+
+	# Every end gives back.
+	as 65534 bash -c 'echo commit >t1/state'
+	is "$(used transactions 65534)" 2
+	[ "$(used staged_bytes 65534)" -lt 10000 ]
+	as 65534 mkdir t4
+	as 65534 bash -c 'echo rollback >t2/state'
+	is "$(used staged_bytes 65534)" 0
+	as 65534 rmdir t3 t4
+	nothing_charged_to 65534
+	echo 100 >"$M/config/tx/tx.timeout.ms"
+	as 65534 mkdir late
+	eventually grep -q aborted late/state
+	eventually nothing_charged_to 65534
+	echo 60000 >"$M/config/tx/tx.timeout.ms"
+	as 65534 mkdir open # and so does the end of the daemon
+	remount
+	nothing_charged_to 65534
+	is "$(cat "$M/tx/open/state")" aborted
+	chmod 755 "$M/tx"
+}
+
 @test "at the limit of open files nothing is begun: no member joins, no file in put/ stays" {
 	remount -o user_handles=3
 	topic
