@@ -20,6 +20,7 @@
 #include "engine/io.h"
 #include "engine/store.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/powercut.h"
 #include "tests/lib/tmpdir.h"
 
 static const struct engine_owner owner = { .uid = 5, .gid = 6, .mode = 0755 };
@@ -552,6 +553,55 @@ Test(store, is_made_after_two_kills)
 			die_at(k, at);
 			cr_assert_eq(try_store(at, true, uuid), 0, "%s", engine_reason());
 		}
+	}
+}
+
+/* What a power cut after the first n changes may have left of a store that was being made. */
+static void try_cut(const struct powercut *cut, size_t n, uint64_t seed, const uint8_t *made)
+{
+	bool over = n == powercut_count(cut);
+	uint8_t uuid[16], again[16];
+	char at[PATH_MAX + 8];
+	struct tmpdir left;
+	int err;
+
+	tmpdir_make(&left);
+	snprintf(at, sizeof(at), "%s/store", left.path);
+	powercut_make(cut, n, seed, left.fd);
+	err = try_store(at, false, uuid);
+	cr_assert(
+	    err == 0 || (err == -ENOENT && !over), "change %zu, seed %d: %d %s", n, (int)seed, err, engine_reason());
+	cr_assert(err != 0 || memcmp(uuid, made, 16) == 0);
+	cr_assert_eq(try_store(at, true, again), 0, "change %zu, seed %d: %s", n, (int)seed, engine_reason());
+	cr_assert(err != 0 || memcmp(uuid, again, 16) == 0);
+	tmpdir_remove(&left);
+}
+
+/* Wherever the power goes while a store is made it is whole, or absent, or made by the next one; once made it stays. */
+Test(store, is_made_after_any_power_cut)
+{
+	for (int in_place = 0; in_place < 2; in_place++) {
+		struct powercut *cut;
+		struct store store;
+		uint8_t made[16];
+		struct tmpdir in;
+		char at[PATH_MAX + 8];
+
+		tmpdir_make(&in);
+		snprintf(at, sizeof(at), "%s/store", in.path);
+		if (in_place)
+			cr_assert_eq(mkdir(at, 0700), 0);
+		cut = powercut_start(in.fd);
+		cr_assert_eq(store_open(at, true, false, &owner, &store), 0, "%s", engine_reason());
+		powercut_stop(cut);
+		memcpy(made, store.uuid, 16);
+		store_close(&store);
+		cr_assert_gt(powercut_count(cut), 10);
+		for (size_t n = 0; n <= powercut_count(cut); n++)
+			for (uint64_t seed = 0; seed < 8; seed++)
+				try_cut(cut, n, seed, made);
+		powercut_free(cut);
+		tmpdir_remove(&in);
 	}
 }
 

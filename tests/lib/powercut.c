@@ -90,16 +90,23 @@ static ino_t inode_of(int fd)
 	return st.st_ino;
 }
 
-/* The newest file with this inode: numbers are used again. */
-static unsigned file_of(int fd)
+/* The newest file with this inode, numbers are used again; files: it was not recorded. */
+static unsigned find_file(int fd)
 {
 	ino_t inode = inode_of(fd);
 
 	for (unsigned i = recording->files; i > 0; i--)
 		if (recording->inodes[i - 1] == inode)
 			return i - 1;
-	must(false, "a file that was not recorded");
-	return 0;
+	return recording->files;
+}
+
+static unsigned file_of(int fd)
+{
+	unsigned file = find_file(fd);
+
+	must(file < recording->files, "a file that was not recorded");
+	return file;
 }
 
 static void add_name(enum kind kind, int dirfd, const char *name, unsigned file)
@@ -239,6 +246,21 @@ static int record_fallocate(int fd, int mode, off_t pos, off_t size)
 	return recording->real->fallocate(fd, mode, pos, size);
 }
 
+/* A file that came past the recording: a database has made it, which syncs what it writes. */
+static void take_database(int dirfd, const char *name, int fd)
+{
+	unsigned file = new_file(inode_of(fd), false);
+	struct change *change;
+	struct stat st;
+
+	must(!fstat(fd, &st), "fstat");
+	add_name(LINK, dirfd, name, file);
+	change = add(COPY, file);
+	change->size = (uint64_t)st.st_size;
+	change->bytes = malloc((size_t)st.st_size);
+	must(change->bytes && pread(fd, change->bytes, (size_t)st.st_size, 0) == st.st_size, "database");
+}
+
 static int record_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
 {
 	int fd, rc;
@@ -246,6 +268,8 @@ static int record_rename(int old_dirfd, const char *old_name, int new_dirfd, con
 	begin();
 	fd = openat(old_dirfd, old_name, O_RDONLY | O_CLOEXEC);
 	must(fd >= 0, old_name);
+	if (find_file(fd) == recording->files)
+		take_database(old_dirfd, old_name, fd);
 	rc = recording->real->rename(old_dirfd, old_name, new_dirfd, new_name);
 	if (!rc) {
 		add_name(LINK, new_dirfd, new_name, file_of(fd));
