@@ -55,8 +55,9 @@
  *
  * Removing. A queue: ENOTEMPTY if it or its dead letters hold messages in any state; its consumers and its dlq go with it. A
  * consumer: what it holds comes back. By expires.ms a queue goes with all it holds: when it has no producer, consumer
- * or session open, and nothing but time changed it or its dlq for that long. engine_ops.stat of a queue: messages counts READY,
- * bytes is that of engine_queue_stat; of a consumer: messages counts what it holds.
+ * or session open, and nothing but time changed it or its dlq for that long. A setting changes it, what is refused does not; a
+ * start begins the time anew. engine_ops.stat of a queue: messages counts READY, bytes is that of engine_queue_stat; of a consumer:
+ * messages counts what it holds.
  *
  * What is due is done before a call looks, and of what is due the earlier first, then the lower id; a call that makes something
  * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due. A call does
@@ -158,7 +159,8 @@ struct engine_queue_ops {
 	 * STREAM then waits for its turn instead, and a consumer that is not active any more is given nothing). Consumers in this
 	 * sense are: a named one with all its files and sessions, and each file of the anonymous one; the one opened first is active.
 	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority, of one producer, produced alike: those that
-	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes.
+	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes;
+	 * for a SNAPSHOT it means nothing.
 	 */
 	int (*consumer_open)(
 	    struct engine_object *consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);

@@ -309,6 +309,8 @@ int local_rename(struct engine_object *base, const char *name)
 		return rc;
 	object_changed(object);
 	object_changed(object->parent);
+	if (object->kind == ENGINE_QUEUE)
+		queue_used_now(queue_of_object(object));
 	return 0;
 }
 
@@ -494,9 +496,7 @@ void queue_expire(struct queue *queue)
 
 	object_name(&queue->object, name);
 	if (atomic_load(&queue->object.bound) > 0) { /* it is in use, by the exchange */
-		pthread_mutex_lock(&queue->lock);
-		queue_used(queue);
-		pthread_mutex_unlock(&queue->lock);
+		queue_used_now(queue);
 		object_put(dlq);
 		return;
 	}

@@ -666,6 +666,13 @@ void queue_used(struct queue *queue)
 		atomic_store(&queue_of_object(queue->object.parent)->dlq_used_ms, queue->used_ms);
 }
 
+void queue_used_now(struct queue *queue)
+{
+	pthread_mutex_lock(&queue->lock);
+	queue_used(queue);
+	pthread_mutex_unlock(&queue->lock);
+}
+
 void queue_unlock(struct queue *queue)
 {
 	queue_check_invariants(queue);

@@ -331,6 +331,7 @@ int queue_lock(struct queue *queue);
 void queue_unlock(struct queue *queue);
 void queue_present(struct queue *queue, int change);           /* a file or session came or goes; lock */
 void queue_used(struct queue *queue);                          /* somebody did something: for expires.ms. lock */
+void queue_used_now(struct queue *queue);                      /* takes the lock */
 int queue_lock_both(struct queue *queue, struct queue *other); /* other may be NULL, or the same */
 void queue_unlock_both(struct queue *queue, struct queue *other);
 void queue_fault(struct queue *queue, int err, const char *what);

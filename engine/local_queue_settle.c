@@ -213,7 +213,8 @@ static int64_t settle_one(struct queue *queue, struct holder *holder, enum engin
 		rc = settle_part(span, offset, 1, how, target, wake);
 	else
 		rc = explain(lane, offset, holder, id);
-	queue_used(queue);
+	if (rc == 0)
+		queue_used(queue);
 	queue_room(queue, wake);
 	queue_unlock_both(queue, target);
 	return rc < 0 ? rc : 1;
@@ -242,7 +243,8 @@ static int64_t settle_range(struct queue *queue, struct holder *holder, enum eng
 		if (rc == 0)
 			count += (int64_t)(to - from) + 1;
 	}
-	queue_used(queue);
+	if (count > 0)
+		queue_used(queue);
 	queue_room(queue, wake);
 	queue_unlock_both(queue, target);
 	return count > 0 ? count : rc;

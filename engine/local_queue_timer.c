@@ -336,6 +336,7 @@ void queue_setting_changed(struct queue *queue)
 	if (queue_open(queue) < 0)
 		return;
 	pthread_mutex_lock(&queue->lock);
+	queue_used(queue);
 	refile_all(queue);
 	queue_set_timer(queue);
 	pthread_mutex_unlock(&queue->lock);

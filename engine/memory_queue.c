@@ -310,12 +310,16 @@ void memory_enforce_lengths(struct memory_engine *memory)
 
 void memory_make_ready(struct memory_item *item)
 {
+	if (memory_expiry(item) <= clock_wall_ms())
+		memory_die(item, ENGINE_EXPIRED);
+	else
+		memory_put_ready(item);
+}
+
+void memory_put_ready(struct memory_item *item)
+{
 	struct memory_object *queue = item->queue;
 
-	if (memory_expiry(item) <= clock_wall_ms()) {
-		memory_die(item, ENGINE_EXPIRED);
-		return;
-	}
 	enter_state(item, ENGINE_READY);
 	insert_ready(item);
 	queue->queue->ready_count++;

@@ -109,6 +109,7 @@ void memory_item_take(struct memory_item *item);
 
 /* READY in its place, unless its time is over or the queue's limits say otherwise: then it may be gone on return. */
 void memory_make_ready(struct memory_item *item);
+void memory_put_ready(struct memory_item *item); /* the same whether its time is over or not: a sweep follows */
 void memory_make_delayed(struct memory_item *item, int64_t due_ms); /* READY, if that is past */
 void memory_make_unacked(struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream);
 /* Delivered, and acknowledged with that. */

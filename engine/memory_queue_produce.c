@@ -191,7 +191,7 @@ static void put_in(const struct memory_queue_producer *producer, struct memory_i
 	else if (is_delayed(item))
 		memory_make_delayed(item, ready_at(item));
 	else
-		memory_make_ready(item);
+		memory_put_ready(item);
 }
 
 static void drop_all(struct memory_item *first)
@@ -213,6 +213,7 @@ static void put_all(const struct memory_queue_producer *producer, struct memory_
 		first->next = NULL;
 		put_in(producer, first);
 	}
+	memory_sweep_one(producer->queue); /* of what was made long ago the time may be over */
 	producer->queue->memory->next_batch++;
 	memory_queue_used(producer->queue);
 }

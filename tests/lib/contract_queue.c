@@ -10,6 +10,7 @@
 #define WORDS 16
 #define HANDLES 16
 #define READ_ONE_OF 16
+#define LARGEST 100000 /* message */
 
 /* ---- the clock of the test ---- */
 
@@ -53,7 +54,7 @@ struct handle {
 
 struct name {
 	UT_hash_handle hh, by_id;
-	uint64_t id;
+	uint64_t id, size;
 	char text[32];
 };
 
@@ -199,18 +200,29 @@ static enum engine_message_state state_of(const char *word)
 	return (enum engine_message_state)i;
 }
 
-static void learn(const char *text, size_t len, uint64_t id)
+/* A payload is its name, and what fills it up behind a dot. */
+static size_t name_length(const char *text, size_t size)
 {
+	const char *dot = memchr(text, '.', size);
+
+	return dot != NULL ? (size_t)(dot - text) : size;
+}
+
+static void learn(const char *text, size_t size, uint64_t id)
+{
+	size_t len = name_length(text, size);
 	struct name *name;
 
 	HASH_FIND(hh, s->names, text, len, name);
 	if (name != NULL) {
+		cr_assert_eq(name->size, size);
 		cr_assert_eq(name->id, id, "%s had the id %" PRIu64 " and has %" PRIu64, name->text, name->id, id);
 		return;
 	}
 	name = calloc(1, sizeof(*name));
 	cr_assert_not_null(name);
 	name->id = id;
+	name->size = size;
 	snprintf(name->text, sizeof(name->text), "%.*s", (int)len, text);
 	HASH_ADD_KEYPTR(hh, s->names, name->text, strlen(name->text), name);
 	HASH_ADD(by_id, s->ids, id, sizeof(name->id), name);
@@ -246,7 +258,7 @@ static const char *read_name(const struct listing *l, const struct engine_messag
 
 	HASH_FIND(by_id, s->ids, &stat->id, sizeof(stat->id), name);
 	if (name != NULL && s->shown++ % READ_ONE_OF != 0) {
-		cr_assert_eq(stat->size, strlen(name->text));
+		cr_assert_eq(stat->size, name->size);
 		return name->text;
 	}
 	assert_ok(l->c->ops->queue->message_read(l->queue, stat->id, &l->c->scratch, &view));
@@ -339,10 +351,14 @@ static void learn_all(struct contract *c, struct engine_object *queue)
 
 /* ---- producing ---- */
 
-/* "a:p5:t100:d100": payload, priority, ttl and delay. Appends its payload to data. */
-static void add_message(char *word, char *data, uint32_t *ret_length, struct engine_props *props)
+/*
+ * "a:p5:t100:d100:s5000": payload, priority, ttl, delay, and how large it is made behind a dot. Puts its payload to data, and
+ * returns where the next one goes.
+ */
+static char *add_message(char *word, char *data, uint32_t *ret_length, struct engine_props *props)
 {
 	char *option = strchr(word, ':');
+	size_t len, size = 0;
 
 	*props = ENGINE_PROPS_INIT;
 	while (option != NULL) {
@@ -353,19 +369,28 @@ static void add_message(char *word, char *data, uint32_t *ret_length, struct eng
 			props->priority = (int32_t)value;
 		else if (option[1] == 't')
 			props->ttl_ms = value;
+		else if (option[1] == 's')
+			size = (size_t)value;
 		else
 			props->delay_ms = value;
 		*option = '\0';
 		option = next;
 	}
-	*ret_length = (uint32_t)strlen(word);
-	strcat(strcat(data, word), "\n");
+	len = strlen(word);
+	cr_assert_leq(size, LARGEST);
+	memcpy(data, word, len);
+	if (size > len)
+		memset(data + len, '.', size - len);
+	*ret_length = (uint32_t)(size > len ? size : len);
+	data[*ret_length] = '\n';
+	return data + *ret_length + 1;
 }
 
 /* send q a b, push q a: one batch; q@5: to that priority */
 static int send_words(struct contract *c, char *path, bool head)
 {
-	char data[512] = "", *at = strchr(path, '@');
+	static char data[WORDS * (LARGEST + 1) + sizeof(s->line)];
+	char *end = data, *at = strchr(path, '@');
 	uint32_t lengths[WORDS], priority = at != NULL ? (uint32_t)strtoul(at + 1, NULL, 10) : ENGINE_ANY;
 	struct engine_props props[WORDS];
 	struct engine_batch batch = { .data = data,
@@ -382,8 +407,8 @@ static int send_words(struct contract *c, char *path, bool head)
 		*at = '\0';
 	queue = q_object(c, path);
 	for (; s->words[2 + batch.count] != NULL; batch.count++)
-		add_message(s->words[2 + batch.count], data, &lengths[batch.count], &props[batch.count]);
-	batch.len = strlen(data);
+		end = add_message(s->words[2 + batch.count], end, &lengths[batch.count], &props[batch.count]);
+	batch.len = (size_t)(end - data);
 	if (s->tx != NULL)
 		rc = c->ops->tx->producer_open(s->tx, queue, priority, head, (struct engine_span){ 0 }, &producer);
 	else
@@ -418,7 +443,7 @@ static void read_some(struct contract *c, struct engine_consumer *consumer, uint
 			cr_assert_eq(d->redelivered, d->deliveries > 1);
 			cr_assert_eq(d->priority, view.deliveries[0].priority, "one fetch, one priority");
 			learn(data, view.batch.lengths[i], d->id);
-			answer("%s%.*s%s", given++ > 0 ? "," : "", (int)view.batch.lengths[i], data,
+			answer("%s%.*s%s", given++ > 0 ? "," : "", (int)name_length(data, view.batch.lengths[i]), data,
 			    d->redelivered ? "+" : "");
 			data += view.batch.lengths[i] + 1;
 		}
@@ -589,13 +614,13 @@ static void show_totals(struct contract *c, struct engine_object *queue, const c
 {
 	static const char *const names[] = { "published", "delivered", "redelivered", "acked", "dead_lettered",
 		"expired", "dropped", "moved_in", "moved_out", "dead", "bytes", "consumers", "ready", "unacked",
-		"delayed", "all" };
+		"delayed", "all", "gone" };
 	struct engine_queue_stat t;
 
 	assert_ok(c->ops->queue->queue_stat(queue, &t));
 	uint64_t values[] = { t.published, t.delivered, t.redelivered, t.acked, t.dead_lettered, t.expired, t.dropped,
 		t.moved_in, t.moved_out, t.dead, t.bytes, t.consumers, t.ready, t.unacked, t.delayed,
-		t.ready + t.unacked + t.delayed };
+		t.ready + t.unacked + t.delayed, t.acked + t.dead_lettered + t.expired + t.dropped + t.moved_out };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (one != NULL && strcmp(one, names[i]) == 0)

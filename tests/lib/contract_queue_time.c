@@ -32,6 +32,9 @@ void contract_test_q_ttl_not_in_order(struct contract *c)
 	    "tick 1", "show q =>  |  | ", "set q message.ttl.ms -1 => ok", "dated -10 => ok", "send q h",
 	    "dated -20 => ok", "send q i j", "take q => h", "set q message.ttl.ms 50 => ok", "tick 30",
 	    "show q =>  |  | ");
+	/* What was over before it came dies as well in the order in which that was. */
+	Q_SCRIPT(c, "queue u", "set u message.ttl.ms 100 => ok", "dated -200", "send u x:d1 y", "show u =>  |  | ",
+	    "show u/dlq => y,x |  | ");
 }
 
 /* What is leased does not expire; when it comes back too late it does at once. A lease does not stretch its time. */
@@ -130,7 +133,8 @@ void contract_test_q_expires(struct contract *c)
 	Q_SCRIPT(c, "queue q", "consumer q/w1", "set q expires.ms 1000 => ok", "tick 999", "send q a:t1", "tick 999",
 	    "show q =>  |  | ", "show q/dlq => a |  | ", "open f q stream", "tick 5000", "read f => -", "close f",
 	    "tick 999", "open s q/w1 session", "tick 5000", "close s", "tick 999", "rm q/dlq ready a => ok", "tick 999",
-	    "send q b", "tick 999", "show q => b |  | ", "tick 1");
+	    "send q b", "tick 999", "show q => b |  | ", "set q prefetch 5 => ok", "tick 999", "ack q b => ENOENT",
+	    "tick 1");
 	assert_err(c->ops->lookup(c->engine, c->root, ENGINE_QUEUE, "q", &found), ENOENT);
 	Q_SCRIPT(c, "queue q => ok", "show q =>  |  | ");
 }
