@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
 
 #include "engine/clock.h"
@@ -27,11 +26,6 @@
 #include "engine/local_stage.h"
 #include "engine/local_tx.h"
 #include "engine/local_visible.h"
-
-#define FILES_PER_LOG 8 /* directory, three of the active segment, and those of segments that are being read */
-#define FILES_RESERVED 256
-#define LOGS_OPEN_MIN 16
-#define LOGS_OPEN_MAX 24576 /* twice the topics that we design for, and some */
 
 /* ---- what it says of itself ---- */
 
@@ -176,7 +170,7 @@ static void release_memory(struct local *local)
 	pthread_cond_destroy(&local->flusher.wanted);
 	pthread_mutex_destroy(&local->flusher.lock);
 	pthread_mutex_destroy(&local->fault_lock);
-	pthread_mutex_destroy(&local->warm.lock);
+	warm_stop(local);
 	pthread_mutex_destroy(&local->checkpoint_lock);
 	pthread_rwlock_destroy(&local->registry);
 	pthread_rwlock_destroy(&local->routes);
@@ -273,25 +267,6 @@ static const struct engine_ops local_ops = {
 	.stage = &local_stage_ops,
 };
 
-/* As many descriptors as the process may have; returns for how many logs at a time they do. */
-static size_t raise_files(void)
-{
-	struct rlimit limit;
-	size_t logs;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return LOGS_OPEN_MIN;
-	if (limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit); /* if not, what was there has to do */
-		getrlimit(RLIMIT_NOFILE, &limit);
-	}
-	if (limit.rlim_cur == RLIM_INFINITY)
-		return LOGS_OPEN_MAX;
-	logs = limit.rlim_cur > FILES_RESERVED ? (size_t)(limit.rlim_cur - FILES_RESERVED) / FILES_PER_LOG : 0;
-	return logs < LOGS_OPEN_MIN ? LOGS_OPEN_MIN : logs > LOGS_OPEN_MAX ? LOGS_OPEN_MAX : logs;
-}
-
 /* Who wants it alone does not wait until all others happen to pause. No thread takes it twice. */
 static void init_shared(pthread_rwlock_t *lock)
 {
@@ -314,7 +289,7 @@ static struct local *new_local(const struct engine_options *options)
 	local->users = options->users;
 	local->read_only = options->read_only;
 	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
-	local->warm.limit = raise_files();
+	warm_start(local);
 	local->journal_sync.run = sync_journal;
 	atomic_init(&local->queues_due_ms, INT64_MAX);
 	local->wall_base_ms = clock_wall_ms() - clock_mono_ms();
@@ -328,7 +303,6 @@ static struct local *new_local(const struct engine_options *options)
 	pthread_mutex_init(&local->commits.begin_lock, NULL);
 	local->commits.from = UINT64_MAX;
 	pthread_mutex_init(&local->checkpoint_lock, NULL);
-	pthread_mutex_init(&local->warm.lock, NULL);
 	pthread_mutex_init(&local->fault_lock, NULL);
 	pthread_mutex_init(&local->flusher.lock, NULL);
 	pthread_cond_init(&local->flusher.wanted, NULL);

@@ -10,7 +10,7 @@
  * local_load.c and local_orphan.c (the start), local_object.c (the registry), local_create.c, local_setting.c,
  * local_topic.c and local_partition.c, local_stat.c, local_producer.c, local_group.c (cursors), local_ack.c,
  * local_assign.c (which stream has which partition), local_consumer.c, local_wait.c, local_flush.c, local_timer.c,
- * local_upkeep.c (what happens by itself), local_checkpoint.c and local_reserve.c (a full disk).
+ * local_upkeep.c (what happens by itself), local_warm.c (descriptors), local_checkpoint.c and local_reserve.c (a full disk).
  */
 #ifndef MQFS_LOCAL_H
 #define MQFS_LOCAL_H

@@ -113,14 +113,14 @@ static inline struct local *local_of(const struct object *object)
 
 /* -------------------------------------------------------------------------------- topics, partitions */
 
-/* A log that may have descriptors open: see local_upkeep.c. */
+/* A log that may have descriptors open: see local_warm.c. */
 struct warm {
-	struct sync_point *sync;            /* never changes: what is not synced cannot be closed */
-	struct object *object;              /* whose it is; never changes */
-	struct plog *_Atomic *plog;         /* never changes */
-	_Atomic bool used;                  /* since the hand of the clock came by */
-	_Atomic bool warm;                  /* it is in the ring; written under warm.lock */
-	struct warm *warm_next, *warm_prev; /* warm.lock */
+	struct sync_point *sync;    /* never changes: what is not synced cannot be closed */
+	struct object *object;      /* whose it is; never changes */
+	struct plog *_Atomic *plog; /* never changes */
+	_Atomic bool used;          /* since it was last looked at */
+	_Atomic bool warm;          /* it is in the list; written under warm.lock */
+	size_t place;               /* where in the list; warm.lock */
 };
 
 struct partition {
@@ -374,8 +374,10 @@ struct local {
 
 	struct {
 		pthread_mutex_t lock;
-		struct warm *hand;   /* a ring; lock */
-		size_t count, limit; /* lock */
+		struct warm **list; /* of those that may have files open; lock */
+		size_t count, room; /* lock */
+		size_t files;       /* how many all of them are to have at most; never changes */
+		uint64_t random;    /* lock */
 	} warm;
 
 	struct {
@@ -525,11 +527,16 @@ void group_check_invariants(struct group *group);           /* lock */
 void assign_streams(struct group *group);       /* lock; wake the group's waiters afterwards */
 void topic_assign_streams(struct topic *topic); /* after growing; the same */
 
-/* -- local_upkeep.c -- */
-int upkeep_start(struct local *local);
+/* -- local_warm.c -- */
+void warm_start(struct local *local); /* raises RLIMIT_NOFILE to what the process may have */
+void warm_stop(struct local *local);
 void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog);
 void warm_touch(struct warm *warm); /* it is about to be used; no lock but object.change: others may be synced */
 void warm_cool(struct warm *warm);  /* it goes away */
+void warm_idle_fire(struct timer *timer);
+
+/* -- local_upkeep.c -- */
+int upkeep_start(struct local *local);
 void partition_retain_fire(struct timer *timer);
 void partition_flush_fire(struct timer *timer);
 int64_t retain_delay(const struct object *topic); /* until retention has to look at what is appended now */

@@ -203,9 +203,7 @@ bool plog_release_files(struct plog *plog)
 			all = false;
 	}
 	memset(plog->kept, 0, sizeof(plog->kept));
-	if (plog->dirfd >= 0)
-		close(plog->dirfd);
-	plog->dirfd = -1;
+	plog_put_dir(plog);
 	pthread_mutex_unlock(&plog->mutex);
 	return all;
 }

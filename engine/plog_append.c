@@ -244,9 +244,9 @@ static int append(struct plog *plog, const struct engine_batch *batch, struct pl
 	rc = plog_repair(plog);
 	if (!rc && must_roll(plog, batch, plan, segment_bytes))
 		rc = plog_roll(plog, plog->end_offset, plog_end_pos(plog));
-	if (!rc)
-		rc = plog_dir(plog);
 	active = plog_active(plog);
+	if (!rc && (!active->opened || (plan->meta_len > 0 && active->meta_fd < 0)))
+		rc = plog_dir(plog);
 	if (rc >= 0)
 		rc = segment_open_files(active, plog->dirfd, true);
 	if (rc < 0)
@@ -331,6 +331,7 @@ int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t fi
 	if (!rc) {
 		pthread_mutex_lock(&plog->mutex);
 		rc = append(plog, batch, &plan, segment_bytes);
+		plog_put_dir(plog);
 		offset = plog->end_offset - batch->count;
 		pthread_mutex_unlock(&plog->mutex);
 	}

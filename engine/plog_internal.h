@@ -36,6 +36,7 @@ struct plog {
 	pthread_mutex_t trim_mutex;  /* the file `start`, and who removes segments */
 	pthread_mutex_t mutex;       /* all below */
 	int dirfd;                   /* -1: closed */
+	bool known;                  /* to others: it is not being opened any more */
 	struct segment **segments;   /* ascending; at least one, the last is the active one */
 	size_t count, room;
 	struct segment *kept[LIMIT_OPEN_SEALED]; /* not the active one: their files stay open for the next reader */
@@ -83,7 +84,8 @@ int plog_read_start(struct plog *plog);
 
 /* ---- plog_segments.c; all with mutex, or before the log is known to others ---- */
 
-int plog_dir(struct plog *plog); /* the log's own descriptor of its directory, or negative errno */
+int plog_dir(struct plog *plog);      /* the log's own descriptor of its directory, or negative errno */
+void plog_put_dir(struct plog *plog); /* it is not needed any more: a log at rest has just its files open */
 
 static inline struct segment *plog_active(const struct plog *plog)
 {

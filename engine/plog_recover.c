@@ -285,7 +285,7 @@ static int ensure_data(struct plog *plog)
 	fd = io->open(plog->dirfd, name, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
 		return fd;
-	active->data_fd = fd;
+	segment_set_fd(&active->data_fd, fd);
 	plog_notify(plog, EIO, "the data of segment %020" PRIu64 " is lost", active->base);
 	return io->fsync(plog->dirfd);
 }
@@ -387,6 +387,7 @@ int plog_open(const struct plog_options *options, struct plog **ret_plog)
 		plog_free(plog);
 		return rc;
 	}
+	plog->known = true;
 	plog_release_files(plog);
 	*ret_plog = plog;
 	return 0;

@@ -27,6 +27,14 @@ int plog_dir(struct plog *plog)
 	return plog->dirfd;
 }
 
+void plog_put_dir(struct plog *plog)
+{
+	if (!plog->known || plog->dirfd < 0)
+		return;
+	close(plog->dirfd);
+	plog->dirfd = -1;
+}
+
 static int home_of(struct plog *plog, struct segment_home *ret_home)
 {
 	int dirfd = plog_dir(plog);
@@ -209,7 +217,7 @@ int plog_reader(struct plog *plog, size_t i, struct segment_reader *ret_reader)
 	bool active = segment == plog_active(plog);
 	int rc = plog_load(plog, i, NULL);
 
-	if (!rc)
+	if (!rc && !segment->opened)
 		rc = plog_dir(plog);
 	if (rc >= 0)
 		rc = segment_open_files(segment, plog->dirfd, !plog->options.read_only);
@@ -239,6 +247,7 @@ int plog_pin(struct plog *plog, size_t i, struct segment_reader *ret_reader)
 
 	if (!rc)
 		plog->segments[i]->users++;
+	plog_put_dir(plog);
 	return rc;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +41,26 @@ void segment_name(char out[SEGMENT_NAME_SIZE], uint64_t base, const char *suffix
 	snprintf(out, SEGMENT_NAME_SIZE, "%020" PRIu64 ".%s", base, suffix);
 }
 
+static _Atomic size_t files_open;
+
+size_t segment_files_open(void)
+{
+	return atomic_load_explicit(&files_open, memory_order_relaxed);
+}
+
 static void close_fd(int *fd)
 {
-	if (*fd >= 0)
+	if (*fd >= 0) {
 		close(*fd);
+		atomic_fetch_sub_explicit(&files_open, 1, memory_order_relaxed);
+	}
 	*fd = -1;
+}
+
+void segment_set_fd(int *fd, int opened)
+{
+	*fd = opened;
+	atomic_fetch_add_explicit(&files_open, 1, memory_order_relaxed);
 }
 
 void segment_close_files(struct segment *segment)
@@ -79,7 +95,7 @@ static int ensure_open(const struct segment *segment, int dirfd, const char *suf
 		return 0;
 	if (rc < 0)
 		return rc;
-	*fd = rc;
+	segment_set_fd(fd, rc);
 	return 0;
 }
 
@@ -140,11 +156,11 @@ int segment_create(struct segment *segment, const struct segment_home *home, uin
 	rc = open_file(segment, home->dirfd, "data", flags);
 	if (rc < 0)
 		return rc;
-	segment->data_fd = rc;
+	segment_set_fd(&segment->data_fd, rc);
 	rc = open_file(segment, home->dirfd, "index", flags);
 	if (rc < 0)
 		goto err_after_open;
-	segment->index_fd = rc;
+	segment_set_fd(&segment->index_fd, rc);
 	rc = write_front(segment, home, now_ms);
 	if (!rc)
 		rc = io->fdatasync(segment->index_fd);
@@ -168,7 +184,7 @@ int segment_create_meta(struct segment *segment, int dirfd)
 	rc = open_file(segment, dirfd, "meta", O_RDWR | O_CREAT);
 	if (rc < 0)
 		return rc;
-	segment->meta_fd = rc;
+	segment_set_fd(&segment->meta_fd, rc);
 	rc = io->fsync(dirfd);
 	if (rc)
 		close_fd(&segment->meta_fd);

@@ -59,6 +59,12 @@ int segment_create_meta(struct segment *segment, int dirfd);
 int segment_open_files(struct segment *segment, int dirfd, bool writable);
 void segment_close_files(struct segment *segment);
 
+/* fd of a segment is this file now, which was just opened. */
+void segment_set_fd(int *fd, int opened);
+
+/* Files that all segments of the process have open. */
+size_t segment_files_open(void);
+
 /* Unlinks the files, index first; the caller syncs the directory. Files that are not there are no error. */
 int segment_unlink(uint64_t base, int dirfd);
 

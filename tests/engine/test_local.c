@@ -460,6 +460,32 @@ LOCAL_TEST(few_descriptors)
 	c->ops->put(topic);
 }
 
+/* Nor when all of them are opened before the first is written to: then none has files yet. */
+LOCAL_TEST(few_descriptors_for_open_producers)
+{
+	struct engine_producer *producers[100];
+	struct engine_object *topic = contract_topic(c, "t", 100);
+	struct engine_batch batch = contract_batch("m\n");
+	struct rlimit limit = { 200, 200 };
+
+	c->ops->put(topic);
+	contract_close(c);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	for (uint32_t p = 0; p < 100; p++)
+		assert_ok(c->ops->producer_open(topic, p, (struct engine_span){ NULL, 0 }, &producers[p]));
+	for (int round = 0; round < 2; round++) {
+		for (uint32_t p = 0; p < 100; p++)
+			assert_ok(contract_send_batch(c, producers[p], &batch));
+		cr_assert_lt(count_descriptors(), 180);
+	}
+	cr_assert_eq(contract_stat(c, topic).messages, 200);
+	for (uint32_t p = 0; p < 100; p++)
+		c->ops->producer_close(producers[p]);
+	c->ops->put(topic);
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec now;
