@@ -1,8 +1,8 @@
 /*
  * How requests are read matters: a reader who opens a file after a producer closed his must find the producer's last line.
  * The kernel queues the RELEASE before that OPEN, but two threads could read the two and run them in the wrong order. So one
- * thread at a time reads (session->reading), and a RELEASE is executed before the next request is read. All else runs
- * in parallel.
+ * thread at a time reads (turn.h), and a RELEASE is executed before the next request is read. So is what is quick, for speed;
+ * all else runs in parallel.
  *
  * The kernel holds back RELEASE requests beyond max_background, so that is set high.
  */
@@ -23,17 +23,19 @@
 
 #include "fs/ops.h"
 #include "fs/staged.h"
+#include "fs/turn.h"
 
 #define THREADS_MAX 64u
-#define MAX_WRITE (1u << 20) /* bytes of one request: the kernel's own limit */
-#define MAX_BACKGROUND 4096u /* RELEASEs that may be on their way at once */
-#define WAKE_SIGNAL SIGUSR1  /* takes a thread out of its read */
+#define MAX_WRITE (1u << 20)   /* bytes of one request: the kernel's own limit */
+#define MAX_BACKGROUND 4096u   /* RELEASEs that may be on their way at once */
+#define QUICK_SIZE (16u << 10) /* bytes that are read or written sooner than another thread is woken */
+#define WAKE_SIGNAL SIGUSR1    /* takes a thread out of its read */
 
 struct session {
 	struct fuse_session *fuse;
-	pthread_mutex_t reading; /* held while reading a request, see above */
-	pthread_mutex_t lock;    /* the rest; a leaf */
-	pthread_cond_t changed;  /* serving or init_done */
+	struct turn turn;       /* who has it reads a request, see above */
+	pthread_mutex_t lock;   /* the rest; a leaf */
+	pthread_cond_t changed; /* serving or init_done */
 	pthread_t threads[THREADS_MAX];
 	unsigned thread_count; /* not joined */
 	unsigned serving;      /* of these, not ended */
@@ -86,28 +88,73 @@ static void process(struct session *session, const struct fuse_buf *buf, const s
 		fuse_session_process_buf(session->fuse, buf);
 }
 
+static bool is_quick_read(const struct fuse_buf *buf)
+{
+	struct fuse_read_in in;
+	if (buf->size < sizeof(struct fuse_in_header) + sizeof in)
+		return true;
+	memcpy(&in, (const char *)buf->mem + sizeof(struct fuse_in_header), sizeof in);
+	return in.size <= QUICK_SIZE;
+}
+
+/* Most often it takes less time than to wake another thread, which would read the next request meanwhile. */
+static bool is_quick(const struct fuse_buf *buf, const struct fuse_in_header *header)
+{
+	switch (header->opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_GETATTR:
+	case FUSE_READLINK:
+	case FUSE_OPEN:
+	case FUSE_FLUSH:
+	case FUSE_INTERRUPT: return true;
+	case FUSE_READ: return is_quick_read(buf);
+	case FUSE_WRITE: return header->len <= QUICK_SIZE;
+	default: return false;
+	}
+}
+
+/* Executes a request of who has the turn. True: it still has it. */
+static bool execute(struct session *session, const struct fuse_buf *buf)
+{
+	struct fuse_in_header header = header_of(buf);
+	if (header.opcode == FUSE_RELEASE) {
+		process(session, buf, &header);
+		return true;
+	}
+	if (!is_quick(buf, &header)) {
+		turn_pass(&session->turn);
+		process(session, buf, &header);
+		return false;
+	}
+	uint64_t begun = turn_begin(&session->turn);
+	process(session, buf, &header);
+	return turn_end(&session->turn, begun);
+}
+
+/* Executes requests until there are no more for anybody. */
+static void serve_all(struct session *session, struct fuse_buf *buf)
+{
+	bool has_turn = false;
+	for (;;) {
+		if (!has_turn)
+			turn_take(&session->turn);
+		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
+			      ? 0
+			      : fuse_session_receive_buf(session->fuse, buf);
+		if (got <= 0 && got != -EINTR)
+			break;
+		has_turn = got < 0 || execute(session, buf);
+	}
+	turn_pass(&session->turn);
+}
+
 static void *serve(void *arg)
 {
 	struct session *session = arg;
 	struct fuse_buf buf = { .mem = NULL };
-	for (;;) {
-		pthread_mutex_lock(&session->reading);
-		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
-			      ? 0
-			      : fuse_session_receive_buf(session->fuse, &buf);
-		struct fuse_in_header header = { 0 };
-		if (got > 0)
-			header = header_of(&buf);
-		if (header.opcode == FUSE_RELEASE)
-			process(session, &buf, &header);
-		pthread_mutex_unlock(&session->reading);
-		if (got == -EINTR)
-			continue;
-		if (got <= 0)
-			break;
-		if (header.opcode != FUSE_RELEASE)
-			process(session, &buf, &header);
-	}
+	serve_all(session, &buf);
 	free(buf.mem);
 	pthread_mutex_lock(&session->lock);
 	session->serving--;
@@ -189,12 +236,13 @@ static int await_init(struct session *session)
 
 int session_start(struct fs *fs, const struct session_options *options)
 {
-	pthread_mutex_init(&the_session.reading, NULL);
 	pthread_mutex_init(&the_session.lock, NULL);
 	pthread_cond_init(&the_session.changed, NULL);
 	int err = new_session(fs, options);
+	if (!err)
+		err = turn_init(&the_session.turn);
 	if (err)
-		return err;
+		goto err_session;
 	if (fuse_session_mount(the_session.fuse, fs->mountpoint)) {
 		err = engine_explain(-EIO, "cannot mount at %s: %s", fs->mountpoint, the_session.message);
 		goto err_session;
@@ -209,7 +257,9 @@ err_mount:
 	session_stop(fs);
 	session_wait(fs);
 err_session:
-	fuse_session_destroy(the_session.fuse);
+	turn_destroy(&the_session.turn);
+	if (the_session.fuse)
+		fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;
 	fs->session = NULL;
 	return err;
@@ -263,6 +313,7 @@ void session_free(struct fs *fs)
 		return;
 	if (!the_session.detached)
 		fuse_session_unmount(the_session.fuse); /* finds that it is unmounted, and frees its path */
+	turn_destroy(&the_session.turn);
 	fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;
 	fs->session = NULL;

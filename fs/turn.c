@@ -1,0 +1,122 @@
+#include "fs/turn.h"
+
+#include <time.h>
+
+#define TICK_NS 1000000L
+#define IDLE_TICKS 20 /* without a request, until the watchman sleeps */
+
+/* ---- the watchman ---- */
+
+static void give_up(struct turn *turn)
+{
+	turn->taken = false;
+	pthread_cond_signal(&turn->free);
+}
+
+/* Who executes what it was a tick ago loses the turn. */
+static void take_away(struct turn *turn, uint64_t word)
+{
+	pthread_mutex_lock(&turn->lock);
+	if (atomic_compare_exchange_strong(&turn->word, &word, word + 1))
+		give_up(turn);
+	pthread_mutex_unlock(&turn->lock);
+}
+
+/* True: until there is a request again. What began before it was seen that nobody watches is seen here. */
+static bool may_sleep(struct turn *turn, uint64_t word)
+{
+	atomic_store(&turn->watched, false);
+	if (atomic_load(&turn->word) == word)
+		return true;
+	atomic_store(&turn->watched, true);
+	return false;
+}
+
+static bool sleep_until_watched(struct turn *turn)
+{
+	pthread_mutex_lock(&turn->lock);
+	while (!turn->ended && !atomic_load(&turn->watched))
+		pthread_cond_wait(&turn->watch, &turn->lock);
+	bool ended = turn->ended;
+	pthread_mutex_unlock(&turn->lock);
+	return !ended;
+}
+
+static void *watch(void *arg)
+{
+	struct turn *turn = arg;
+	const struct timespec tick = { .tv_nsec = TICK_NS };
+	while (sleep_until_watched(turn)) {
+		uint64_t seen = atomic_load(&turn->word);
+		int idle = 0;
+		do {
+			nanosleep(&tick, NULL);
+			uint64_t word = atomic_load(&turn->word);
+			idle = word == seen ? idle + 1 : 0;
+			if (word == seen && word % 2 == 1)
+				take_away(turn, word);
+			seen = word;
+		} while (idle < IDLE_TICKS || !may_sleep(turn, seen));
+	}
+	return NULL;
+}
+
+/* ---- those who read ---- */
+
+void turn_take(struct turn *turn)
+{
+	pthread_mutex_lock(&turn->lock);
+	while (turn->taken)
+		pthread_cond_wait(&turn->free, &turn->lock);
+	turn->taken = true;
+	pthread_mutex_unlock(&turn->lock);
+}
+
+void turn_pass(struct turn *turn)
+{
+	pthread_mutex_lock(&turn->lock);
+	give_up(turn);
+	pthread_mutex_unlock(&turn->lock);
+}
+
+uint64_t turn_begin(struct turn *turn)
+{
+	uint64_t begun = atomic_load_explicit(&turn->word, memory_order_relaxed) + 1;
+	atomic_store(&turn->word, begun);
+	if (!atomic_load(&turn->watched)) {
+		pthread_mutex_lock(&turn->lock);
+		atomic_store(&turn->watched, true);
+		pthread_cond_signal(&turn->watch);
+		pthread_mutex_unlock(&turn->lock);
+	}
+	return begun;
+}
+
+bool turn_end(struct turn *turn, uint64_t begun)
+{
+	return atomic_compare_exchange_strong(&turn->word, &begun, begun + 1);
+}
+
+/* ---- life ---- */
+
+int turn_init(struct turn *turn)
+{
+	*turn = (struct turn){
+		.lock = PTHREAD_MUTEX_INITIALIZER, .free = PTHREAD_COND_INITIALIZER, .watch = PTHREAD_COND_INITIALIZER
+	};
+	int err = -pthread_create(&turn->watchman, NULL, watch, turn);
+	turn->has_watchman = !err;
+	return err;
+}
+
+void turn_destroy(struct turn *turn)
+{
+	if (!turn->has_watchman)
+		return;
+	pthread_mutex_lock(&turn->lock);
+	turn->ended = true;
+	pthread_cond_signal(&turn->watch);
+	pthread_mutex_unlock(&turn->lock);
+	pthread_join(turn->watchman, NULL);
+	turn->has_watchman = false;
+}
