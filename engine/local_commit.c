@@ -220,10 +220,10 @@ static int add_log(struct commit_target *target, uint32_t index, uint64_t end)
 	return 0;
 }
 
-static int claim_topic(const struct commit *commit, struct commit_target *target)
+static int claim_topic(struct commit_target *target, bool again)
 {
 	struct topic *topic = topic_of_object(target->object);
-	int rc = topic_claim(topic, &target->batch, commit->again, target->places);
+	int rc = topic_claim(topic, &target->batch, again, target->places);
 
 	for (uint32_t i = 0; i < target->count && rc == 0; i++) {
 		struct engine_partition_stat stat;
@@ -236,10 +236,10 @@ static int claim_topic(const struct commit *commit, struct commit_target *target
 	return rc;
 }
 
-static int claim_queue(const struct commit *commit, struct commit_target *target)
+static int claim_queue(struct commit_target *target, bool again)
 {
 	struct queue *queue = queue_of_object(target->object);
-	int rc = queue_claim(queue, &target->batch, target->head, commit->again, target->places, &target->claim);
+	int rc = queue_claim(queue, &target->batch, target->head, again, target->places, &target->claim);
 
 	if (rc < 0)
 		return rc;
@@ -254,9 +254,10 @@ static int claim_queue(const struct commit *commit, struct commit_target *target
 
 static int claim_target(const struct commit *commit, const struct commit_part *part, struct commit_target *target)
 {
+	bool again = commit->again || part->again;
 	int rc = make_batch(part, target);
 
-	if (rc == 0 && !commit->again)
+	if (rc == 0 && !again)
 		rc = leave_out_seen(part, target);
 	if (rc < 0 || target->count == 0)
 		return rc;
@@ -264,7 +265,7 @@ static int claim_target(const struct commit *commit, const struct commit_part *p
 	if (target->places == NULL)
 		rc = -ENOMEM;
 	else
-		rc = target->object->kind == ENGINE_QUEUE ? claim_queue(commit, target) : claim_topic(commit, target);
+		rc = target->object->kind == ENGINE_QUEUE ? claim_queue(target, again) : claim_topic(target, again);
 	if (rc < 0)
 		local_dedup_failed(&target->dedup);
 	return rc;
@@ -338,7 +339,7 @@ static int send_part(struct commit *commit, struct commit_part *part)
 	for (uint32_t i = 0; i < count; i++) {
 		int sent = part->targets[i].count > 0 ? send_to(part, &part->targets[i], part->noted) : 0;
 
-		if (sent == 0 && commit->again)
+		if (sent == 0 && (commit->again || part->again))
 			note_ids(&part->targets[i]);
 		if (sent < 0 && rc == 0 && !(sent == -EIDRM && part->noted))
 			rc = sent;
@@ -369,44 +370,62 @@ int commit_send(struct commit *commit)
 }
 
 /* The note first comes to the disk: a later record must not survive it, nor a target's page that the kernel writes by itself. */
-static int note_take(struct commit *commit)
+static int note_takes(struct commit *commit, struct queue *queue)
 {
-	const struct commit_take *take = commit->take;
-	uint8_t tail[TX_TAKE_BYTES];
+	uint32_t size = tx_note_takes_size(commit->take_count);
+	uint8_t *tail = malloc(size);
 	int rc;
 
-	tx_note_take(tail, take->lane->queue->object.id, take->id, take->lane->queue->change);
+	if (tail == NULL)
+		return -ENOMEM;
+	tx_note_takes(tail, queue->object.id, queue->change, commit->takes, commit->take_count);
 	commit->tail = tail;
-	commit->tail_size = sizeof(tail);
+	commit->tail_size = size;
 	rc = commit_note(commit, true);
 	commit->tail = NULL;
 	commit->tail_size = 0;
+	free(tail);
 	return rc == 0 ? journal_sync(commit->local->journal) : rc;
+}
+
+/* lock of its queue */
+static int take_away(struct local *local, const struct commit_take *take)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+	struct queue *queue = take->lane->queue;
+	bool again = false;
+	struct span *span;
+	int rc;
+
+	lane_state(take->lane, take->offset, &span);
+	queue_remember_gone(queue, take->id, span != NULL ? (enum span_ended)span->ended : ENDED_NEVER);
+	do
+		rc = lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_MOVED_OUT, NULL);
+	while (reserve_again(local, rc, &again));
+	return rc;
 }
 
 /* What is taken is gone once the note is there, of which a record of the journal tells. */
 static int note_and_take(struct commit *commit)
 {
-	static const struct span_set gone = { .state = SPAN_GONE };
-	const struct commit_take *take = commit->take;
-	struct queue *queue = take->lane->queue;
+	struct queue *queue = commit->takes[0].lane->queue;
+	int rc = queue_lock(queue), taken = 0;
 	struct span *span;
-	bool again = false;
-	int rc = queue_lock(queue), taken;
 
 	if (rc < 0)
 		return rc;
-	rc = lane_state(take->lane, take->offset, &span) == SPAN_READY ? note_take(commit) : -ENOENT;
-	if (rc == 0) {
-		do
-			taken = lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_MOVED_OUT, NULL);
-		while (reserve_again(commit->local, taken, &again));
-		if (taken < 0) {
-			atomic_store(
-			    &commit->local->commits.stuck, true); /* the note stays, and the next start does it */
-			local_fault(commit->local, -taken, "a dead letter could not be taken from its queue yet: %s",
-			    strerror(-taken));
-		}
+	for (uint32_t i = 0; i < commit->take_count && rc == 0; i++) {
+		if (lane_state(commit->takes[i].lane, commit->takes[i].offset, &span) != SPAN_READY)
+			rc = -ENOENT;
+	}
+	if (rc == 0)
+		rc = note_takes(commit, queue);
+	for (uint32_t i = 0; i < commit->take_count && rc == 0 && taken == 0; i++)
+		taken = take_away(commit->local, &commit->takes[i]);
+	if (taken < 0) {
+		atomic_store(&commit->local->commits.stuck, true); /* the note stays, and the next start does it */
+		local_fault(
+		    commit->local, -taken, "a dead letter could not be taken from its queue yet: %s", strerror(-taken));
 	}
 	queue_unlock(queue);
 	return rc;
@@ -426,9 +445,9 @@ int commit_run(struct commit *commit, bool noted)
 	int rc;
 
 	commit_enter(commit->local);
-	rc = commit->take == NULL && is_noted(commit, noted) ? commit_begin(commit->local) : 0;
+	rc = commit->take_count == 0 && is_noted(commit, noted) ? commit_begin(commit->local) : 0;
 	if (rc == 0)
-		rc = commit->take != NULL ? note_and_take(commit) : commit_note(commit, noted);
+		rc = commit->take_count > 0 ? note_and_take(commit) : commit_note(commit, noted);
 	if (rc == 0)
 		rc = commit_send(commit);
 	commit_leave(commit->local);

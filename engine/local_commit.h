@@ -55,6 +55,7 @@ struct commit_part {
 	struct commit_target *targets;
 	uint32_t target_count, target_room, claimed;
 	bool noted; /* by running */
+	bool again; /* as that of the commit */
 };
 
 /* A message of a queue that a commit takes away, as it is noted. */
@@ -66,8 +67,9 @@ struct commit_take {
 
 struct commit {
 	struct local *local;
-	bool again;                     /* it was accepted before: room, sizes and ids that were seen do not matter */
-	const struct commit_take *take; /* or NULL; READY, else ENOENT. Only if all is noted */
+	bool again;                      /* it was accepted before: room, sizes and ids that were seen do not matter */
+	const struct commit_take *takes; /* of one queue; READY, all of them, else ENOENT. Only if all is noted */
+	uint32_t take_count;
 	struct commit_part *parts;
 	uint32_t part_count, part_room;
 	const uint8_t *tail; /* what else is done with it: of a transaction (local_tx.h); the caller's, or NULL */

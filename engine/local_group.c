@@ -52,7 +52,6 @@ struct group *group_new(struct local *local, uint64_t id, struct topic *topic)
 		return NULL;
 	object_init(local, &group->object, ENGINE_GROUP, id, &topic->object);
 	pthread_mutex_init(&group->lock, NULL);
-	pthread_mutex_init(&group->reject_lock, NULL);
 	if (settings_init(&group->object, local->defaults[ENGINE_GROUP]) < 0) {
 		group_free(group);
 		return NULL;
@@ -64,7 +63,6 @@ void group_free(struct group *group)
 {
 	free(group->cursors);
 	pthread_mutex_destroy(&group->lock);
-	pthread_mutex_destroy(&group->reject_lock);
 	object_release(&group->object);
 }
 
@@ -210,25 +208,42 @@ void cursor_skip(struct group *group, uint32_t partition, uint64_t offset)
 	append(group, partition, cursor); /* if that fails the same damage is met again after a restart */
 }
 
-int cursor_commit(struct group *group, uint32_t partition, uint64_t committed)
+static struct cursor committed_at(const struct cursor *cursor, uint64_t committed)
 {
-	struct cursor next = group->cursors[partition];
-	uint64_t acked = committed - next.committed;
-	int rc;
+	struct cursor next = *cursor;
 
-	if (committed <= next.committed)
-		return 0;
 	next.committed = committed;
 	if (next.given < committed)
 		next.given = committed;
 	if (next.position < committed)
 		next.position = committed;
+	return next;
+}
+
+int cursor_commit(struct group *group, uint32_t partition, uint64_t committed)
+{
+	struct cursor next = committed_at(&group->cursors[partition], committed);
+	uint64_t acked = committed - group->cursors[partition].committed;
+	int rc;
+
+	if (committed <= group->cursors[partition].committed)
+		return 0;
 	group->touched = true;
 	rc = cursor_store(group, partition, &next);
 	if (rc < 0)
 		return rc;
 	group->acked_total += acked;
 	return 1;
+}
+
+void cursor_noted(struct group *group, uint32_t partition, uint64_t committed)
+{
+	struct cursor *cursor = &group->cursors[partition];
+
+	group->touched = true;
+	group->acked_total += committed - cursor->committed;
+	*cursor = committed_at(cursor, committed);
+	mark_dirty(group, cursor);
 }
 
 void group_advance_turn(struct group *group)

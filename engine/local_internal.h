@@ -14,8 +14,8 @@
  *   topic.keys.lock   the index of a compacted topic's keys; held over disk work
  *   stage.lock        one staging file; held while messages are taken out of it
  *   partition.lock    appending to a partition
- *   group.lock        cursors, streams and who owns what. Held over an append to the journal, never over a read of a
- *                     log. Logs are opened before it is taken: see topic_open_logs().
+ *   group.lock        cursors, streams and who owns what. Held over an append to the journal, by a reject over its sync,
+ *                     never over a read of a log. Logs are opened before it is taken: see topic_open_logs().
  *   producer.lock     the turn of a producer; taken alone
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
  *   reserve.lock      (read-write) read while messages are written: the room of the reserve is not given back then
@@ -198,9 +198,8 @@ struct cursor {
 };
 
 struct group {
-	struct object object;        /* first; its parent is the topic */
-	pthread_mutex_t reject_lock; /* above lock: one reject at a time; held over syncs of the dlq */
-	pthread_mutex_t lock;        /* for all that follows */
+	struct object object; /* first; its parent is the topic */
+	pthread_mutex_t lock; /* for all that follows */
 	struct cursor *cursors;
 	uint32_t cursor_count;    /* brought up to the topic's partitions by group_lock() */
 	uint32_t dirty_count;     /* cursors that are dirty */
@@ -256,7 +255,6 @@ static inline bool consumer_owns(const struct consumer *consumer, uint32_t parti
 
 struct producer {
 	enum engine_kind of; /* ENGINE_TOPIC; else it is a struct queue_producer or route_producer */
-	bool again;          /* what it sends was accepted before: its ids are not looked at */
 	struct topic *topic; /* a reference */
 	uint32_t partition;
 	struct engine_span key; /* ptr NULL: none; owned */
@@ -509,7 +507,9 @@ void cursor_give(
     struct group *group, uint32_t partition, uint64_t given); /* raises given; works on a full disk. lock */
 void cursor_skip(struct group *group, uint32_t partition, uint64_t offset); /* what is below is damaged: lost. lock */
 int cursor_commit(struct group *group, uint32_t partition, uint64_t committed); /* 1: moved; 0: it was there. lock */
-void group_advance_turn(struct group *group);                                   /* after a commit: lock */
+void cursor_noted(
+    struct group *group, uint32_t partition, uint64_t committed); /* the same: the journal has it already. lock */
+void group_advance_turn(struct group *group);                     /* after a commit: lock */
 /* Where a seek leads to. No lock */
 int group_find_target(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target);
 int cursor_put(struct group *group, uint32_t index, uint64_t target); /* a seek to there. lock */

@@ -588,23 +588,18 @@ static int send_divided(struct producer *producer, struct object *object, int64_
 /* May it go to several partitions? */
 static bool may_divide(const struct producer *producer, const struct engine_batch *batch)
 {
-	return batch->count > 1 && producer->partition == ENGINE_ANY && !producer->again &&
-	       atomic_load(&producer->topic->partitions) > 1;
+	return batch->count > 1 && producer->partition == ENGINE_ANY && atomic_load(&producer->topic->partitions) > 1;
 }
 
 static int send_to_one(
     struct producer *producer, struct object *object, int64_t max_bytes, const struct engine_batch *batch)
 {
 	struct dedup_send dedup = { .pass = { .batch = *batch } };
-	int rc = 0;
+	int rc = local_dedup_begin(object, batch, &dedup);
 
-	if (!producer->again)
-		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc == 0 && dedup.pass.batch.count > 0)
 		rc = send_sorted(producer, max_bytes, &dedup.pass.batch, &dedup);
 	local_dedup_end(&dedup);
-	for (uint32_t i = 0; rc == 0 && producer->again && batch->props != NULL && i < batch->count; i++)
-		local_dedup_note(object, batch->props[i].id);
 	return rc;
 }
 

@@ -442,8 +442,6 @@ int lane_sync_run(struct sync_point *point);
 void lane_flush_fire(struct timer *timer);
 int queue_producer_open(
     struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
-/* What it sends was accepted before, by a topic: its ids are not looked at, and no limit refuses it. */
-void queue_producer_again(struct engine_producer *handle);
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
 int queue_has_room_for(struct engine_object *base, uint64_t bytes);

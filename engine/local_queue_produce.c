@@ -24,7 +24,7 @@ struct queue_producer {
 	struct queue *queue; /* a reference */
 	uint32_t priority;   /* or ENGINE_ANY */
 	bool head;
-	bool again; /* see queue_producer_again() */
+	bool again; /* it was accepted before: its ids are not looked at, and no limit refuses it */
 };
 
 static struct queue_producer *producer_of(struct engine_producer *handle)
@@ -59,11 +59,6 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 	object_ref(&queue->object);
 	*ret_producer = (struct engine_producer *)producer;
 	return 0;
-}
-
-void queue_producer_again(struct engine_producer *handle)
-{
-	producer_of(handle)->again = true;
 }
 
 void queue_producer_close(struct engine_producer *handle)
@@ -625,7 +620,7 @@ static bool is_divided(struct queue_producer *producer, const struct engine_batc
 {
 	const struct sending s = { .producer = producer, .queue = producer->queue, .batch = *batch };
 
-	if (producer->again || batch->count == 1)
+	if (batch->count == 1)
 		return false;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		if (is_special(&s, i) || priority_of(&s, i) != priority_of(&s, 0))
@@ -650,7 +645,7 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 		rc = -EINVAL;
 	if (rc == 0 && is_divided(producer, batch))
 		return whole_send(object, producer->priority, producer->head, batch, (struct engine_span){ 0 }, NULL);
-	if (rc == 0 && !producer->again)
+	if (rc == 0)
 		rc = local_dedup_begin(object, batch, &dedup);
 	if (rc < 0)
 		return rc;

@@ -265,7 +265,8 @@ int route_dead(struct exchange *exchange, const struct engine_batch *batch, cons
 	int rc = prepare(&p, &producer, batch);
 
 	p.commit.again = true;
-	p.commit.take = take;
+	p.commit.takes = take;
+	p.commit.take_count = 1;
 	if (rc == 0) {
 		pthread_rwlock_rdlock(&local->routes);
 		rc = publish_dead(&p);

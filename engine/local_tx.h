@@ -88,10 +88,14 @@ int tx_commit(struct engine_object *base);
 /* ---- local_tx_note.c ---- */
 
 int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_t *ret_size);
-/* The tail of a commit that takes a dead letter away: local_queue_forward.c. */
+/* The tail of a commit that takes dead letters away: local_queue_forward.c, local_queue_redrive.c. */
 #define TX_TAKEN 3u /* how */
-#define TX_TAKE_BYTES 64u
-void tx_note_take(uint8_t tail[TX_TAKE_BYTES], uint64_t queue, uint64_t id, uint64_t change);
+struct commit_take;
+uint32_t tx_note_takes_size(uint32_t count);
+void tx_note_takes(uint8_t *tail, uint64_t queue, uint64_t change, const struct commit_take *takes, uint32_t count);
+/* The tail of a commit that moves a cursor: local_reject.c. */
+#define TX_CURSOR_BYTES 48u
+void tx_note_put_cursor(uint8_t tail[TX_CURSOR_BYTES], const struct staged_cursor *cursor);
 struct tx_note {
 	uint64_t tx_id;
 	int64_t ts_ms;

@@ -246,8 +246,10 @@ static int add_send(struct work *work, const struct staged_send *send, struct pa
 		rc = add_routed(work, exchange_of_object(target), packed);
 	} else {
 		rc = commit_add_part(&work->commit, &packed->batch, packed->props, &part);
-		if (rc == 0)
+		if (rc == 0) {
+			part->again = send->again;
 			rc = commit_add_target(part, target, send->head);
+		}
 	}
 	object_put(target);
 	return rc;

@@ -143,7 +143,7 @@ int tx_ack_all(struct engine_object *base, struct engine_object *of, uint32_t in
 static int bury(struct tx *tx, struct group *group, uint32_t index, uint64_t offset)
 {
 	struct queue *dlq = group_find_dlq(group);
-	struct staged_send like = { .partition = ENGINE_ANY };
+	struct staged_send like = { .partition = ENGINE_ANY, .again = true };
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view = { 0 };
 	struct dead_letter letter;

@@ -1,11 +1,11 @@
 /*
- * local_tx_note - what a transaction settles, as bytes: the tail of its note in the journal (local_commit_journal.c).
- * Numbers are little-endian:
+ * local_tx_note - what a transaction settles, as bytes: the tail of its note in the journal (local_commit_journal.c). So is what a
+ * reject of a group and a redrive settle, with no transaction: then its id is 0. Numbers are little-endian:
  *
  *    0  8  id of the transaction      8  8  Unix time of the commit    16  4  messages to be settled   20  4  cursors
  *   24     for each message: 8 id, 8 id of the queue, 8 id of the consumer, 8 priority << 56 | offset, 4 deliveries,
- *          4 how: 0 ack, 1 nack, 2 reject, 3 it has gone on through an exchange, which is no transaction: of the id 0, and instead
- *          of the consumer there is the number of the last change of the queue before it
+ *          4 how: 0 ack, 1 nack, 2 reject, 3 a dead letter that goes on through an exchange or back to its topic, which is
+ *          no transaction: instead of the consumer there is the number of the last change of the queue before it
  *          for each cursor: 8 id of the group, 8 stored offset, 4 partition, 4 kind: 0 ack, 1 seek
  */
 #include <assert.h>
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/bytes.h"
+#include "engine/local_commit.h"
 #include "engine/local_tx.h"
 
 #define HEAD 24u
@@ -30,14 +31,36 @@ static void put_settle(uint8_t *out, const struct staged_settle *settle, uint32_
 	bytes_put32(out + 36, how);
 }
 
-void tx_note_take(uint8_t tail[TX_TAKE_BYTES], uint64_t queue, uint64_t id, uint64_t change)
+static void put_cursor(uint8_t *out, const struct staged_cursor *cursor)
 {
-	const struct staged_settle settle = { .id = id, .queue = queue, .consumer = change };
+	bytes_put64(out, cursor->group);
+	bytes_put64(out + 8, cursor->offset);
+	bytes_put32(out + 16, cursor->partition);
+	bytes_put32(out + 20, cursor->seek);
+}
 
-	static_assert(TX_TAKE_BYTES == HEAD + SETTLE_BYTES, "a head, and one message");
+uint32_t tx_note_takes_size(uint32_t count)
+{
+	return HEAD + count * SETTLE_BYTES;
+}
+
+void tx_note_takes(uint8_t *tail, uint64_t queue, uint64_t change, const struct commit_take *takes, uint32_t count)
+{
 	memset(tail, 0, HEAD);
-	bytes_put32(tail + 16, 1);
-	put_settle(tail + HEAD, &settle, TX_TAKEN);
+	bytes_put32(tail + 16, count);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct staged_settle settle = { .id = takes[i].id, .queue = queue, .consumer = change };
+
+		put_settle(tail + HEAD + (size_t)i * SETTLE_BYTES, &settle, TX_TAKEN);
+	}
+}
+
+void tx_note_put_cursor(uint8_t tail[TX_CURSOR_BYTES], const struct staged_cursor *cursor)
+{
+	static_assert(TX_CURSOR_BYTES == HEAD + CURSOR_BYTES, "a head, and one cursor");
+	memset(tail, 0, HEAD);
+	bytes_put32(tail + 20, 1);
+	put_cursor(tail + HEAD, cursor);
 }
 
 int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_t *ret_size)
@@ -55,14 +78,8 @@ int tx_note_make(const struct tx *tx, int64_t ts_ms, uint8_t **ret_tail, uint32_
 	out += HEAD;
 	for (size_t i = 0; i < staged->settle_count; i++, out += SETTLE_BYTES)
 		put_settle(out, &staged->settles[i], staged->settles[i].how);
-	for (size_t i = 0; i < staged->cursor_count; i++, out += CURSOR_BYTES) {
-		const struct staged_cursor *cursor = &staged->cursors[i];
-
-		bytes_put64(out, cursor->group);
-		bytes_put64(out + 8, cursor->offset);
-		bytes_put32(out + 16, cursor->partition);
-		bytes_put32(out + 20, cursor->seek);
-	}
+	for (size_t i = 0; i < staged->cursor_count; i++, out += CURSOR_BYTES)
+		put_cursor(out, &staged->cursors[i]);
 	*ret_tail = tail;
 	*ret_size = (uint32_t)size;
 	return 0;

@@ -335,7 +335,7 @@ static int produce_again(struct memory_object *dlq, struct memory_item *item)
 		return rc;
 	memory_topic_end(sending, true);
 	memory_item_take(item);
-	memory_discard(item, &dlq->queue->totals.dropped);
+	memory_discard(item, &dlq->queue->totals.moved_out);
 	return 0;
 }
 

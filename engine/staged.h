@@ -20,6 +20,7 @@ struct staged_send {
 	uint64_t target;
 	uint32_t partition; /* of a topic, or ENGINE_ANY */
 	bool head;          /* of a queue */
+	bool again;         /* it was accepted before: no limit refuses it */
 	uint32_t count;     /* messages */
 	size_t pos, size;   /* of its bytes */
 	uint64_t payload;   /* bytes of the messages themselves */
