@@ -25,11 +25,12 @@
  * ERANGE as in engine.h. The group's are EBUSY while it has a named member and no STREAM of its own. seek is of the group
  * only, and takes back what was given, whoever has the partition.
  *
- * Rejects. The message at offset goes to the group's dlq, with a death (ENGINE_REJECTED, queue "TOPIC/groups/GROUP"), then
- * all before it and it are committed, as by ack. A crash in between may leave it in both, and it may be rejected again. It
- * arrives there anew, with a new id and the props and cred it was produced with (priority 0). reject_all does it with each message given and not yet committed, in order. What
- * is damaged is passed over. A dead letter is redriven by producing it to the topic again, with its key (redrive).
- * Its limits never refuse it.
+ * Rejects. The message at offset goes to the group's dlq, with a death (ENGINE_REJECTED, queue "TOPIC/groups/GROUP"), and
+ * all before it and it are committed, as by ack: one step, which is on disk when the call returns, and which no crash parts. It
+ * arrives there anew, with a new id and the props and cred it was produced with (priority 0). reject_all does it with each message
+ * given and not yet committed, in order; some at a time, each time in one step. What is damaged is passed over. The dlq's
+ * limits never refuse it. A dead letter is redriven by producing it to the topic again, with its key (redrive): that is one step of
+ * the same kind, and what the topic's limits would refuse now it took before.
  *
  * Removing. A group: ENOTEMPTY while its dlq holds messages; a topic likewise. A member: what it was given and did not
  * ack goes to the others.
@@ -57,7 +58,8 @@ struct engine_member_ops {
 	int (*session_open)(struct engine_object *member, struct engine_session **ret_session);
 	void (*session_close)(struct engine_session *session); /* NULL allowed */
 
-	/* member: a group or a named member. ERANGE and EALREADY as ack; ENOENT: no such partition, EIDRM, ENOSPC, EROFS, EIO. */
+	/* member: a group or a named member. ERANGE and EALREADY as ack; ENOENT: no such partition, EIDRM, ENOSPC, EROFS, EIO.
+	 * Then nothing has happened; but if the journal could not be synced, EIO, what came of it shows after the next start. */
 	int (*reject)(struct engine_object *member, uint32_t partition, uint64_t offset);
 	/* partition: ENGINE_ANY: all. Returns how many were rejected. */
 	int64_t (*reject_all)(struct engine_object *member, uint32_t partition);

@@ -152,9 +152,26 @@ static int add(struct bundle *bundle, struct returning *item, struct object *top
 	return rc == 0 ? commit_add_target(part, topic, false) : rc;
 }
 
+/* They are on disk before: else the journal could give them to the dlq again, where nobody would know them. */
+static int sync_sources(struct queue *dlq, const struct bundle *bundle)
+{
+	struct sync_point *points[ENGINE_PRIORITIES];
+	size_t count = 0;
+
+	for (uint32_t i = 0; i < bundle->count; i++) {
+		struct lane *lane = bundle->takes[i].lane;
+		struct engine_partition_stat stat;
+
+		plog_stat(atomic_load(&lane->plog), &stat);
+		if (stat.synced <= bundle->takes[i].offset && (count == 0 || points[count - 1] != &lane->sync))
+			points[count++] = &lane->sync; /* by falling priority */
+	}
+	return flusher_run(queue_local(dlq), points, count);
+}
+
 static int send_bundle(struct queue *dlq, struct bundle *bundle)
 {
-	int rc = 0;
+	int rc = sync_sources(dlq, bundle);
 
 	for (uint32_t i = 0; i < bundle->count && rc == 0; i++)
 		rc = add(bundle, &bundle->items[i], dlq->object.parent->parent);

@@ -117,6 +117,19 @@ static void rejecting_release(struct rejecting *r)
 		object_put(&r->dlq->object);
 }
 
+/* What a commit brought here is on disk before: else the journal could give it to the partition again, while it is a dead letter. */
+static int sync_source(const struct rejecting *r)
+{
+	struct partition *partition = topic_partition(group_topic(r->group), r->partition);
+	struct sync_point *point = &partition->sync;
+	struct engine_partition_stat stat;
+
+	if (!atomic_load(&partition->marked))
+		return 0;
+	plog_stat(atomic_load(&partition->plog), &stat);
+	return stat.synced < r->to ? flusher_run(local_of(&r->group->object), &point, 1) : 0;
+}
+
 /* ---- rejecting ---- */
 
 /* May they be rejected now? group.lock */
@@ -208,6 +221,8 @@ static int64_t reject(struct group *group, struct member *member, uint32_t parti
 	}
 	if (rc == 0)
 		rc = read_letters(&r);
+	if (rc == 0)
+		rc = sync_source(&r);
 	if (rc == 0)
 		rc = run(&r);
 	rejecting_release(&r);

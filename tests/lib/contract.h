@@ -149,7 +149,7 @@ bool contract_waiter_comes(struct contract_waiter *waiter); /* the same for thre
 	T(members_share) T(streams_are_sticky) T(members_streams) T(members_beside_streams) \
 	T(members_exclude_group) T(members_ack) T(members_take_over) T(members_snapshot) T(members_seek) \
 	T(members_sessions) T(members_silent) T(members_remove) T(members_stat) T(members_reject) \
-	T(members_reject_of_group) T(members_reject_limits) \
+	T(members_reject_of_group) T(members_reject_limits) T(members_reject_many) T(members_redrive_refused) \
 	/* contract_member_random.c */ \
 	T(members_random) \
 	/* contract_keys.c */ \

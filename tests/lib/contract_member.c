@@ -488,6 +488,7 @@ void contract_test_members_reject(struct contract *c)
 	struct members m = members_make(c, 1);
 	struct engine_object *a = members_add(c, &m, "a"), *dlq = dlq_of(c, &m);
 	struct dead dead = { .c = c, .dlq = dlq };
+	struct engine_queue_stat stat;
 	uint64_t cursor[2] = { 0, 0 };
 
 	send_keyed(c, &m);
@@ -506,6 +507,9 @@ void contract_test_members_reject(struct contract *c)
 	assert_err(c->ops->remove(m.group), ENOTEMPTY);
 	cr_assert_eq(c->ops->queue->redrive(dlq, 0, UINT64_MAX), 3);
 	cr_assert_eq(count_dead(c, &m), 0);
+	assert_ok(c->ops->queue->queue_stat(dlq, &stat));
+	cr_assert_eq(stat.moved_out, 3);
+	cr_assert_eq(c->ops->queue->redrive(dlq, 0, UINT64_MAX), 0);
 	assert_text(contract_snapshot(c, a), "0:3=x 0:4=y 0:5=z");
 	assert_text(contract_cursor(c, m.group, 0), "3 6 0");
 	c->ops->put(dlq);
@@ -563,5 +567,49 @@ void contract_test_members_reject_limits(struct contract *c)
 	set_of_dlq(c, &m, "max.length.bytes", "-1");
 	set_of_dlq(c, &m, "overflow", "drop-head");
 	cr_assert_eq(count_dead(c, &m), 1);
+	members_put(c, &m);
+}
+
+/* Many at a time, in order; a redrive goes up to what the topic refuses. Its limits of size are not asked again. */
+void contract_test_members_reject_many(struct contract *c)
+{
+	struct members m = members_make(c, 1);
+	struct engine_object *dlq = dlq_of(c, &m);
+	char text[32];
+
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(text, sizeof(text), "message %u\n", i);
+		contract_send(c, m.topic, 0, text);
+	}
+	contract_snapshot(c, m.group);
+	cr_assert_eq(c->ops->member->reject_all(m.group, ENGINE_ANY), 200);
+	assert_text(contract_cursor(c, m.group, 0), "200 200 0");
+	cr_assert_eq(count_dead(c, &m), 200);
+	assert_ok(contract_set(c, m.topic, "max.message.bytes", "4"));
+	cr_assert_eq(c->ops->queue->redrive(dlq, 0, UINT64_MAX), 200);
+	assert_ok(c->ops->seek(m.group, 0, ENGINE_SEEK_OFFSET, 397));
+	assert_text(contract_snapshot(c, m.group), "0:397=message 197 0:398=message 198 0:399=message 199");
+	c->ops->put(dlq);
+	members_put(c, &m);
+}
+
+/* What the topic refuses stays among the dead letters, and what comes behind it; what was before it has gone back. */
+void contract_test_members_redrive_refused(struct contract *c)
+{
+	struct members m = members_make(c, 1);
+	struct engine_object *dlq = dlq_of(c, &m);
+
+	send_keyed(c, &m);
+	contract_send(c, m.topic, 0, "keyless\nlast\n");
+	contract_snapshot(c, m.group);
+	cr_assert_eq(c->ops->member->reject_all(m.group, ENGINE_ANY), 5);
+	assert_ok(contract_set(c, m.topic, "cleanup.policy", "compact"));
+	cr_assert_eq(c->ops->queue->redrive(dlq, 0, UINT64_MAX), 3);
+	assert_err(c->ops->queue->redrive(dlq, 0, UINT64_MAX), EINVAL);
+	cr_assert_eq(count_dead(c, &m), 2);
+	assert_ok(contract_set(c, m.topic, "cleanup.policy", "delete"));
+	cr_assert_eq(c->ops->queue->redrive(dlq, 0, UINT64_MAX), 2);
+	assert_text(contract_snapshot(c, m.group), "0:5=x 0:6=y 0:7=z 0:8=keyless 0:9=last");
+	c->ops->put(dlq);
 	members_put(c, &m);
 }

@@ -408,3 +408,31 @@ void contract_test_tx_reopen_committed(struct contract *c)
 	    "state t => committed", "commit t", "show q => c |  | ", "show q/dlq => b |  | ",
 	    "state u => aborted rollback", "forget t", "forget u", "reopen", "show q => c |  | ");
 }
+
+/* No limit of the dead letters refuses a reject that is staged, as none refuses one outside; what is produced there they do. */
+void contract_test_tx_reject_limits(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
+	struct engine_object *dlq = contract_lookup(c, group, ENGINE_QUEUE, "dlq"), *tx = tx_make(c, "x");
+	struct engine_queue_stat stat;
+
+	contract_send(c, topic, 0, "long\nlonger\n");
+	assert_ok(c->ops->set_setting(dlq, engine_setting_find(ENGINE_QUEUE, "max.length"), "1"));
+	assert_ok(c->ops->set_setting(dlq, engine_setting_find(ENGINE_QUEUE, "max.message.bytes"), "2"));
+	assert_ok(c->ops->set_setting(dlq, engine_setting_find(ENGINE_QUEUE, "overflow"), "reject-publish"));
+	contract_snapshot(c, group);
+	cr_assert_eq(c->ops->tx->reject_all(tx, group, ENGINE_ANY), 2);
+	assert_err(tx_send(c, tx, dlq, ENGINE_ANY, NULL, "own\n"), EMSGSIZE);
+	assert_ok(c->ops->tx->commit(tx));
+	assert_text(contract_cursor(c, group, 0), "2 2 0");
+	assert_ok(c->ops->queue->queue_stat(dlq, &stat));
+	cr_assert_eq(stat.ready, 2);
+	c->ops->put(tx);
+	tx = tx_make(c, "y");
+	assert_ok(tx_send(c, tx, dlq, ENGINE_ANY, NULL, "o\n"));
+	assert_err(c->ops->tx->commit(tx), EDQUOT);
+	c->ops->put(tx);
+	c->ops->put(dlq);
+	c->ops->put(group);
+	c->ops->put(topic);
+}
