@@ -197,7 +197,7 @@ static int local_close(struct engine *engine)
 		journal_sync(local->journal); /* before logs that rely on it; the checkpoint tells if that failed */
 	rc = close_logs(local);
 	local->logs_closed = true;
-	failed = local->journal != NULL ? checkpoint_run(local) : 0;
+	failed = local->opened ? checkpoint_run(local) : 0; /* else not all of the journal may have been done */
 	if (rc == 0)
 		rc = failed;
 	failed = journal_close(local->journal);
@@ -448,6 +448,7 @@ int engine_local_open(const char *path, const struct engine_options *options, st
 		local_close(&local->base);
 		return rc;
 	}
+	local->opened = true;
 	*ret_engine = &local->base;
 	return 0;
 }

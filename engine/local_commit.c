@@ -317,16 +317,21 @@ static void note_ids(struct commit_target *target)
 static int send_to(const struct commit_part *part, struct commit_target *target, bool noted)
 {
 	struct dedup_send none = { 0 }, *dedup = noted ? &none : &target->dedup;
+	unsigned int tries = 0;
+	int rc;
 
 	for (uint32_t i = 0; i < target->count; i++) {
 		target->props[i].mark = part->props[target->which != NULL ? target->which[i] : i].mark;
 		if (target->object->kind == ENGINE_TOPIC)
 			target->props[i].partition = target->places[i];
 	}
-	if (target->object->kind == ENGINE_TOPIC)
-		return topic_send_claimed(topic_of_object(target->object), &target->batch, dedup);
-	return queue_send_claimed(
-	    queue_of_object(target->object), &target->batch, target->head, target->places, &target->claim, dedup);
+	if (target->object->kind == ENGINE_QUEUE)
+		return queue_send_claimed(queue_of_object(target->object), &target->batch, target->head, target->places,
+		    &target->claim, noted, dedup);
+	do
+		rc = topic_send_claimed(topic_of_object(target->object), &target->batch, dedup);
+	while (noted && memory_again(rc, &tries));
+	return rc;
 }
 
 /* EIDRM: the target is gone, and nothing is missed. */

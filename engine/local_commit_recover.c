@@ -453,8 +453,9 @@ static int send_rest(struct object *object, const struct rest *rest, bool head)
 		rc = rest->places[i] < ENGINE_PRIORITIES
 			 ? queue_make_lane(queue_of_object(object), rest->places[i], &lane)
 			 : -EBADMSG;
-	return rc == 0 ? queue_send_claimed(queue_of_object(object), &rest->batch, head, rest->places, &none, &seen)
-		       : rc;
+	return rc == 0
+		   ? queue_send_claimed(queue_of_object(object), &rest->batch, head, rest->places, &none, true, &seen)
+		   : rc;
 }
 
 static int give(struct recovery *r, const struct noted_part *part, struct noted_target *target)

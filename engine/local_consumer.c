@@ -155,8 +155,9 @@ int local_consumer_open(
 	consumer->partition = index;
 	consumer->how = how;
 	consumer->waiters = partition != NULL ? &partition->waiters : &topic->waiters;
-	topic_open_logs(topic, index);
-	rc = group_lock(consumer->group);
+	rc = topic_open_logs(topic, index);
+	if (rc == 0)
+		rc = group_lock(consumer->group);
 	if (rc == 0) {
 		rc = join(consumer);
 		group_unlock(consumer->group);

@@ -115,6 +115,7 @@ static int make_dlq(struct object *object, struct object **ret_dlq)
 /* Everything on disk, the name last; in memory, but not in the registry. */
 static int write_object(struct object *object)
 {
+	struct local *local = local_of(object);
 	struct object *dlq = NULL;
 	int64_t partitions = 0;
 	int rc = put_object(object);
@@ -131,11 +132,14 @@ static int write_object(struct object *object)
 	    (object->kind == ENGINE_GROUP || (object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_STORE)))
 		rc = make_dlq(object, &dlq);
 	if (rc == 0)
-		rc = catalog_rename(local_of(object)->catalog, object->id, object->key.name, object->mtime_ms);
-	if (rc == 0)
-		rc = registry_add(local_of(object), object);
-	if (rc == 0 && dlq != NULL)
-		rc = registry_add(local_of(object), dlq);
+		rc = registry_reserve(local, object, dlq);
+	if (rc == 0) {
+		rc = catalog_rename(local->catalog, object->id, object->key.name, object->mtime_ms);
+		if (rc == 0)
+			registry_enter(local, object, dlq);
+		else
+			registry_unreserve(local);
+	}
 	if (rc < 0)
 		object_put(dlq);
 	return rc;
@@ -286,7 +290,9 @@ static int rename_object(struct object *object, const char *name)
 	do
 		rc = catalog_rename(local->catalog, object->id, name, clock_wall_ms());
 	while (reserve_again(local, rc, &again));
-	return rc < 0 ? rc : registry_rename(local, object, name);
+	if (rc == 0)
+		registry_rename(local, object, name);
+	return rc;
 }
 
 int local_rename(struct engine_object *base, const char *name)

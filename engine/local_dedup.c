@@ -102,14 +102,15 @@ static int fill_from(struct plog *plog, void *ctx)
 static int fill(struct object *object, struct local_dedup *dedup, int64_t window_ms)
 {
 	struct filling filling = { .object = object, .now_ms = clock_wall_ms(), .window_ms = window_ms };
-	int rc;
+	int rc = 0;
 
 	filling.table = dedup_new(window_ms, filling.now_ms);
 	if (filling.table == NULL)
 		return -ENOMEM;
 	if (object->kind == ENGINE_TOPIC)
-		topic_open_logs(topic_of_object(object), ENGINE_ANY);
-	rc = each_log(object, fill_from, &filling);
+		rc = topic_open_logs(topic_of_object(object), ENGINE_ANY);
+	if (rc == 0)
+		rc = each_log(object, fill_from, &filling);
 	if (rc < 0) {
 		dedup_free(filling.table);
 		return rc;

@@ -352,6 +352,8 @@ struct local {
 	} commits;
 	pthread_rwlock_t registry;
 	struct object_list objects; /* all but defaults; registry */
+	bool opened;                /* to the end; fixed from then on */
+	size_t reserved;            /* of its room, for who is about to enter; registry */
 	struct object *names;       /* uthash; registry */
 	struct object *root;        /* never changes, as defaults */
 	struct object *defaults[ENGINE_KIND_COUNT];
@@ -422,13 +424,20 @@ void object_put(struct object *object);     /* NULL allowed; frees the last one'
 void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
 bool object_may_hold(enum engine_kind parent, enum engine_kind kind);
 int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */
+/*
+ * The same in two steps, for an object and, if it comes with them, its dead letters (below): reserve may give ENOMEM, enter then
+ * cannot (but for the store itself). Parent's change.
+ */
+int registry_reserve(struct local *local, struct object *object, struct object *below);
+void registry_unreserve(struct local *local);
+int registry_enter(struct local *local, struct object *object, struct object *below);
 void registry_remove(struct local *local, struct object *object);
 void registry_clear(struct local *local);
 struct object *registry_get(struct local *local, uint64_t id); /* a reference, or NULL */
 /* A reference, or NULL. */
 struct object *registry_find(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
 bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind kind, const char *name);
-int registry_rename(struct local *local, struct object *object, const char *name);
+void registry_rename(struct local *local, struct object *object, const char *name);
 /* The next child (of any topic or group, if parent is NULL) after id `after`: a reference, or NULL. */
 struct object *registry_next(struct local *local, struct object *parent, enum engine_kind kind, uint64_t after);
 void object_changed(struct object *object); /* its mtime is now */
@@ -465,8 +474,8 @@ int topic_add_partition(struct topic *topic, uint64_t log_id); /* in memory; cha
 int topic_grow(struct topic *topic, uint32_t partitions);      /* on disk and in memory; change */
 int topic_find(struct topic *topic, uint32_t index, struct partition **ret_partition); /* ENOENT */
 int partition_open_log(struct partition *partition, struct plog **ret_plog);           /* no group.lock */
-/* Opens those logs of the topic that are not (index ENGINE_ANY: all). A log that cannot be opened counts as empty. */
-void topic_open_logs(struct topic *topic, uint32_t index);
+/* Opens those logs of the topic that are not (index ENGINE_ANY: all). A log that cannot be opened counts as empty; ENOMEM. */
+int topic_open_logs(struct topic *topic, uint32_t index);
 int topic_freeze(struct topic *topic);           /* change. ENOTEMPTY; else appends wait for topic_thaw */
 void topic_thaw(struct topic *topic, bool dead); /* change */
 /* earliest and end; both 0 if the log is not open. */

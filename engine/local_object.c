@@ -124,13 +124,16 @@ static size_t list_place(const struct object_list *list, uint64_t after)
 	return low;
 }
 
-static int list_reserve(struct object_list *list)
+/* Room for as many more. */
+static int list_reserve(struct object_list *list, size_t more)
 {
 	size_t room = list->room > 0 ? list->room * 2 : 4;
 	struct object **items;
 
-	if (list->count < list->room)
+	if (list->count + more <= list->room)
 		return 0;
+	while (room < list->count + more)
+		room *= 2;
 	items = realloc(list->items, room * sizeof(struct object *));
 	if (items == NULL)
 		return -ENOMEM;
@@ -207,34 +210,77 @@ static struct object *find_name(struct local *local, uint64_t parent_id, enum en
 	return found;
 }
 
-/* registry lock. false: no memory, and it is not in */
-static bool hash_name(struct local *local, struct object *object)
+/* registry lock. Needs no memory but for the store, the first: without it the table stays as large as it is. */
+static int hash_name(struct local *local, struct object *object)
 {
 	HASH_ADD_KEYPTR(hh, local->names, &object->key, key_size(&object->key), object);
-	return object->hh.tbl != NULL;
+	if (object->hh.tbl == NULL && local->names != NULL) {
+		unsigned int noexpand = local->names->hh.tbl->noexpand;
+
+		local->names->hh.tbl->noexpand = 1;
+		HASH_ADD_KEYPTR(hh, local->names, &object->key, key_size(&object->key), object);
+		local->names->hh.tbl->noexpand = noexpand;
+	}
+	return object->hh.tbl != NULL ? 0 : -ENOMEM;
 }
 
 /* ---- the registry ---- */
 
-int registry_add(struct local *local, struct object *object)
+int registry_reserve(struct local *local, struct object *object, struct object *below)
 {
-	struct object *parent = object->parent;
 	int rc;
 
 	pthread_rwlock_wrlock(&local->registry);
-	rc = list_reserve(&local->objects);
-	if (rc == 0 && parent != NULL)
-		rc = list_reserve(&parent->children);
-	if (rc == 0 && !hash_name(local, object))
-		rc = -ENOMEM;
-	if (rc == 0) {
-		list_add(&local->objects, object);
-		if (parent != NULL)
-			list_add(&parent->children, object);
-		check_invariants(local, parent);
-	}
+	rc = list_reserve(&local->objects, local->reserved + 2);
+	if (rc == 0 && object->parent != NULL)
+		rc = list_reserve(&object->parent->children, 1);
+	if (rc == 0 && below != NULL)
+		rc = list_reserve(&object->children, 1);
+	if (rc == 0)
+		local->reserved += 2;
 	pthread_rwlock_unlock(&local->registry);
 	return rc;
+}
+
+void registry_unreserve(struct local *local)
+{
+	pthread_rwlock_wrlock(&local->registry);
+	local->reserved -= 2;
+	pthread_rwlock_unlock(&local->registry);
+}
+
+/* registry lock; there is room. */
+static int enter_one(struct local *local, struct object *object)
+{
+	int rc = hash_name(local, object);
+
+	if (rc < 0)
+		return rc;
+	list_add(&local->objects, object);
+	if (object->parent != NULL)
+		list_add(&object->parent->children, object);
+	return 0;
+}
+
+int registry_enter(struct local *local, struct object *object, struct object *below)
+{
+	int rc;
+
+	pthread_rwlock_wrlock(&local->registry);
+	local->reserved -= 2;
+	rc = enter_one(local, object);
+	if (rc == 0 && below != NULL)
+		rc = enter_one(local, below);
+	check_invariants(local, object->parent);
+	pthread_rwlock_unlock(&local->registry);
+	return rc;
+}
+
+int registry_add(struct local *local, struct object *object)
+{
+	int rc = registry_reserve(local, object, NULL);
+
+	return rc < 0 ? rc : registry_enter(local, object, NULL);
 }
 
 void registry_remove(struct local *local, struct object *object)
@@ -294,26 +340,15 @@ bool registry_has_name(struct local *local, uint64_t parent_id, enum engine_kind
 	return has;
 }
 
-int registry_rename(struct local *local, struct object *object, const char *name)
+void registry_rename(struct local *local, struct object *object, const char *name)
 {
-	struct object_key old;
-	int rc = 0;
-
 	pthread_rwlock_wrlock(&local->registry);
-	old = object->key;
 	HASH_DELETE(hh, local->names, object);
 	memset(object->key.name, 0, sizeof(object->key.name));
 	memcpy(object->key.name, name, strlen(name));
-	if (!hash_name(local, object)) {
-		/* The room it left is still there: this one cannot fail. */
-		rc = -ENOMEM;
-		object->key = old;
-		if (!hash_name(local, object))
-			abort();
-	}
+	hash_name(local, object);
 	check_invariants(local, object->parent);
 	pthread_rwlock_unlock(&local->registry);
-	return rc;
 }
 
 struct object *registry_next(struct local *local, struct object *parent, enum engine_kind kind, uint64_t after)

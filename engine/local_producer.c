@@ -500,9 +500,10 @@ static int append_sorted(struct sorting *s)
 {
 	bool has_props = s->batch.props != NULL || s->producer->key.ptr != NULL;
 	const char *data = s->data;
+	unsigned int tries = 0;
 	int rc = open_targets(s);
 
-	for (uint32_t p = 0; p < s->partitions && rc == 0; p++, s->done = rc == 0 ? p : s->done) {
+	for (uint32_t p = 0; p < s->partitions && rc == 0; p++, s->done = rc == 0 && s->first[p] > 0 ? p : s->done) {
 		struct engine_batch part = s->batch;
 
 		if (s->first[p] == s->first[p + 1])
@@ -518,9 +519,11 @@ static int append_sorted(struct sorting *s)
 		/* Without a '\n' in a payload the newlines say it all, and nothing needs to be stored for them. */
 		if (s->batch.lengths == NULL)
 			part.lengths = NULL;
-		rc = append(topic_partition(s->producer->topic, p), &part);
+		do
+			rc = append(topic_partition(s->producer->topic, p), &part);
+		while (s->done > 0 && memory_again(rc, &tries)); /* others have their parts */
 	}
-	return rc;
+	return rc == -ENOMEM && s->done > 0 ? -EIO : rc;
 }
 
 /* Those parts that were stored, though others were not. */

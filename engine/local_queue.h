@@ -452,7 +452,7 @@ int queue_has_room_for(struct engine_object *base, uint64_t bytes);
 int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head, bool again, uint32_t *places,
     struct queue_claim *ret_claim); /* places[i]: the lane of message i */
 int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
-    const struct queue_claim *claim, struct dedup_send *dedup); /* as topic_send_claimed */
+    const struct queue_claim *claim, bool noted, struct dedup_send *dedup); /* as topic_send_claimed */
 void queue_unclaim(struct queue *queue, const struct queue_claim *claim);
 size_t queue_sync_points(struct queue *queue, struct sync_point **points); /* at most ENGINE_PRIORITIES */
 void queue_producer_close(struct engine_producer *handle);

@@ -9,6 +9,7 @@
  * a span remembers its id as long as it is there.
  */
 #include "engine/local_queue_move.h"
+#include "engine/local_queue_span.h"
 
 uint32_t queue_lower(const struct queue *queue, uint32_t priority)
 {
@@ -97,7 +98,11 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 	/* What keeps its age needs a span: among fresh messages the first is looked at alone to see what expires. */
 	note.fresh = note.set.id == 0 && note.set.state == SPAN_READY && note.set.deliveries == 0 &&
 		     note.set.expires_ms == QUEUE_NEVER && m->why != WHY_MOVED_WITHIN && batch.ts_ms >= m->to->fresh_ms;
-	rc = queue_note_move(&note);
+	rc = span_reserve_twice(m->from); /* what comes after the note needs no memory */
+	if (rc == 0)
+		rc = span_reserve_twice(m->to);
+	if (rc == 0)
+		rc = queue_note_move(&note);
 	if (rc < 0)
 		return rc;
 	rc = append_moved(m, &note, &batch);

@@ -17,6 +17,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_queue_span.h"
 #include "engine/local_whole.h"
 
 struct queue_producer {
@@ -382,8 +383,10 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 	struct span_facts facts = { ready_at(s, i), s->next_id, part->len - part->count, s->lengths + i };
 	bool excess = s->kills && set.state == SPAN_READY && !has_room(s->queue, 1, s->lengths[i]);
 	uint64_t offset = lane->end;
-	int rc = queue_note(lane, offset, part->count, &set, WHY_NOTHING);
+	int rc = span_reserve(lane);
 
+	if (rc == 0)
+		rc = queue_note(lane, offset, part->count, &set, WHY_NOTHING);
 	if (rc < 0)
 		return rc;
 	lane->noted = true;
@@ -499,7 +502,7 @@ static int append_all(struct sending *s)
 		s->next_id += count;
 		s->done += rc == 0 ? count : 0;
 	}
-	if (rc < 0 && s->done > 0)
+	if (rc < 0)
 		take_all_back(s, marks);
 	return rc;
 }
@@ -531,7 +534,7 @@ static int send(struct sending *s)
 
 	if (rc < 0)
 		return rc;
-	if (s->claim != NULL)
+	if (s->claim != NULL && !s->claim_ended)
 		end_claim(queue, s->claim);
 	s->claim_ended = true;
 	rc = check_room(s);
@@ -597,6 +600,8 @@ static void release(struct sending *s, const uint32_t some[64])
 		free(s->lengths);
 	if (s->target != NULL)
 		object_put(&s->target->object);
+	s->target = NULL;
+	s->kills = false;
 }
 
 /* Prepares and sends; if that fails, dedup is told what became of the batch. */
@@ -715,12 +720,16 @@ int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head
 }
 
 int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
-    const struct queue_claim *claim, struct dedup_send *dedup)
+    const struct queue_claim *claim, bool noted, struct dedup_send *dedup)
 {
 	struct queue_producer producer = { ENGINE_QUEUE, queue, ENGINE_ANY, head, false };
 	struct sending s = { .producer = &producer, .queue = queue, .batch = *batch, .claim = claim, .places = places };
-	int rc = send_batch(&s, dedup);
+	unsigned int tries = 0;
+	int rc;
 
+	do
+		rc = send_batch(&s, dedup);
+	while (noted && memory_again(rc, &tries));
 	if (!s.claim_ended)
 		queue_unclaim(queue, claim);
 	return rc;

@@ -105,12 +105,13 @@ void span_give_spare(struct queue *queue, struct span *span)
 	queue->spare_count++;
 }
 
-/* Spans and room for rows, for one change. */
-int span_reserve(struct lane *lane)
+/* Spans and room for rows. */
+static int reserve(struct lane *lane, uint32_t changes)
 {
 	struct queue *queue = lane->queue;
+	uint32_t need = changes * SPARE_NEED;
 
-	while (queue->spare_count < SPARE_NEED) {
+	while (queue->spare_count < need) {
 		struct span *span = malloc(sizeof(*span));
 
 		if (span == NULL)
@@ -118,8 +119,8 @@ int span_reserve(struct lane *lane)
 		span_give_spare(queue, span);
 	}
 	/* Any number of spans may go with the cursor that passes them, and each may have a row. */
-	if (lane->gone_room < lane->gone_count + lane->spans.count + SPARE_NEED) {
-		size_t room = (lane->gone_count + lane->spans.count + SPARE_NEED) * 2;
+	if (lane->gone_room < lane->gone_count + lane->spans.count + need) {
+		size_t room = (lane->gone_count + lane->spans.count + need) * 2;
 		uint64_t *rows = realloc(lane->gone_rows, room * sizeof(*rows));
 
 		if (rows == NULL)
@@ -128,6 +129,16 @@ int span_reserve(struct lane *lane)
 		lane->gone_room = room;
 	}
 	return 0;
+}
+
+int span_reserve(struct lane *lane)
+{
+	return reserve(lane, 1);
+}
+
+int span_reserve_twice(struct lane *lane)
+{
+	return reserve(lane, 2);
 }
 
 void span_drop_sizes(struct span *span)

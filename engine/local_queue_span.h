@@ -11,6 +11,7 @@
 
 /* Spare spans, and room for rows that go, for one change. ENOMEM */
 int span_reserve(struct lane *lane);
+int span_reserve_twice(struct lane *lane);         /* for two changes of its queue, one after the other */
 struct span *span_take_spare(struct queue *queue); /* one that was reserved, zeroed */
 void span_give_spare(struct queue *queue, struct span *span);
 void span_drop_sizes(struct span *span);

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
@@ -266,4 +267,16 @@ int reserve_open(struct local *local)
 	if (make(local) < 0 || reserve->failure != 0)
 		timer_set(local, &reserve->timer, clock_mono_ms());
 	return 0;
+}
+
+#define MEMORY_TRIES 50
+#define MEMORY_WAIT_NS 10000000
+
+bool memory_again(int rc, unsigned int *tries)
+{
+	if (rc != -ENOMEM || ++*tries > MEMORY_TRIES)
+		return false;
+	if (*tries > 1)
+		nanosleep(&(struct timespec){ 0, MEMORY_WAIT_NS }, NULL);
+	return true;
 }

@@ -50,6 +50,12 @@ int reserve_open(struct local *local);
 bool reserve_again(struct local *local, int rc, bool *again);
 
 /*
+ * For what has to be done, as it is noted already: when there is no memory, some may be free in a moment. As reserve_again(), with
+ * tries 0 at first; gives up after half a second.
+ */
+bool memory_again(int rc, unsigned int *tries);
+
+/*
  * Around each write of messages: until reserve_leave() the reserve is not given back. ENOSPC, with a sentence: it is used
  * up, and there is no room to make it again. What takes room once asks reserve_check(). Any locks may be held.
  */

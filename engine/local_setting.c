@@ -21,6 +21,7 @@
 #include "engine/local_queue.h"
 
 #define SETTINGS_MAX 32u /* of one kind */
+#define NO_MEMORY 4095   /* in the place of a text: no choice, and no address */
 
 /* Place of a setting among those of its kind. */
 static size_t place_of(const struct engine_setting *setting)
@@ -53,7 +54,6 @@ const char *settings_text(int64_t value)
 	return value >= 4096 ? (const char *)(uintptr_t)value : NULL;
 }
 
-/* 0: no memory */
 static int64_t keep_text(struct local *local, const char *text)
 {
 	struct local_text *kept;
@@ -70,7 +70,7 @@ static int64_t keep_text(struct local *local, const char *text)
 		}
 	}
 	pthread_mutex_unlock(&local->texts.lock);
-	return kept != NULL ? (int64_t)(uintptr_t)kept->text : 0;
+	return kept != NULL ? (int64_t)(uintptr_t)kept->text : NO_MEMORY;
 }
 
 void settings_free_texts(struct local *local)
@@ -83,7 +83,7 @@ void settings_free_texts(struct local *local)
 	}
 }
 
-/* text is canonical. */
+/* text is canonical. Needs no memory, unless its type is KEY or TEXT: then NO_MEMORY can come of it. */
 static int64_t from_text(struct local *local, const struct engine_setting *setting, const char *text)
 {
 	int64_t choice = 0;
@@ -101,6 +101,11 @@ static int64_t from_text(struct local *local, const struct engine_setting *setti
 	if (setting->type == ENGINE_TEXT && setting->choices[choice] == NULL)
 		return keep_text(local, text);
 	return choice;
+}
+
+static bool is_out_of_memory(const struct engine_setting *setting, int64_t value)
+{
+	return value == NO_MEMORY && (setting->type == ENGINE_KEY || setting->type == ENGINE_TEXT);
 }
 
 static void to_text(const struct engine_setting *setting, int64_t value, char ret_text[ENGINE_VALUE_MAX])
@@ -202,6 +207,7 @@ static int load_one(void *ctx, const char *name, const char *value)
 	struct object *object = ctx;
 	const struct engine_setting *setting = engine_setting_find(object->kind, name);
 	char canonical[ENGINE_VALUE_MAX];
+	int64_t kept;
 
 	/* A row this program does not know is left alone: a newer one wrote it. */
 	if (setting == NULL)
@@ -211,7 +217,10 @@ static int load_one(void *ctx, const char *name, const char *value)
 		    "object %" PRIu64 ": the stored value of %s is not valid, the default is used", object->id, name);
 		return 0;
 	}
-	atomic_store(&object->values[place_of(setting)], from_text(local_of(object), setting, canonical));
+	kept = from_text(local_of(object), setting, canonical);
+	if (is_out_of_memory(setting, kept))
+		return -ENOMEM;
+	atomic_store(&object->values[place_of(setting)], kept);
 	return 0;
 }
 
@@ -342,11 +351,14 @@ static int store(struct object *object, const struct engine_setting *setting, co
 {
 	struct local *local = local_of(object);
 	struct catalog_setting row = { setting->name, canonical[0] != '\0' ? canonical : NULL };
+	int64_t value = from_text(local, setting, canonical);
 	bool again = false;
 	int rc;
 
 	if (atomic_load(&object->removed))
 		return -EIDRM;
+	if (is_out_of_memory(setting, value))
+		return -ENOMEM;
 	if (setting->type == ENGINE_TEXT &&
 	    (strcmp(canonical, "dlq") == 0 || strncmp(canonical, "exchanges/", 10) == 0) &&
 	    object->kind == ENGINE_QUEUE && !object->is_defaults && object->parent->kind != ENGINE_STORE)
@@ -357,7 +369,7 @@ static int store(struct object *object, const struct engine_setting *setting, co
 			return rc;
 	}
 	if (is_partitions(object, setting))
-		return grow(object, from_text(local_of(object), setting, canonical));
+		return grow(object, value);
 	if (is_compacting(object, setting, canonical) && atomic_load(&topic_of_object(object)->staged) > 0)
 		return engine_explain(-EBUSY, "somebody who lingers has it open for appending, and what he writes may "
 					      "have no key; linger.ms 0 ends that for those who come");
@@ -365,7 +377,7 @@ static int store(struct object *object, const struct engine_setting *setting, co
 		rc = catalog_put_settings(local->catalog, object->id, object->kind, &row, 1);
 	while (reserve_again(local, rc, &again));
 	if (rc == 0)
-		atomic_store(&object->values[place_of(setting)], from_text(local_of(object), setting, canonical));
+		atomic_store(&object->values[place_of(setting)], value);
 	return rc == -ENOENT ? -EIDRM : rc; /* a group whose topic is being removed */
 }
 

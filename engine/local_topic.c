@@ -70,6 +70,7 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 	struct local *local = local_of(&topic->object);
 	int rc;
 
+	memset(partition, 0, sizeof(*partition));
 	partition->topic = topic;
 	partition->index = index;
 	partition->log_id = log_id;
@@ -139,11 +140,11 @@ int topic_close_logs(struct topic *topic)
 
 /* ---- growing ---- */
 
-int topic_add_partition(struct topic *topic, uint64_t log_id)
+/* The next partition in memory. It is not there before count_partition(). */
+static int prepare_partition(struct topic *topic, uint64_t log_id)
 {
 	uint32_t index = atomic_load(&topic->partitions);
 	unsigned int block = 31u - (unsigned int)__builtin_clz(index + 1);
-	int rc;
 
 	if (index >= ENGINE_PARTITIONS_MAX)
 		return -ERANGE;
@@ -152,18 +153,31 @@ int topic_add_partition(struct topic *topic, uint64_t log_id)
 		if (topic->blocks[block] == NULL)
 			return -ENOMEM;
 	}
-	rc = partition_init(topic_partition(topic, index), topic, index, log_id);
-	if (rc < 0)
-		return rc;
+	return partition_init(topic_partition(topic, index), topic, index, log_id);
+}
+
+static void count_partition(struct topic *topic)
+{
+	uint32_t index = atomic_load(&topic->partitions);
+
 	atomic_store(&topic->partitions, index + 1);
 	settings_put(&topic->object, SET_PARTITIONS, index + 1);
-	return 0;
+}
+
+int topic_add_partition(struct topic *topic, uint64_t log_id)
+{
+	int rc = prepare_partition(topic, log_id);
+
+	if (rc == 0)
+		count_partition(topic);
+	return rc;
 }
 
 /* One more partition: its log first, then the row that points at it. What a crash leaves is an empty log. */
 static int make_partition(struct topic *topic)
 {
 	struct local *local = local_of(&topic->object);
+	uint32_t index = atomic_load(&topic->partitions);
 	struct plog_options options;
 	uint64_t log_id;
 	int rc;
@@ -171,19 +185,22 @@ static int make_partition(struct topic *topic)
 	rc = reserve_check(local);
 	if (rc == 0)
 		rc = catalog_next_id(local->catalog, &log_id);
+	if (rc == 0)
+		rc = prepare_partition(topic, log_id);
 	if (rc < 0)
 		return rc;
 	options = local_log_options(local, log_id);
 	rc = plog_create(&options);
-	if (rc < 0)
-		return rc;
-	rc = catalog_add_partition(local->catalog, topic->object.id, atomic_load(&topic->partitions), log_id);
-	if (rc < 0) {
-		plog_destroy(local->store.logs_dirfd, log_id);
-		return rc;
+	if (rc == 0) {
+		rc = catalog_add_partition(local->catalog, topic->object.id, index, log_id);
+		if (rc < 0)
+			plog_destroy(local->store.logs_dirfd, log_id);
 	}
-	/* Without memory for it the partition is there after the next start only, which is no harm. */
-	return topic_add_partition(topic, log_id);
+	if (rc < 0)
+		partition_release(topic_partition(topic, index));
+	else
+		count_partition(topic);
+	return rc;
 }
 
 int topic_grow(struct topic *topic, uint32_t partitions)
@@ -285,7 +302,8 @@ static int open_or_wait(struct partition *partition)
 	partition->opening = false;
 	if (rc == 0)
 		publish_log(partition, plog, &stat);
-	report = !atomic_exchange(&partition->open_failed, rc < 0) && rc < 0;
+	report = rc < 0 && rc != -ENOMEM; /* another time there may be memory for it */
+	report = !atomic_exchange(&partition->open_failed, report) && report;
 	pthread_cond_broadcast(&partition->changed);
 	pthread_mutex_unlock(&partition->lock);
 	if (report)
@@ -307,20 +325,22 @@ int partition_open_log(struct partition *partition, struct plog **ret_plog)
 	return 0;
 }
 
-void topic_open_logs(struct topic *topic, uint32_t index)
+int topic_open_logs(struct topic *topic, uint32_t index)
 {
 	uint32_t partitions = atomic_load(&topic->partitions);
 	struct plog *plog;
+	int rc = 0;
 
-	if (index != ENGINE_ANY && index < partitions) {
-		partition_open_log(topic_partition(topic, index), &plog);
-	} else if (index == ENGINE_ANY && atomic_load(&topic->opened) < partitions) {
-		for (uint32_t i = 0; i < partitions; i++) {
-			/* Who asks for one that cannot be opened by its number tries again; who wants all goes on. */
-			if (!atomic_load(&topic_partition(topic, i)->open_failed))
-				partition_open_log(topic_partition(topic, i), &plog);
-		}
+	if (index != ENGINE_ANY && index < partitions)
+		rc = partition_open_log(topic_partition(topic, index), &plog);
+	if (index != ENGINE_ANY || atomic_load(&topic->opened) >= partitions)
+		return rc == -ENOMEM ? rc : 0;
+	for (uint32_t i = 0; i < partitions && rc != -ENOMEM; i++) {
+		/* Who asks for one that cannot be opened by its number tries again; who wants all goes on. */
+		if (!atomic_load(&topic_partition(topic, i)->open_failed))
+			rc = partition_open_log(topic_partition(topic, i), &plog);
 	}
+	return rc == -ENOMEM ? rc : 0;
 }
 
 void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint64_t *ret_end)

@@ -326,13 +326,18 @@ static void carry_out(struct work *work)
 	const struct staged *staged = &work->tx->staged;
 	struct local *local = work->local;
 	int rc = commit_send(&work->commit), done = 0;
+	unsigned int tries = 0;
 
 	for (size_t i = 0; i < staged->settle_count; i++) {
-		done = do_settle(local, &staged->settles[i]);
+		do
+			done = do_settle(local, &staged->settles[i]);
+		while (memory_again(done, &tries));
 		rc = rc < 0 ? rc : done;
 	}
 	for (size_t i = 0; i < staged->cursor_count; i++) {
-		done = do_cursor(local, &staged->cursors[i]);
+		do
+			done = do_cursor(local, &staged->cursors[i]);
+		while (memory_again(done, &tries));
 		rc = rc < 0 ? rc : done;
 	}
 	if (rc == 0)
