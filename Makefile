@@ -74,6 +74,12 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/l
 	$(link) $(libs)
 $(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/tests/long/checker.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
+# The engine and the tree with allocations that a test makes fail: tests/lib/alloc.h.
+allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create
+$(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
+	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
+$(BUILD)/tests/engine/test_local_alloc: $(BUILD)/tests/engine/test_local_alloc.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
+	$(link) -lcriterion $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o

@@ -169,8 +169,10 @@ static int publish(struct contract *c, struct engine_object *exchange, char *con
 	if (!plain)
 		batch.props = props;
 	rc = contract_send_batch(c, producer, &batch);
-	if (rc == 0)
+	if (rc == 0) {
+		contract_called();
 		rc = contract_sync(c, producer);
+	}
 	c->ops->producer_close(producer);
 	return rc;
 }

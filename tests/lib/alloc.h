@@ -1,0 +1,31 @@
+/*
+ * alloc - makes the n-th allocation of what is tested fail.
+ *
+ * A test program is linked with a copy of libengine.a (and libfs.a) that calls these in the place of malloc() and its like: see the
+ * Makefile, which makes it. What the test itself allocates, and what libraries do, never fails. Only the calls of the thread that
+ * armed it are counted, so that each run has the same ones.
+ */
+#ifndef MQFS_TEST_ALLOC_H
+#define MQFS_TEST_ALLOC_H
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* From now on the n-th allocation (from 1) of this thread gives NULL. */
+void alloc_arm(uint64_t n);
+
+/* None fails any more. Returns how many were counted since it was armed; the same again if it is not armed. */
+uint64_t alloc_disarm(void);
+
+/* What the engine calls instead: the names that the Makefile gives them. */
+void *alloc_malloc(size_t size);
+void *alloc_calloc(size_t count, size_t size);
+void *alloc_realloc(void *old, size_t size);
+char *alloc_strdup(const char *text);
+int alloc_asprintf(char **ret_text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+DIR *alloc_fdopendir(int fd);
+int alloc_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
+
+#endif
