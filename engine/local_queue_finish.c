@@ -38,7 +38,13 @@ int queue_remember_move(struct local *local, const struct queue_pending *pending
 		HASH_DELETE(hh, local->moves, before);
 	move->before = before;
 	HASH_ADD(hh, local->moves, pending.id, sizeof(move->pending.id), move);
-	return move->hh.tbl != NULL ? 0 : -ENOMEM; /* the engine is not opened */
+	if (move->hh.tbl != NULL)
+		return 0;
+	for (; move != NULL; move = before) { /* the engine is not opened */
+		before = move->before;
+		free(move);
+	}
+	return -ENOMEM;
 }
 
 void queue_forget_move(struct local *local, uint64_t id)
