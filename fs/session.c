@@ -9,6 +9,7 @@
 #include "fs/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,12 +29,15 @@
 #define THREADS_MAX 64u
 #define MAX_WRITE (1u << 20)   /* bytes of one request: the kernel's own limit */
 #define MAX_BACKGROUND 4096u   /* RELEASEs that may be on their way at once */
+#define ALONE 8u               /* requests in a row from one client: nobody else waits just now */
 #define QUICK_SIZE (16u << 10) /* bytes that are read or written sooner than another thread is woken */
 #define WAKE_SIGNAL SIGUSR1    /* takes a thread out of its read */
 
 struct session {
 	struct fuse_session *fuse;
-	struct turn turn;       /* who has it reads a request, see above */
+	struct turn turn; /* who has it reads a request, see above */
+	uint32_t client;  /* who asked last; of who has the turn, as in_a_row */
+	unsigned in_a_row;
 	pthread_mutex_t lock;   /* the rest; a leaf */
 	pthread_cond_t changed; /* serving or init_done */
 	pthread_t threads[THREADS_MAX];
@@ -88,17 +92,30 @@ static void process(struct session *session, const struct fuse_buf *buf, const s
 		fuse_session_process_buf(session->fuse, buf);
 }
 
-static bool is_quick_read(const struct fuse_buf *buf)
+/* Nothing of a request that is shorter. */
+static bool has_body(const struct fuse_buf *buf, void *ret_in, size_t size)
+{
+	if (buf->size < sizeof(struct fuse_in_header) + size)
+		return false;
+	memcpy(ret_in, (const char *)buf->mem + sizeof(struct fuse_in_header), size);
+	return true;
+}
+
+static bool is_quick_read(const struct fuse_buf *buf, bool alone)
 {
 	struct fuse_read_in in;
-	if (buf->size < sizeof(struct fuse_in_header) + sizeof in)
-		return true;
-	memcpy(&in, (const char *)buf->mem + sizeof(struct fuse_in_header), sizeof in);
-	return in.size <= QUICK_SIZE;
+	return has_body(buf, &in, sizeof in) && (in.size <= QUICK_SIZE || alone);
+}
+
+/* Of several that sync, one syncs and the others are read meanwhile: so one sync serves them all. */
+static bool is_quick_write(const struct fuse_buf *buf, bool alone)
+{
+	struct fuse_write_in in;
+	return has_body(buf, &in, sizeof in) && !(in.flags & O_DSYNC) && (in.size <= QUICK_SIZE || alone);
 }
 
 /* Most often it takes less time than to wake another thread, which would read the next request meanwhile. */
-static bool is_quick(const struct fuse_buf *buf, const struct fuse_in_header *header)
+static bool is_quick(const struct fuse_buf *buf, const struct fuse_in_header *header, bool alone)
 {
 	switch (header->opcode) {
 	case FUSE_LOOKUP:
@@ -109,10 +126,18 @@ static bool is_quick(const struct fuse_buf *buf, const struct fuse_in_header *he
 	case FUSE_OPEN:
 	case FUSE_FLUSH:
 	case FUSE_INTERRUPT: return true;
-	case FUSE_READ: return is_quick_read(buf);
-	case FUSE_WRITE: return header->len <= QUICK_SIZE;
+	case FUSE_READ: return is_quick_read(buf, alone);
+	case FUSE_WRITE: return is_quick_write(buf, alone);
 	default: return false;
 	}
+}
+
+/* Who has the turn asks this once for each request. */
+static bool is_alone(struct session *session, uint32_t client)
+{
+	session->in_a_row = client == session->client ? session->in_a_row + 1 : 0;
+	session->client = client;
+	return session->in_a_row >= ALONE;
 }
 
 /* Executes a request of who has the turn. True: it still has it. */
@@ -123,7 +148,7 @@ static bool execute(struct session *session, const struct fuse_buf *buf)
 		process(session, buf, &header);
 		return true;
 	}
-	if (!is_quick(buf, &header)) {
+	if (!is_quick(buf, &header, is_alone(session, header.pid))) {
 		turn_pass(&session->turn);
 		process(session, buf, &header);
 		return false;
