@@ -427,13 +427,11 @@ static int start(struct local *local)
 	return rc;
 }
 
-int engine_local_open(const char *path, const struct engine_options *options, struct engine **ret_engine)
+static int open_store(const char *path, const struct engine_options *options, struct local **ret_local)
 {
-	struct local *local;
+	struct local *local = new_local(options);
 	int rc;
 
-	engine_reason_clear();
-	local = new_local(options);
 	if (local == NULL)
 		return -ENOMEM;
 	rc = store_open(path, options->create, options->read_only, &options->root_owner, &local->store);
@@ -449,6 +447,43 @@ int engine_local_open(const char *path, const struct engine_options *options, st
 		return rc;
 	}
 	local->opened = true;
+	*ret_local = local;
+	return 0;
+}
+
+/* Puts right what a crash left, as file systems do that are mounted read-only. EROFS: it cannot be written. */
+static int put_right(const char *path, const struct engine_options *options)
+{
+	struct engine_options writing = *options;
+	struct local *local;
+	int rc;
+
+	writing.read_only = writing.create = false;
+	rc = open_store(path, &writing, &local);
+	if (rc == 0)
+		rc = local_close(&local->base);
+	if (rc == -EROFS || rc == -EACCES || rc == -EPERM)
+		return engine_explain(-EROFS, "the store was not closed, and cannot be written, to be put right: mount "
+					      "it read-write once, or run "
+					      "fsck.mqfs");
+	return rc;
+}
+
+int engine_local_open(const char *path, const struct engine_options *options, struct engine **ret_engine)
+{
+	struct local *local;
+	int rc;
+
+	engine_reason_clear();
+	rc = open_store(path, options, &local);
+	if (rc == 0 && options->read_only && (local->replayed_some || stages_are_left(local))) {
+		local_close(&local->base);
+		rc = put_right(path, options);
+		if (rc == 0)
+			rc = open_store(path, options, &local);
+	}
+	if (rc < 0)
+		return rc;
 	*ret_engine = &local->base;
 	return 0;
 }

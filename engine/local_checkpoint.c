@@ -231,6 +231,7 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 
 	if (type == JOURNAL_STAGE)
 		return stage_replay(local, record, size);
+	local->replayed_some = true;
 	if (type != JOURNAL_CURSOR) {
 		atomic_store(&local->checkpoint_set, true);
 		if (type == JOURNAL_ROUTE)

@@ -168,6 +168,7 @@ int stage_replay(struct local *local, const void *record, size_t size);
 int stages_recheckpoint(struct local *local);                 /* what was replayed and not looked at yet */
 void stages_forget_replayed(struct stages *stages, bool all); /* else those that were used */
 int stages_recover(struct local *local);
+bool stages_are_left(struct local *local);  /* files are there; before any was made */
 void stage_look_after(struct stage *stage); /* of an orphan: removes it when its writer is gone */
 
 /* -- local_stage_watch.c -- */

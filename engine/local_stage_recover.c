@@ -238,6 +238,23 @@ static int look_at(struct local *local, const char *name)
 	return 0;
 }
 
+bool stages_are_left(struct local *local)
+{
+	int fd = openat(local->store.dirfd, STAGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *entry;
+	uint64_t number;
+	bool found = false;
+
+	if (dir == NULL && fd >= 0)
+		close(fd);
+	while (dir != NULL && !found && (entry = readdir(dir)) != NULL)
+		found = stage_parse_name(entry->d_name, &number);
+	if (dir != NULL)
+		closedir(dir);
+	return found;
+}
+
 int stages_recover(struct local *local)
 {
 	struct stages *stages = local->stages;

@@ -205,6 +205,23 @@ static bool check(struct contract *c, const char *what)
 	return committed;
 }
 
+/* Who opens it read-only sees no part, either. */
+static void check_read_only(struct contract *c, const char *what)
+{
+	struct engine_options options = { .read_only = true };
+	char text[4096];
+	bool committed;
+	int rc;
+
+	assert_ok(engine_open(c->source, &options, &c->engine));
+	c->ops = c->engine->ops;
+	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
+	committed = state_of(c, &rc) == ENGINE_TX_COMMITTED;
+	describe(c, text);
+	cr_assert_str_eq(text, committed ? AFTER : BEFORE, "%s: read-only: \"%s\"", what, text);
+	contract_close(c);
+}
+
 /* ---- at every change of a file ---- */
 
 static int no_sync(int fd)
@@ -245,6 +262,8 @@ static bool check_moment(struct powercut *cut, size_t n, uint64_t seed, bool kil
 	else
 		powercut_make(cut, n, seed, fd);
 	close(fd);
+	if (n % 2 == 0)
+		check_read_only(c, what);
 	contract_open(c);
 	committed = check(c, what);
 	q_close(c);

@@ -37,6 +37,50 @@ load helpers
 	[ "$next" = $((last + 1)) ] || [ "$next" = $((last + 2)) ] || { echo "done up to $last, next is $next"; return 1; }
 }
 
+# die - kill -9, and nobody takes over.
+die() {
+	local pid
+	pid=$(daemon_pid)
+	cd /
+	kill -KILL "$pid"
+	wait_gone "$pid"
+	umount -l "$M"
+}
+
+@test "read-only after kill -9: it is put right first; a store that cannot be written says what to do" {
+	topic
+	local rest=${PWD#"$M"} first=$S
+	echo before >>in
+	die
+	mount_store -o ro
+	is "$(cat "$M$rest/0/log")" before
+	fails EROFS mkdir "$M/topics/u"
+	unmount
+	mount_store
+	echo after >>"$M$rest/in"
+	die
+	mkdir "$BATS_FILE_TMPDIR/copy"
+	mount --bind "$S" "$BATS_FILE_TMPDIR/copy"
+	mount -o remount,ro,bind "$BATS_FILE_TMPDIR/copy"
+	S=$BATS_FILE_TMPDIR/copy
+	run mount_store -o ro
+	[ "$status" != 0 ]
+	cat "$BATS_FILE_TMPDIR/said"
+	grep -q 'was not closed.*fsck.mqfs' "$BATS_FILE_TMPDIR/said"
+	S=$first
+	mount_store
+	is "$(cat "$M$rest/0/log")" $'before\nafter'
+	unmount
+	S=$BATS_FILE_TMPDIR/copy
+	mount_store -o ro
+	is "$(cat "$M$rest/0/log")" $'before\nafter'
+	umount "$M"
+	eventually umount "$S"
+	S=$first
+	mount_store
+	T=
+}
+
 @test "what lingers survives the daemon: linger.ms of a minute, kill -9 at once" {
 	topic
 	echo 60000 >config/linger.ms
