@@ -389,7 +389,8 @@ struct local {
 	int64_t wall_base_ms; /* never changes: see queue_now() */
 	struct pending_move *moves; /* uthash; at start only: moves in the journal */
 	bool recovered_moves;       /* at start only: some were done anew */
-	bool replayed_some;         /* the same: the journal has records of more than staging files, so the store was not closed */
+	bool
+	    replayed_some; /* the same: the journal has records of more than staging files, so the store was not closed */
 	struct replayed
 	    *replayed; /* uthash; before the first checkpoint, and in it: logs that were noted in the journal */
 
