@@ -160,6 +160,8 @@ static void release_memory(struct local *local)
 	reserve_release(&local->reserve);
 	settings_free_texts(local);
 	queue_forget_moves(local);
+	queue_forget_placed(local);
+	commit_forget_heads(local);
 	notes_forget(local);
 	commit_forget(local);
 	commit_forget_marks(local);
@@ -378,6 +380,8 @@ static int recover(struct local *local)
 	if (rc == 0)
 		rc = open_journal(local);
 	if (rc == 0)
+		rc = commit_find_heads(local);
+	if (rc == 0)
 		rc = commit_find_marks(local);
 	if (rc == 0 && !local->read_only)
 		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
@@ -395,6 +399,9 @@ static int recover(struct local *local)
 		rc = commit_finish(local);
 	if (rc == 0 && !local->read_only)
 		commit_open_all(local);
+	queue_forget_placed(local);
+	if (!local->read_only) /* all that are named there are open */
+		commit_forget_heads(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
 	if (rc < 0 && rc != -ENOMEM && engine_reason()[0] == '\0' && catalog_damaged(local->catalog) > 0)

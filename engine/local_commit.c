@@ -314,7 +314,7 @@ static void note_ids(struct commit_target *target)
 }
 
 /* A note makes up for what fails here: then the messages come later, and their ids stay. */
-static int send_to(const struct commit_part *part, struct commit_target *target, bool noted)
+static int send_to(const struct commit_part *part, struct commit_target *target, bool noted, bool partly)
 {
 	struct dedup_send none = { 0 }, *dedup = noted ? &none : &target->dedup;
 	unsigned int tries = 0;
@@ -325,6 +325,7 @@ static int send_to(const struct commit_part *part, struct commit_target *target,
 		if (target->object->kind == ENGINE_TOPIC)
 			target->props[i].partition = target->places[i];
 	}
+	target->claim.partly = partly;
 	if (target->object->kind == ENGINE_QUEUE)
 		return queue_send_claimed(queue_of_object(target->object), &target->batch, target->head, target->places,
 		    &target->claim, noted, dedup);
@@ -342,7 +343,9 @@ static int send_part(struct commit *commit, struct commit_part *part)
 
 	part->claimed = 0; /* each claim ends with its sending */
 	for (uint32_t i = 0; i < count; i++) {
-		int sent = part->targets[i].count > 0 ? send_to(part, &part->targets[i], part->noted) : 0;
+		int sent = part->targets[i].count > 0
+			       ? send_to(part, &part->targets[i], part->noted, part->noted && !commit->takes_back)
+			       : 0;
 
 		if (sent == 0 && (commit->again || part->again))
 			note_ids(&part->targets[i]);

@@ -16,6 +16,7 @@
 #define SOME_ONLY 2u
 #define COMMIT_PIECE_HEAD 16u
 #define COMMIT_FROM UINT32_MAX /* pieces of what is no note: all notes of this mark or a higher one are behind it */
+#define PLACE_GONE UINT32_MAX /* of a message, instead of its log: it was there, and is missed no more */
 
 /* A note in memory: at the start each there is, later those that are not done. */
 struct commit_pending {
@@ -29,5 +30,42 @@ struct commit_pending {
 
 void commit_pending_free(struct commit_pending *pending); /* NULL allowed */
 int commit_pending_add(struct local *local, struct commit_pending *pending);
+
+/* ---- local_commit_read.c: notes that are whole, as parts ---- */
+
+#define NOTED_FOR_OTHERS 1u /* it is not for this target */
+#define NOTED_THERE 2u      /* it is in a log, or was trimmed there */
+#define NOTED_GONE 4u       /* it was taken from there, as the journal says, and then lost */
+
+struct noted_target {
+	uint64_t id;
+	bool head;
+	uint32_t log_count, count;
+	const uint8_t *logs, *which, *places; /* which: NULL if it is for all */
+	uint8_t *there;                       /* of each message of the part: 0, it is not; else NOTED_... */
+};
+
+struct noted_part {
+	uint64_t mark;
+	struct commit_pending *pending;
+	struct engine_batch batch;
+	uint32_t *lengths;
+	struct engine_props *props;
+	struct engine_header *headers;
+	struct engine_death *deaths;
+	struct noted_target *targets;
+	uint32_t target_count;
+};
+
+struct noted_parts {
+	struct noted_part *list;
+	uint32_t count, room;
+};
+
+/* Adds those of a note, which must last as long; none if it is not whole. EBADMSG: it is damaged. ENOMEM */
+int noted_parts_add(struct noted_parts *parts, struct commit_pending *pending);
+void noted_parts_release(struct noted_parts *parts);
+/* Index in the part of the target's i-th message. */
+uint32_t noted_index(const struct noted_target *target, uint32_t i);
 
 #endif

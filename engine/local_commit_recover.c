@@ -13,27 +13,6 @@
 
 #include "engine/bytes.h"
 #include "engine/local_commit_note.h"
-#include "engine/meta.h"
-
-struct noted_target {
-	uint64_t id;
-	bool head;
-	uint32_t log_count, count;
-	const uint8_t *logs, *which, *places; /* which: NULL if it is for all */
-	bool *there;                          /* of each message of the part; those for others count as there */
-};
-
-struct noted_part {
-	uint64_t mark;
-	struct commit_pending *pending;
-	struct engine_batch batch;
-	uint32_t *lengths;
-	struct engine_props *props;
-	struct engine_header *headers;
-	struct engine_death *deaths;
-	struct noted_target *targets;
-	uint32_t target_count;
-};
 
 /* A log that a note names. */
 struct watched {
@@ -49,166 +28,9 @@ struct watched {
 
 struct recovery {
 	struct local *local;
-	struct noted_part *parts; /* by mark */
-	uint32_t count, room;
-	struct watched *logs; /* uthash */
+	struct noted_parts parts; /* by mark */
+	struct watched *logs;     /* uthash */
 };
-
-/* ---- reading notes ---- */
-
-/* Takes len bytes of what is left. NULL: there are not so many. */
-static const uint8_t *take(const uint8_t **at, const uint8_t *end, uint64_t len)
-{
-	const uint8_t *taken = *at;
-
-	if (len > (uint64_t)(end - taken))
-		return NULL;
-	*at = taken + len;
-	return taken;
-}
-
-/* Index in the part of the target's i-th message. */
-static uint32_t index_of(const struct noted_target *target, uint32_t i)
-{
-	return target->which != NULL ? bytes_get32(target->which + (size_t)i * 4) : i;
-}
-
-static int read_target(const uint8_t **at, const uint8_t *end, uint32_t count, struct noted_target *target)
-{
-	const uint8_t *head = take(at, end, TARGET_HEAD);
-
-	if (head == NULL)
-		return -EBADMSG;
-	target->id = bytes_get64(head);
-	target->head = bytes_get32(head + 8) & TO_HEAD;
-	target->log_count = bytes_get32(head + 12);
-	target->logs = take(at, end, (uint64_t)target->log_count * LOG_BYTES);
-	target->count = bytes_get32(head + 16);
-	if (target->logs == NULL || target->count > count)
-		return -EBADMSG;
-	if (bytes_get32(head + 8) & SOME_ONLY) {
-		target->which = take(at, end, (uint64_t)target->count * 4);
-		if (target->which == NULL)
-			return -EBADMSG;
-	}
-	target->places = take(at, end, (uint64_t)target->count * 4);
-	if (target->places == NULL)
-		return -EBADMSG;
-	target->there = malloc(count * sizeof(*target->there));
-	if (target->there == NULL)
-		return -ENOMEM;
-	memset(target->there, true, count * sizeof(*target->there));
-	for (uint32_t i = 0; i < target->count; i++) {
-		if (index_of(target, i) >= count)
-			return -EBADMSG;
-		target->there[index_of(target, i)] = false;
-	}
-	return 0;
-}
-
-static int read_targets(const uint8_t **at, const uint8_t *end, uint32_t count, struct noted_part *part)
-{
-	int rc = 0;
-
-	if (count > (uint64_t)(end - *at) / TARGET_HEAD)
-		return -EBADMSG;
-	part->targets = calloc((size_t)count + 1, sizeof(*part->targets));
-	if (part->targets == NULL)
-		return -ENOMEM;
-	for (; part->target_count < count && rc == 0; part->target_count++)
-		rc = read_target(at, end, part->batch.count, &part->targets[part->target_count]);
-	return rc;
-}
-
-static int read_messages(
-    const uint8_t **at, const uint8_t *end, uint64_t meta_len, uint64_t len, struct noted_part *part)
-{
-	const uint8_t *meta = take(at, end, meta_len);
-	const uint8_t *data = meta != NULL ? take(at, end, len) : NULL;
-	uint32_t count = part->batch.count;
-	struct meta_shape shape;
-
-	if (data == NULL || meta_check(meta, (uint32_t)meta_len, count, (uint32_t)len, NOTE_CRC, &shape) < 0)
-		return -EBADMSG;
-	part->lengths = calloc(count, sizeof(*part->lengths));
-	part->props = calloc(count, sizeof(*part->props));
-	part->headers = calloc((size_t)shape.header_count + 1, sizeof(*part->headers));
-	part->deaths = calloc((size_t)shape.death_count + 1, sizeof(*part->deaths));
-	if (part->lengths == NULL || part->props == NULL || part->headers == NULL || part->deaths == NULL)
-		return -ENOMEM;
-	meta_get(meta, (uint32_t)meta_len, count, part->batch.ts_ms, part->lengths, part->props, part->headers,
-	    part->deaths);
-	part->batch.data = (const char *)data;
-	part->batch.len = len;
-	part->batch.lengths = part->lengths;
-	part->batch.props = part->props;
-	return 0;
-}
-
-static int read_part(const uint8_t **at, const uint8_t *end, struct noted_part *part)
-{
-	const uint8_t *head = take(at, end, PART_HEAD);
-	int rc;
-
-	if (head == NULL || bytes_get32(head + 8) == 0)
-		return -EBADMSG;
-	part->mark = bytes_get64(head);
-	part->batch = (struct engine_batch){ .count = bytes_get32(head + 8),
-		.cred = { bytes_get32(head + 24), bytes_get32(head + 28), bytes_get32(head + 32) },
-		.ts_ms = (int64_t)bytes_get64(head + 16) };
-	rc = read_targets(at, end, bytes_get32(head + 12), part);
-	return rc == 0 ? read_messages(at, end, bytes_get64(head + 40), bytes_get64(head + 48), part) : rc;
-}
-
-static void release_part(struct noted_part *part)
-{
-	for (uint32_t i = 0; i < part->target_count; i++)
-		free(part->targets[i].there);
-	free(part->targets);
-	free(part->lengths);
-	free(part->props);
-	free(part->headers);
-	free(part->deaths);
-}
-
-static int add_part(struct recovery *r, const struct noted_part *part)
-{
-	struct noted_part *grown;
-
-	if (r->count == r->room) {
-		grown = realloc(r->parts, (r->room * 2 + 8) * sizeof(*grown));
-		if (grown == NULL)
-			return -ENOMEM;
-		r->parts = grown;
-		r->room = r->room * 2 + 8;
-	}
-	r->parts[r->count++] = *part;
-	return 0;
-}
-
-/* A note that is not whole is none; one that is not right is damaged, and left out. */
-static int read_note(struct recovery *r, struct commit_pending *pending)
-{
-	const uint8_t *at = pending->note + NOTE_HEAD, *end = pending->note + pending->size;
-	uint32_t parts;
-	int rc = 0;
-
-	if (pending->next != pending->pieces || pending->size < NOTE_HEAD)
-		return 0;
-	parts = bytes_get32(pending->note);
-	for (uint32_t i = 0; i < parts && rc == 0; i++) {
-		struct noted_part part = { .pending = pending };
-
-		rc = read_part(&at, end, &part);
-		if (rc == 0)
-			rc = add_part(r, &part);
-		if (rc < 0)
-			release_part(&part);
-	}
-	if (rc == -EBADMSG)
-		local_fault(r->local, EIO, "the journal has a damaged note of messages for several targets");
-	return rc == -EBADMSG ? 0 : rc;
-}
 
 /* ---- what is in the logs ---- */
 
@@ -247,42 +69,43 @@ static int watch_all(struct recovery *r)
 {
 	int rc = 0;
 
-	for (uint32_t i = 0; i < r->count; i++) {
-		for (uint32_t t = 0; t < r->parts[i].target_count; t++) {
-			const struct noted_target *target = &r->parts[i].targets[t];
+	for (uint32_t i = 0; i < r->parts.count; i++) {
+		for (uint32_t t = 0; t < r->parts.list[i].target_count; t++) {
+			const struct noted_target *target = &r->parts.list[i].targets[t];
 
 			for (uint32_t l = 0; l < target->log_count && rc == 0; l++) {
 				const uint8_t *log = target->logs + (size_t)l * LOG_BYTES;
 
-				rc = watch(
-				    r, target->id, bytes_get32(log), bytes_get64(log + 8), r->parts[i].batch.ts_ms);
+				rc = watch(r, target->id, bytes_get32(log), bytes_get64(log + 8),
+				    r->parts.list[i].batch.ts_ms);
 			}
 		}
 	}
 	return rc;
 }
 
-/* The message with this mark is in a log of the object. */
-static void found(struct recovery *r, uint64_t id, uint64_t mark)
+/* What is known of the message with this mark at a target; NULL: no note has it. */
+static uint8_t *find_mark(struct recovery *r, uint64_t id, uint64_t mark)
 {
-	uint32_t low = 0, high = r->count;
+	uint32_t low = 0, high = r->parts.count;
 	struct noted_part *part;
 
 	while (low < high) { /* the first part whose mark is above */
 		uint32_t mid = low + (high - low) / 2;
 
-		if (r->parts[mid].mark <= mark)
+		if (r->parts.list[mid].mark <= mark)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	part = low > 0 ? &r->parts[low - 1] : NULL;
+	part = low > 0 ? &r->parts.list[low - 1] : NULL;
 	if (part == NULL || mark - part->mark >= part->batch.count)
-		return;
+		return NULL;
 	for (uint32_t t = 0; t < part->target_count; t++) {
 		if (part->targets[t].id == id)
-			part->targets[t].there[mark - part->mark] = true;
+			return &part->targets[t].there[mark - part->mark];
 	}
+	return NULL;
 }
 
 /* The log of a target; NULL: it cannot be read, or is not there. */
@@ -328,8 +151,10 @@ static void scan(struct recovery *r, struct watched *log, struct plog *plog)
 		if (view.batch.count == 0)
 			break;
 		for (uint32_t i = 0; rc == 0 && view.batch.props != NULL && i < view.batch.count; i++) {
-			if (view.batch.props[i].mark != 0)
-				found(r, log->key.id, view.batch.props[i].mark);
+			uint8_t *there = find_mark(r, log->key.id, view.batch.props[i].mark);
+
+			if (there != NULL)
+				*there |= NOTED_THERE;
 		}
 		offset = view.offset + view.batch.count;
 	}
@@ -360,6 +185,30 @@ static uint64_t end_noted(const struct noted_target *target, uint32_t index)
 	return UINT64_MAX;
 }
 
+/* At the start: what the journal says of messages that were lost. The last place of each counts. */
+static void look_at_placed(struct recovery *r)
+{
+	for (const struct queue_placed *placed = r->local->placed; placed != NULL; placed = placed->next) {
+		for (uint32_t i = 0; i < placed->count; i++) {
+			uint8_t *there = find_mark(r, placed->queue_id, placed->mark + i);
+
+			if (there != NULL)
+				*there = (uint8_t)((*there & ~NOTED_GONE) | (placed->gone[i] ? NOTED_GONE : 0));
+		}
+	}
+}
+
+/* So that it is known as long as the note is: it may have to be kept. */
+static void note_gone(struct noted_part *part, const struct noted_target *target)
+{
+	uint8_t *places = part->pending->note + (target->places - part->pending->note);
+
+	for (uint32_t i = 0; i < target->count; i++) {
+		if (target->there[noted_index(target, i)] & NOTED_GONE)
+			bytes_put32(places + (size_t)i * 4, PLACE_GONE);
+	}
+}
+
 /* What was trimmed since was there. In a topic each comes behind those of the part before it, at least. */
 static bool misses_some(struct recovery *r, struct noted_target *target, bool in_order)
 {
@@ -375,13 +224,13 @@ static bool misses_some(struct recovery *r, struct noted_target *target, bool in
 		uint32_t index = bytes_get32(target->places + (size_t)i * 4);
 		struct watched *log = find_watched(r, target->id, index);
 		uint64_t end = end_noted(target, index);
-		bool *there = &target->there[index_of(target, i)];
+		uint8_t *there = &target->there[noted_index(target, i)];
 
 		if (log != NULL && log->earliest > end && log->earliest - end > log->passed)
-			*there = true;
+			*there |= NOTED_THERE;
 		if (log != NULL)
 			log->passed += in_order;
-		misses |= !*there;
+		misses |= *there == 0;
 	}
 	return misses;
 }
@@ -423,7 +272,7 @@ static int rest_init(struct rest *rest, const struct noted_part *part, const str
 	for (uint32_t i = 0; i < count; i++) {
 		size_t len = (size_t)part->lengths[i] + 1;
 
-		if (!target->there[i]) {
+		if (target->there[i] == 0) {
 			memcpy(rest->data + batch->len, data, len);
 			rest->lengths[batch->count] = part->lengths[i];
 			rest->props[batch->count] = part->props[i];
@@ -432,7 +281,7 @@ static int rest_init(struct rest *rest, const struct noted_part *part, const str
 			batch->count++;
 			batch->len += len;
 		}
-		k += k < target->count && index_of(target, k) == i;
+		k += k < target->count && noted_index(target, k) == i;
 		data += len;
 	}
 	return 0;
@@ -441,7 +290,7 @@ static int rest_init(struct rest *rest, const struct noted_part *part, const str
 /* It has no claim: what was committed is not refused for room. */
 static int send_rest(struct object *object, const struct rest *rest, bool head)
 {
-	const struct queue_claim none = { 0 };
+	const struct queue_claim none = { .partly = true };
 	struct dedup_send seen = { 0 }; /* these ids count already */
 	struct lane *lane;
 	int rc = 0;
@@ -458,7 +307,7 @@ static int send_rest(struct object *object, const struct rest *rest, bool head)
 		   : rc;
 }
 
-static int give(struct recovery *r, const struct noted_part *part, struct noted_target *target)
+static int give(struct recovery *r, struct noted_part *part, struct noted_target *target)
 {
 	struct object *object = registry_get(r->local, target->id);
 	struct rest rest = { 0 };
@@ -466,6 +315,7 @@ static int give(struct recovery *r, const struct noted_part *part, struct noted_
 
 	if (object == NULL || (object->kind != ENGINE_QUEUE && object->kind != ENGINE_TOPIC))
 		goto out; /* it is gone, and misses nothing */
+	note_gone(part, target);
 	if (!misses_some(r, target, object->kind == ENGINE_TOPIC))
 		goto out;
 	rc = rest_init(&rest, part, target);
@@ -480,8 +330,8 @@ out:
 
 static void give_all(struct recovery *r)
 {
-	for (uint32_t i = 0; i < r->count; i++) {
-		struct noted_part *part = &r->parts[i];
+	for (uint32_t i = 0; i < r->parts.count; i++) {
+		struct noted_part *part = &r->parts.list[i];
 
 		for (uint32_t t = 0; t < part->target_count; t++) {
 			int rc = give(r, part, &part->targets[t]);
@@ -506,6 +356,16 @@ static int by_mark(const void *a, const void *b)
 	return x->mark < y->mark ? -1 : x->mark > y->mark;
 }
 
+/* One that is not right is damaged, and left out. */
+static int read_note(struct recovery *r, struct commit_pending *pending)
+{
+	int rc = noted_parts_add(&r->parts, pending);
+
+	if (rc == -EBADMSG)
+		local_fault(r->local, EIO, "the journal has a damaged note of messages for several targets");
+	return rc == -EBADMSG ? 0 : rc;
+}
+
 static int recover(struct recovery *r, struct commit_pending *list)
 {
 	struct commit_pending *pending, *next;
@@ -516,12 +376,13 @@ static int recover(struct recovery *r, struct commit_pending *list)
 		if (rc == 0)
 			rc = read_note(r, pending);
 	}
-	if (rc == 0 && r->count > 0) {
-		qsort(r->parts, r->count, sizeof(*r->parts), by_mark);
+	if (rc == 0 && r->parts.count > 0) {
+		qsort(r->parts.list, r->parts.count, sizeof(*r->parts.list), by_mark);
 		rc = watch_all(r);
 	}
 	if (rc == 0) {
 		scan_all(r);
+		look_at_placed(r);
 		give_all(r);
 	}
 	return rc;
@@ -531,9 +392,7 @@ static void recovery_release(struct recovery *r)
 {
 	struct watched *log, *next;
 
-	for (uint32_t i = 0; i < r->count; i++)
-		release_part(&r->parts[i]);
-	free(r->parts);
+	noted_parts_release(&r->parts);
 	HASH_ITER (hh, r->logs, log, next) {
 		HASH_DELETE(hh, r->logs, log);
 		free(log);

@@ -322,6 +322,18 @@ enum local_setting {
 
 struct pending_move;
 struct local_text;
+
+/* Messages of a commit, by their marks, that were to go to the head of a queue. */
+struct commit_head {
+	uint64_t mark, queue;
+	uint32_t count;
+};
+
+struct commit_heads {
+	struct commit_head *list; /* by mark */
+	size_t count, room;
+};
+
 struct stages;
 
 struct local {
@@ -344,6 +356,7 @@ struct local {
 		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
 		_Atomic bool stuck;             /* one is in the journal only, so that must stay */
 		_Atomic bool told;
+		struct commit_heads heads; /* at the start only */
 		pthread_mutex_t begin_lock; /* before those of the journal */
 		_Atomic bool
 		    begun;     /* since the last checkpoint; see local_commit_lost.c, as the next two, of the start */
@@ -391,6 +404,7 @@ struct local {
 	bool recovered_moves;       /* at start only: some were done anew */
 	bool
 	    replayed_some; /* the same: the journal has records of more than staging files, so the store was not closed */
+	struct queue_placed *placed, *placed_tail; /* the same: see local_queue_placed.c */
 	struct replayed
 	    *replayed; /* uthash; before the first checkpoint, and in it: logs that were noted in the journal */
 

@@ -17,6 +17,7 @@
 #include "engine/catalog.h"
 #include "engine/clock.h"
 #include "engine/index.h"
+#include "engine/local_commit.h"
 #include "engine/local_queue.h"
 
 int64_t queue_now(const struct local *local)
@@ -366,14 +367,20 @@ static int finish_message(struct lane *lane, uint64_t offset, const struct index
 	struct queue *queue = lane->queue;
 	struct span_set set = { .state = SPAN_GONE, .place = (int64_t)offset, .due_ms = QUEUE_NEVER };
 	enum queue_why why = queue_local(queue)->read_only ? WHY_UNTOLD : WHY_NOTHING;
+	const struct engine_props *props = NULL;
 	struct engine_view view;
 	uint64_t first_id;
+	bool head;
 
 	if (entry->flags & INDEX_MOVED) /* it is still where it was */
 		return offset >= lane->moves_end ? lane_set(lane, offset, 1, &set, NULL, why, NULL) : 0;
-	if (entry->meta_len == 0 || lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) < 0 ||
-	    view.batch.props == NULL || (view.batch.props->delay_ms <= 0 && view.batch.props->ttl_ms < 0)) {
-		if (entry->ts_ms >= lane->fresh_ms) {
+	if (entry->meta_len > 0 && lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) == 0)
+		props = view.batch.props;
+	head = props != NULL && commit_is_for_head(queue_local(queue), queue->object.id, props->mark);
+	if (head)
+		set.place = lane->head_place - 1;
+	if (props == NULL || (props->delay_ms <= 0 && props->ttl_ms < 0)) {
+		if (!head && entry->ts_ms >= lane->fresh_ms) {
 			lane->fresh_ms = entry->ts_ms;
 			return 0;
 		}
@@ -382,9 +389,8 @@ static int finish_message(struct lane *lane, uint64_t offset, const struct index
 		return lane_set(lane, offset, 1, &set, NULL, why, NULL);
 	}
 	set.due_ms = alive_from(&view);
-	set.state = view.batch.props->delay_ms > 0 ? SPAN_DELAYED : SPAN_READY;
-	set.expires_ms =
-	    view.batch.props->ttl_ms >= 0 ? queue_add_ms(set.due_ms, view.batch.props->ttl_ms) : QUEUE_NEVER;
+	set.state = props->delay_ms > 0 ? SPAN_DELAYED : SPAN_READY;
+	set.expires_ms = props->ttl_ms >= 0 ? queue_add_ms(set.due_ms, props->ttl_ms) : QUEUE_NEVER;
 	return lane_set(lane, offset, 1, &set, NULL, why, NULL);
 }
 

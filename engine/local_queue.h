@@ -18,6 +18,7 @@
  *   local_queue_count.c     counters, and the law they obey
  *   local_queue_journal.c   records
  *   local_queue_finish.c    at the start: moves that a crash cut off
+ *   local_queue_placed.c    at the start: what became of messages of commits that the disk lost
  *   local_queue_store.c     checkpoints, and what is read at the start
  *   local_queue_produce.c   messages come in
  *   local_queue_reader.c    open consuming files: who may have what, and who waits
@@ -141,8 +142,10 @@ struct lane {
 	uint64_t arrived;          /* messages that came by a move, since the queue was opened */
 	uint64_t moves_end; /* what came by a move from here on is of a move that nobody noted: see finish_lane() */
 	uint64_t ready_count;
-	int64_t fresh_ms;    /* time of the last message that came without a span: those that follow are not older */
-	int64_t head_place;  /* of the last message that was put to the head; 0: none */
+	int64_t fresh_ms;   /* time of the last message that came without a span: those that follow are not older */
+	int64_t head_place; /* of the last message that was put to the head; 0: none */
+	struct queue_placed **placed; /* at the start only: by offset, those that are not cut off */
+	size_t placed_count, placed_room;
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
 	/* Of the last purges: what is gone there and is not remembered was never leased. */
@@ -176,6 +179,7 @@ struct queue_claim {
 	uint64_t messages, bytes; /* of what counts as READY */
 	uint64_t ends[ENGINE_PRIORITIES];
 	uint32_t lanes; /* bit p: the batch has messages for lane p */
+	bool partly;    /* noted: if not all can be sent, what was sent stays, and the rest is given later */
 };
 
 struct queue_totals {
@@ -389,6 +393,8 @@ struct span_set span_as(const struct span *span); /* what it is now */
 int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why);
 /* Nothing is from end on: the log was cut, or an append that was noted did not come about. lock */
 int queue_note_cut(struct lane *lane, uint64_t end);
+/* A message with this mark, and those that follow both, are about to get these offsets. lock */
+int queue_note_placed(struct lane *lane, uint64_t first, uint32_t count, uint64_t mark);
 struct queue_move_note {
 	struct lane *from, *to;
 	uint64_t from_offset, to_offset;
@@ -419,11 +425,27 @@ struct queue_pending {
 	uint32_t from_priority, to_priority;
 	uint32_t death; /* as in a note */
 	bool within, forward;
+	bool *gone; /* what queue_find_placed() says of where it went from */
 };
 int queue_remember_move(struct local *local, const struct queue_pending *pending); /* the replay met it. ENOMEM */
 void queue_forget_move(struct local *local, uint64_t id);                          /* the last of this message */
 void queue_forget_moves(struct local *local);
 int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
+
+/* ---- local_queue_placed.c; at the start ---- */
+
+struct queue_placed {
+	struct queue_placed *next; /* in the order of the journal */
+	uint64_t queue_id, mark, first;
+	uint32_t count, open; /* open: the first ones, of which the last word is not said yet */
+	bool gone[];          /* of each of the others: a record of the journal took it from there */
+};
+int queue_remember_placed(struct lane *lane, uint64_t first, uint32_t count, uint64_t mark); /* ENOMEM */
+/* The word on what has this offset now, to be changed once it is said; NULL: it has no mark. */
+bool *queue_find_placed(struct lane *lane, uint64_t offset);
+void queue_placed_cut(struct lane *lane, uint64_t end); /* before lane_cut() */
+void queue_placed_end(struct local *local);             /* the replay is over, and no queue is open */
+void queue_forget_placed(struct local *local);
 
 /* ---- local_queue_store.c ---- */
 

@@ -4,7 +4,8 @@
  * The journal knows of a move before the log does that the message comes to. So the replay remembers every move that it
  * meets, and what became of the message there. One that is not in the log it was to come to, and is not settled, is
  * appended again, from wherever it still is: the log it came from last, or, if that has lost it as well, the one before. What is
- * settled stays in a log until a checkpoint, which first sees to it that messages that came by moves are on disk.
+ * settled stays in a log until a checkpoint, which first sees to it that messages that came by moves are on disk. One that is
+ * nowhere is given again where it came to first, if it is a commit's (local_queue_placed.c).
  *
  * It comes as it would have: with the deaths of the moves from there on, and marked if it is to go on through an exchange.
  * A move that is done again is noted again, with where it comes to now, and that is on disk before the message is.
@@ -129,6 +130,20 @@ static int find(struct local *local, const struct pending_move *move, struct eng
 			rc = -EIO;
 	}
 	return rc;
+}
+
+/* It is nowhere: will the commit that it came by give it again? */
+static bool is_given_again(const struct pending_move *move)
+{
+	bool given = false;
+
+	for (; move != NULL; move = move->before) {
+		if (move->pending.gone == NULL)
+			continue;
+		*move->pending.gone = false;
+		given = true;
+	}
+	return given;
 }
 
 /* A move that was done again by the start before stands for the one that it repeats. */
@@ -260,6 +275,8 @@ static int finish(struct local *local, const struct pending_move *move)
 	rc = find(local, move, &scratch, &view, &found);
 	if (rc == 0)
 		rc = move_again(local, to, move, found, &view);
+	else if ((rc == -EIO || rc == -ENODATA) && is_given_again(move))
+		rc = 0;
 	else if (rc == -EIO)
 		local_fault(local, EIO, "message %" PRIu64 " was being moved when the machine died, and is lost",
 		    move->pending.id);
@@ -273,6 +290,7 @@ int queue_finish_moves(struct local *local)
 	struct pending_move *move, *next;
 	int rc = 0;
 
+	queue_placed_end(local);
 	HASH_ITER (hh, local->moves, move, next)
 		look(local, move);
 	HASH_ITER (hh, local->moves, move, next) {

@@ -17,7 +17,7 @@
  *   30  2  zero                                  27  1  1: READY as it comes, without a span; 2: the
  *                                                       append failed: the span is that of the source; 4: it
  *                                                       is claimed where it comes to
- *   32     the span, 0 or 80 bytes               28  4  zero
+ *   32     the span, 0 or 80 bytes; or 8        28  4  zero
  *                                                32  8  id of the queue it comes to
  *   JOURNAL_CUT                                  40  8  number of the change there
  *    0  8  id of the queue                       48  8  offset it gets there
@@ -29,7 +29,8 @@
  *   span: 0 u8 state, 1 u8 flags (1: held), 2 u8 how its last lease ended, 3 five zero bytes, 8 u32 deliveries, 12 u32 zero,
  *         16 u64 id of a stray or 0, 24 u64 id of the holder, 32 i64 place, 40 i64 due, 48 i64 expires, 56 i64 number of the delivery
  *         (Unix time in ms, or the largest number for never), 64 u64 whose its last lease was, 72 i64 when the lease began. Without span the range is
- *         settled.
+ *         settled; with the 8 bytes instead nothing changes yet: they are the mark of the message of a commit that gets the
+ *         first offset, and those of the others follow on it (local_queue_placed.c).
  *
  * A move is noted before the message is appended to the log it comes to. If the daemon dies in between, the start finds the
  * record and no such message, and appends it again from where it was (queue_finish_moves): what is settled is kept in its
@@ -47,6 +48,7 @@
 
 #define QUEUE_BYTES 32u
 #define MOVE_BYTES 64u
+#define PLACED_BYTES (QUEUE_BYTES + 8u)
 #define CUT_BYTES 32u
 #define HELD 1u
 #define MOVE_FRESH 1u
@@ -136,27 +138,44 @@ static int append(struct queue *queue, enum journal_type type, const uint8_t *re
 	return 0;
 }
 
-int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why)
+/* record has room for a span, and from QUEUE_BYTES on what is to follow. */
+static int note_range(
+    struct lane *lane, uint64_t first, uint32_t count, enum queue_why why, uint8_t *record, size_t size)
 {
 	struct queue *queue = lane->queue;
-	uint8_t record[QUEUE_BYTES + SPAN_BYTES] = { 0 };
-	size_t size = QUEUE_BYTES;
 	int rc;
 
+	memset(record, 0, QUEUE_BYTES);
 	bytes_put64(record, queue->object.id);
 	bytes_put64(record + 8, queue->change + 1);
 	bytes_put64(record + 16, first);
 	bytes_put32(record + 24, count);
 	record[28] = (uint8_t)lane->priority;
 	record[29] = (uint8_t)why;
-	if (set->state != SPAN_GONE) {
-		span_encode(record + QUEUE_BYTES, set);
-		size += SPAN_BYTES;
-	}
 	rc = append(queue, JOURNAL_QUEUE, record, size);
 	if (rc == 0)
 		queue->change++;
 	return rc;
+}
+
+int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why)
+{
+	uint8_t record[QUEUE_BYTES + SPAN_BYTES];
+	size_t size = QUEUE_BYTES;
+
+	if (set->state != SPAN_GONE) {
+		span_encode(record + QUEUE_BYTES, set);
+		size += SPAN_BYTES;
+	}
+	return note_range(lane, first, count, why, record, size);
+}
+
+int queue_note_placed(struct lane *lane, uint64_t first, uint32_t count, uint64_t mark)
+{
+	uint8_t record[PLACED_BYTES];
+
+	bytes_put64(record + QUEUE_BYTES, mark);
+	return note_range(lane, first, count, WHY_NOTHING, record, sizeof(record));
 }
 
 int queue_note_cut(struct lane *lane, uint64_t end)
@@ -266,10 +285,13 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 	struct lane *lane = queue_find_lane(local, bytes_get64(record), record[28]);
 	struct span *span;
 
-	if (size > QUEUE_BYTES && (size != QUEUE_BYTES + SPAN_BYTES || span_decode(record + QUEUE_BYTES, &set) < 0))
+	if (size > QUEUE_BYTES && size != PLACED_BYTES &&
+	    (size != QUEUE_BYTES + SPAN_BYTES || span_decode(record + QUEUE_BYTES, &set) < 0))
 		return 0;
 	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
 		return 0;
+	if (size == PLACED_BYTES)
+		return queue_remember_placed(lane, first, count, bytes_get64(record + QUEUE_BYTES));
 	span = span_at(lane, first);
 	deliveries = record[29] == WHY_TAKEN && span != NULL ? span->deliveries + 1 : set.deliveries;
 	if (record[29] < WHY_COUNT)
@@ -281,8 +303,10 @@ static int replay_cut(struct local *local, const uint8_t *record)
 {
 	struct lane *lane = queue_find_lane(local, bytes_get64(record), record[24]);
 
-	if (lane != NULL && is_new(lane->queue, bytes_get64(record + 8)))
+	if (lane != NULL && is_new(lane->queue, bytes_get64(record + 8))) {
+		queue_placed_cut(lane, bytes_get64(record + 16));
 		lane_cut(lane, bytes_get64(record + 16));
+	}
 	return 0;
 }
 
@@ -309,7 +333,7 @@ static int replay_unmove(
 	return rc;
 }
 
-static int remember_move(struct local *local, const uint8_t *record)
+static int remember_move(struct local *local, struct lane *from, const uint8_t *record)
 {
 	const struct queue_pending pending = { .id = bytes_get64(record + 56),
 		.from_queue = bytes_get64(record),
@@ -320,7 +344,8 @@ static int remember_move(struct local *local, const uint8_t *record)
 		.to_priority = record[25],
 		.death = record[28] <= DEATH_OF(ENGINE_DELIVERY_LIMIT) ? record[28] : 0,
 		.within = record[26] == WHY_MOVED_WITHIN,
-		.forward = record[27] & MOVE_FORWARD };
+		.forward = record[27] & MOVE_FORWARD,
+		.gone = queue_find_placed(from, bytes_get64(record + 16)) };
 
 	return queue_remember_move(local, &pending);
 }
@@ -342,7 +367,7 @@ static int replay_move(struct local *local, const uint8_t *record)
 			count_why(from->queue, (enum queue_why)record[26], 1, 0);
 		rc = lane_replay(from, bytes_get64(record + 16), 1, &gone);
 		if (rc == 0)
-			rc = remember_move(local, record);
+			rc = remember_move(local, from, record);
 	}
 	if (rc == 0 && to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
 		if (record[26] != WHY_MOVED_WITHIN)

@@ -312,6 +312,7 @@ void lane_release(struct lane *lane)
 	}
 	while (queue->spare != NULL)
 		free(span_take_spare(queue));
+	free(lane->placed);
 	free(lane->gone_rows);
 	lane->gone_rows = NULL;
 	lane->gone_room = 0;

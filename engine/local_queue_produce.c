@@ -343,14 +343,40 @@ static int append_part(struct sending *s, struct lane *lane, const struct engine
 	return rc;
 }
 
+/* Is it of a commit that is noted? */
+static bool has_marks(const struct sending *s, const struct engine_batch *part)
+{
+	return s->claim != NULL && part->props != NULL && part->props[0].mark != 0;
+}
+
+/* Says where it goes. What it says of an offset that is given to another after all does not count. lock */
+static int note_places(const struct sending *s, struct lane *lane, const struct engine_batch *part)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0, count; has_marks(s, part) && i < part->count && rc == 0; i += count) {
+		for (count = 1; i + count < part->count; count++) {
+			if (part->props[i + count].mark != part->props[i].mark + count)
+				break;
+		}
+		rc = queue_note_placed(lane, lane->end + i, count, part->props[i].mark);
+	}
+	return rc;
+}
+
 /* lock */
 static int append_run(struct sending *s, struct lane *lane, const struct engine_batch *part)
 {
 	uint64_t offset;
-	int rc = append_part(s, lane, part, &offset);
+	int rc = note_places(s, lane, part);
 
-	if (rc < 0)
+	if (rc == 0)
+		rc = append_part(s, lane, part, &offset);
+	if (rc < 0) {
+		if (has_marks(s, part))
+			queue_note_cut(lane, lane->end);
 		return rc;
+	}
 	s->ready += part->count;
 	lane->fresh_ms = s->batch.ts_ms;
 	return 0;
@@ -385,6 +411,8 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 	uint64_t offset = lane->end;
 	int rc = span_reserve(lane);
 
+	if (rc == 0)
+		rc = note_places(s, lane, part);
 	if (rc == 0)
 		rc = queue_note(lane, offset, part->count, &set, WHY_NOTHING);
 	if (rc < 0)
@@ -502,7 +530,7 @@ static int append_all(struct sending *s)
 		s->next_id += count;
 		s->done += rc == 0 ? count : 0;
 	}
-	if (rc < 0)
+	if (rc < 0 && !(s->claim != NULL && s->claim->partly))
 		take_all_back(s, marks);
 	return rc;
 }
