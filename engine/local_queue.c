@@ -521,6 +521,8 @@ static int finish_opening(struct queue *queue)
 		queue_count(queue);
 		queue_check_invariants(queue);
 		queue_set_timer(queue);
+		if (queue_is_too_long(queue)) /* the daemon died before it dropped what was too much */
+			queue_due(queue, queue_now(queue_local(queue)));
 	}
 	return rc;
 }

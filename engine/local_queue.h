@@ -587,6 +587,7 @@ struct queue *queue_dead_target(struct queue *queue);
  */
 int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_death_reason reason, enum span_ended ended,
     struct queue *target, struct wake_list *wake);
+bool queue_is_too_long(struct queue *queue); /* and drops what is too much; lock */
 /* Drops from the head what is over max.length. No lock. */
 void queue_enforce_length(struct queue *queue);
 

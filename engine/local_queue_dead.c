@@ -171,8 +171,7 @@ int lane_kill(struct lane *lane, uint64_t first, uint32_t count, enum engine_dea
 
 /* ---- the length ---- */
 
-/* lock */
-static bool is_too_long(struct queue *queue)
+bool queue_is_too_long(struct queue *queue)
 {
 	int64_t length = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH);
 	int64_t length_bytes = setting_value(&queue->object, SET_QUEUE_MAX_LENGTH_BYTES);
@@ -217,7 +216,7 @@ void queue_enforce_length(struct queue *queue)
 	    setting_value(&queue->object, SET_QUEUE_MAX_LENGTH_BYTES) < 0)
 		return;
 	pthread_mutex_lock(&queue->lock);
-	over = atomic_load(&queue->open) && is_too_long(queue);
+	over = atomic_load(&queue->open) && queue_is_too_long(queue);
 	pthread_mutex_unlock(&queue->lock);
 	if (!over)
 		return;
@@ -225,7 +224,7 @@ void queue_enforce_length(struct queue *queue)
 	target = queue_dead_target(queue);
 	if (queue_lock_both(queue, target) == 0) {
 		queue_do_due(queue, target, &wake); /* what is over anyway makes room */
-		while (is_too_long(queue) && drop_one(queue, target, &wake) == 0)
+		while (queue_is_too_long(queue) && drop_one(queue, target, &wake) == 0)
 			;
 		queue_unlock_both(queue, target);
 		wake_run(&wake);

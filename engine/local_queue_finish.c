@@ -232,6 +232,8 @@ static int append_again(
 		return rc;
 	to->moved_in = true;
 	rc = note.fresh ? 0 : lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, &span);
+	if (queue_is_too_long(to->queue))
+		queue_due(to->queue, queue_now(local));
 	if (rc < 0 || note.set.state != SPAN_UNACKED)
 		return rc;
 	holder = queue_find_holder(to->queue, span);

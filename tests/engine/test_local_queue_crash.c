@@ -37,7 +37,7 @@ static const char *const names[QUEUES] = { "q", "q/dlq", "o", "o/dlq", "x" };
 struct place {
 	int8_t queue; /* in names; -1: nowhere */
 	int8_t state, priority;
-	int8_t deaths; /* entries */
+	int8_t deaths; /* how often it died: one death more for the same reason in the same queue is no entry more */
 };
 
 struct picture {
@@ -98,6 +98,16 @@ static void add_order(struct picture *p, const char *format, ...)
 	va_end(args);
 }
 
+static int8_t count_deaths(const struct engine_view *view)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; view->batch.props != NULL && i < view->batch.props[0].death_count; i++)
+		count += view->batch.props[0].deaths[i].count;
+	cr_assert_leq(count, INT8_MAX);
+	return (int8_t)count;
+}
+
 static bool look_at(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
 {
 	struct look *l = ctx;
@@ -117,8 +127,7 @@ static bool look_at(void *ctx, const struct engine_message_stat *stat, const uin
 	place = &l->picture->places[number];
 	cr_assert_lt(place->queue, 0, "%s: %s is in %s and in %s", l->what, text,
 	    names[(unsigned)place->queue % QUEUES], names[l->index]);
-	*place = (struct place){ l->index, (int8_t)stat->state, (int8_t)stat->priority,
-		view.batch.props != NULL ? (int8_t)view.batch.props[0].death_count : 0 };
+	*place = (struct place){ l->index, (int8_t)stat->state, (int8_t)stat->priority, count_deaths(&view) };
 	add_order(l->picture, "%s.%d.%" PRIu32 ".%" PRIu32 " ", text, stat->state, stat->priority, stat->deliveries);
 	if (l->c != l->run->a) {
 		if (l->run->ids[number] == 0)
@@ -508,8 +517,8 @@ static void tell(const struct crash *crash, unsigned message, const struct place
 	for (unsigned i = crash->synced; i <= crash->begun; i++) {
 		const struct place *was = &crash->run->moments[i].model.places[message];
 
-		fprintf(stderr, "  %-50s m%u %s %d %d\n", crash->run->moments[i].command, message,
-		    was->queue >= 0 ? names[was->queue] : "-", was->state, was->priority);
+		fprintf(stderr, "  %-50s m%u %s, state %d, priority %d, deaths %d\n", crash->run->moments[i].command,
+		    message, was->queue >= 0 ? names[was->queue] : "-", was->state, was->priority, was->deaths);
 	}
 	cr_assert(false, "%s: m%u is in %s, state %d, priority %d, deaths %d", crash->what, message,
 	    place->queue >= 0 ? names[place->queue] : "nothing", place->state, place->priority, place->deaths);
@@ -522,7 +531,8 @@ static void check_places(const struct crash *crash, const struct picture *p)
 
 	for (unsigned m = 1; m <= crash->run->sent; m++) {
 		bool came = crash->run->came[m] > crash->synced && crash->run->came[m] <= crash->begun;
-		bool may_be = came && same(&p->places[m], &crash->run->first[m]); /* before a limit displaced it */
+		/* Before a limit displaced it, which is lost as well. */
+		bool may_be = !crash->kill && came && same(&p->places[m], &crash->run->first[m]);
 
 		for (unsigned i = crash->synced; i <= crash->begun && !may_be; i++)
 			may_be = same(&p->places[m], &crash->run->moments[i].model.places[m]) ||

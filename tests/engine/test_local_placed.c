@@ -1,0 +1,154 @@
+/*
+ * What becomes of messages of a commit that a power cut took from their log, while the journal tells what was done with them: what was
+ * settled or moved on stays so, the rest is given again; and what was for the head is there.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/io.h"
+#include "engine/local_internal.h"
+#include "engine/local_queue.h"
+#include "tests/lib/contract_tx.h"
+#include "tests/lib/powercut.h"
+
+static int no_sync(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+/* Syncs are recorded, and need not be done. */
+static void without_syncs(void)
+{
+	static struct io_ops quick;
+
+	quick = io_posix;
+	quick.fsync = no_sync;
+	quick.fdatasync = no_sync;
+	io = &quick;
+}
+
+static bool add_text(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
+{
+	struct contract *c = ((void **)ctx)[0];
+	struct engine_view view;
+
+	(void)next;
+	assert_ok(c->ops->queue->message_read(((void **)ctx)[1], stat->id, &c->scratch, &view));
+	strncat(((void **)ctx)[2], view.batch.data, view.batch.lengths[0]);
+	strcat(((void **)ctx)[2], " ");
+	return true;
+}
+
+/* What is READY in a queue, in order. */
+static const char *list(struct contract *c, const char *name)
+{
+	static char text[256];
+	struct engine_object *queue = q_object(c, name);
+	void *ctx[3] = { c, queue, text };
+	uint64_t cursor[2] = { 0, 0 };
+
+	text[0] = '\0';
+	assert_ok(c->ops->queue->message_list(queue, ENGINE_READY, ENGINE_ANY, NULL, cursor, add_text, ctx));
+	c->ops->put(queue);
+	return text;
+}
+
+static struct powercut *begin(struct contract *c)
+{
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	timers_stop((struct local *)c->engine);
+	return powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
+}
+
+/* What the power left after n changes, opened in its place. */
+static void reopen_as(struct contract *c, struct powercut *cut, size_t n, uint64_t seed)
+{
+	int fd;
+
+	contract_close(c);
+	tmpdir_remove(&c->dir);
+	tmpdir_make(&c->dir);
+	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
+	cr_assert_eq(mkdir(c->source, 0700), 0);
+	fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	powercut_make(cut, n, seed, fd);
+	close(fd);
+	contract_open(c);
+}
+
+/* The journal is on disk, the log that they came to is not; that of the queue one was moved to is, or not. */
+static void settle_and_move(bool synced)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	size_t n;
+
+	without_syncs();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o");
+	cut = begin(c);
+	q_run(c, "send q a:p1 b:p5 c:p5 d:p1 e");
+	assert_text(q_run(c, "take q"), "b");
+	q_run(c, "mv q ready a o ready");
+	q_run(c, "rm q ready d");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	if (synced) {
+		struct engine_object *o = q_object(c, "o");
+
+		for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+			struct lane *lane = queue_lane(queue_of_object(object_of(o)), p);
+
+			if (lane != NULL)
+				assert_ok(lane->sync.run(&lane->sync));
+		}
+		c->ops->put(o);
+	}
+	n = powercut_count(cut);
+	powercut_stop(cut);
+	reopen_as(c, cut, n, 0);
+	for (int again = 0; again < 3; again++) {
+		assert_text(list(c, "q"), synced ? "c e " : "c a e ");
+		assert_text(list(c, "o"), synced ? "a " : "");
+		contract_reopen(c);
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+Test(local_placed, settled_and_moved)
+{
+	settle_and_move(true);
+}
+
+Test(local_placed, moved_to_nowhere)
+{
+	settle_and_move(false);
+}
+
+/* The commit is on disk with its note; what the kernel wrote of the rest is a matter of chance. */
+Test(local_placed, head_of_a_transaction)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	size_t n;
+
+	without_syncs();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "send q a b", "tx t", "in t push q x");
+	cut = begin(c);
+	Q_SCRIPT(c, "commit t");
+	n = powercut_count(cut);
+	powercut_stop(cut);
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		reopen_as(c, cut, n, seed);
+		assert_text(list(c, "q"), "x a b ");
+		contract_reopen(c);
+		assert_text(list(c, "q"), "x a b ");
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
