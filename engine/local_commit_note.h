@@ -16,7 +16,7 @@
 #define SOME_ONLY 2u
 #define COMMIT_PIECE_HEAD 16u
 #define COMMIT_FROM UINT32_MAX /* pieces of what is no note: all notes of this mark or a higher one are behind it */
-#define PLACE_GONE UINT32_MAX /* of a message, instead of its log: it was there, and is missed no more */
+#define PLACE_GONE UINT32_MAX  /* of a message, instead of its log: it was there, and is missed no more */
 
 /* A note in memory: at the start each there is, later those that are not done. */
 struct commit_pending {

@@ -757,7 +757,8 @@ int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bo
 
 	do
 		rc = send_batch(&s, dedup);
-	while (noted && (s.done == 0 || !claim->partly) && memory_again(rc, &tries)); /* what is kept is not sent again */
+	while (
+	    noted && (s.done == 0 || !claim->partly) && memory_again(rc, &tries)); /* what is kept is not sent again */
 	if (!s.claim_ended)
 		queue_unclaim(queue, claim);
 	return rc;
