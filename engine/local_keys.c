@@ -12,6 +12,8 @@
  *
  * A row may outlive its message (a purge, compaction of a tombstone); it counts for nothing then, and keys_clean() removes it.
  */
+#define HASH_NONFATAL_OOM 1
+
 #include "engine/local_keys.h"
 
 #include <errno.h>
@@ -144,6 +146,10 @@ static int note(void *ctx, uint64_t offset, int64_t ts_ms, const struct engine_p
 		keyed->len = len;
 		memcpy(keyed->key, name, len);
 		HASH_ADD_KEYPTR(hh, keys->table, keyed->key, len, keyed);
+		if (keyed->hh.tbl == NULL) {
+			free(keyed);
+			return -ENOMEM;
+		}
 		keys->count++;
 	}
 	keyed->offset = offset;

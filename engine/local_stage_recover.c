@@ -11,6 +11,8 @@
  * not be made of that: from the first hole on nothing is taken; and if the hole is where taking would begin, it begins
  * behind it, at the next whole message.
  */
+#define HASH_NONFATAL_OOM 1
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -48,6 +50,10 @@ int stage_replay(struct local *local, const void *record, size_t size)
 		found->state.id = state.id;
 		found->used = true;
 		HASH_ADD(hh, local->stages->replayed, state.id, sizeof(state.id), found);
+		if (found->hh.tbl == NULL) {
+			free(found);
+			return -ENOMEM;
+		}
 	}
 	found->state = state;
 	return 0;

@@ -1,3 +1,5 @@
+#define HASH_NONFATAL_OOM 1
+
 #include "fs/node.h"
 
 #include <pthread.h>
@@ -51,6 +53,11 @@ struct node_table *node_table_new(void)
 		.name = root->path };
 	root->nlookup = 1;
 	HASH_ADD(hh, table->entries, node.id, sizeof root->node.id, root);
+	if (!root->hh.tbl) {
+		free(root);
+		free(table);
+		return NULL;
+	}
 	return table;
 }
 
@@ -302,10 +309,16 @@ const struct node *node_child(struct node_table *table, const struct node *paren
 	} else {
 		entry->node.id = id;
 		HASH_ADD(hh, table->entries, node.id, sizeof entry->node.id, entry);
+		if (!entry->hh.tbl) {
+			forget_latest_locked(table, entry);
+			free(entry);
+			entry = NULL;
+		}
 	}
-	entry->nlookup++;
+	if (entry)
+		entry->nlookup++;
 	pthread_rwlock_unlock(&table->lock);
-	return &entry->node;
+	return entry ? &entry->node : NULL;
 }
 
 void node_forget(struct node_table *table, uint64_t id, uint64_t count)

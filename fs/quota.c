@@ -1,3 +1,5 @@
+#define HASH_NONFATAL_OOM 1
+
 #include "fs/quota.h"
 
 #include <assert.h>
@@ -105,6 +107,10 @@ static struct quota_user *new_user_locked(struct quota *quota, uid_t uid)
 	user->quota = quota;
 	user->unlimited = uid == 0 || uid == quota->mounter;
 	HASH_ADD(hh, quota->users, uid, sizeof user->uid, user);
+	if (!user->hh.tbl) {
+		free(user);
+		return NULL;
+	}
 	return user;
 }
 
