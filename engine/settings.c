@@ -81,9 +81,10 @@ const struct engine_setting engine_settings[] = {
 	{ "max.priority", ENGINE_QUEUE, ENGINE_INT, 0, ENGINE_PRIORITIES - 1, NO_NONE, NULL, "9", "",
 	    "The highest priority; a message with a higher one is taken with this." },
 	{ "linger.ms", ENGINE_QUEUE, ENGINE_INT, 0, 60000, NO_NONE, NULL, "0", "ms",
-	    "How long what was appended may wait for more before it goes to the queue; with 0 it does not wait." },
+	    "Is kept, and has no effect yet: a queue may refuse a message, and is handed each write at once, so "
+	    "nothing waits." },
 	{ "batch.size", ENGINE_QUEUE, ENGINE_INT, 1, 16777216, NO_NONE, NULL, "262144", "bytes",
-	    "After this much nothing waits for more, even if linger.ms has not passed." },
+	    "Is kept, and has no effect yet, as linger.ms." },
 	{ "flush.messages", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "1000", "messages",
 	    "The queue is synced to disk after this many messages; -1 leaves it to flush.ms and fsync." },
 	{ "flush.ms", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "10", "ms",
