@@ -379,6 +379,8 @@ static int recover(struct local *local)
 		rc = stages_init(local);
 	if (rc == 0)
 		rc = open_journal(local);
+	if (rc == 0 && !local->read_only)
+		rc = queue_go_on(local);
 	if (rc == 0)
 		rc = commit_find_heads(local);
 	if (rc == 0)

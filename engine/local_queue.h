@@ -197,6 +197,7 @@ struct queue {
 	_Atomic bool open_failed; /* and that was reported */
 	bool frozen;              /* a removal looks whether it is empty: appends wait */
 	uint64_t change;          /* number of the last record of the journal about it */
+	uint64_t seen_change;     /* at the start: the highest number that the journal tells of */
 	uint64_t stored_change;   /* at the last checkpoint: the catalog says all up to it */
 	uint64_t messages[SPAN_GONE], bytes[SPAN_GONE]; /* by state */
 	struct queue_totals totals;
@@ -410,6 +411,7 @@ struct queue_move_note {
 int queue_note_move(const struct queue_move_note *note);
 void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
 int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size);
+int queue_go_on(struct local *local); /* after that, before anything is noted: see local_queue_journal.c */
 void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries);
 #define SPAN_BYTES 80u
 void span_encode(uint8_t out[SPAN_BYTES], const struct span_set *set);

@@ -5,7 +5,8 @@
  * record counts. So every record of a queue has a number, rising by one, and the catalog's rows of a queue say up to which
  * number they include what the journal says: what is replayed is just what comes after, as far as no number is missing. A
  * power cut may leave records and not those before them; what follows a gap is then as lost as what was in it, in both
- * queues of a move, or a message could be in two of them, or in none. Numbers are little-endian:
+ * queues of a move, or a message could be in two of them, or in none. It stays in its file until a checkpoint, so its numbers
+ * are not given again: the start says where those go on (queue_go_on). Numbers are little-endian:
  *
  *   JOURNAL_QUEUE                                JOURNAL_MOVE
  *    0  8  id of the queue                        0  8  id of the queue it leaves
@@ -30,7 +31,8 @@
  *         16 u64 id of a stray or 0, 24 u64 id of the holder, 32 i64 place, 40 i64 due, 48 i64 expires, 56 i64 number of the delivery
  *         (Unix time in ms, or the largest number for never), 64 u64 whose its last lease was, 72 i64 when the lease began. Without span the range is
  *         settled; with the 8 bytes instead nothing changes yet: they are the mark of the message of a commit that gets the
- *         first offset, and those of the others follow on it (local_queue_placed.c).
+ *         first offset, and those of the others follow on it (local_queue_placed.c). A count of 0: after the change with
+ *         this number comes the one after that with the number at 16.
  *
  * A move is noted before the message is appended to the log it comes to. If the daemon dies in between, the start finds the
  * record and no such message, and appends it again from where it was (queue_finish_moves): what is settled is kept in its
@@ -262,19 +264,41 @@ struct lane *queue_find_lane(struct local *local, uint64_t queue_id, uint32_t pr
 	return lane;
 }
 
+/* The number of a change that the journal tells of, whether or not it counts. */
+static void see_change(struct queue *queue, uint64_t change)
+{
+	if (change > queue->seen_change && change < INT64_MAX)
+		queue->seen_change = change;
+}
+
 /* Was the record lost that comes before this change of the queue? Then it is as if this one had been lost as well. */
 static bool is_torn_off(const struct lane *lane, uint64_t change)
 {
+	if (lane != NULL)
+		see_change(lane->queue, change);
 	return lane != NULL && change > lane->queue->change + 1;
 }
 
 /* Is the change with this number news? */
 static bool is_new(struct queue *queue, uint64_t change)
 {
+	see_change(queue, change);
 	if (change != queue->change + 1)
 		return false;
 	queue->change = change;
 	return true;
+}
+
+/* Numbers go on above those of what was torn off. */
+static void replay_going_on(struct local *local, const uint8_t *record)
+{
+	struct object *object = registry_get(local, bytes_get64(record));
+	struct queue *queue = object != NULL && object->kind == ENGINE_QUEUE ? queue_of_object(object) : NULL;
+	uint64_t on = bytes_get64(record + 16);
+
+	if (queue != NULL && queue->change == bytes_get64(record + 8) && on > queue->change && on < INT64_MAX)
+		queue->change = on;
+	object_put(object);
 }
 
 static int replay_range(struct local *local, const uint8_t *record, size_t size)
@@ -288,6 +312,8 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 	if (size > QUEUE_BYTES && size != PLACED_BYTES &&
 	    (size != QUEUE_BYTES + SPAN_BYTES || span_decode(record + QUEUE_BYTES, &set) < 0))
 		return 0;
+	if (count == 0 && size == QUEUE_BYTES)
+		replay_going_on(local, record);
 	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
 		return 0;
 	if (size == PLACED_BYTES)
@@ -390,4 +416,34 @@ int queue_replay(struct local *local, enum journal_type type, const void *record
 	case JOURNAL_MOVE: return size == MOVE_BYTES + SPAN_BYTES ? replay_move(local, record) : 0;
 	default: return 0;
 	}
+}
+
+static int go_on(struct queue *queue)
+{
+	uint8_t record[QUEUE_BYTES] = { 0 };
+	int rc;
+
+	if (queue->seen_change <= queue->change)
+		return 0;
+	bytes_put64(record, queue->object.id);
+	bytes_put64(record + 8, queue->change);
+	bytes_put64(record + 16, queue->seen_change);
+	rc = append(queue, JOURNAL_QUEUE, record, sizeof(record));
+	if (rc == 0)
+		queue->change = queue->seen_change;
+	return rc;
+}
+
+int queue_go_on(struct local *local)
+{
+	struct object *object;
+	uint64_t after = 0;
+	int rc = 0;
+
+	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
+		after = object->id;
+		rc = go_on(queue_of_object(object));
+		object_put(object);
+	}
+	return rc;
 }
