@@ -114,8 +114,7 @@ static void read_events(struct stages *stages)
 		for (char *at = buf; at < buf + got;) {
 			const struct inotify_event *event = (const struct inotify_event *)at;
 
-			/* IGNORED: the watch is gone. Who arms just after an event may still get the one that goes with it. */
-			if (event->mask & (IN_MODIFY | IN_Q_OVERFLOW | IN_IGNORED))
+			if (event->mask & (IN_MODIFY | IN_Q_OVERFLOW))
 				on_event(stages, event->wd, now_ms);
 			at += sizeof(*event) + event->len;
 		}
