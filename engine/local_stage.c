@@ -164,20 +164,6 @@ void stages_take_slowly(struct local *local, struct topic *topic)
 	engine_reason_clear();
 }
 
-void stages_hurry(struct topic *topic)
-{
-	struct stage *some[SOME], **list;
-	size_t count;
-
-	if (atomic_load_explicit(&topic->staged, memory_order_acquire) == 0)
-		return;
-	count = collect(local_of(&topic->object)->stages, topic, some, &list);
-	for (size_t i = 0; i < count; i++)
-		watch_hurry(list[i]);
-	if (list != some)
-		free(list);
-}
-
 /*
  * What the journal's old files said of a file, its new one has to say, on the disk, before they go; unless the file was emptied,
  * and that is on the disk.

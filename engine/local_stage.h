@@ -140,8 +140,6 @@ static inline void stages_take_topic(struct topic *topic)
 	if (atomic_load_explicit(&topic->staged, memory_order_acquire) > 0)
 		stages_take_slowly(local_of(&topic->object), topic);
 }
-/* Somebody is about to wait for messages of topic, and is in its list: what is written from now on does not linger. */
-void stages_hurry(struct topic *topic);
 /* Are so many bytes free on the disk, or such a share (1/share) of a small one? */
 bool stage_has_room(const struct stages *stages, uint64_t bytes, uint64_t share);
 int stages_checkpoint(struct local *local);                /* their state into the journal's new file */
@@ -176,7 +174,6 @@ int watch_init(struct local *local);
 int watch_start(struct local *local);
 void watch_stop(struct local *local);
 void watch_begin(struct stage *stage); /* it was just opened */
-void watch_hurry(struct stage *stage); /* somebody is about to wait for what is written to it */
 void watch_wake(struct local *local);
 
 extern const struct engine_stage_ops local_stage_ops;

@@ -7,9 +7,6 @@
  * event, and is not looked at any more until that comes; so a thousand idle writers cost nothing. Where inotify cannot be
  * had the thread goes on looking.
  *
- * While somebody waits for messages of a topic nothing of it lingers: its files are armed, also by who is about to wait, and
- * what comes is taken in at once.
- *
  * The thread also tries again what could not be taken, empties files that lie idle, and looks after orphans. With nothing
  * to do it sleeps until a channel is opened; just after there was something it stays up for a moment, so that a
  * shell that opens a channel for each echo does not have to wake it each time.
@@ -52,39 +49,41 @@ void watch_wake(struct local *local)
 	(void)sent; /* full: it will wake */
 }
 
-/* ---- inotify ---- */
-
-/* stage.lock: so fd is what it was. That it is armed is written first: the event may come before this returns. */
-static bool arm_locked(struct stage *stage)
+void watch_begin(struct stage *stage)
 {
 	struct stages *stages = stage->local->stages;
-	bool armed = false;
-	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", stage->fd);
 	pthread_mutex_lock(&stages->lock);
-	if (stage->watching == STAGE_POLLED) {
-		stage->wd = inotify_add_watch(stages->watch.inotify_fd, path, IN_MODIFY | IN_ONESHOT);
-		armed = stage->wd >= 0;
-	}
-	if (armed)
-		stage->watching = stage_size(stage) == atomic_load(&stage->seen) ? STAGE_ARMED : STAGE_POLLED;
-	armed = armed && stage->watching == STAGE_ARMED;
+	stage->watching = STAGE_POLLED;
+	stage->quiet = 0;
+	stage->burst_ms = 0;
 	pthread_mutex_unlock(&stages->lock);
-	return armed;
+	if (atomic_load(&stages->watch.wakes_ms) > clock_mono_ms() + LOOK_MAX_MS)
+		watch_wake(stage->local);
 }
+
+/* ---- inotify ---- */
 
 /* Asks to be told of the next write. False: it cannot be, or something was written meanwhile. */
 static bool arm(struct stage *stage)
 {
-	bool armed;
+	struct stages *stages = stage->local->stages;
+	char path[64];
+	int wd;
 
-	if (stage->local->stages->watch.inotify_fd < 0)
+	if (stages->watch.inotify_fd < 0)
 		return false;
-	pthread_mutex_lock(&stage->lock);
-	armed = arm_locked(stage);
-	pthread_mutex_unlock(&stage->lock);
-	return armed;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", stage->fd);
+	wd = inotify_add_watch(stages->watch.inotify_fd, path, IN_MODIFY | IN_ONESHOT);
+	if (wd < 0 || stage_size(stage) != atomic_load(&stage->seen))
+		return false;
+	pthread_mutex_lock(&stages->lock);
+	if (stage->watching == STAGE_POLLED) {
+		stage->watching = STAGE_ARMED;
+		stage->wd = wd;
+	}
+	pthread_mutex_unlock(&stages->lock);
+	return true;
 }
 
 /* wd -1: events were lost, so it may have been any. */
@@ -121,33 +120,6 @@ static void read_events(struct stages *stages)
 	}
 }
 
-void watch_begin(struct stage *stage)
-{
-	struct stages *stages = stage->local->stages;
-
-	pthread_mutex_lock(&stages->lock);
-	stage->watching = STAGE_POLLED;
-	stage->quiet = 0;
-	stage->burst_ms = 0;
-	pthread_mutex_unlock(&stages->lock);
-	if (topic_is_awaited(stage->producer.topic) && arm(stage))
-		return;
-	if (atomic_load(&stages->watch.wakes_ms) > clock_mono_ms() + LOOK_MAX_MS)
-		watch_wake(stage->local);
-}
-
-void watch_hurry(struct stage *stage)
-{
-	struct stages *stages = stage->local->stages;
-	bool polled;
-
-	pthread_mutex_lock(&stages->lock);
-	polled = stage->use == STAGE_OPEN && stage->watching == STAGE_POLLED;
-	pthread_mutex_unlock(&stages->lock);
-	if (polled && !arm(stage))
-		(void)stage_take(stage, STAGE_FOR_READER);
-}
-
 /* ---- looking ---- */
 
 static void wait_at_most(struct round *round, int64_t ms)
@@ -156,18 +128,16 @@ static void wait_at_most(struct round *round, int64_t ms)
 		round->wait_ms = ms;
 }
 
-/* How old what is in a file may become, 0 if somebody waits for it, and how much may be there by then. */
+/* How often a file is looked at, and how old what is in it may become. */
 static int64_t linger_of(struct stage *stage, int64_t *ret_batch_size)
 {
-	struct topic *topic;
 	int64_t linger_ms = 0;
 
 	pthread_mutex_lock(&stage->lock);
-	topic = stage->producer.topic;
 	*ret_batch_size = 0;
-	if (topic != NULL && !topic_is_awaited(topic)) {
-		linger_ms = setting_value(&topic->object, SET_LINGER_MS);
-		*ret_batch_size = setting_value(&topic->object, SET_BATCH_SIZE);
+	if (stage->producer.topic != NULL) {
+		linger_ms = setting_value(&stage->producer.topic->object, SET_LINGER_MS);
+		*ret_batch_size = setting_value(&stage->producer.topic->object, SET_BATCH_SIZE);
 	}
 	pthread_mutex_unlock(&stage->lock);
 	return linger_ms;
@@ -181,7 +151,7 @@ static void look(struct stage *stage, struct round *round)
 	step_ms = step_ms < LOOK_MIN_MS ? LOOK_MIN_MS : step_ms > LOOK_MAX_MS ? LOOK_MAX_MS : step_ms;
 	wait_at_most(round, step_ms);
 	if (size == seen && atomic_load(&stage->retry_ms) == 0) {
-		if (++stage->quiet >= QUIET_LOOKS || linger_ms == 0)
+		if (++stage->quiet >= QUIET_LOOKS)
 			arm(stage);
 		return;
 	}
