@@ -3,38 +3,24 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/catalog.h"
 #include "engine/catalog_internal.h"
 #include "engine/catalog_pages.h"
-#include "engine/io.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/tmpdir.h"
 
 static const struct engine_owner owner = { .uid = 1, .gid = 2, .mode = 0751 };
 static struct tmpdir dir;
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
 static void init(void)
 {
-	static struct io_ops quick;
-
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	nosync_install();
+	tmpdir_in_memory();
 	tmpdir_make(&dir);
 }
 

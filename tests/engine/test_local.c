@@ -534,7 +534,6 @@ static void ten_thousand(struct contract *c)
 /* A store of ten thousand topics opens in less than a second and in little memory. In RAM, where syncs are free. */
 Test(local, ten_thousand_topics)
 {
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	tmpdir_in_memory();
 	contract_run(true, ten_thousand);
 }

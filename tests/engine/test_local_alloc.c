@@ -10,7 +10,6 @@
  * - sharing partitions out, which is tried again when somebody comes or goes;
  * - the partition whose turn it is, and counters of refusals.
  */
-#include <unistd.h>
 
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_tx.h"
@@ -62,8 +61,7 @@
 
 static void run(void (*contract)(bool persists, void (*test)(struct contract *c)), void (*test)(struct contract *c))
 {
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
+	tmpdir_in_memory();
 	contract_allocs_fail = true;
 	contract(true, test);
 }

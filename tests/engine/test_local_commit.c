@@ -13,6 +13,7 @@
 #include "engine/io.h"
 #include "engine/local_internal.h"
 #include "tests/lib/contract_exchange.h"
+#include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/powercut.h"
 
@@ -505,15 +506,8 @@ static unsigned count_whole(const struct powercut *cut, size_t n, uint64_t seed)
 {
 	struct contract *c = calloc(1, sizeof(*c));
 	unsigned count;
-	int fd;
 
-	c->persists = true;
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	powercut_make(cut, n, seed, fd);
-	close(fd);
+	crash_make(c, cut, n, seed, false);
 	contract_open(c);
 	count = count_publishings(c);
 	assert_ok(publish(c, PUBLISHINGS, false));
@@ -532,8 +526,7 @@ Test(local_commit, power_cut)
 	size_t confirmed = 0;
 	struct powercut *cut;
 
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	tmpdir_in_memory();
 	cut = record(&confirmed);
 	for (size_t n = 0; n <= powercut_count(cut); n++) {
 		for (uint64_t seed = 0; seed < 5; seed++) {

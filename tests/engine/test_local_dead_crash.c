@@ -3,39 +3,20 @@
  * checkpoint the daemon dies, or the machine does. Then each message is where it was, or with all targets of the exchange, once,
  * with its deaths; or, if nothing matches, dropped and counted. What is found in the dlq goes on.
  */
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_queue.h"
+#include "tests/lib/crash.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 #define MESSAGES 4u /* the last goes nowhere: it is rejected when nothing is bound any more */
 #define TARGETS 4u
 
 static const char *const targets[TARGETS] = { "q", "r", "t", "u" };
-
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
 
 static void prepare(struct contract *c)
 {
@@ -173,21 +154,10 @@ static unsigned check_moment(struct powercut *cut, size_t n, uint64_t seed, bool
 	struct contract *c = calloc(1, sizeof(*c));
 	char what[64];
 	unsigned died;
-	int fd;
 
 	snprintf(what, sizeof(what), "%s after %zu changes, seed %" PRIu64, kill ? "kill" : "power cut", n, seed);
 	q_open(c, true);
-	contract_close(c); /* in its place comes what is left */
-	tmpdir_remove(&c->dir);
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(cut, n, fd);
-	else
-		powercut_make(cut, n, seed, fd);
-	close(fd);
+	crash_replace(c, cut, n, seed, kill);
 	contract_open(c);
 	died = check(c, what);
 	contract_reopen(c);
@@ -210,7 +180,8 @@ Test(local_dead_crash, every_change, .timeout = 240)
 	size_t last, ends[MESSAGES];
 	unsigned seen[MESSAGES + 1] = { 0 };
 
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	q_open(c, true);
 	prepare(c);
 	assert_ok(checkpoint_run((struct local *)c->engine)); /* all so far is on disk */

@@ -13,15 +13,15 @@
  * MQFS_GROUP_SEED (0, the first), MQFS_GROUP_WORKS (3), MQFS_GROUP_SECONDS (0: no bound). The last line of stdout is: groups STATES DISTINCT WORKS
  * FIRST-SEED LAST-SEED.
  */
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/local_internal.h"
 #include "tests/lib/contract_queue.h"
+#include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 #define PARTITIONS 2u
@@ -68,24 +68,6 @@ static unsigned pick(struct work *w, unsigned count)
 {
 	w->random = w->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return (unsigned)(w->random >> 33) % count;
-}
-
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
 }
 
 /* ---- where all is ---- */
@@ -512,22 +494,11 @@ static void check_moment(struct work *w, size_t n, unsigned image, struct figure
 	struct moment at = moment_of(w, n, kill, seed);
 	struct contract *c = calloc(1, sizeof(*c));
 	uint64_t hash = 0;
-	int fd;
 
 	if (n == 0 && image == 0)
 		count = 0;
 	q_open(c, true);
-	contract_close(c); /* in its place comes what is left */
-	tmpdir_remove(&c->dir);
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(w->cut, n, fd);
-	else
-		hash = powercut_make(w->cut, n, seed, fd);
-	close(fd);
+	hash = crash_replace(c, w->cut, n, seed, kill);
 	contract_open(c);
 	figures->states++;
 	if (kill || is_new(hashes, &count, hash)) {
@@ -577,7 +548,8 @@ Test(local_group_crash, every_change)
 	time_t until = seconds > 0 ? time(NULL) + (time_t)seconds : 0;
 	struct figures f = { 0 };
 
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	for (; seed < first + works && (until == 0 || time(NULL) < until); seed++) {
 		struct work *w = record(seed);
 
@@ -650,7 +622,8 @@ static bool check_fault(uint64_t n, int err, bool sticky, bool redrives)
 /* What is refused has not happened, or (if the sync of the journal failed) has, as the next start shows; nothing in between. */
 Test(local_group_crash, every_fault)
 {
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	for (int redrives = 0; redrives < 2; redrives++) {
 		for (uint64_t n = 1; check_fault(n, EIO, false, redrives); n++)
 			;

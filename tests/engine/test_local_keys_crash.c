@@ -4,15 +4,13 @@
  * one; what was removed and confirmed stays gone; the list of keys says what the log says; every message is where it was; and
  * a compaction after that changes none of it.
  */
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/local_cleaner.h"
 #include "engine/local_internal.h"
 #include "engine/partitioner.h"
 #include "tests/lib/contract.h"
+#include "tests/lib/crash.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 #define PARTITIONS 2u
@@ -38,24 +36,6 @@ struct history {
 };
 
 /* ---- the run ---- */
-
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
 
 /* From now on nothing happens but what is called here. */
 static void alone(struct contract *c)
@@ -291,21 +271,6 @@ static uint64_t check(struct looking *l)
 
 /* ---- every moment ---- */
 
-static void make_store(struct contract *c, const struct powercut *cut, size_t n, uint64_t seed, bool kill)
-{
-	int fd;
-
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(cut, n, fd);
-	else
-		powercut_make(cut, n, seed, fd);
-	close(fd);
-}
-
 /* Opened, compacted, opened again: it stays what it is. */
 static void check_moment(struct contract *c, const struct history *h, const struct powercut *cut, size_t n,
     uint64_t seed, bool kill, bool found[KEYS + 1])
@@ -316,7 +281,7 @@ static void check_moment(struct contract *c, const struct history *h, const stru
 
 	snprintf(what, sizeof(what), "%s after %zu changes, seed %" PRIu64, kill ? "kill" : "power cut", n, seed);
 	l.what = what;
-	make_store(c, cut, n, seed, kill);
+	crash_make(c, cut, n, seed, kill);
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t now;
 
@@ -370,7 +335,8 @@ Test(local_keys_crash, every_change, .timeout = 240)
 	bool found[KEYS + 1] = { false };
 	struct powercut *cut;
 
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	cut = record(c, &h);
 	for (size_t n = 0; n <= powercut_count(cut); n++) {
 		for (uint64_t seed = 0; seed < 4; seed++)

@@ -3,7 +3,6 @@
  */
 #include <dirent.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "tests/lib/contract_queue.h"
 
@@ -86,8 +85,7 @@ static void many_queues(struct contract *c)
 /* Hundreds of queues and topics with a message each, not synced, with descriptors for a part of them. */
 Test(local_many, few_descriptors)
 {
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* each of them makes a few syncs */
+	tmpdir_in_memory();
 	few_descriptors();
 	contract_queue_run(true, many_queues);
 }

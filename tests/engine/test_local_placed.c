@@ -4,33 +4,16 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/bytes.h"
-#include "engine/io.h"
 #include "engine/journal_internal.h"
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
 #include "tests/lib/contract_tx.h"
+#include "tests/lib/crash.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
-
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-/* Syncs are recorded, and need not be done. */
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
 
 static bool add_text(void *ctx, const struct engine_message_stat *stat, const uint64_t next[2])
 {
@@ -65,24 +48,10 @@ static struct powercut *begin(struct contract *c)
 	return powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
 }
 
-/* What the power left after n changes, in the place of the store, which is closed. */
-static void make_as(struct contract *c, struct powercut *cut, size_t n, uint64_t seed)
-{
-	int fd;
-
-	contract_close(c);
-	tmpdir_remove(&c->dir);
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	powercut_make(cut, n, seed, fd);
-	close(fd);
-}
-
+/* What the power left after n changes, opened in its place. */
 static void reopen_as(struct contract *c, struct powercut *cut, size_t n, uint64_t seed)
 {
-	make_as(c, cut, n, seed);
+	crash_replace(c, cut, n, seed, false);
 	contract_open(c);
 }
 
@@ -141,7 +110,7 @@ Test(local_placed, torn_off_for_good)
 	struct powercut *cut;
 	size_t n;
 
-	without_syncs();
+	nosync_install();
 	q_open(c, true);
 	Q_SCRIPT(c, "queue q");
 	cut = begin(c);
@@ -152,7 +121,7 @@ Test(local_placed, torn_off_for_good)
 	assert_ok(journal_sync(((struct local *)c->engine)->journal));
 	n = powercut_count(cut);
 	powercut_stop(cut);
-	make_as(c, cut, n, 1);
+	crash_replace(c, cut, n, 1, false);
 	read_journal(c, file);
 	tear(file);
 	write_journal(file);
@@ -179,7 +148,7 @@ static void settle_and_move(bool synced)
 	struct powercut *cut;
 	size_t n;
 
-	without_syncs();
+	nosync_install();
 	q_open(c, true);
 	Q_SCRIPT(c, "queue q", "queue o");
 	cut = begin(c);
@@ -229,7 +198,7 @@ Test(local_placed, head_of_a_transaction)
 	struct powercut *cut;
 	size_t n;
 
-	without_syncs();
+	nosync_install();
 	q_open(c, true);
 	Q_SCRIPT(c, "queue q", "send q a b", "tx t", "in t push q x");
 	cut = begin(c);

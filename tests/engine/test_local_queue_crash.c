@@ -18,9 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/local_internal.h"
 #include "tests/lib/contract_queue.h"
+#include "tests/lib/crash.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 #define SEED 1
@@ -392,22 +393,6 @@ static void one_step(struct run *r)
 	r->count++;
 }
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
-
 static struct run *make_run(uint64_t seed)
 {
 	static const char *const setup[] = { "queue q", "queue o", "queue x", "consumer q/w1", "set q delivery.limit 2",
@@ -419,7 +404,7 @@ static struct run *make_run(uint64_t seed)
 	r->random = seed;
 	r->a = calloc(1, sizeof(*r->a));
 	r->b = calloc(1, sizeof(*r->b));
-	without_syncs();
+	nosync_install();
 	q_open(r->a, false);
 	q_open(r->b, true);
 	stop_time(r->b);
@@ -635,22 +620,12 @@ static void check_crash(struct run *r, size_t n, uint64_t seed, bool kill)
 	static struct picture p, again;
 	struct crash crash = { .run = r, .n = n, .seed = seed, .kill = kill };
 	struct contract *c = calloc(1, sizeof(*c));
-	int fd;
 
 	crash.c = c;
 	find_moments(&crash);
 	r->given_anew = kill ? crash.done + 1 : crash.synced + 1;
 	q_tick(r->moments[crash.begun].clock - q_now());
-	c->persists = true;
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(r->cut, n, fd);
-	else
-		powercut_make(r->cut, n, seed, fd);
-	close(fd);
+	crash_make(c, r->cut, n, seed, kill);
 	contract_open(c);
 	stop_time(c);
 	take_picture(r, c, &p, crash.what);
@@ -686,11 +661,10 @@ static struct run *begin(size_t *ret_step)
 	uint64_t seed = from_environment("MQFS_CRASH_SEED", SEED);
 	struct run *r;
 
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
+	tmpdir_in_memory();
 	r = make_run(seed);
 	*ret_step = from_environment("MQFS_CRASH_STEP", STEP);
-	without_syncs();
+	nosync_install();
 	fprintf(
 	    stderr, "MQFS_CRASH_SEED=%" PRIu64 ": %zu changes, %u messages\n", seed, powercut_count(r->cut), r->sent);
 	return r;

@@ -7,14 +7,14 @@
  * it acks, nacks and rejects what is leased, rejects and acks messages of a group, and seeks in another. In which order what
  * a crash kept from a queue comes to it is left open.
  */
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/local_internal.h"
 #include "tests/lib/contract_tx.h"
+#include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 struct objects {
@@ -224,44 +224,15 @@ static void check_read_only(struct contract *c, const char *what)
 
 /* ---- at every change of a file ---- */
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
-
 static bool check_moment(struct powercut *cut, size_t n, uint64_t seed, bool kill)
 {
 	struct contract *c = calloc(1, sizeof(*c));
 	char what[64];
 	bool committed;
-	int fd;
 
 	snprintf(what, sizeof(what), "%s after %zu changes, seed %" PRIu64, kill ? "kill" : "power cut", n, seed);
 	q_open(c, true);
-	contract_close(c); /* in its place comes what is left */
-	tmpdir_remove(&c->dir);
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(cut, n, fd);
-	else
-		powercut_make(cut, n, seed, fd);
-	close(fd);
+	crash_replace(c, cut, n, seed, kill);
 	if (n % 2 == 0)
 		check_read_only(c, what);
 	contract_open(c);
@@ -279,7 +250,8 @@ Test(local_tx_crash, every_change, .timeout = 120)
 	size_t begin, end, last;
 	unsigned before = 0, after = 0;
 
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	q_open(c, true);
 	prepare(c, &o);
 	stage(c, &o);
@@ -344,7 +316,8 @@ static bool check_fault(uint64_t n, int err, bool sticky)
 
 Test(local_tx_crash, every_fault, .timeout = 120)
 {
-	without_syncs();
+	tmpdir_in_memory();
+	nosync_install();
 	for (uint64_t n = 1; check_fault(n, EIO, false); n++)
 		;
 	for (uint64_t n = 1; check_fault(n, ENOSPC, true); n++)

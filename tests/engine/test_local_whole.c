@@ -3,11 +3,11 @@
  * fails, and at whatever moment the daemon is killed or the power goes; and what was synced is there.
  */
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/local_internal.h"
 #include "tests/lib/contract.h"
+#include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/powercut.h"
 
@@ -140,8 +140,7 @@ static void fails(enum engine_kind kind, int err)
 	unsigned n = 0, refused = 0;
 	uint64_t calls;
 
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1); /* the catalog syncs what it commits */
+	tmpdir_in_memory();
 	tmpdir_make(&c->dir);
 	c->persists = true;
 	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
@@ -239,19 +238,9 @@ static void check(const struct run *r, size_t n, uint64_t seed, bool kill)
 	static struct counts counts;
 	struct contract *c = calloc(1, sizeof(*c));
 	char when[64];
-	int fd;
 
 	snprintf(when, sizeof(when), "%s at change %zu (%" PRIu64 ")", kill ? "kill" : "power cut", n, seed);
-	c->persists = true;
-	tmpdir_make(&c->dir);
-	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
-	cr_assert_eq(mkdir(c->source, 0700), 0);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	if (kill)
-		powercut_kill(r->cut, n, fd);
-	else
-		powercut_make(r->cut, n, seed, fd);
-	close(fd);
+	crash_make(c, r->cut, n, seed, kill);
 	contract_open(c);
 	for (int again = 0; again < 2; again++) {
 		look(c, &counts);
@@ -274,8 +263,7 @@ Test(local_whole, crashes)
 {
 	struct run r;
 
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	tmpdir_in_memory();
 	record(&r);
 	for (size_t n = 0; n <= powercut_count(r.cut); n++) {
 		check(&r, n, 0, true);

@@ -1,7 +1,6 @@
 /* Compaction of a log: engine/plog_compact.c and plog_swap.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "engine/clock.h"
 #include "engine/dedup.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
 
@@ -155,7 +155,7 @@ static unsigned segments(const struct box *box)
 }
 
 /* Each key keeps its last value, at the offset it had; again and again, over reopenings; what is small becomes one file. */
-Test(plog_compact, keeps_the_last, .init = box_without_syncs)
+Test(plog_compact, keeps_the_last, .init = nosync_install)
 {
 	struct model model = { .keys = KEYS };
 	struct engine_partition_stat before, after;
@@ -190,7 +190,7 @@ Test(plog_compact, keeps_the_last, .init = box_without_syncs)
 }
 
 /* Tombstones go when they may, nothing they hid comes back, and the last message of what is sealed stays. */
-Test(plog_compact, tombstones, .init = box_without_syncs)
+Test(plog_compact, tombstones, .init = nosync_install)
 {
 	struct model model = { .keys = 3 };
 	struct box box;
@@ -212,7 +212,7 @@ Test(plog_compact, tombstones, .init = box_without_syncs)
 }
 
 /* A log that ends with a sealed segment has its end, and what comes goes on there. */
-Test(plog_compact, empty_active_segment, .init = box_without_syncs)
+Test(plog_compact, empty_active_segment, .init = nosync_install)
 {
 	struct model model = { .keys = 1 };
 	struct engine_view view;
@@ -230,7 +230,7 @@ Test(plog_compact, empty_active_segment, .init = box_without_syncs)
 }
 
 /* Purging within, before and after gaps. */
-Test(plog_compact, trim, .init = box_without_syncs)
+Test(plog_compact, trim, .init = nosync_install)
 {
 	for (uint64_t before = 1; before < 320; before += 3) {
 		struct model model = { .keys = KEYS };
@@ -260,7 +260,7 @@ Test(plog_compact, trim, .init = box_without_syncs)
 }
 
 /* A damaged batch costs itself: its segment is left as it is, no tombstone goes, all else is compacted. */
-Test(plog_compact, damage, .init = box_without_syncs)
+Test(plog_compact, damage, .init = nosync_install)
 {
 	struct model model = { .keys = KEYS };
 	struct engine_view view;
@@ -294,7 +294,7 @@ static int put_id(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
 	return dedup_put(ctx, *hash, ts_ms, clock_wall_ms());
 }
 
-Test(plog_compact, ids, .init = box_without_syncs)
+Test(plog_compact, ids, .init = nosync_install)
 {
 	struct dedup *dedup = dedup_new(1000000, clock_wall_ms());
 	struct model model = { .keys = 1 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
 
@@ -17,7 +18,7 @@ static struct box box;
 
 static void make(void)
 {
-	box_without_syncs();
+	nosync_install();
 	box_make(&box);
 }
 

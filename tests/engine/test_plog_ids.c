@@ -1,7 +1,6 @@
 /* Ids that outlive their messages: engine/plog_ids.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "engine/clock.h"
 #include "engine/dedup.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
 
@@ -69,7 +69,7 @@ static unsigned count_files(const struct box *box)
 }
 
 /* Ids are found in messages, in those of many segments, and after they were trimmed away; few files keep them. */
-Test(plog_ids, outlive_their_messages, .init = box_without_syncs)
+Test(plog_ids, outlive_their_messages, .init = nosync_install)
 {
 	struct box box;
 
@@ -90,7 +90,7 @@ Test(plog_ids, outlive_their_messages, .init = box_without_syncs)
 }
 
 /* What is too old is not kept, and a file of which nothing counts any more goes with the next trim. */
-Test(plog_ids, old_ones_go, .init = box_without_syncs)
+Test(plog_ids, old_ones_go, .init = nosync_install)
 {
 	int64_t now_ms = clock_wall_ms();
 	struct dedup *dedup;
@@ -113,7 +113,7 @@ Test(plog_ids, old_ones_go, .init = box_without_syncs)
 }
 
 /* A file that is damaged costs its ids and is told of. */
-Test(plog_ids, damage, .init = box_without_syncs)
+Test(plog_ids, damage, .init = nosync_install)
 {
 	struct box box;
 

@@ -15,6 +15,7 @@
 #include "engine/crc32c.h"
 #include "engine/index.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 
 #define MIB (1u << 20)
@@ -24,7 +25,7 @@ static struct box box;
 
 static void make(void)
 {
-	box_without_syncs();
+	nosync_install();
 	box_make(&box);
 }
 

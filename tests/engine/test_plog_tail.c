@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
 
@@ -233,7 +234,7 @@ Test(plog_tail, power_cuts)
 
 	run(&notes, cut, taken, changes, ROUNDS);
 	powercut_stop(cut);
-	box_without_syncs();
+	nosync_install();
 	cr_assert_gt(notes.count, 15);
 	for (size_t n = 0; n <= powercut_count(cut); n++) {
 		uint64_t durable = 0, kept = 0;

@@ -12,6 +12,7 @@
 #include "engine/io.h"
 #include "engine/plog.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 
 #define BASE "00000000000000000000"
@@ -66,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct box box;
 	int dirfd;
 
-	box_without_syncs();
+	nosync_install();
 	box_make(&box);
 	FUZZ_ASSERT(box_close(&box) == 0);
 	dirfd = box_dir(&box);

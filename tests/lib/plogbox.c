@@ -245,19 +245,3 @@ void box_expect_working(struct box *of, uint64_t lost)
 		cr_assert_eq(now_lost, lost);
 	}
 }
-
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-void box_without_syncs(void)
-{
-	static struct io_ops quick;
-
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}

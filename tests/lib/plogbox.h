@@ -60,7 +60,4 @@ uint64_t box_fill(struct box *box, unsigned batches);
  */
 void box_expect_working(struct box *box, uint64_t lost);
 
-/* From now on a sync takes no time: the page cache is all that most tests look at. */
-void box_without_syncs(void);
-
 #endif

@@ -16,6 +16,12 @@ static void must(int ok, const char *what)
 	}
 }
 
+void tmpdir_in_memory(void)
+{
+	if (access("/dev/shm", W_OK) == 0)
+		setenv("TMPDIR", "/dev/shm", 1);
+}
+
 void tmpdir_make(struct tmpdir *dir)
 {
 	const char *top = getenv("TMPDIR");

@@ -32,8 +32,8 @@
 
 #include "engine/catalog_pages.h"
 #include "engine/engine.h"
-#include "engine/io.h"
 #include "engine/local_internal.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/tmpdir.h"
 
 #define FILES 64u
@@ -541,28 +541,17 @@ static void run_file(const struct file *file, bool cuts, unsigned jobs)
 	munmap((void *)at, 4096);
 }
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
 int main(void)
 {
-	static struct io_ops quick;
 	unsigned jobs = (unsigned)from_environment("MQFS_DAMAGE_JOBS", 1);
 	uint64_t seconds = from_environment("MQFS_DAMAGE_SECONDS", 0);
 
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
+	nosync_install();
 	d.step = from_environment("MQFS_DAMAGE_STEP", 1);
 	d.opens = from_environment("MQFS_DAMAGE_OPENS", 8);
 	d.until = seconds ? time(NULL) + (time_t)seconds : 0;
 	d.figures = mmap(NULL, sizeof(*d.figures), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	tmpdir_in_memory();
 	make_store();
 	open_with(NULL, NULL, 0, 0);
 	must(d.good.len > 0 && told == 0, "the store as it was");

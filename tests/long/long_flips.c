@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/io.h"
 #include "engine/plog.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/tmpdir.h"
 
 #define SEGMENT 65536u
@@ -243,12 +243,6 @@ static uint64_t exchange_all(int good, int other)
 	return 5;
 }
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
 static int copy_of(const char *name)
 {
 	int fd;
@@ -261,16 +255,12 @@ static int copy_of(const char *name)
 
 int main(void)
 {
-	struct io_ops quick = io_posix;
 	uint64_t step = from_environment("MQFS_FLIPS_STEP", 1), seconds = from_environment("MQFS_FLIPS_SECONDS", 0);
 	uint64_t flips, cuts, others;
 	int good, other;
 
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	nosync_install();
+	tmpdir_in_memory();
 	tmpdir_make(&f.dir);
 	f.options =
 	    (struct plog_options){ .logs_dirfd = f.dir.fd, .id = 0x2a, .notify = { .fn = notified, .ctx = NULL } };

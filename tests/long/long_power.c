@@ -33,8 +33,8 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
-#include "engine/io.h"
 #include "engine/local_internal.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 #include "tests/lib/tmpdir.h"
 #include "tests/long/checker.h"
@@ -798,22 +798,6 @@ static void try_state(struct work *w, size_t n, unsigned which)
 	tmpdir_remove(&dir);
 }
 
-static int no_sync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-static void without_syncs(void)
-{
-	static struct io_ops quick;
-
-	quick = io_posix;
-	quick.fsync = no_sync;
-	quick.fdatasync = no_sync;
-	io = &quick;
-}
-
 /* One work, and all states of it. */
 static void run_work(struct figures *figures, uint64_t seed, uint64_t states, time_t until)
 {
@@ -824,7 +808,7 @@ static void run_work(struct figures *figures, uint64_t seed, uint64_t states, ti
 	w->seed = w->random = seed;
 	w->hash_room = 1 << 18;
 	w->hashes = calloc(w->hash_room, sizeof(*w->hashes));
-	without_syncs();
+	nosync_install();
 	tmpdir_make(&w->dir);
 	snprintf(w->source, sizeof(w->source), "%s/store", w->dir.path);
 	open_engine(w);
@@ -862,8 +846,7 @@ int main(void)
 	time_t begin = time(NULL), until = seconds ? begin + (time_t)seconds : 0;
 	int status;
 
-	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
+	tmpdir_in_memory();
 	while (running > 0 || (atomic_load(&f->distinct) < states && (!until || time(NULL) < until))) {
 		if (running < jobs && atomic_load(&f->distinct) < states && (!until || time(NULL) < until)) {
 			if (fork() == 0)
