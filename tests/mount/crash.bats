@@ -58,6 +58,9 @@ die() {
 	unmount
 	mount_store
 	echo after >>"$M$rest/in"
+	mkdir "$M$rest/groups/g"
+	is "$(cat "$M$rest/groups/g/out")" $'before\nafter'
+	echo all >"$M$rest/groups/g/ack" # in the journal alone, which a read-only mount cannot put in its place
 	die
 	mkdir "$BATS_FILE_TMPDIR/copy"
 	mount --bind "$S" "$BATS_FILE_TMPDIR/copy"
@@ -74,6 +77,7 @@ die() {
 	S=$BATS_FILE_TMPDIR/copy
 	mount_store -o ro
 	is "$(cat "$M$rest/0/log")" $'before\nafter'
+	is "$(cat "$M$rest/groups/g/out")" ""
 	umount "$M"
 	eventually umount "$S"
 	S=$first
