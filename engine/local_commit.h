@@ -65,6 +65,17 @@ struct commit_take {
 	struct span_facts facts;
 };
 
+#define ROUTE_LETTERS 64u
+
+/* A dead letter that goes on through an exchange: see route_dead(). */
+struct route_letter {
+	struct engine_scratch scratch; /* of the view */
+	struct engine_view view;       /* of one, ts_ms is resolved */
+	struct engine_props props;     /* it is published with these */
+	struct commit_take take;
+	size_t targets; /* by route_dead(): how many it went to */
+};
+
 struct commit {
 	struct local *local;
 	bool again;                      /* it was accepted before: room, sizes and ids that were seen do not matter */

@@ -53,11 +53,12 @@ int route_producer_open(
     struct engine_object *base, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 /*
- * Publishes a dead letter, a batch of one, and takes it from where it is: to all but those queues that it would come to in a
- * circle, whether they are full or not. EHOSTUNREACH: there is none; ENOENT: it is not there any more.
+ * Publishes dead letters of one queue with one note, and takes them from where they are: each to all but those queues that it would
+ * come to in a circle, whether they are full or not. What has no target stays (letter.targets). ENOENT: one is not there any more;
+ * after an error nothing has happened. At most ROUTE_LETTERS.
  */
-struct commit_take;
-int route_dead(struct exchange *exchange, const struct engine_batch *batch, const struct commit_take *take);
+struct route_letter;
+int route_dead(struct exchange *exchange, struct route_letter *letters, uint32_t count);
 /* As engine_exchange_ops.room. */
 int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes);
 int route_producer_sync(struct engine_producer *handle, struct engine_done *done);

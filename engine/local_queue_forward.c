@@ -2,13 +2,15 @@
  * local_queue_forward - dead letters that go through an exchange: dead.letter.to is exchanges/NAME.
  *
  * They die into the queue's own dlq, as all do, with one step that no crash parts; but marked, with QUEUE_FORWARD. From there they are
- * published when no lock is held: soon, by the timer of the dlq or by who calls next. That is one commit, which takes the
- * message out of the dlq as it is noted. What cannot be published now (a full disk) stays and is tried again, and so is what
+ * published when no lock is held: soon, by the timer of the dlq or by who calls next. That is one commit of as many as are there, up
+ * to a bound, with one sync; it takes them out of the dlq as it is noted. If it fails they go one by one, so that one that is
+ * refused keeps no other back. What cannot be published now (a full disk) stays and is tried again, and so is what
  * somebody holds; what a target refuses for good stays, a dead letter like others. Where nothing matches, or only a queue
  * that it would come to in a circle, it is dropped, and counted there. If there is no such exchange as it dies, it is a
  * dead letter like others.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/clock.h"
@@ -17,6 +19,7 @@
 #include "engine/local_queue_move.h"
 
 #define RETRY_MS 1000
+#define BYTES_AT_ONCE 1048576 /* beyond this no more are taken */
 
 bool queue_forwards(const struct queue *queue)
 {
@@ -135,21 +138,48 @@ static int drop(struct queue *dlq, const struct commit_take *take)
 	return rc;
 }
 
-/* Publishes one: 0; ENOENT: it is not there any more; another error: it is to be tried again. */
-static int forward_one(
-    struct queue *dlq, struct exchange *exchange, const struct engine_view *view, const struct commit_take *take)
+/* Those that come next, as many as go at once. ENOENT: there are no more; EAGAIN: there may be. lock */
+static int collect(struct queue *dlq, struct route_letter *letters, uint32_t *ret_count)
+{
+	uint32_t count = 0;
+	size_t bytes = 0;
+	int rc = 0;
+
+	while (count < ROUTE_LETTERS && bytes < BYTES_AT_ONCE) {
+		struct route_letter *letter = &letters[count];
+
+		rc = find_next(dlq, &letter->scratch, &letter->view, &letter->take);
+		if (rc < 0)
+			break;
+		letter->take.lane->forwarded = letter->take.offset + 1;
+		bytes += letter->view.batch.len;
+		count++;
+	}
+	*ret_count = count;
+	return rc;
+}
+
+/* As it is published: now, with the routing key that its queue says, or its own. */
+static void address(struct queue *dlq, struct route_letter *letter)
 {
 	const char *key = settings_text(setting_value(dlq->object.parent, SET_QUEUE_DEAD_LETTER_KEY));
-	struct engine_props props = view->batch.props[0];
-	struct engine_batch batch = view->batch;
-	int rc;
+	struct engine_batch *batch = &letter->view.batch;
 
+	batch->ts_ms = queue_now(queue_local(dlq));
+	letter->props = batch->props[0];
+	letter->props.partition = ENGINE_ANY;
+	if (letter->props.ts_ms < 0)
+		letter->props.ts_ms = batch->ts_ms;
 	if (key != NULL)
-		props.routing_key = (struct engine_span){ key, strlen(key) };
-	batch.props = &props;
-	batch.ts_ms = queue_now(queue_local(dlq));
-	rc = route_dead(exchange, &batch, take);
-	return rc == -EHOSTUNREACH ? drop(dlq, take) : rc;
+		letter->props.routing_key = (struct engine_span){ key, strlen(key) };
+}
+
+/* 0; ENOENT: it is not there any more; another error: it is to be tried again. */
+static int forward_one(struct queue *dlq, struct exchange *exchange, struct route_letter *letter)
+{
+	int rc = route_dead(exchange, letter, 1);
+
+	return rc == 0 && letter->targets == 0 ? drop(dlq, &letter->take) : rc;
 }
 
 /* Will it be refused the next time, too? By a topic that is compacted, if it has no key. */
@@ -158,44 +188,68 @@ static bool is_final(int rc)
 	return rc == -EINVAL || rc == -EMSGSIZE || rc == -E2BIG;
 }
 
-/* What came of one. lock */
-static bool forwarded(struct queue *dlq, const struct commit_take *take, int rc)
+/* These are to be tried again, in a while. */
+static void try_later(struct queue *dlq, const struct route_letter *letters, uint32_t count)
 {
-	if (rc < 0 && rc != -ENOENT && !is_final(rc)) {
-		look_at(dlq, queue_now(queue_local(dlq)) + RETRY_MS);
-		return false;
+	pthread_mutex_lock(&dlq->lock);
+	for (uint32_t i = 0; i < count; i++) {
+		struct lane *lane = letters[i].take.lane;
+
+		if (lane->forwarded > letters[i].take.offset)
+			lane->forwarded = letters[i].take.offset;
 	}
-	if (take->lane->forwarded == take->offset)
-		take->lane->forwarded++;
+	look_at(dlq, queue_now(queue_local(dlq)) + RETRY_MS);
+	pthread_mutex_unlock(&dlq->lock);
+}
+
+/* One by one, up to the first that is to be tried again: then false. */
+static bool forward_each(struct queue *dlq, struct exchange *exchange, struct route_letter *letters, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = forward_one(dlq, exchange, &letters[i]);
+
+		if (rc < 0 && rc != -ENOENT && !is_final(rc)) {
+			try_later(dlq, &letters[i], count - i);
+			return false;
+		}
+		if (is_final(rc))
+			local_fault(queue_local(dlq), -rc,
+			    "a dead letter cannot go through the exchange, and stays in the dlq: %s", strerror(-rc));
+	}
+	return true;
+}
+
+/* False: some are to be tried again. */
+static bool forward_all(struct queue *dlq, struct exchange *exchange, struct route_letter *letters, uint32_t count)
+{
+	if (count == 1 || route_dead(exchange, letters, count) < 0)
+		return forward_each(dlq, exchange, letters, count);
+	for (uint32_t i = 0; i < count; i++) {
+		if (letters[i].targets == 0 && drop(dlq, &letters[i].take) < 0) {
+			try_later(dlq, &letters[i], 1);
+			return false;
+		}
+	}
 	return true;
 }
 
 /* Returns whether there may be more at once. */
-static bool forward_next(struct queue *dlq, struct exchange *exchange)
+static bool forward_next(struct queue *dlq, struct exchange *exchange, struct route_letter *letters)
 {
-	struct engine_scratch scratch = { 0 };
-	struct engine_view view;
-	struct commit_take take;
-	bool more = true;
+	uint32_t count = 0;
 	int rc = queue_lock(dlq), found;
 
 	if (rc < 0)
 		return false;
-	found = find_next(dlq, &scratch, &view, &take);
-	if (found == -ENOENT)
+	found = collect(dlq, letters, &count);
+	if (found == -ENOENT && count == 0)
 		look_later(dlq);
 	queue_unlock(dlq);
-	if (found == 0) {
-		rc = forward_one(dlq, exchange, &view, &take);
-		if (is_final(rc))
-			local_fault(queue_local(dlq), -rc,
-			    "a dead letter cannot go through the exchange, and stays in the dlq: %s", strerror(-rc));
-		pthread_mutex_lock(&dlq->lock);
-		more = forwarded(dlq, &take, rc);
-		pthread_mutex_unlock(&dlq->lock);
-	}
-	engine_scratch_release(&scratch);
-	return more && found != -ENOENT;
+	if (count == 0)
+		return found != -ENOENT;
+	for (uint32_t i = 0; i < count; i++)
+		address(dlq, &letters[i]);
+	return forward_all(dlq, exchange, letters, count);
 }
 
 static void stop_looking(struct queue *dlq)
@@ -207,6 +261,7 @@ static void stop_looking(struct queue *dlq)
 
 void queue_forward(struct queue *dlq)
 {
+	struct route_letter *letters;
 	struct exchange *exchange;
 	bool wanted;
 
@@ -220,10 +275,16 @@ void queue_forward(struct queue *dlq)
 			stop_looking(dlq);
 		return;
 	}
+	letters = calloc(ROUTE_LETTERS, sizeof(*letters));
+	if (letters == NULL)
+		try_later(dlq, NULL, 0);
 	pthread_mutex_lock(&exchange->forward_lock); /* one thread at a time, so that none is published twice */
-	while (forward_next(dlq, exchange))
+	while (letters != NULL && forward_next(dlq, exchange, letters))
 		;
 	pthread_mutex_unlock(&exchange->forward_lock);
+	for (uint32_t i = 0; letters != NULL && i < ROUTE_LETTERS; i++)
+		engine_scratch_release(&letters[i].scratch);
+	free(letters);
 	object_put(&exchange->object);
 }
 

@@ -176,7 +176,7 @@ static int publish(struct publishing *p, bool alike)
 	return rc == 0 ? commit_run(&p->commit, false) : rc;
 }
 
-static void count(struct exchange *exchange, const struct publishing *p, int rc)
+static void count_published(struct exchange *exchange, const struct publishing *p, int rc)
 {
 	if (rc < 0) {
 		atomic_fetch_add(&exchange->refused, p->batch.count);
@@ -208,72 +208,92 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 		pthread_rwlock_unlock(&local->routes);
 		visible_let_go();
 	}
-	count(producer->exchange, &p, rc);
+	count_published(producer->exchange, &p, rc);
 	release(&p);
 	return rc;
 }
 
+/* ---- dead letters ---- */
+
 /* Leaves out the queues where it would go on in a circle. routes */
-static void leave_out_circles(struct publishing *p)
+static void leave_out_circles(struct local *local, const struct engine_props *props, struct routing_match *match)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < p->match.count; i++) {
-		struct object *target = registry_get(p->commit.local, p->match.targets[i]);
+	for (size_t i = 0; i < match->count; i++) {
+		struct object *target = registry_get(local, match->targets[i]);
 
 		if (target == NULL || target->kind != ENGINE_QUEUE ||
-		    !queue_is_circle(queue_of_object(target), p->props[0].deaths, p->props[0].death_count))
-			p->match.targets[kept++] = p->match.targets[i];
+		    !queue_is_circle(queue_of_object(target), props->deaths, props->death_count))
+			match->targets[kept++] = match->targets[i];
 		object_put(target);
 	}
-	p->match.count = kept;
+	match->count = kept;
 }
 
-/* routes */
-static int publish_dead(struct publishing *p)
+/* A part of its own for it. routes */
+static int add_letter(struct publishing *p, struct route_letter *letter)
 {
 	struct exchange *exchange = p->producer->exchange;
-	const struct engine_props *props = &p->props[0];
+	struct engine_props *props = &letter->props;
 	struct commit_part *part = NULL;
 	int rc = exchange_route(exchange, props->routing_key, props->headers, props->header_count, &p->match);
 
-	if (rc == 0)
-		leave_out_circles(p);
-	p->routed = p->match.count;
-	p->unroutable = p->match.count == 0;
-	if (rc < 0 || p->match.count == 0)
-		return rc < 0 ? rc : -EHOSTUNREACH;
+	if (rc < 0)
+		return rc;
+	leave_out_circles(p->commit.local, props, &p->match);
+	letter->targets = p->match.count;
+	p->routed += p->match.count;
+	p->unroutable += p->match.count == 0;
+	if (p->match.count == 0)
+		return 0;
 	rc = exchange_touch(exchange, &p->match);
 	if (rc == 0)
-		rc = commit_add_part(&p->commit, &p->batch, p->props, &part);
+		rc = commit_add_part(&p->commit, &letter->view.batch, props, &part);
 	for (size_t i = 0; i < p->match.count && rc == 0; i++) {
 		struct object *target = registry_get(p->commit.local, p->match.targets[i]);
 
 		rc = target != NULL ? commit_add_target(part, target, false) : -EIDRM;
 		object_put(target);
 	}
-	if (rc == 0)
-		rc = commit_claim(&p->commit);
-	return rc == 0 ? commit_run(&p->commit, true) : rc;
+	return rc;
 }
 
-int route_dead(struct exchange *exchange, const struct engine_batch *batch, const struct commit_take *take)
+/* routes */
+static int publish_dead(struct publishing *p, struct route_letter *letters, uint32_t count)
+{
+	struct commit_take takes[ROUTE_LETTERS];
+	int rc = 0;
+
+	for (uint32_t i = 0; i < count && rc == 0; i++) {
+		rc = add_letter(p, &letters[i]);
+		if (rc == 0 && letters[i].targets > 0)
+			takes[p->commit.take_count++] = letters[i].take;
+	}
+	if (rc < 0 || p->commit.take_count == 0)
+		return rc;
+	p->commit.takes = takes;
+	rc = commit_claim(&p->commit);
+	if (rc == 0)
+		rc = commit_run(&p->commit, true);
+	p->commit.takes = NULL;
+	return rc;
+}
+
+int route_dead(struct exchange *exchange, struct route_letter *letters, uint32_t count)
 {
 	struct route_producer producer = { ENGINE_EXCHANGE, exchange, { NULL, 0 } };
+	struct publishing p = { .producer = &producer, .batch.count = count };
 	struct local *local = local_of(&exchange->object);
-	struct publishing p;
-	int rc = prepare(&p, &producer, batch);
+	int rc;
 
+	commit_init(&p.commit, local);
 	p.commit.again = true;
-	p.commit.takes = take;
-	p.commit.take_count = 1;
-	if (rc == 0) {
-		pthread_rwlock_rdlock(&local->routes);
-		rc = publish_dead(&p);
-		pthread_rwlock_unlock(&local->routes);
-	}
-	if (rc == 0 || rc == -EHOSTUNREACH)
-		count(exchange, &p, 0);
+	pthread_rwlock_rdlock(&local->routes);
+	rc = publish_dead(&p, letters, count);
+	pthread_rwlock_unlock(&local->routes);
+	if (rc == 0)
+		count_published(exchange, &p, 0);
 	release(&p);
 	return rc;
 }

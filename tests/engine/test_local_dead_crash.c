@@ -10,6 +10,7 @@
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_queue.h"
 #include "tests/lib/crash.h"
+#include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
@@ -189,8 +190,8 @@ Test(local_dead_crash, every_change, .timeout = 240)
 	cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
 	reject(c, "reject dying m0");
 	ends[0] = powercut_count(cut);
-	assert_text(q_run(c, "reject dying m1"), "1");
-	reject(c, "reject dying m2");
+	assert_text(q_run(c, "reject dying m1-m2"), "2"); /* these go on together */
+	queue_catch_up((struct local *)c->engine);
 	ends[1] = ends[2] = powercut_count(cut);
 	for (unsigned i = 0; i < TARGETS; i++) {
 		char text[64];
@@ -217,4 +218,48 @@ Test(local_dead_crash, every_change, .timeout = 240)
 		cr_assert(i == 2 || seen[i] > 0, "%u dead were never seen", i);
 	powercut_free(cut);
 	free(c);
+}
+
+/* How many syncs it takes to reject the first `count` of 50 and to have them go on. */
+static uint64_t syncs_of(unsigned count)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct engine_queue_stat stat;
+	struct engine_object *r;
+	uint64_t syncs;
+	char text[64];
+
+	q_open(c, true);
+	prepare(c);
+	for (unsigned i = 10; i < 60; i++) {
+		snprintf(text, sizeof(text), "send dying n%u", i);
+		q_run(c, text);
+		assert_text(q_run(c, "get dying"), text + strlen("send dying "));
+	}
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	timers_stop((struct local *)c->engine);
+	snprintf(text, sizeof(text), "reject dying n10-n%u", 9 + count);
+	fault_arm(FAULT_SYNC, 0, 0, false);
+	q_run(c, text);
+	queue_catch_up((struct local *)c->engine);
+	syncs = fault_disarm();
+	r = q_object(c, "r");
+	assert_ok(c->ops->queue->queue_stat(r, &stat));
+	cr_assert_eq(stat.ready, count);
+	c->ops->put(r);
+	q_close(c);
+	free(c);
+	return syncs;
+}
+
+/* Dead letters that die together share the sync of one note. */
+Test(local_dead_crash, many_share_a_sync)
+{
+	uint64_t one, many;
+
+	tmpdir_in_memory();
+	one = syncs_of(1);
+	many = syncs_of(50);
+	cr_assert_gt(one, 0);
+	cr_assert_eq(many, one, "one takes %" PRIu64 " syncs, fifty take %" PRIu64, one, many);
 }
