@@ -539,6 +539,7 @@ int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *wai
 	topic_open_logs(group_topic(consumer->group), consumer->partition);
 	/* In the list first, then looking: see local_wait.c. */
 	wait_list_add(consumer->waiters, waiter, consumer);
+	watch_hurry(group_topic(consumer->group));
 	rc = group_lock(consumer->group);
 	if (rc == 0) {
 		rc = begin_fetch(consumer);

@@ -73,8 +73,9 @@ struct stage {
 	int err;              /* of the last take */
 	uint64_t owed[STAGE_WORDS]; /* partitions whose waiters are to be woken */
 	_Atomic bool owes;          /* there are such; written under lock */
-	_Atomic uint64_t seen;      /* size of the file at the last take that took all; written under lock */
-	_Atomic int64_t retry_ms;   /* when to try again what failed; 0: nothing did */
+	_Atomic uint64_t
+	    seen; /* size of the file at the last take that took all; written under lock, after the append */
+	_Atomic int64_t retry_ms; /* when to try again what failed; 0: nothing did */
 
 	enum stage_use use;           /* stages.lock */
 	enum stage_watching watching; /* stages.lock */
@@ -119,7 +120,7 @@ struct stages {
 		pthread_t thread;
 		bool running;             /* life only */
 		bool stop;                /* lock */
-		_Atomic int64_t wakes_ms; /* when it looks next */
+		_Atomic int64_t wakes_ms; /* when it looks next, at the latest */
 	} watch;
 };
 
@@ -174,6 +175,8 @@ int watch_init(struct local *local);
 int watch_start(struct local *local);
 void watch_stop(struct local *local);
 void watch_begin(struct stage *stage); /* it was just opened */
+/* Somebody is about to wait for messages of topic, and counts among its waiters: what is written does not linger. */
+void watch_hurry(struct topic *topic);
 void watch_wake(struct local *local);
 
 extern const struct engine_stage_ops local_stage_ops;

@@ -428,25 +428,40 @@ static void wake(const uint64_t woken[STAGE_WORDS], struct topic *topic)
 
 static bool has_waiters(const uint64_t woken[STAGE_WORDS], struct topic *topic)
 {
-	bool has = atomic_load(&topic->waiters.count) > 0;
+	bool any = false, has = false;
 
 	for (uint32_t i = 0; i < ENGINE_PARTITIONS_MAX && !has; i++) {
-		if (woken[i / 64] == 0)
+		if (woken[i / 64] == 0) {
 			i |= 63;
-		else if (woken[i / 64] >> (i % 64) & 1)
+		} else if (woken[i / 64] >> (i % 64) & 1) {
+			any = true;
 			has = atomic_load(&topic_partition(topic, i)->waiters.count) > 0;
+		}
 	}
-	return has;
+	return has || (any && atomic_load(&topic->waiters.count) > 0);
 }
 
-/* What is owed to those who wait: now, or by the thread. *woken comes from and goes to the stage. stage.lock */
-static void settle_wakes(struct stage *stage, uint64_t woken[STAGE_WORDS], bool later)
+/*
+ * Whom a take has to wake. One for a reader wakes nobody, as the reader may wait itself and hold the lock that its own wake
+ * takes: what it owes, and what others like it left, stays for the thread. If nobody waits there is nothing to owe: who comes
+ * to wait looks at the log then. *woken: in, partitions that got something; out, those to wake now. True: the thread has to
+ * come. stage.lock
+ */
+static bool settle_wakes(struct stage *stage, uint64_t woken[STAGE_WORDS], bool for_reader)
 {
-	for (size_t i = 0; i < STAGE_WORDS; i++) {
+	struct topic *topic = stage->producer.topic;
+	bool owes;
+
+	for (size_t i = 0; i < STAGE_WORDS; i++)
 		woken[i] |= stage->owed[i];
-		stage->owed[i] = later ? woken[i] : 0;
+	owes = for_reader && has_waiters(woken, topic);
+	for (size_t i = 0; i < STAGE_WORDS; i++) {
+		stage->owed[i] = owes ? woken[i] : 0;
+		if (for_reader)
+			woken[i] = 0;
 	}
-	atomic_store(&stage->owes, later);
+	atomic_store(&stage->owes, owes);
+	return owes;
 }
 
 static void tell_refused(const struct taking *taking, struct topic *topic)
@@ -523,7 +538,7 @@ int stage_take(struct stage *stage, enum stage_how how)
 {
 	struct taking taking = { .stage = stage };
 	struct topic *topic;
-	bool later;
+	bool owes;
 	int rc = 0;
 
 	if (waking)
@@ -536,13 +551,11 @@ int stage_take(struct stage *stage, enum stage_how how)
 	}
 	object_ref(&topic->object);
 	rc = take_locked(&taking, how == STAGE_FINISH);
-	later = how == STAGE_FOR_READER && has_waiters(taking.woken, topic);
-	settle_wakes(stage, taking.woken, later);
+	owes = settle_wakes(stage, taking.woken, how == STAGE_FOR_READER);
 	pthread_mutex_unlock(&stage->lock);
-	if (later)
+	if (owes)
 		watch_wake(stage->local);
-	else
-		wake(taking.woken, topic);
+	wake(taking.woken, topic);
 	tell(&taking, topic);
 	object_put(&topic->object);
 	return rc;

@@ -7,6 +7,22 @@
  * event, and is not looked at any more until that comes; so a thousand idle writers cost nothing. Where inotify cannot be
  * had the thread goes on looking.
  *
+ * While somebody waits for messages of a topic nothing of it lingers: its files are armed, also by who is about to wait, and
+ * what comes is taken in at once. No wake is lost for that, as each of the four who are in it does things in this order, and
+ * of two that run beside each other one sees the other:
+ *
+ *   a writer (the kernel)     the size of the file grows; is there a watch?
+ *   who arms (stages.lock)    the watch; is the size what was taken in last? If so the file is ARMED, else it stays POLLED
+ *   who comes to wait         counts among the waiters; is a file POLLED? It arms it, or if that fails wakes the thread;
+ *                             is there something in the log?
+ *   who opens a file          it is in the topic's list, and POLLED; does somebody wait? It arms it
+ *
+ * So of what is written while somebody waits an event comes, or the thread finds it: an event makes the file POLLED
+ * before the thread looks, and what is POLLED the thread looks at within LOOK_MAX_MS. That holds as it says before each round that it
+ * sleeps for ever (wakes_ms), and who makes a file POLLED looks at that afterwards: if the round went past the file already, it
+ * reads this, and wakes the thread. A watch goes with its event (IN_ONESHOT); who arms between the event and that gets the watch that
+ * goes, and IN_IGNORED tells of it. Who comes to wait takes nothing in: see settle_wakes() for why it could not wake.
+ *
  * The thread also tries again what could not be taken, empties files that lie idle, and looks after orphans. With nothing
  * to do it sleeps until a channel is opened; just after there was something it stays up for a moment, so that a
  * shell that opens a channel for each echo does not have to wake it each time.
@@ -32,9 +48,7 @@
 
 struct round {
 	int64_t now_ms, wait_ms; /* until the next */
-	struct stage **polled;
-	size_t count;
-	bool orphans, idle;
+	bool idle;               /* there are such */
 };
 
 /* ---- waking ---- */
@@ -49,41 +63,41 @@ void watch_wake(struct local *local)
 	(void)sent; /* full: it will wake */
 }
 
-void watch_begin(struct stage *stage)
-{
-	struct stages *stages = stage->local->stages;
-
-	pthread_mutex_lock(&stages->lock);
-	stage->watching = STAGE_POLLED;
-	stage->quiet = 0;
-	stage->burst_ms = 0;
-	pthread_mutex_unlock(&stages->lock);
-	if (atomic_load(&stages->watch.wakes_ms) > clock_mono_ms() + LOOK_MAX_MS)
-		watch_wake(stage->local);
-}
-
 /* ---- inotify ---- */
 
-/* Asks to be told of the next write. False: it cannot be, or something was written meanwhile. */
-static bool arm(struct stage *stage)
+/*
+ * Asks to be told of the next write. False: it cannot be, or something was written that is not taken in. stages.lock, so that
+ * an event finds the file armed that comes before this has returned.
+ */
+static bool arm_locked(struct stage *stage)
 {
 	struct stages *stages = stage->local->stages;
 	char path[64];
-	int wd;
 
 	if (stages->watch.inotify_fd < 0)
 		return false;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", stage->fd);
-	wd = inotify_add_watch(stages->watch.inotify_fd, path, IN_MODIFY | IN_ONESHOT);
-	if (wd < 0 || stage_size(stage) != atomic_load(&stage->seen))
+	stage->wd = inotify_add_watch(stages->watch.inotify_fd, path, IN_MODIFY | IN_ONESHOT);
+	if (stage->wd < 0 || stage_size(stage) != atomic_load(&stage->seen))
 		return false;
-	pthread_mutex_lock(&stages->lock);
-	if (stage->watching == STAGE_POLLED) {
-		stage->watching = STAGE_ARMED;
-		stage->wd = wd;
-	}
-	pthread_mutex_unlock(&stages->lock);
+	stage->watching = STAGE_ARMED;
 	return true;
+}
+
+/* Whether it is to be looked at until it is armed. stages.lock */
+static bool is_polled(const struct stage *stage)
+{
+	return stage->use == STAGE_OPEN && stage->watching == STAGE_POLLED;
+}
+
+static void arm(struct stage *stage)
+{
+	struct stages *stages = stage->local->stages;
+
+	pthread_mutex_lock(&stages->lock);
+	if (is_polled(stage))
+		(void)arm_locked(stage);
+	pthread_mutex_unlock(&stages->lock);
 }
 
 /* wd -1: events were lost, so it may have been any. */
@@ -113,11 +127,46 @@ static void read_events(struct stages *stages)
 		for (char *at = buf; at < buf + got;) {
 			const struct inotify_event *event = (const struct inotify_event *)at;
 
-			if (event->mask & (IN_MODIFY | IN_Q_OVERFLOW))
+			/* IGNORED: the watch is gone. Who arms just after an event may still get the one that goes with it. */
+			if (event->mask & (IN_MODIFY | IN_Q_OVERFLOW | IN_IGNORED))
 				on_event(stages, event->wd, now_ms);
 			at += sizeof(*event) + event->len;
 		}
 	}
+}
+
+/* ---- from outside ---- */
+
+void watch_begin(struct stage *stage)
+{
+	struct stages *stages = stage->local->stages;
+	bool armed;
+
+	pthread_mutex_lock(&stages->lock);
+	stage->watching = STAGE_POLLED;
+	stage->quiet = 0;
+	stage->burst_ms = 0;
+	armed = topic_is_awaited(stage->producer.topic) && arm_locked(stage);
+	pthread_mutex_unlock(&stages->lock);
+	if (!armed && atomic_load(&stages->watch.wakes_ms) > clock_mono_ms() + LOOK_MAX_MS)
+		watch_wake(stage->local);
+}
+
+void watch_hurry(struct topic *topic)
+{
+	struct local *local = local_of(&topic->object);
+	bool left = false;
+
+	if (atomic_load(&topic->staged) == 0)
+		return;
+	pthread_mutex_lock(&local->stages->lock);
+	for (struct stage *stage = topic->stages; stage != NULL; stage = stage->next_of_topic) {
+		if (is_polled(stage) && !arm_locked(stage))
+			left = true;
+	}
+	pthread_mutex_unlock(&local->stages->lock);
+	if (left)
+		watch_wake(local);
 }
 
 /* ---- looking ---- */
@@ -128,16 +177,18 @@ static void wait_at_most(struct round *round, int64_t ms)
 		round->wait_ms = ms;
 }
 
-/* How often a file is looked at, and how old what is in it may become. */
+/* How old what is in a file may become, 0 if somebody waits for it, and how much may be there by then. */
 static int64_t linger_of(struct stage *stage, int64_t *ret_batch_size)
 {
+	struct topic *topic;
 	int64_t linger_ms = 0;
 
 	pthread_mutex_lock(&stage->lock);
+	topic = stage->producer.topic;
 	*ret_batch_size = 0;
-	if (stage->producer.topic != NULL) {
-		linger_ms = setting_value(&stage->producer.topic->object, SET_LINGER_MS);
-		*ret_batch_size = setting_value(&stage->producer.topic->object, SET_BATCH_SIZE);
+	if (topic != NULL && !topic_is_awaited(topic)) {
+		linger_ms = setting_value(&topic->object, SET_LINGER_MS);
+		*ret_batch_size = setting_value(&topic->object, SET_BATCH_SIZE);
 	}
 	pthread_mutex_unlock(&stage->lock);
 	return linger_ms;
@@ -151,7 +202,7 @@ static void look(struct stage *stage, struct round *round)
 	step_ms = step_ms < LOOK_MIN_MS ? LOOK_MIN_MS : step_ms > LOOK_MAX_MS ? LOOK_MAX_MS : step_ms;
 	wait_at_most(round, step_ms);
 	if (size == seen && atomic_load(&stage->retry_ms) == 0) {
-		if (++stage->quiet >= QUIET_LOOKS)
+		if (++stage->quiet >= QUIET_LOOKS || linger_ms == 0)
 			arm(stage);
 		return;
 	}
@@ -254,8 +305,11 @@ static void *run(void *arg)
 	eventfd_t count;
 
 	while (!stopping(stages)) {
-		int64_t wait_ms = look_after_all(local), now_ms = clock_mono_ms();
+		int64_t wait_ms, now_ms;
 
+		atomic_store(&stages->watch.wakes_ms, INT64_MAX); /* before it looks: see above */
+		wait_ms = look_after_all(local);
+		now_ms = clock_mono_ms();
 		if (wait_ms <= LOOK_MAX_MS)
 			busy_ms = now_ms;
 		else if (now_ms - busy_ms < LINGERING_MS)

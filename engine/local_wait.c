@@ -125,3 +125,13 @@ void topic_wake(struct topic *topic, const struct group *group)
 	for (uint32_t i = 0; i < partitions; i++)
 		wait_list_wake(&topic_partition(topic, i)->waiters, group, ENGINE_ANY);
 }
+
+bool topic_is_awaited(struct topic *topic)
+{
+	uint32_t partitions = atomic_load(&topic->partitions);
+	bool awaited = atomic_load(&topic->waiters.count) > 0;
+
+	for (uint32_t i = 0; !awaited && i < partitions; i++)
+		awaited = atomic_load(&topic_partition(topic, i)->waiters.count) > 0;
+	return awaited;
+}

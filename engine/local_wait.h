@@ -29,5 +29,6 @@ bool wait_list_remove(struct wait_list *list, struct engine_waiter *waiter); /* 
 void wait_list_wake(struct wait_list *list, const struct group *group, uint32_t partition);
 /* All lists of a topic. */
 void topic_wake(struct topic *topic, const struct group *group);
+bool topic_is_awaited(struct topic *topic); /* does anybody wait for a message of it? */
 
 #endif

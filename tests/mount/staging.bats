@@ -56,34 +56,42 @@ check_each_reader() {
 	each_shell check_each_reader
 }
 
-@test "a reader that waits gets what lingers when linger.ms is over, and at once when a batch is full" {
+# wait_for TEXT COMMAND... - a reader of g that waits gets TEXT from COMMAND, though nothing is closed or synced.
+wait_for() {
+	local text=$1 reader
+	shift
+	cat groups/g/wait >"$BATS_TEST_TMPDIR/got" 3>&- 5>&- 6>&- &
+	reader=$!
+	blocked $reader
+	"$@"
+	wait $reader
+	is "$(cat "$BATS_TEST_TMPDIR/got")" "$text"
+	echo all >groups/g/ack
+}
+
+write_five() {
+	echo "$1" >&5
+}
+
+write_newly_opened() {
+	exec 6>>in
+	echo "$1" >&6
+}
+
+@test "what lingers does not for a reader that waits, whatever linger.ms says" {
 	topic
 	group
-	exec 5>>in
-	cat groups/g/wait >"$BATS_TEST_TMPDIR/first" 3>&- 5>&- &
-	local reader=$!
-	blocked $reader
-	echo one >&5
-	wait $reader
-	is "$(cat "$BATS_TEST_TMPDIR/first")" one
-	echo all >groups/g/ack
-	sleep 0.5 # the daemon has stopped looking, and is told by inotify
-	cat groups/g/wait >"$BATS_TEST_TMPDIR/second" 3>&- 5>&- &
-	reader=$!
-	blocked $reader
-	echo two >&5
-	wait $reader
-	is "$(cat "$BATS_TEST_TMPDIR/second")" two
 	echo 60000 >config/linger.ms
-	echo 1000 >config/batch.size
-	echo all >groups/g/ack
-	cat groups/g/wait >"$BATS_TEST_TMPDIR/third" 3>&- 5>&- &
-	reader=$!
-	blocked $reader
-	printf '%01000d\n' 3 >&5
-	wait $reader
-	is "$(wc -c <"$BATS_TEST_TMPDIR/third")" 1001
-	exec 5>&-
+	exec 5>>in
+	wait_for one write_five one     # it was just opened
+	wait_for two write_five two     # it was written to a moment ago
+	sleep 0.5                       # the daemon has stopped looking
+	wait_for three write_five three
+	wait_for four write_newly_opened four
+	for i in $(seq 20); do
+		wait_for "$i" write_five "$i"
+	done
+	exec 5>&- 6>&-
 }
 
 @test "linger.ms changed while a channel is open takes effect at once, on it and on the next" {
