@@ -1,4 +1,4 @@
-# mqfs. Targets: all, mount, check, check-long, fuzz, tests, install, uninstall, clean.
+# mqfs. Targets: all, mount, check, check-long, coverage, fuzz, tests, install, uninstall, clean.
 # Variables: SECONDS= BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
 BUILD ?= build
 CFLAGS ?= -O2 -g
@@ -95,6 +95,10 @@ SECONDS ?= 60
 fuzz:
 	@.ci/fuzz $(SECONDS)
 
+# Which lines of the engine the tests reach; a build of its own.
+coverage:
+	@.ci/coverage
+
 # The long suites, each with a bound: see tests/long/run. What they did is in build/long/summary.md.
 check-long: build_for_check
 	@.ci/packages long
@@ -128,5 +132,5 @@ uninstall:
 clean:
 	[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name fuse3 -exec rm -rf {} +
 -include $(shell find $(BUILD) -name fuse3* -prune -o -name '*.d' -print 2>/dev/null)
-.PHONY: all tests fuzzers fuzz mount check check-long install uninstall clean force
+.PHONY: all tests fuzzers fuzz coverage mount check check-long install uninstall clean force
 .SECONDARY:
