@@ -52,6 +52,7 @@ $(BUILD)/libengine.a: $(call objects,engine)
 $(BUILD)/libfs.a: $(call objects,fs)
 $(BUILD)/libhelpers.a: $(call objects,mount-helpers)
 $(BUILD)/libtest.a: $(call objects,tests/lib)
+$(BUILD)/liblong.a: $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/long/long_%,$(wildcard tests/long/*.c)))
 %.a: $(BUILD)/flags
 	rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 $(BUILD)/%.o: %.c $(BUILD)/flags
@@ -72,7 +73,7 @@ $(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a $(BUI
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(libs)
-$(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/tests/long/checker.o $(BUILD)/libtest.a $(BUILD)/libengine.a
+$(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 # The engine and the tree with allocations that a test makes fail: tests/lib/alloc.h.
 allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create

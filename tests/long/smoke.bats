@@ -20,6 +20,10 @@
 	MQFS_DAMAGE_STEP=97 "${MQFS_BUILD:-build}"/tests/long/long_damage
 }
 
+@test "kill -9 at some of the calls of a short script" {
+	MQFS_KILL_OPERATIONS=250 MQFS_KILL_STEP=29 "${MQFS_BUILD:-build}"/tests/long/long_kill
+}
+
 @test "kill -9 under load" {
 	[ "$(id -u)" = 0 ] && [ -r /dev/fuse ] || skip "cannot mount: not root, or no /dev/fuse"
 	tests/long/kills.py random --kills 3 --seconds 60 "${MQFS_BUILD:-build}"

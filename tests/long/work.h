@@ -1,0 +1,118 @@
+/*
+ * work - random works on a store, of which it is known at each moment what is sure: producing to topics (segments which roll), past
+ * the daemon through a staging file, to queues, through an exchange to both, in transactions; leases and acks, cursors of a
+ * group, purges and retention, checkpoints, making and removing topics, closing and opening.
+ *
+ * Moments are counts of changes of files. What begins is written down before the engine is asked, so that whoever shares the memory
+ * of a work that was killed knows of it. state.c says what must be so after a crash.
+ */
+#ifndef MQFS_TEST_WORK_H
+#define MQFS_TEST_WORK_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "tests/lib/powercut.h"
+#include "tests/lib/tmpdir.h"
+
+#define NEVER SIZE_MAX
+#define COPIES 24576u
+#define NAMES 512u
+#define SEEKS 2048u
+#define GOES_ON 999999u /* number of the message that each state takes at the end */
+
+enum target { T, U, R, S, Q, TARGETS }; /* S lingers, and is produced to through a staging file */
+extern const char *const work_targets[TARGETS];
+
+/* A message in one target. */
+struct copy {
+	enum target target;
+	unsigned number, pair; /* pair: index of the copy in another target, +1; 0: none */
+	bool tx;               /* in a transaction */
+	size_t begin, accepted, confirmed;
+	size_t gone_begin, gone_accepted, gone; /* purged or settled: asked for, answered, and confirmed */
+};
+
+struct name {
+	size_t make, made, remove, removed;
+};
+
+struct seek {
+	uint64_t committed;
+	size_t begin, accepted, confirmed;
+};
+
+/* Shared between the children. */
+struct figures {
+	_Atomic uint64_t tried, distinct, recovery, works, violations;
+};
+
+struct work {
+	char source[PATH_MAX + 16];
+	struct engine *engine;
+	const struct engine_ops *ops;
+	struct engine_object *root, *targets[TARGETS], *group, *exchange;
+	struct engine_stage *stage; /* or NULL */
+	int writer;                 /* of it */
+	struct engine_scratch scratch;
+	struct powercut *cut;      /* NULL: moments are not counted */
+	const char *segment_bytes; /* of topics */
+	bool is_long;              /* it is closed and checkpointed rarely */
+	uint64_t random, seed;
+	struct copy copies[COPIES];
+	uint16_t of_number[TARGETS][COPIES]; /* index of the copy, +1 */
+	size_t count;
+	struct name names[NAMES];
+	unsigned name_count;
+	struct seek seeks[2][SEEKS];
+	unsigned seek_count[2];
+	unsigned next;
+	struct figures *figures;
+};
+
+/* -- work.c -- */
+void work_must(bool ok, const char *what);
+#define OK(call) work_must((call) >= 0, #call)
+uint64_t work_environment(const char *name, uint64_t otherwise);
+unsigned work_pick(struct work *w, unsigned count);
+size_t work_now(const struct work *w);
+void work_open(struct work *w); /* and makes the store, if there is none */
+void work_set_up(struct work *w);
+void work_find_objects(struct work *w);
+void work_close(struct work *w);
+
+struct wait {
+	struct engine_done done;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool over;
+	int result;
+};
+void work_over(struct engine_done *done, int result);
+int work_wait(struct wait *wait, int rc);
+#define WAIT ((struct wait){ { work_over }, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0 })
+
+size_t work_payload(unsigned number, char out[512]);
+struct engine_batch work_batch(struct work *w, unsigned count, char *data);
+struct engine_producer *work_producer(struct work *w, enum target target, uint32_t part);
+struct copy *work_find(struct work *w, enum target target, unsigned number);
+
+/* -- work_steps.c -- */
+void work_step(struct work *w);
+
+/* -- work_stage.c -- */
+void work_stage_send(struct work *w, unsigned first, const struct engine_batch *batch);
+void work_stage_take(struct work *w);
+void work_stage_close(struct work *w);
+
+/* -- state.c -- */
+/* Opens and closes the store in this directory; goes_on: with a message more in t and q. */
+bool state_recover(struct work *w, const char *path, bool goes_on, const char *what);
+/* What a crash after n changes left: of a kill, or of a power cut. */
+void state_check(struct work *w, size_t n, bool kill, bool goes_on, int dirfd, const char *what);
+
+#endif

@@ -1,0 +1,311 @@
+/*
+ * work_steps - the steps of a work, see work.h. What a step asks for is written down before it is asked, what it was told after.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/local_internal.h"
+#include "tests/long/work.h"
+
+static struct copy *add_copy(struct work *w, enum target target, unsigned number)
+{
+	struct copy *c = &w->copies[w->count];
+
+	work_must(w->count < COPIES && number < COPIES, "too many messages");
+	*c = (struct copy){ .target = target,
+		.number = number,
+		.begin = work_now(w),
+		.accepted = NEVER,
+		.confirmed = NEVER,
+		.gone_begin = NEVER,
+		.gone_accepted = NEVER,
+		.gone = NEVER };
+	w->of_number[target][number] = (uint16_t)++w->count;
+	return c;
+}
+
+/* All from this one on were answered. */
+static void accept_from(struct work *w, size_t first, bool confirmed)
+{
+	for (size_t i = first; i < w->count; i++) {
+		w->copies[i].accepted = work_now(w);
+		if (confirmed)
+			w->copies[i].confirmed = w->copies[i].accepted;
+	}
+}
+
+static void send_batch(struct work *w, enum target target)
+{
+	char data[4096];
+	unsigned first = w->next, count = 1 + work_pick(w, 5);
+	uint32_t part = target == T ? work_pick(w, 2) : target == Q ? work_pick(w, 3) : ENGINE_ANY;
+	struct engine_batch batch = work_batch(w, count, data);
+	struct engine_producer *p;
+	struct wait wait = WAIT;
+	size_t before = w->count;
+
+	for (unsigned i = 0; i < count; i++)
+		add_copy(w, target, w->next++);
+	if (target == S) {
+		work_stage_send(w, first, &batch);
+	} else {
+		p = work_producer(w, target, part);
+		OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
+		w->ops->producer_close(p);
+	}
+	accept_from(w, before, false);
+}
+
+static void pair_up(struct work *w, unsigned count, bool tx)
+{
+	for (unsigned i = 0; i < count; i++, w->next++) {
+		struct copy *u = add_copy(w, U, w->next), *q = add_copy(w, Q, w->next);
+
+		u->tx = q->tx = tx;
+		u->pair = (unsigned)(q - w->copies) + 1;
+		q->pair = (unsigned)(u - w->copies) + 1;
+	}
+}
+
+static void publish(struct work *w)
+{
+	struct engine_producer *p = NULL;
+	struct wait wait = WAIT;
+	char data[4096];
+	unsigned count = 1 + work_pick(w, 3);
+	struct engine_batch batch = work_batch(w, count, data);
+	size_t before = w->count;
+
+	pair_up(w, count, false);
+	OK(w->ops->producer_open(w->exchange, ENGINE_ANY, (struct engine_span){ "k", 1 }, &p));
+	OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
+	w->ops->producer_close(p);
+	accept_from(w, before, false);
+}
+
+static void transact(struct work *w)
+{
+	static const struct engine_owner owner = { 1, 2, 0755 };
+	struct engine_object *tx = NULL;
+	char data[4096], name[32];
+	unsigned count = 1 + work_pick(w, 3);
+	struct engine_batch batch = work_batch(w, count, data);
+	size_t before = w->count;
+
+	snprintf(name, sizeof(name), "tx%u", w->next);
+	pair_up(w, count, true);
+	OK(w->ops->create(w->engine, w->root, ENGINE_TX, name, &owner, &tx));
+	for (int i = 0; i < 2; i++) {
+		struct engine_producer *p = NULL;
+
+		OK(w->ops->tx->producer_open(
+		    tx, w->targets[i == 0 ? U : Q], ENGINE_ANY, false, (struct engine_span){ NULL, 0 }, &p));
+		OK(w->ops->producer_send(p, &batch, NULL));
+		w->ops->producer_close(p);
+	}
+	OK(w->ops->tx->commit(tx));
+	w->ops->put(tx);
+	accept_from(w, before, true);
+}
+
+static void confirm(struct work *w, enum target target, size_t before)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		struct copy *c = &w->copies[i];
+
+		if (c->target == target && c->accepted <= before && c->confirmed == NEVER)
+			c->confirmed = work_now(w);
+	}
+}
+
+static void sync_target(struct work *w, enum target target)
+{
+	struct engine_producer *p = work_producer(w, target, ENGINE_ANY);
+	struct wait wait = WAIT, settle = WAIT;
+	size_t before = work_now(w);
+
+	if (target == S)
+		work_stage_take(w);
+	OK(work_wait(&wait, w->ops->producer_sync(p, &wait.done)));
+	w->ops->producer_close(p);
+	confirm(w, target, before);
+	if (target != Q)
+		return;
+	before = work_now(w);
+	OK(work_wait(&settle, w->ops->queue->settle_sync(w->targets[Q], &settle.done)));
+	for (size_t i = 0; i < w->count; i++)
+		if (w->copies[i].target == Q && w->copies[i].gone_begin < before && w->copies[i].gone == NEVER)
+			w->copies[i].gone = work_now(w);
+}
+
+static void lease(struct work *w)
+{
+	struct engine_consumer *consumer = NULL;
+	struct engine_view view;
+	bool settles = work_pick(w, 4) > 0;
+
+	OK(w->ops->queue->consumer_open(w->targets[Q], ENGINE_CONSUME_SNAPSHOT, false, &consumer));
+	while (w->ops->consumer_fetch(consumer, 1 + work_pick(w, 3), SIZE_MAX, &w->scratch, &view) == 1 &&
+	       work_pick(w, 3) > 0) {
+		const char *data = view.batch.data;
+
+		for (unsigned i = 0; i < view.batch.count && settles; i++) {
+			struct copy *c = work_find(w, Q, (unsigned)strtoul(data + 1, NULL, 10));
+
+			work_must(c != NULL, "a message nobody sent");
+			data += view.batch.lengths[i] + 1;
+			c->gone_begin = work_now(w);
+			OK(w->ops->queue->settle(
+			    w->targets[Q], ENGINE_ACK, view.deliveries[i].id, view.deliveries[i].id));
+			c->gone_accepted = work_now(w);
+		}
+	}
+	w->ops->consumer_close(consumer);
+}
+
+static void move_cursor(struct work *w)
+{
+	struct engine_consumer *consumer = NULL;
+	struct engine_cursor_stat stat;
+	struct engine_view view;
+
+	OK(w->ops->consumer_open(w->group, ENGINE_ANY, ENGINE_CONSUME_SNAPSHOT, &consumer));
+	for (unsigned n = 1 + work_pick(w, 4); n > 0; n--)
+		if (w->ops->consumer_fetch(consumer, 2, SIZE_MAX, &w->scratch, &view) != 1)
+			break;
+	w->ops->consumer_close(consumer);
+	for (uint32_t p = 0; p < 2; p++) {
+		struct seek *seek = &w->seeks[p][w->seek_count[p]];
+
+		if (w->seek_count[p] >= SEEKS)
+			continue;
+		OK(w->ops->cursor_stat(w->group, p, &stat));
+		*seek = (struct seek){ stat.given, work_now(w), NEVER, NEVER };
+		w->seek_count[p]++;
+		OK(w->ops->ack_all(w->group, p));
+		seek->accepted = work_now(w);
+	}
+}
+
+static void confirm_cursors(struct work *w, size_t before)
+{
+	for (uint32_t p = 0; p < 2; p++)
+		for (unsigned i = 0; i < w->seek_count[p]; i++)
+			if (w->seeks[p][i].accepted <= before && w->seeks[p][i].confirmed == NEVER)
+				w->seeks[p][i].confirmed = work_now(w);
+}
+
+static void sync_group(struct work *w)
+{
+	struct wait wait = WAIT;
+	size_t before = work_now(w);
+
+	OK(work_wait(&wait, w->ops->group_sync(w->group, &wait.done)));
+	confirm_cursors(w, before);
+}
+
+/* All of u, or some of it: what went is found by looking at what is left. */
+static void purge(struct work *w)
+{
+	struct engine_partition_stat stat;
+	uint64_t before;
+	struct engine_view view;
+	unsigned left = UINT32_MAX;
+	size_t begin = work_now(w);
+
+	OK(w->ops->partition_stat(w->targets[U], 0, &stat));
+	before =
+	    stat.earliest + (stat.end > stat.earliest ? work_pick(w, (unsigned)(stat.end - stat.earliest) + 1) : 0);
+	if (before < stat.end) {
+		OK(w->ops->partition_read(w->targets[U], 0, before, 1, &w->scratch, &view));
+		left = (unsigned)strtoul(view.batch.data + 1, NULL, 10);
+	}
+	for (size_t i = 0; i < w->count; i++) {
+		struct copy *c = &w->copies[i];
+
+		if (c->target == U && c->number < left && c->gone_begin == NEVER)
+			c->gone_begin = begin;
+	}
+	OK(w->ops->partition_purge(w->targets[U], 0, before));
+	for (size_t i = 0; i < w->count; i++) {
+		struct copy *c = &w->copies[i];
+
+		if (c->target == U && c->number < left && c->gone == NEVER)
+			c->gone_accepted = c->gone = work_now(w);
+	}
+}
+
+static void make_topic(struct work *w)
+{
+	static const struct engine_owner owner = { 1, 2, 0755 };
+	struct engine_object *topic = NULL;
+	struct name *n = &w->names[w->name_count];
+	char name[16];
+
+	if (w->name_count >= NAMES)
+		return;
+	snprintf(name, sizeof(name), "x%u", w->name_count);
+	*n = (struct name){ work_now(w), NEVER, NEVER, NEVER };
+	w->name_count++;
+	OK(w->ops->create(w->engine, w->root, ENGINE_TOPIC, name, &owner, &topic));
+	n->made = work_now(w);
+	if (work_pick(w, 2) == 0) {
+		n->remove = work_now(w);
+		OK(w->ops->remove(topic));
+		n->removed = work_now(w);
+	}
+	w->ops->put(topic);
+}
+
+static void reopen(struct work *w)
+{
+	size_t before = work_now(w);
+
+	work_close(w);
+	for (int i = 0; i < TARGETS; i++)
+		confirm(w, (enum target)i, before);
+	confirm_cursors(w, before);
+	for (size_t i = 0; i < w->count; i++)
+		if (w->copies[i].gone_begin < before && w->copies[i].gone == NEVER)
+			w->copies[i].gone = work_now(w);
+	work_open(w);
+	work_find_objects(w);
+}
+
+void work_step(struct work *w)
+{
+	unsigned dice = work_pick(w, 100);
+
+	if (w->is_long && dice >= 94 && work_pick(w, 8) > 0)
+		dice = 41;
+	if (dice < 12)
+		send_batch(w, T);
+	else if (dice < 18)
+		send_batch(w, U);
+	else if (dice < 25)
+		send_batch(w, R);
+	else if (dice < 32)
+		send_batch(w, w->cut == NULL ? S : R); /* power cuts are not tried of staging files yet */
+	else if (dice < 46)
+		send_batch(w, Q);
+	else if (dice < 53)
+		publish(w);
+	else if (dice < 57)
+		transact(w);
+	else if (dice < 71)
+		sync_target(w, (enum target)work_pick(w, TARGETS));
+	else if (dice < 81)
+		lease(w);
+	else if (dice < 86)
+		move_cursor(w);
+	else if (dice < 88)
+		sync_group(w);
+	else if (dice < 91)
+		purge(w);
+	else if (dice < 94)
+		make_topic(w);
+	else if (dice < 98)
+		OK(checkpoint_run((struct local *)w->engine));
+	else
+		reopen(w);
+}
