@@ -182,10 +182,12 @@ static void look_at_all(struct work *on)
 /* Opens and closes the store in this directory; goes_on: with a message more in t and q. */
 bool state_recover(struct work *w, const char *path, bool goes_on, const char *what)
 {
-	struct work on = { .next = GOES_ON };
+	static struct work on; /* nothing of it is left from the last time but figures nobody looks at */
 	char data[1024];
 	int rc;
 
+	on.next = GOES_ON;
+	on.seed = w->seed;
 	snprintf(on.source, sizeof(on.source), "%s", path);
 	rc = engine_open(on.source, &(struct engine_options){ .root_owner = { 1, 2, 0755 } }, &on.engine);
 	if (rc < 0) {

@@ -272,6 +272,13 @@ static void reopen(struct work *w)
 	work_find_objects(w);
 }
 
+static enum target pick_target(struct work *w)
+{
+	static const enum target targets[TARGETS] = { T, U, R, Q, S };
+
+	return targets[work_pick(w, w->cut != NULL ? S + 1 : TARGETS)];
+}
+
 void work_step(struct work *w)
 {
 	unsigned dice = work_pick(w, 100);
@@ -280,12 +287,10 @@ void work_step(struct work *w)
 		dice = 41;
 	if (dice < 12)
 		send_batch(w, T);
-	else if (dice < 18)
+	else if (dice < 22)
 		send_batch(w, U);
-	else if (dice < 25)
-		send_batch(w, R);
 	else if (dice < 32)
-		send_batch(w, w->cut == NULL ? S : R); /* power cuts are not tried of staging files yet */
+		send_batch(w, dice >= 25 && !w->cut ? S : R); /* power cuts are not tried of staging files yet */
 	else if (dice < 46)
 		send_batch(w, Q);
 	else if (dice < 53)
@@ -293,7 +298,7 @@ void work_step(struct work *w)
 	else if (dice < 57)
 		transact(w);
 	else if (dice < 71)
-		sync_target(w, (enum target)work_pick(w, TARGETS));
+		sync_target(w, pick_target(w));
 	else if (dice < 81)
 		lease(w);
 	else if (dice < 86)
