@@ -66,6 +66,11 @@ static int posix_unlink(int dirfd, const char *name, int flags)
 	RETRY(int, unlinkat(dirfd, name, flags));
 }
 
+static int posix_syncfs(int fd)
+{
+	RETRY(int, syncfs(fd));
+}
+
 const struct io_ops io_posix = {
 	.open = posix_open,
 	.mkdir = posix_mkdir,
@@ -76,6 +81,7 @@ const struct io_ops io_posix = {
 	.fallocate = posix_fallocate_,
 	.rename = posix_rename,
 	.unlink = posix_unlink,
+	.syncfs = posix_syncfs,
 };
 const struct io_ops *io = &io_posix;
 

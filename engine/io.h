@@ -24,6 +24,7 @@ struct io_ops {
 	int (*fallocate)(int fd, int mode, off_t pos, off_t size);
 	int (*rename)(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name);
 	int (*unlink)(int dirfd, const char *name, int flags);
+	int (*syncfs)(int fd); /* of the whole file system; an error since fd was opened, of any file of it */
 };
 
 /* The real ones, and those in force (a test points it elsewhere before it opens an engine). */

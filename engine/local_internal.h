@@ -53,6 +53,7 @@
 #define LOCAL_JOURNAL_MAX (16u << 20)  /* at once, if there is this much; else LOCAL_CHECKPOINT_MIN_MS after the last */
 #define LOCAL_CHECKPOINT_MIN_MS 1000
 #define LOCAL_CHECKPOINT_MS 30000   /* the same, by age */
+#define LOCAL_SETTLE_TOGETHER 64u   /* logs to sync, of which a checkpoint syncs the whole file system instead */
 #define LOCAL_IDLE_MS 10000         /* descriptors of a log not used for one to two of these are closed */
 #define LOCAL_RETAIN_MAX_MS 3600000 /* retention looks again after an hour at most: the wall clock may be set */
 #define LOCAL_SWEEP_OBJECTS 64u     /* topics looked at per step of the sweep after the start */
@@ -577,6 +578,9 @@ int note_log(struct local *local, struct sync_point *point, uint8_t *record, str
 int notes_settle(struct local *local); /* before a checkpoint drops records: syncs the logs they are of */
 int note_replay(struct local *local, struct plog_redo *redo, const void *record, size_t size);
 void notes_forget(struct local *local);
+
+/* -- local_settle.c -- */
+int settle_run(struct local *local); /* syncs what was noted since the last checkpoint, log by log or all together */
 
 /* -- local_checkpoint.c -- */
 int checkpoint_run(struct local *local);

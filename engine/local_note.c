@@ -3,7 +3,7 @@
  *
  * note_log() appends what a log has and its disk has not to the journal, as a record that plog_tail.c makes. From then on
  * the journal must not be dropped before the log was synced: `noted` of its sync point says so, to notes_settle(), which
- * every checkpoint calls between beginning a new file of the journal and dropping the old ones. `noted` is set before the record
+ * every checkpoint calls between beginning a new file of the journal and dropping the old ones (local_settle.c). `noted` is set before the record
  * is appended, so that a checkpoint that drops the record has seen it, and again behind it, so that one that was quicker
  * leaves it to the next.
  *
@@ -42,39 +42,6 @@ int note_log(struct local *local, struct sync_point *point, uint8_t *record, str
 
 /* ---- before records are dropped ---- */
 
-static int settle(struct sync_point *point)
-{
-	struct plog *plog = atomic_load(point->log);
-	int rc = 0;
-
-	if (atomic_exchange(&point->noted, false) && plog != NULL)
-		rc = point->run(point);
-	if (rc < 0)
-		atomic_store(&point->noted, true);
-	return rc;
-}
-
-static int settle_queue(struct queue *queue)
-{
-	int rc = 0;
-
-	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
-		if (queue_lane(queue, p) != NULL)
-			rc = settle(&queue_lane(queue, p)->sync);
-	}
-	return rc;
-}
-
-static int settle_topic(struct topic *topic)
-{
-	uint32_t partitions = atomic_load(&topic->partitions);
-	int rc = 0;
-
-	for (uint32_t i = 0; i < partitions && rc == 0; i++)
-		rc = settle(&topic_partition(topic, i)->sync);
-	return rc;
-}
-
 /* A log whose notes were found at the start. */
 struct replayed {
 	struct {
@@ -108,21 +75,8 @@ static int settle_replayed(struct local *local)
 int notes_settle(struct local *local)
 {
 	int rc = settle_replayed(local);
-	struct object *object;
-	uint64_t after = 0;
 
-	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_TOPIC, after)) != NULL) {
-		after = object->id;
-		rc = settle_topic(topic_of_object(object));
-		object_put(object);
-	}
-	after = 0;
-	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
-		after = object->id;
-		rc = settle_queue(queue_of_object(object));
-		object_put(object);
-	}
-	return rc;
+	return rc == 0 ? settle_run(local) : rc;
 }
 
 /* ---- at the start ---- */

@@ -178,13 +178,21 @@ void plog_dirty(struct plog *plog, uint64_t *ret_dirty, uint64_t *ret_sealed);
 /* Offset below which all is synced; messages and bytes appended since. */
 uint64_t plog_synced(struct plog *plog);
 
-/* ---- plog_tail.c: what was appended since the last sync, as a record for the journal ---- */
-
-/* Up to where a log has been noted. */
+/* Up to where a log has been noted, or is synced. */
 struct plog_tail {
 	uint64_t base, offset; /* of the segment; one past the last message */
 	uint32_t slots, data_end, meta_end;
 };
+
+/*
+ * For who syncs many logs by one call of the file system: where the log ends, which does not change any more, before that: 1, 0 if
+ * all is on disk already, EFBIG if it is not in one segment, so that plog_sync() has to do it. Then what that call has done is
+ * marked, as by plog_sync().
+ */
+int plog_sync_begin(struct plog *plog, struct plog_tail *ret_to);
+int plog_sync_end(struct plog *plog, const struct plog_tail *to);
+
+/* ---- plog_tail.c: what was appended since the last sync, as a record for the journal ---- */
 
 /*
  * Puts what is on disk in no way yet, and not noted, into record: 1, and its size, which is 0 if all is noted; 0: all is on

@@ -130,6 +130,10 @@ int64_t plog_last_ms(struct plog *plog, size_t i);
 /* Brings the files behind the end back in order, if a failed append left that to do. */
 int plog_repair(struct plog *plog);
 
+/* ---- plog_tail.c ---- */
+
+struct plog_tail plog_tail_end(const struct plog *plog); /* of all that was appended. mutex */
+
 /* ---- plog_read.c ---- */
 
 /* The whole batch of an entry. EBADMSG, ENOMEM. Outside of the mutex */

@@ -113,3 +113,60 @@ int plog_sync(struct plog *plog)
 	pthread_mutex_unlock(&plog->mutex);
 	return rc;
 }
+
+/* ---- by a sync of the file system ---- */
+
+int plog_sync_begin(struct plog *plog, struct plog_tail *ret_to)
+{
+	int rc;
+
+	pthread_mutex_lock(&plog->mutex);
+	rc = plog->failed ? -EIO : plog->options.read_only ? 0 : plog_repair(plog);
+	if (!rc && !plog->options.read_only && plog->synced < plog->end_offset) {
+		rc = plog->synced < plog_active(plog)->base ? -EFBIG : 1;
+		if (rc == 1) {
+			plog->frozen = plog_active(plog)->slots;
+			*ret_to = plog_tail_end(plog);
+		}
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return rc;
+}
+
+/* mutex */
+static int put_mark(struct plog *plog, const struct plog_tail *to)
+{
+	const struct segment *active = plog_active(plog);
+	struct index_mark mark = { .end_offset = to->offset,
+		.base_pos = active->base_pos,
+		.index_end = INDEX_FIRST + to->slots * INDEX_SLOT,
+		.data_end = to->data_end,
+		.meta_end = to->meta_end,
+		.gaps = active->gaps };
+	struct segment_reader reader;
+	int rc = plog_pin(plog, plog->count - 1, &reader);
+
+	if (rc)
+		return rc;
+	segment_put_mark(&reader, &mark);
+	plog_unpin(plog, reader.segment);
+	return 0;
+}
+
+int plog_sync_end(struct plog *plog, const struct plog_tail *to)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&plog->mutex);
+	if (!plog->failed && plog->synced < to->offset && to->offset <= plog->end_offset &&
+	    plog_active(plog)->base == to->base) {
+		rc = put_mark(plog, to);
+		if (!rc) {
+			plog->synced = to->offset;
+			if (plog->tail.offset < to->offset)
+				plog->tail = *to;
+		}
+	}
+	pthread_mutex_unlock(&plog->mutex);
+	return rc;
+}

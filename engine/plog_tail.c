@@ -40,7 +40,7 @@ struct tail {
 
 /* ---- to the record ---- */
 
-static struct plog_tail end_of(const struct plog *plog)
+struct plog_tail plog_tail_end(const struct plog *plog)
 {
 	const struct segment *active = plog_active(plog);
 
@@ -105,7 +105,7 @@ int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size,
 
 	pthread_mutex_lock(&plog->mutex);
 	rc = plog->failed || plog->options.read_only ? -EROFS : plog_repair(plog);
-	to = end_of(plog);
+	to = plog_tail_end(plog);
 	if (!rc && plog->synced < to.offset && plog->durable < to.offset) {
 		rc = tail_begin(plog, &from);
 		*ret_size = 0;

@@ -293,9 +293,16 @@ int segment_truncate(const struct segment *segment)
 	return rc;
 }
 
-int segment_sync(const struct segment_reader *reader, const struct index_mark *mark)
+void segment_put_mark(const struct segment_reader *reader, const struct index_mark *mark)
 {
 	uint8_t slot[INDEX_SLOT];
+
+	index_put_mark(slot, mark);
+	(void)io_pwrite_all(reader->index_fd, slot, sizeof(slot), INDEX_SLOT);
+}
+
+int segment_sync(const struct segment_reader *reader, const struct index_mark *mark)
+{
 	int rc = reader->data_fd >= 0 ? io->fdatasync(reader->data_fd) : 0;
 
 	if (!rc && reader->meta_fd >= 0)
@@ -304,7 +311,6 @@ int segment_sync(const struct segment_reader *reader, const struct index_mark *m
 		rc = io->fdatasync(reader->index_fd);
 	if (rc)
 		return rc;
-	index_put_mark(slot, mark);
-	(void)io_pwrite_all(reader->index_fd, slot, sizeof(slot), INDEX_SLOT);
+	segment_put_mark(reader, mark);
 	return 0;
 }

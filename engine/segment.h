@@ -101,6 +101,8 @@ struct segment_reader {
  * of the syncs': that the mark could not be written is no harm.
  */
 int segment_sync(const struct segment_reader *reader, const struct index_mark *mark);
+/* Writes the mark only: all that it says is on disk. */
+void segment_put_mark(const struct segment_reader *reader, const struct index_mark *mark);
 
 /* EBADMSG: damaged, unreadable, or not of this segment. */
 int segment_read_entry(const struct segment_reader *reader, uint32_t slot, struct index_entry *ret_entry);

@@ -115,6 +115,45 @@ Test(plog_tail, notes)
 	free_notes(&notes);
 }
 
+/* A sync from outside counts for what was there when it began; what came meanwhile is noted by itself. */
+Test(plog_tail, synced_from_outside)
+{
+	struct notes notes = { 0 };
+	struct plog_tail to;
+
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 0, "an empty log has nothing");
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 1);
+	cr_assert_eq(box_append(&box, 3, 2, 5, 1000), 0);
+	cr_assert_eq(plog_sync_end(box.plog, &to), 0);
+	cr_assert_eq(box_stat(&box).synced, 3);
+	cr_assert_eq(plog_synced(box.plog), 3);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_stat(&box).synced, 5);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 1);
+	cr_assert_eq(plog_sync_end(box.plog, &to), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 0, "all is on disk");
+	cr_assert_eq(box_close(&box), 0);
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_eq(plog_synced(box.plog), 5, "the mark says so");
+	free_notes(&notes);
+}
+
+/* What is in two segments is for plog_sync; a segment that was begun meanwhile leaves the mark of the other as it was. */
+Test(plog_tail, synced_from_outside_rolled)
+{
+	struct plog_tail to;
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 1);
+	cr_assert_eq(box_append(&box, 3, 1, 5, 1), 0);
+	cr_assert_eq(plog_sync_end(box.plog, &to), 0);
+	cr_assert_eq(plog_synced(box.plog), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), -EFBIG);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &to), 0);
+}
+
 /* What is too large, or in a segment that is not written any more, is for plog_sync. */
 Test(plog_tail, too_much)
 {

@@ -77,6 +77,11 @@ static int fault_unlink(int dirfd, const char *name, int flags)
 	return hit(FAULT_UNLINK) ? -fault.err : fault.real->unlink(dirfd, name, flags);
 }
 
+static int fault_syncfs(int fd)
+{
+	return hit(FAULT_SYNC) ? -fault.err : fault.real->syncfs(fd);
+}
+
 static const struct io_ops io_fault = {
 	.open = fault_open,
 	.mkdir = fault_mkdir,
@@ -87,6 +92,7 @@ static const struct io_ops io_fault = {
 	.fallocate = fault_fallocate,
 	.rename = fault_rename,
 	.unlink = fault_unlink,
+	.syncfs = fault_syncfs,
 };
 
 void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)

@@ -14,7 +14,7 @@ enum fault_op {
 	FAULT_OPEN = 1,
 	FAULT_MKDIR = 2,
 	FAULT_WRITE = 4,
-	FAULT_SYNC = 8,      /* fdatasync and fsync */
+	FAULT_SYNC = 8,      /* fdatasync, fsync and syncfs */
 	FAULT_TRUNCATE = 16, /* ftruncate and fallocate */
 	FAULT_RENAME = 32,
 	FAULT_UNLINK = 64,

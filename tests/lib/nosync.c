@@ -15,5 +15,6 @@ void nosync_install(void)
 	quick = io_posix;
 	quick.fsync = no_sync;
 	quick.fdatasync = no_sync;
+	quick.syncfs = no_sync;
 	io = &quick;
 }

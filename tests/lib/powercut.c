@@ -292,6 +292,16 @@ static int record_unlink(int dirfd, const char *name, int flags)
 	return rc;
 }
 
+static int record_syncfs(int fd)
+{
+	(void)fd;
+	begin();
+	for (unsigned file = 0; file < recording->files; file++)
+		add(recording->is_dir[file] ? SYNC_DIR : SYNC, file)->dir = file;
+	end();
+	return 0;
+}
+
 static const struct io_ops io_recorder = {
 	.open = record_open,
 	.mkdir = record_mkdir,
@@ -302,6 +312,7 @@ static const struct io_ops io_recorder = {
 	.fallocate = record_fallocate,
 	.rename = record_rename,
 	.unlink = record_unlink,
+	.syncfs = record_syncfs,
 };
 
 /* What is in a directory at the start, and below it. */
