@@ -274,10 +274,10 @@ session_check() {
 	eventually ready_is 'b c d e f '
 	is "$(payloads consumers/w/unacked)" 'a '
 	# A lease that went on to another is not taken from it.
-	echo 100 >config/ack.timeout.ms
 	bash -c 'exec 4<wait; read -r x <&4; echo "$x"; exec sleep 60' >"$BATS_TEST_TMPDIR/read" 3>&- &
 	local slow=$!
 	eventually grep -q b "$BATS_TEST_TMPDIR/read"
+	echo 100 >config/ack.timeout.ms # of the leases there are, too
 	eventually eval '[ "$(info unacked)" = 0 ]'
 	echo 300000 >config/ack.timeout.ms
 	t cat out >/dev/null
