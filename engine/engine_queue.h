@@ -61,7 +61,8 @@
  *
  * What is due is done before a call looks, and of what is due the earlier first, then the lower id; a call that makes something
  * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due. A call does
- * it queue by queue, the older first, each with what follows from it for lengths. Of much that is due at once (more than 500 messages
+ * it queue by queue, the older first, each with what follows from it for lengths. What dies of a batch as it comes, for want of room
+ * or of age, is all among the dead letters before their length is looked at. Of much that is due at once (more than 500 messages
  * of a queue) a call may do a part, so that it does not wait for all; but what is over is never given.
  */
 #ifndef MQFS_ENGINE_QUEUE_H
@@ -181,7 +182,7 @@ struct engine_queue_ops {
 	 *	UNACKED by another: ESTALE (EALREADY) if the last lease before that was this consumer's, and lost (nacked); else EPERM
 	 *	READY, DELAYED: never leased ENOENT; EALREADY after a nack, ESTALE after a lost lease, whosever
 	 *	gone: EALREADY when its last lease was settled (also by a nack, or by removing or moving it from UNACKED), ESTALE
-	 *	    when it was lost; else ENOENT. What a range or `all` settles is settled in order of delivery. An engine remembers the last 1,000 at least that went so; a restart may forget them.
+	 *	    when it was lost; else ENOENT. What a range or `all` settles is settled in order of delivery. An engine remembers the last 1,000 at least that went so, in whatever way and order; a restart may forget them. Of those it forgot it says ENOENT or EALREADY.
 	 */
 	int64_t (*settle)(struct engine_object *consumer, enum engine_settle how, uint64_t first, uint64_t last);
 	/* All it holds; EINVAL for the anonymous consumer. Returns the count. */

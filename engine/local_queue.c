@@ -518,6 +518,7 @@ static int finish_opening(struct queue *queue)
 			find_holders(lane);
 	}
 	if (rc == 0) {
+		queue_refile_leases(queue);
 		queue_count(queue);
 		queue_check_invariants(queue);
 		queue_set_timer(queue);
@@ -608,8 +609,10 @@ void queue_open_soon(struct queue *queue)
 	/* When its messages expire is known once it is open. */
 	if (setting_value(&queue->object, SET_QUEUE_TTL) >= 0 || has_lost_lease(queue))
 		queue_due(queue, queue_now(queue_local(queue)));
-	else
+	else {
+		queue_refile_leases(queue);
 		queue_set_timer(queue);
+	}
 }
 
 /* ---- the beginning of calls ---- */

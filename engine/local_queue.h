@@ -46,7 +46,6 @@
 #define QUEUE_TRIM_BYTES (1u << 20)     /* a log that is wholly settled is begun anew when it holds this much */
 #define QUEUE_IDS_AT_ONCE 1000000u      /* ids taken by one commit of the catalog */
 #define QUEUE_NEVER INT64_MAX           /* a time that does not come */
-#define QUEUE_PURGES 8                  /* that a lane remembers */
 #define QUEUE_NUDGE_MS 50               /* a waiter that was woken and does not come for this long: another one is */
 
 enum span_state {
@@ -148,11 +147,11 @@ struct lane {
 	size_t placed_count, placed_room;
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
-	/* Of the last purges: what is gone there and is not remembered was never leased. */
-	struct {
-		uint64_t from, to;
-	} purged[QUEUE_PURGES];
-	uint32_t purge_next;
+	struct queue_run *purged; /* offsets that a purge took before anybody leased them, the last ones last */
+	size_t purged_count;
+	struct queue_run
+	    *trimmed; /* ids that went with the log's front, the last first: see queue_remember_trimmed() */
+	size_t trimmed_count;
 	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
 	uint64_t forwarded;     /* of a dlq: below it no dead letter is to go on through an exchange now */
 	uint64_t forward_held;  /* the lowest of those passed over since somebody holds them; UINT64_MAX: none */
@@ -173,6 +172,11 @@ struct queue_gone {
 	enum span_ended ended;
 };
 #define QUEUE_GONE 1024u /* that are remembered; the contract asks for 1,000 */
+
+/* Ids or offsets that follow each other. */
+struct queue_run {
+	uint64_t first, count;
+};
 
 /* Room that a queue keeps for a batch it has said it takes, and where its logs ended then: see local_commit.h. */
 struct queue_claim {
@@ -577,7 +581,9 @@ void queue_catch_up(struct local *local);
 void queue_sweep(struct queue *queue);                                                /* does what is due; no lock */
 void queue_do_due(struct queue *queue, struct queue *target, struct wake_list *wake); /* the same; both locks */
 void queue_setting_changed(struct queue *queue); /* limits and times may have; no lock */
-int64_t span_expiry(const struct span *span);    /* QUEUE_NEVER */
+/* Leases last as long as the settings say now: what a row or a record has of that may be older. lock */
+void queue_refile_leases(struct queue *queue);
+int64_t span_expiry(const struct span *span); /* QUEUE_NEVER */
 
 /* ---- local_queue_dead.c ---- */
 
@@ -607,6 +613,8 @@ int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, 
 /* Notes that a message goes otherwise than by an ack. lock */
 void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended);
 void queue_forget_gone(struct queue *queue, uint64_t id); /* it has come back; lock */
+/* What is below offset, all of it settled, is about to leave the log, by which it is known that it was. No lock */
+void queue_remember_trimmed(struct lane *lane, uint64_t offset);
 /* Where a message is that is in a span, or was nobody's yet: NULL. lock */
 struct span *span_of_id(struct queue *queue, uint64_t id);
 int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_t *ret_offset);

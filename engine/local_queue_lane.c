@@ -313,6 +313,10 @@ void lane_release(struct lane *lane)
 	while (queue->spare != NULL)
 		free(span_take_spare(queue));
 	free(lane->placed);
+	free(lane->trimmed);
+	free(lane->purged);
+	lane->trimmed = lane->purged = NULL;
+	lane->trimmed_count = lane->purged_count = 0;
 	free(lane->gone_rows);
 	lane->gone_rows = NULL;
 	lane->gone_room = 0;

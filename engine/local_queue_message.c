@@ -6,13 +6,15 @@
  * state it is in is asked under it.
  *
  * Whoever settles a message late is told what became of it. For one that is gone that is "settled already" unless it went
- * in another way; the last of these are remembered, in memory only.
+ * in another way; the last of these are remembered, in memory only. The log tells of those that went otherwise, and where its
+ * front is trimmed, the last of these are remembered, too: as runs of ids, of which there are few.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/index.h"
 #include "engine/local_queue.h"
 
 /* ---- what went ---- */
@@ -35,6 +37,122 @@ void queue_forget_gone(struct queue *queue, uint64_t id)
 	}
 }
 
+/* The run that has a number, or NULL. */
+static const struct queue_run *find_run(const struct queue_run *runs, size_t count, uint64_t number)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (number - runs[i].first < runs[i].count)
+			return &runs[i];
+	}
+	return NULL;
+}
+
+/* What nobody had leased goes with a purge. Without memory it is not remembered. lock */
+static void remember_purged(struct lane *lane, uint64_t offset, uint64_t count)
+{
+	struct queue_run *last = lane->purged_count > 0 ? &lane->purged[lane->purged_count - 1] : NULL, *grown;
+
+	if (last != NULL && last->first + last->count == offset) {
+		last->count += count;
+		return;
+	}
+	if (lane->purged_count == QUEUE_GONE) {
+		lane->purged_count--;
+		memmove(lane->purged, lane->purged + 1, lane->purged_count * sizeof(*lane->purged));
+	}
+	grown = realloc(lane->purged, (lane->purged_count + 1) * sizeof(*grown));
+	if (grown == NULL)
+		return;
+	lane->purged = grown;
+	lane->purged[lane->purged_count++] = (struct queue_run){ offset, count };
+}
+
+/* Runs of ids, the last first. */
+struct runs {
+	struct queue_run list[QUEUE_GONE];
+	size_t count;
+	uint64_t ids;
+};
+
+/* A run that comes before those that are there; false: there are enough. */
+static bool add_run(struct runs *runs, struct queue_run run)
+{
+	struct queue_run *last = runs->count > 0 ? &runs->list[runs->count - 1] : NULL;
+
+	if (runs->ids >= QUEUE_GONE)
+		return false;
+	runs->ids += run.count;
+	if (last != NULL && run.first + run.count == last->first) {
+		last->first = run.first;
+		last->count += run.count;
+	} else {
+		runs->list[runs->count++] = run;
+	}
+	return true;
+}
+
+/* Those of the log, back from offset. What cannot be read is left out. */
+static void collect_trimmed(struct lane *lane, uint64_t offset, struct runs *runs)
+{
+	struct index_entry entry;
+	bool more = true;
+
+	while (more && offset > 0 && plog_entry(atomic_load(&lane->plog), offset - 1, &entry) == 0) {
+		uint64_t from = entry.base_offset;
+		const struct queue_run *purged;
+
+		pthread_mutex_lock(&lane->queue->lock);
+		purged = find_run(lane->purged, lane->purged_count, offset - 1);
+		for (size_t i = 0; purged == NULL && i < lane->purged_count; i++) {
+			uint64_t end = lane->purged[i].first + lane->purged[i].count;
+
+			if (end > from && end < offset)
+				from = end;
+		}
+		if (purged != NULL && purged->first > from)
+			from = purged->first;
+		pthread_mutex_unlock(&lane->queue->lock);
+		if (purged == NULL)
+			more = add_run(
+			    runs, (struct queue_run){ entry.first_id + (from - entry.base_offset), offset - from });
+		offset = from;
+	}
+}
+
+void queue_remember_trimmed(struct lane *lane, uint64_t offset)
+{
+	struct runs *runs = calloc(1, sizeof(*runs));
+	struct queue_run *list;
+
+	if (runs == NULL)
+		return;
+	collect_trimmed(lane, offset, runs);
+	pthread_mutex_lock(&lane->queue->lock);
+	for (size_t i = 0; i < lane->trimmed_count && add_run(runs, lane->trimmed[i]); i++)
+		;
+	list = runs->count > 0 ? malloc(runs->count * sizeof(*list)) : NULL;
+	if (list != NULL) {
+		memcpy(list, runs->list, runs->count * sizeof(*list));
+		free(lane->trimmed);
+		lane->trimmed = list;
+		lane->trimmed_count = runs->count;
+	}
+	pthread_mutex_unlock(&lane->queue->lock);
+	free(runs);
+}
+
+/* lock */
+static bool was_trimmed(const struct queue *queue, uint64_t id)
+{
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		const struct lane *lane = queue_lane(queue, p);
+
+		if (lane != NULL && find_run(lane->trimmed, lane->trimmed_count, id) != NULL)
+			return true;
+	}
+	return false;
+}
+
 int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset)
 {
 	for (uint32_t i = 0; queue->gone != NULL && i < QUEUE_GONE; i++) {
@@ -46,11 +164,9 @@ int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, 
 		case ENDED_LOST: return -ESTALE;
 		}
 	}
-	for (uint32_t i = 0; lane != NULL && i < QUEUE_PURGES; i++) {
-		if (offset >= lane->purged[i].from && offset < lane->purged[i].to)
-			return -ENOENT;
-	}
-	return lane == NULL ? -ENOENT : -EALREADY;
+	if (lane != NULL)
+		return find_run(lane->purged, lane->purged_count, offset) != NULL ? -ENOENT : -EALREADY;
+	return was_trimmed(queue, id) ? -EALREADY : -ENOENT;
 }
 
 /* ---- finding ---- */
@@ -292,18 +408,17 @@ static int purge_lane(struct lane *lane)
 	int64_t place;
 	int rc = 0;
 
-	lane->purged[lane->purge_next].from = lane->next;
 	while (rc == 0 && lane_peek(lane, INT64_MIN, &offset, &place)) {
 		uint32_t run = lane_ready_run(lane, offset, UINT32_MAX);
 		struct span *span = span_at(lane, offset);
 
 		if (span != NULL)
 			remember_span(span);
+		else
+			remember_purged(lane, offset, run);
 		/* The bytes of a fresh run are all that is ready in the lane and in no span: see below. */
 		rc = lane_set(lane, offset, run, &gone, &facts, WHY_DROPPED, NULL);
 	}
-	lane->purged[lane->purge_next].to = lane->end;
-	lane->purge_next = (lane->purge_next + 1) % QUEUE_PURGES;
 	return rc;
 }
 

@@ -559,6 +559,7 @@ static int send(struct sending *s)
 {
 	struct queue *queue = s->queue;
 	int rc = queue_lock_both(queue, s->target);
+	bool is_due;
 
 	if (rc < 0)
 		return rc;
@@ -583,8 +584,11 @@ static int send(struct sending *s)
 		queue_wake(queue, s->ready, &s->wake);
 	}
 	queue_set_timer(queue);
+	is_due = queue->timer_due <= queue_now(queue_local(queue));
 	queue_unlock_both(queue, s->target);
 	wake_run(&s->wake);
+	if (is_due) /* of what was made long ago the time may be over: that comes before lengths */
+		queue_sweep(queue);
 	if (s->ready > 0 && !s->refuses)
 		queue_enforce_length(queue);
 	if (s->target != NULL)

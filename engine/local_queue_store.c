@@ -345,8 +345,10 @@ static void trim_lane(struct lane *lane)
 	base = plog_segment_base(plog, lowest);
 	if (lowest == stat.end && stat.end_pos - stat.start_pos >= QUEUE_TRIM_BYTES)
 		base = lowest;
-	if (base > stat.earliest)
-		plog_trim(plog, base); /* if it fails, the next checkpoint tries again */
+	if (base <= stat.earliest)
+		return;
+	queue_remember_trimmed(lane, base);
+	plog_trim(plog, base); /* if it fails, the next checkpoint tries again */
 }
 
 void queue_trim_all(struct local *local)

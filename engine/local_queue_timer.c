@@ -303,15 +303,12 @@ void queue_catch_up(struct local *local)
 	visible_leave(local);
 }
 
-/* How long leases last and messages live may have changed. lock */
-static void refile_all(struct queue *queue)
+void queue_refile_leases(struct queue *queue)
 {
-	struct tree_node *node;
-
-	for (node = tree_first(&queue->leased); node != NULL; node = tree_next(node)) {
+	for (struct tree_node *node = tree_first(&queue->leased); node != NULL; node = tree_next(node)) {
 		struct span *span = SPAN_IN(node, by_order);
 
-		if (span->holder == NULL) /* its holder is gone: it is over already */
+		if (span->holder == NULL && queue_find_holder(queue, span) == NULL) /* it is over already */
 			continue;
 		tree_remove(&queue->deadlines, &span->by_due);
 		span->due_ms = queue_add_ms(span->leased_ms,
@@ -319,6 +316,14 @@ static void refile_all(struct queue *queue)
 		tree_insert(&queue->deadlines, &span->by_due);
 		span_mark(span);
 	}
+}
+
+/* How long leases last and messages live may have changed. lock */
+static void refile_all(struct queue *queue)
+{
+	struct tree_node *node;
+
+	queue_refile_leases(queue);
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
 

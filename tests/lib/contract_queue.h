@@ -39,7 +39,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 #define CONTRACT_QUEUE_TESTS(T) \
 	/* contract_queue_states.c */ \
 	T(q_lifecycle) T(q_transitions) T(q_refused) T(q_settle_errors) T(q_settle_ranges) \
-	T(q_late_acks) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings) T(q_props) \
+	T(q_late_acks) T(q_late_acks_purged) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings) T(q_props) \
 	/* contract_queue_order.c */ \
 	T(q_order) T(q_head) T(q_priorities) T(q_max_priority) T(q_comes_back_in_place) T(q_one) \
 	T(q_snapshot) T(q_snapshot_of_moved) T(q_stream) T(q_take) T(q_auto_ack) T(q_prefetch) T(q_prefetch_of_consumer) \
@@ -49,7 +49,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_session) T(q_session_too_late) T(q_sessions) T(q_stream_holds) T(q_consumer_timeout) T(q_redelivery_delay) \
 	T(q_expires) T(q_wakes) T(q_wakes_in_time) \
 	/* contract_queue_dead.c */ \
-	T(q_deaths) T(q_delivery_limit) T(q_dead_letter_to) T(q_circle) T(q_dlq) T(q_redrive) T(q_redrive_to_limits) \
+	T(q_deaths) T(q_delivery_limit) T(q_dead_letter_to) T(q_circle) T(q_dead_before_lengths) T(q_dlq) T(q_redrive) T(q_redrive_to_limits) \
 	T(q_max_length) T(q_max_length_bytes) T(q_reject_publish) T(q_reject_publish_dlx) \
 	T(q_moves) T(q_moves_and_priorities) T(q_move_errors) T(q_moves_to_limits) T(q_purge) T(q_conservation) \
 	T(q_in_parallel) \
@@ -59,7 +59,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 
 #define CONTRACT_QUEUE_REOPEN_TESTS(T) \
 	/* contract_queue_reopen.c */ \
-	T(q_reopen_states) T(q_reopen_order) T(q_reopen_snapshot) T(q_reopen_leases) T(q_reopen_after_delay) T(q_reopen_holders) \
+	T(q_reopen_states) T(q_reopen_order) T(q_reopen_snapshot) T(q_reopen_leases) T(q_reopen_lease_setting) T(q_reopen_after_delay) T(q_reopen_holders) \
 	T(q_crash_holders) T(q_crash_holders_delay) T(q_crash_holders_limit) \
 	T(q_reopen_times) T(q_reopen_not_in_order) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
 	/* contract_dedup.c */ \

@@ -52,6 +52,15 @@ void contract_test_q_circle(struct contract *c)
 	    "send q d", "get q => d", "reject q d => 1", "show q => d |  | ", "deaths q d => q:rejected:1:0");
 }
 
+/* What a batch brings to dead letters, by the room or by its age, is all there before their length is looked at. */
+void contract_test_q_dead_before_lengths(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "set q overflow reject-publish-dlx => ok", "set q max.length.bytes 40 => ok",
+	    "set q message.ttl.ms 100 => ok", "set q/dlq max.length.bytes 40 => ok", "dated -200 => ok",
+	    "send q a b:p9:s5000 c:d1", "show q =>  |  | ", "show q/dlq =>  |  | ",
+	    "totals q => published 3 dead_lettered 3", "totals q/dlq dropped => 3");
+}
+
 /* The dead letters are a queue like others: they are read, leased, settled, delayed, limited. */
 void contract_test_q_dlq(struct contract *c)
 {

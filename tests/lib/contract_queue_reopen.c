@@ -38,6 +38,14 @@ void contract_test_q_reopen_leases(struct contract *c)
 	    "message q a => unacked p0 d3 +300000");
 }
 
+/* A lease lasts as long as the setting says, though that was written after the lease and with nothing else. */
+void contract_test_q_reopen_lease_setting(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a", "get q => a", "reopen", "set q ack.timeout.ms 100 => ok", "reopen",
+	    "message q a => unacked p0 d1 +100", "set q ack.timeout.ms 5000 => ok", "crash",
+	    "message q a => unacked p0 d1 +5000", "tick 5000", "show q => a |  | ");
+}
+
 /* What a stream or a session held is ready again, redelivered. */
 void contract_test_q_reopen_holders(struct contract *c)
 {

@@ -197,6 +197,13 @@ void contract_test_q_late_acks(struct contract *c)
 	    "tick 300000", "rm q ready a", "ack q/w1 a => ESTALE");
 }
 
+/* What was acknowledged out of order stays so, also when all around it is purged. */
+void contract_test_q_late_acks_purged(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a b c", "mv q ready b q unacked q => ok", "ack q b => 1", "purge q",
+	    "ack q b => EALREADY", "ack q a => ENOENT", "ack q c => ENOENT");
+}
+
 static bool first_name(void *ctx, const struct engine_dirent *entry)
 {
 	strcat(strcat(ctx, entry->name), " ");
