@@ -159,8 +159,8 @@ void lane_flush_fire(struct timer *timer)
 	if (lane->unsynced_messages > 0 && flush_ms >= 0) {
 		due_ms = lane->unsynced_since_ms + flush_ms;
 		ask = due_ms <= clock_mono_ms();
-		if (!ask)
-			timer_set_earlier(local_of(object), timer, due_ms);
+		/* There will be more by then: so the thread sleeps no longer, and no producer has to wake it for that. */
+		timer_set_earlier(local_of(object), timer, ask ? clock_mono_ms() + flush_ms : due_ms);
 	}
 	pthread_mutex_unlock(&lane->queue->lock);
 	if (ask)
