@@ -27,6 +27,9 @@
  */
 #define LIMIT_OPEN_SEALED 2u
 
+/* Bytes of a last batch that a log keeps in memory for who follows it. */
+#define LIMIT_RECENT 4096u
+
 /* What recovery reads at once: few system calls, and memory that does not show. */
 #define LIMIT_CHECK_BYTES (256u << 10)
 

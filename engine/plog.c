@@ -171,6 +171,7 @@ void plog_free(struct plog *plog)
 		close(plog->dirfd);
 	pthread_mutex_destroy(&plog->mutex);
 	pthread_mutex_destroy(&plog->trim_mutex);
+	plog_recent_drop(&plog->recent);
 	free(plog->segments);
 	free(plog->damage);
 	free(plog);
@@ -203,6 +204,7 @@ bool plog_release_files(struct plog *plog)
 			all = false;
 	}
 	memset(plog->kept, 0, sizeof(plog->kept));
+	plog_recent_drop(&plog->recent);
 	plog_put_dir(plog);
 	pthread_mutex_unlock(&plog->mutex);
 	return all;

@@ -261,6 +261,7 @@ static int append(struct plog *plog, const struct engine_batch *batch, struct pl
 	active->meta_end += plan->meta_len;
 	plog->end_offset += batch->count;
 	plog->last = last;
+	plog_recent_note(plog, batch);
 	plog->mtime_ms = batch->ts_ms;
 	plog->marked = plog->marked || (batch->props != NULL && batch->props[0].mark != 0);
 	return 0;

@@ -9,6 +9,7 @@
  *   plog_sync.c      and reaches the disk
  *   plog_tail.c      or is noted elsewhere, which does
  *   plog_read.c      a batch, or bytes, or a time are looked for
+ *   plog_recent.c    of which the last one may be in memory
  *   plog_trim.c      the front goes: purge and retention
  *   plog_compact.c   older messages of a key go
  *   plog_swap.c      compacted segments take the place of others; and what a crash leaves of that
@@ -30,6 +31,15 @@
 #define PLOG_NAME_SIZE 17u
 #define PLOG_START_NAME "start"
 
+/* plog_recent.c: the data of the last entry, if it is in memory. */
+struct plog_recent {
+	char *data;
+	uint32_t size, room; /* 0: not there */
+	uint64_t base;       /* of that entry; and its CRC */
+	uint32_t crc;
+	bool wanted; /* the last entry was read since it began */
+};
+
 struct plog {
 	struct plog_options options; /* never changes */
 	uint64_t token;              /* never changes: who this is, in a reader's block */
@@ -43,6 +53,7 @@ struct plog {
 	uint32_t kept_next;
 	uint32_t frozen;         /* entries of the active segment that a sync covers or may cover */
 	struct index_entry last; /* of the active segment; count 0: none, or not readable */
+	struct plog_recent recent;
 	uint64_t start_offset, start_pos;
 	uint64_t end_offset;
 	uint64_t synced;
@@ -142,6 +153,14 @@ int plog_fetch(const struct segment_reader *reader, const struct index_entry *en
 
 /* Position of offset (start <= offset <= end): of its message, or in a damaged batch of where that begins. Without mutex. */
 int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos);
+
+/* ---- plog_recent.c; mutex ---- */
+
+/* The batch was appended, and is the last entry, or its end. */
+void plog_recent_note(struct plog *plog, const struct engine_batch *batch);
+/* The data of the last entry if offset is in it and it is there; else NULL. */
+const char *plog_recent_get(struct plog *plog, uint64_t offset);
+void plog_recent_drop(struct plog_recent *recent);
 
 /* ---- plog_ids.c ---- */
 

@@ -4,7 +4,7 @@
  * A read finds its segment under the mutex, pins it and does the rest outside: one pread per entry looked at, one for the
  * data of the batch, one for its meta. The whole batch is read and checked, even for one message of it, and left in the
  * reader's block (plog_block.h): the next message costs no system call, and the next batch is looked for in the slot after
- * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message.
+ * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message. What was just appended may be had from memory.
  *
  * Damage costs the batch it is in: the reader gets EIO and learns what to go past, and it is reported once.
  */
@@ -106,13 +106,39 @@ static bool can_be(const struct segment_reader *reader, const struct index_entry
 		   reaches(reader->meta_fd, (uint64_t)entry->meta_pos + entry->meta_len));
 }
 
+/* Data and meta are in the scratch: the rest follows from them. EBADMSG, ENOMEM. */
+static int complete(const struct index_entry *entry, const struct meta_shape *shape, struct engine_scratch *scratch,
+    struct cached **ret_cached)
+{
+	struct layout at = lay_out(entry, shape);
+	char *block = plog_block_grow(scratch, at.size);
+	struct cached *cached = (struct cached *)block;
+	int rc = 0;
+
+	if (!block)
+		return -ENOMEM;
+	*cached = (struct cached){ .entry = *entry, .data = block + at.data };
+	cached->lengths = (uint32_t *)(block + at.lengths);
+	if (shape->flags & (META_PROPS | META_KEY))
+		cached->props = (struct engine_props *)(block + at.props);
+	if (entry->first_id)
+		cached->deliveries = (struct engine_delivery *)(block + at.deliveries);
+	if (shape->flags)
+		meta_get((uint8_t *)block + at.meta, entry->meta_len, entry->count, entry->ts_ms,
+		    (uint32_t *)(block + at.lengths), (struct engine_props *)(block + at.props),
+		    (struct engine_header *)(block + at.headers), (struct engine_death *)(block + at.deaths));
+	if (!(shape->flags & META_LENGTHS))
+		rc = find_lengths(cached->data, entry->length, entry->count, (uint32_t *)(block + at.lengths));
+	*ret_cached = cached;
+	return rc;
+}
+
 /* Fetches the batch of entry into the scratch. EBADMSG: damaged; ENOMEM. */
 static int fetch(const struct segment_reader *reader, const struct index_entry *entry, struct engine_scratch *scratch,
     struct cached **ret_cached)
 {
 	struct meta_shape shape = { 0 };
 	struct layout at = lay_out(entry, &shape);
-	struct cached *cached;
 	char *block;
 	int rc;
 
@@ -122,27 +148,31 @@ static int fetch(const struct segment_reader *reader, const struct index_entry *
 	if (!block)
 		return -ENOMEM;
 	rc = read_whole(reader, entry, block, &at, &shape);
-	if (rc)
-		return rc;
-	at = lay_out(entry, &shape);
-	block = plog_block_grow(scratch, at.size);
+	return rc ? rc : complete(entry, &shape, scratch, ret_cached);
+}
+
+/* The same for the last batch, from memory. 0: it is not there; 1; ENOMEM. mutex */
+static int fetch_recent(struct plog *plog, uint64_t offset, struct engine_scratch *scratch, struct cached **ret_cached)
+{
+	const struct meta_shape shape = { 0 };
+	const char *data = plog_recent_get(plog, offset);
+	struct layout at;
+	char *block;
+	int rc;
+
+	if (!data)
+		return 0;
+	at = lay_out(&plog->last, &shape);
+	block = plog_block_begin(scratch, at.size);
 	if (!block)
 		return -ENOMEM;
-	cached = (struct cached *)block;
-	*cached = (struct cached){ .entry = *entry, .data = block + at.data };
-	cached->lengths = (uint32_t *)(block + at.lengths);
-	if (shape.flags & (META_PROPS | META_KEY))
-		cached->props = (struct engine_props *)(block + at.props);
-	if (entry->first_id)
-		cached->deliveries = (struct engine_delivery *)(block + at.deliveries);
-	if (shape.flags)
-		meta_get((uint8_t *)block + at.meta, entry->meta_len, entry->count, entry->ts_ms,
-		    (uint32_t *)(block + at.lengths), (struct engine_props *)(block + at.props),
-		    (struct engine_header *)(block + at.headers), (struct engine_death *)(block + at.deaths));
-	if (!(shape.flags & META_LENGTHS))
-		rc = find_lengths(cached->data, entry->length, entry->count, (uint32_t *)(block + at.lengths));
-	*ret_cached = cached;
-	return rc;
+	memcpy(block + at.data, data, plog->last.length);
+	rc = complete(&plog->last, &shape, scratch, ret_cached);
+	if (rc)
+		return rc;
+	(*ret_cached)->slot = plog_active(plog)->slots - 1;
+	(*ret_cached)->segment_base = plog_active(plog)->base;
+	return 1;
 }
 
 static void give_view(const struct cached *cached, uint64_t offset, uint32_t max_count, struct engine_view *ret_view)
@@ -294,13 +324,13 @@ static int find_batch(struct plog *plog, uint64_t *offset, struct engine_scratch
 			rc = -ESTALE;
 		else if (*offset >= plog->end_offset)
 			rc = -ENODATA;
-		else
+		else if ((rc = fetch_recent(plog, *offset, scratch, cached)) == 0)
 			rc = pin_for(plog, *offset, &reader, &lost);
 		pthread_mutex_unlock(&plog->mutex);
 		if (rc == -EBADMSG)
 			return give_damage(plog, &lost, *offset, view);
 		if (rc)
-			return rc;
+			return rc < 0 ? rc : 0;
 		if (*cached && (*cached)->segment_base == reader.base)
 			hint = (*cached)->slot + 1;
 		rc = find_and_fetch(&reader, *offset, hint, scratch, cached, &lost);

@@ -247,6 +247,72 @@ Test(plog, reader_follows_a_growing_entry)
 	cr_assert_eq(entries(), 1);
 }
 
+/* Flips a bit of the log's last message, in the file. */
+static void spoil(void)
+{
+	box_flip(&box, 0, "data", ((int64_t)stat_of().end_pos - 2) * 8);
+}
+
+/* Who reads each message as it comes is given it from memory; who reads later, or from a log at rest, from the file. */
+Test(plog, recent_from_memory)
+{
+	struct engine_scratch other = { 0 };
+	struct engine_view view;
+
+	append_line("one\n", 5, 1, 0);
+	spoil();
+	cr_assert_eq(plog_read(box.plog, 0, 1, &box.scratch, &view), -EIO, "nobody had read before");
+	append_line("two\n", 6, 1, 0);
+	append_line("2nd\n", 6, 1, 0);
+	spoil();
+	cr_assert_eq(plog_read(box.plog, 2, 1, &box.scratch, &view), 0);
+	cr_assert(view.batch.count == 1 && !memcmp(view.batch.data, "2nd\n", 4));
+	cr_assert_eq(plog_read(box.plog, 1, 9, &other, &view), 0);
+	cr_assert(view.batch.count == 2 && view.offset == 1 && !memcmp(view.batch.data, "two\n2nd\n", 8));
+	append_line("three\n", 7, 1, 0);
+	cr_assert_eq(plog_read(box.plog, 2, 1, &box.scratch, &view), 0, "it is the reader's");
+	append_line("four\n", 8, 1, 0);
+	spoil();
+	engine_scratch_release(&other);
+	cr_assert_eq(plog_read(box.plog, 4, 1, &other, &view), -EIO, "that before was not read while it was the last");
+	append_line("five\n", 9, 1, 0);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	spoil();
+	plog_release_files(box.plog);
+	cr_assert_eq(plog_read(box.plog, 5, 1, &other, &view), -EIO, "the log was at rest");
+	engine_scratch_release(&other);
+}
+
+/* The last batch is not mixed up with one that was taken back, with another segment's, or with larger ones. */
+Test(plog, recent_is_the_last)
+{
+	struct engine_scratch other = { 0 };
+	struct plog_mark mark;
+	struct engine_view view;
+
+	append_line("one\n", 5, 1, 0);
+	cr_assert_eq(plog_read(box.plog, 0, 1, &box.scratch, &view), 0);
+	plog_set_mark(box.plog, &mark);
+	append_line("two\n", 6, 1, 0);
+	cr_assert_eq(plog_take_back(box.plog, &mark), 0);
+	cr_assert_eq(plog_read(box.plog, 1, 1, &other, &view), -ENODATA);
+	cr_assert_eq(plog_read(box.plog, 0, 1, &other, &view), 0);
+	cr_assert(view.batch.len == 4 && !memcmp(view.batch.data, "one\n", 4));
+	append_line("six\n", 6, 1, 0);
+	cr_assert_eq(plog_read(box.plog, 1, 1, &other, &view), 0);
+	cr_assert(view.batch.len == 4 && !memcmp(view.batch.data, "six\n", 4));
+	for (uint64_t i = 0; i < 40; i++) { /* within an entry, beyond what is kept, over segments */
+		uint32_t size = i < 20 ? 300 : 5000;
+
+		box_append_big(&box, (char)('a' + i % 26), size, (int64_t)(7 + i / 25), 20000);
+		engine_scratch_release(&other);
+		cr_assert_eq(plog_read(box.plog, 2 + i, 9, &other, &view), 0);
+		cr_assert_eq(view.batch.count, 1);
+		cr_assert_eq(view.batch.data[0], (char)('a' + i % 26));
+	}
+	engine_scratch_release(&other);
+}
+
 /* The bytes of the log are those of its messages, over all segments, for reads of any size; none below the start. */
 Test(plog, pread)
 {
