@@ -81,6 +81,14 @@ $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
 $(BUILD)/tests/engine/test_local_alloc: $(BUILD)/tests/engine/test_local_alloc.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
+# The engine with its failpoints: engine/failpoint.h.
+with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)
+$(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(required) -DMQFS_FAILPOINTS $(CFLAGS) -c -o $@ $<
+$(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
+$(BUILD)/tests/engine/test_failpoints: $(BUILD)/tests/engine/test_failpoints.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
+	$(link) -lcriterion $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o

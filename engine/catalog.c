@@ -33,6 +33,7 @@
 #include "engine/catalog_internal.h"
 #include "engine/catalog_pages.h"
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 
 #define CATALOG_NAME "catalog"
@@ -196,11 +197,15 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 	if (err)
 		return err;
 	err = fn(txn, arg);
+	if (!err && write)
+		err = FAILPOINT("catalog_before_commit");
 	if (err || !write) {
 		mdb_txn_abort(txn->mdb);
 		return err;
 	}
-	return catalog_errno(mdb_txn_commit(txn->mdb));
+	err = catalog_errno(mdb_txn_commit(txn->mdb));
+	CRASHPOINT("catalog_after_commit");
+	return err;
 }
 
 static int transact(struct catalog *catalog, bool write, enum catalog_room room,

@@ -28,6 +28,7 @@
 
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/journal_internal.h"
 
@@ -431,7 +432,10 @@ int journal_rotate(struct journal *journal, uint64_t *ret_number)
 		err = -EROFS;
 		goto out_unlock;
 	}
-	fd = begin_file(journal, &end);
+	fd = FAILPOINT("journal_before_file");
+	if (fd == 0)
+		fd = begin_file(journal, &end);
+	CRASHPOINT("journal_after_file");
 	if (fd < 0) {
 		err = engine_explain(fd, "the journal cannot begin a file: %s", strerror(-fd));
 		goto out_unlock;
@@ -463,6 +467,7 @@ static int drop_files(struct journal *journal, uint64_t number)
 
 		journal_file_name(name, numbers[i]);
 		err = io->unlink(journal->dirfd, name, 0);
+		CRASHPOINT("journal_after_unlink");
 	}
 	free(numbers);
 	return err ? err : io->fsync(journal->dirfd);

@@ -19,6 +19,7 @@
 #include <sys/statvfs.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit.h"
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
@@ -404,6 +405,8 @@ static int recover(struct local *local)
 	queue_forget_placed(local);
 	if (!local->read_only) /* all that are named there are open */
 		commit_forget_heads(local);
+	if (rc == 0 && local->recovered_moves)
+		rc = FAILPOINT("recover_before_checkpoint");
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
 	if (rc < 0 && rc != -ENOMEM && engine_reason()[0] == '\0' && catalog_damaged(local->catalog) > 0)

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
 #include "engine/local_stage.h"
@@ -130,6 +131,7 @@ static int run(struct local *local)
 	rc = commit_checkpoint(local);
 	if (rc < 0)
 		return rc;
+	CRASHPOINT("checkpoint_after_commits");
 	rc = collect_all(local, &c);
 	if (rc == 0 && c.count > 0)
 		rc = put_cursors(local, &c);
@@ -137,17 +139,24 @@ static int run(struct local *local)
 		mark_again(local, &c);
 	free(c.rows);
 	if (rc == 0)
+		rc = FAILPOINT("checkpoint_before_queues");
+	if (rc == 0)
 		rc = queue_checkpoint(local);
 	if (rc == 0)
 		rc = tx_checkpoint(local);
 	if (rc == 0)
 		rc = commit_sync(local);
 	if (rc == 0)
+		rc = FAILPOINT("checkpoint_before_notes");
+	if (rc == 0)
 		rc = notes_settle(local);
 	if (rc == 0)
 		rc = stages_checkpoint(local);
 	if (rc == 0)
+		rc = FAILPOINT("checkpoint_before_drop");
+	if (rc == 0)
 		rc = journal_drop(local->journal, number);
+	CRASHPOINT("checkpoint_after_drop");
 	if (rc == 0)
 		queue_trim_all(local);
 	return rc;

@@ -2,6 +2,7 @@
  * local_commit - claiming and sending. What it is for is said in the header; notes are in local_commit_journal.c.
  */
 #include "engine/local_commit.h"
+#include "engine/failpoint.h"
 #include "engine/local_tx.h"
 
 #include <errno.h>
@@ -347,6 +348,7 @@ static int send_part(struct commit *commit, struct commit_part *part)
 			       ? send_to(part, &part->targets[i], part->noted, part->noted && !commit->takes_back)
 			       : 0;
 
+		CRASHPOINT("commit_after_target");
 		if (sent == 0 && (commit->again || part->again))
 			note_ids(&part->targets[i]);
 		if (sent < 0 && rc == 0 && !(sent == -EIDRM && part->noted))
@@ -455,9 +457,13 @@ int commit_run(struct commit *commit, bool noted)
 	commit_enter(commit->local);
 	rc = commit->take_count == 0 && is_noted(commit, noted) ? commit_begin(commit->local) : 0;
 	if (rc == 0)
+		rc = FAILPOINT("commit_before_note");
+	if (rc == 0)
 		rc = commit->take_count > 0 ? note_and_take(commit) : commit_note(commit, noted);
+	CRASHPOINT("commit_after_note");
 	if (rc == 0)
 		rc = commit_send(commit);
+	CRASHPOINT("commit_after_send");
 	commit_leave(commit->local);
 	return rc;
 }

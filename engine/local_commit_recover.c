@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/bytes.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit_note.h"
 
 /* A log that a note names. */
@@ -319,6 +320,8 @@ static int give(struct recovery *r, struct noted_part *part, struct noted_target
 	if (!misses_some(r, target, object->kind == ENGINE_TOPIC))
 		goto out;
 	rc = rest_init(&rest, part, target);
+	if (rc == 0)
+		rc = FAILPOINT("recover_commit");
 	if (rc == 0)
 		rc = send_rest(object, &rest, target->head);
 	r->local->recovered_moves = true;

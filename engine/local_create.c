@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
@@ -120,6 +121,8 @@ static int write_object(struct object *object)
 	int64_t partitions = 0;
 	int rc = put_object(object);
 
+	if (rc == 0)
+		rc = FAILPOINT("create_after_object");
 	if (object->kind == ENGINE_TOPIC)
 		partitions = setting_value(&topic_of_object(object)->object, SET_PARTITIONS);
 	if (rc == 0)
@@ -131,6 +134,8 @@ static int write_object(struct object *object)
 	if (rc == 0 &&
 	    (object->kind == ENGINE_GROUP || (object->kind == ENGINE_QUEUE && object->parent->kind == ENGINE_STORE)))
 		rc = make_dlq(object, &dlq);
+	if (rc == 0)
+		rc = FAILPOINT("create_before_name");
 	if (rc == 0)
 		rc = registry_reserve(local, object, dlq);
 	if (rc == 0) {
@@ -287,6 +292,9 @@ static int rename_object(struct object *object, const char *name)
 		return 0;
 	if (registry_has_name(local, object->parent->id, object->kind, name))
 		return -EEXIST;
+	rc = FAILPOINT("rename_before_catalog");
+	if (rc < 0)
+		return rc;
 	do
 		rc = catalog_rename(local->catalog, object->id, name, clock_wall_ms());
 	while (reserve_again(local, rc, &again));
@@ -452,7 +460,10 @@ static int remove_object(struct object *object)
 		free(holding);
 		return rc;
 	}
-	rc = remove_rows(local, object->id);
+	rc = FAILPOINT("remove_before_catalog");
+	if (rc == 0)
+		rc = remove_rows(local, object->id);
+	CRASHPOINT("remove_before_logs");
 	if (rc == 0)
 		forget(object);
 	thaw(holding, rc == 0);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/failpoint.h"
 #include "engine/local_queue.h"
 
 #define LOG_NAME_LEN 16 /* hex digits */
@@ -114,6 +115,7 @@ static void look_at(struct local *local, const struct known *known, const char *
 		local_fault(local, EIO, "log %s has messages, but no topic has the log; it is kept", name);
 		return;
 	}
+	CRASHPOINT("recover_orphan");
 	rc = plog_destroy(local->store.logs_dirfd, id);
 	if (rc < 0)
 		local_notify(local, -rc, "log %s, which no topic has, cannot be removed: %s", name, strerror(-rc));

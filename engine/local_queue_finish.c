@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/failpoint.h"
 #include "engine/local_queue_move.h"
 
 struct pending_move {
@@ -275,6 +276,7 @@ static int finish(struct local *local, const struct pending_move *move)
 	if (move->settled || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, &move->pending))
 		return 0;
 	rc = find(local, move, &scratch, &view, &found);
+	CRASHPOINT("recover_move");
 	if (rc == 0)
 		rc = move_again(local, to, move, found, &view);
 	else if ((rc == -EIO || rc == -ENODATA) && is_given_again(move))

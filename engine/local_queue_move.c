@@ -9,6 +9,7 @@
  * a span remembers its id as long as it is there.
  */
 #include "engine/local_queue_move.h"
+#include "engine/failpoint.h"
 #include "engine/local_queue_span.h"
 
 uint32_t queue_lower(const struct queue *queue, uint32_t priority)
@@ -102,14 +103,19 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 	if (rc == 0)
 		rc = span_reserve_twice(m->to);
 	if (rc == 0)
+		rc = FAILPOINT("move_before_note");
+	if (rc == 0)
 		rc = queue_note_move(&note);
 	if (rc < 0)
 		return rc;
-	rc = append_moved(m, &note, &batch);
+	rc = FAILPOINT("move_after_note");
+	if (rc == 0)
+		rc = append_moved(m, &note, &batch);
 	if (rc < 0) {
 		queue_note_unmove(&note);
 		return rc;
 	}
+	CRASHPOINT("move_after_append");
 	count_why(m->from->queue, m->why, 1, 0);
 	*ret_offset = note.to_offset;
 	return lane_set(m->from, m->offset, 1, &gone, &facts, WHY_UNTOLD, NULL);

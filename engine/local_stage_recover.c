@@ -24,6 +24,7 @@
 #include <uthash.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/local_stage.h"
 
@@ -274,6 +275,7 @@ int stages_recover(struct local *local)
 		close(fd);
 	while (rc == 0 && dir != NULL && (entry = readdir(dir)) != NULL)
 		rc = look_at(local, entry->d_name);
+	CRASHPOINT("recover_stages");
 	if (dir != NULL)
 		closedir(dir);
 	if (rc == 0)

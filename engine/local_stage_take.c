@@ -48,6 +48,7 @@
 #include "engine/bytes.h"
 #include "engine/clock.h"
 #include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/limits.h"
 #include "engine/local_stage.h"
@@ -177,7 +178,10 @@ static int begin(void *ctx, struct partition *partition, uint64_t offset)
 	state.len = (uint32_t)taking->batch->len;
 	state.crc = stage_crc(taking->batch->data, taking->batch->len);
 	state.partition = partition->index;
-	rc = note_at(taking->stage, &state, &pos);
+	rc = FAILPOINT("stage_before_note");
+	if (rc == 0)
+		rc = note_at(taking->stage, &state, &pos);
+	CRASHPOINT("stage_after_note");
 	if (rc == 0)
 		atomic_store(&partition->staged_pos, pos);
 	return rc;
@@ -213,6 +217,7 @@ static int append(struct taking *taking, struct engine_batch *batch, uint64_t to
 	while (reserve_again(stage->local, rc, &again));
 	if (rc < 0)
 		return rc;
+	CRASHPOINT("stage_after_append");
 	stage->taken = stage->scanned = to;
 	taking->woken[index / 64] |= (uint64_t)1 << (index % 64);
 	taking->borrowed |= again;

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit.h"
 
 struct plog_options local_log_options(struct local *local, uint64_t log_id)
@@ -192,7 +193,9 @@ static int make_partition(struct topic *topic)
 	options = local_log_options(local, log_id);
 	rc = plog_create(&options);
 	if (rc == 0) {
-		rc = catalog_add_partition(local->catalog, topic->object.id, index, log_id);
+		rc = FAILPOINT("partition_after_log");
+		if (rc == 0)
+			rc = catalog_add_partition(local->catalog, topic->object.id, index, log_id);
 		if (rc < 0)
 			plog_destroy(local->store.logs_dirfd, log_id);
 	}

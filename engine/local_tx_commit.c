@@ -7,6 +7,7 @@
  * whatever is refused leaves all as it was. From then on it has happened, and what cannot be carried out now the next start
  * does.
  */
+#include "engine/failpoint.h"
 #include "engine/local_commit.h"
 
 #include <errno.h>
@@ -354,13 +355,18 @@ static int write_and_do(struct work *work, bool *ret_uncertain)
 	int rc;
 
 	commit_enter(local);
-	rc = commit_note(&work->commit, true);
+	rc = FAILPOINT("tx_before_note");
+	if (rc == 0)
+		rc = commit_note(&work->commit, true);
+	CRASHPOINT("tx_after_note");
 	if (rc == 0) {
 		rc = local->journal_sync.run(&local->journal_sync);
 		*ret_uncertain = rc < 0;
 	}
+	CRASHPOINT("tx_after_sync");
 	if (rc == 0)
 		carry_out(work);
+	CRASHPOINT("tx_after_carry_out");
 	commit_leave(local);
 	return rc;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/bytes.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit_note.h"
 #include "engine/local_tx.h"
 
@@ -234,6 +235,7 @@ int tx_recover_rest(struct local *local)
 
 		if (!read_tail(pending, &note))
 			continue;
+		CRASHPOINT("recover_tx");
 		for (uint32_t i = 0; i < note.settle_count && rc == 0; i++) {
 			const struct staged_settle settle = tx_note_settle(&note, i);
 

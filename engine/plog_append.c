@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/meta.h"
 #include "engine/plog_internal.h"
@@ -227,7 +228,9 @@ static int write_plan(
 		index_put_entry(plan->slots + (size_t)i * INDEX_SLOT, &entry);
 		*ret_last = entry;
 	}
-	rc = segment_write_slots(active, active->slots - extend, plan->slots, plan->count);
+	rc = FAILPOINT("append_after_data");
+	if (!rc)
+		rc = segment_write_slots(active, active->slots - extend, plan->slots, plan->count);
 	if (!rc)
 		active->slots += extend ? 0 : plan->count;
 	return rc;

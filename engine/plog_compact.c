@@ -19,6 +19,7 @@
 
 #include "engine/clock.h"
 #include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/meta.h"
 #include "engine/plog_internal.h"
@@ -346,6 +347,8 @@ static int compact_group(struct run *run, uint64_t base, uint64_t *ret_end)
 	if (changes)
 		rc = output_finish(run, &out, &group);
 	output_close(&out);
+	if (changes && !rc)
+		rc = FAILPOINT("compact_after_copy");
 	if (changes && !rc)
 		rc = plog_swap(run->plog, run->dirfd, &group);
 	if ((!changes || rc) && rc != -EROFS) /* then the next opening may need them */

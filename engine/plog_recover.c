@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/plog_internal.h"
 
@@ -214,6 +215,7 @@ static int cut(struct plog *plog, const struct segment_whole *whole)
 	plog_notify(plog, 0,
 	    "cut %" PRIu32 " batches and %jd bytes that a crash left unfinished behind offset %" PRIu64, entries,
 	    (intmax_t)over, whole->end_offset);
+	CRASHPOINT("recover_tail");
 	return plog->options.read_only ? 0 : truncate_durably(active);
 }
 

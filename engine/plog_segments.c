@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/plog_internal.h"
 
@@ -293,10 +294,14 @@ int plog_roll(struct plog *plog, uint64_t base, uint64_t base_pos)
 	segment = segment_new(base);
 	if (!segment)
 		return -ENOMEM;
-	rc = segment_create(segment, &home, base_pos, clock_wall_ms());
+	rc = FAILPOINT("roll_before_create");
+	if (!rc)
+		rc = segment_create(segment, &home, base_pos, clock_wall_ms());
 	if (rc)
 		goto err_after_new;
-	rc = io->fsync(home.dirfd);
+	rc = FAILPOINT("roll_after_create");
+	if (!rc)
+		rc = io->fsync(home.dirfd);
 	if (rc)
 		goto err_after_create;
 	if (plog->last.count > 0)

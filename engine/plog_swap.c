@@ -39,6 +39,7 @@
 
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/plog_internal.h"
 
@@ -183,6 +184,7 @@ static int rename_files(int dirfd, uint64_t base, bool has_meta)
 			rc = io->rename(dirfd, aside, dirfd, name);
 		if (rc == -ENOENT)
 			rc = 0;
+		CRASHPOINT("swap_after_rename");
 	}
 	return rc;
 }
@@ -222,6 +224,7 @@ static int finish(int dirfd, const uint64_t *bases, size_t count)
 		rc = segment_unlink(bases[i], dirfd);
 	if (!rc)
 		rc = io->fsync(dirfd);
+	CRASHPOINT("swap_before_end");
 	if (!rc)
 		rc = remove_name(dirfd, SWAP_NAME);
 	return rc ? rc : io->fsync(dirfd);
@@ -259,6 +262,7 @@ static int swap(struct plog *plog, int dirfd, const struct plog_group *group, st
 	if (rc) {
 		return take_back(plog, dirfd) ? -EROFS : rc;
 	}
+	CRASHPOINT("swap_after_note");
 	/* Nobody else takes segments out meanwhile, and new ones come at the end: it is where it was. */
 	for (size_t i = 1; i < group->count; i++)
 		bases[i - 1] = group->old[i]->base;
@@ -371,6 +375,7 @@ static int finish_swap(struct plog *plog, const uint8_t record[INDEX_SLOT])
 
 	if (plog->options.read_only)
 		return look_at_swap(plog, leftover.base);
+	CRASHPOINT("recover_swap");
 	rc = rename_files(plog->dirfd, leftover.base, bytes_get32(record + 52) != 0);
 	if (!rc)
 		rc = each_base(plog, ".data", remove_replaced, &leftover); /* which is removed last */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/plog_internal.h"
 
@@ -83,13 +84,17 @@ static int begin_at(struct plog *plog, uint64_t offset, uint64_t pos)
 		rc = find_below(plog, offset, &front);
 	if (rc)
 		goto out;
-	rc = write_start(plog, dirfd, offset, pos);
+	rc = FAILPOINT("trim_before_start");
+	if (!rc)
+		rc = write_start(plog, dirfd, offset, pos);
+	CRASHPOINT("trim_after_start");
 	if (rc == -ENOSPC && front.boundary)
 		rc = 0; /* a full disk must not keep what fills it; the files' names say it too */
 	if (!rc) {
 		advance(plog, offset, pos, front.n);
 		for (size_t i = 0; i < front.n; i++)
 			plog_unlink_segment(plog, dirfd, front.bases[i]);
+		CRASHPOINT("trim_after_unlink");
 		rc = front.n > 0 ? io->fsync(dirfd) : 0;
 	}
 	free(front.bases);

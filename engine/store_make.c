@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "engine/catalog.h"
+#include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/store_guard.h"
 
@@ -177,6 +178,8 @@ int store_fill(int dirfd, const char *path, const struct engine_owner *root_owne
 	if (!err)
 		err = make_uuid(uuid);
 	if (!err)
+		err = FAILPOINT("store_before_format");
+	if (!err)
 		err = store_write_format(dirfd, uuid);
 	return err ? engine_explain(err, "the store at %s cannot be made: %s", path, strerror(-err)) : 0;
 }
@@ -210,6 +213,8 @@ static int make_and_rename(int parent_fd, int aside_fd, const char *aside, const
 		if (!err)
 			err = store_fill(aside_fd, path, root_owner);
 	}
+	if (!err)
+		err = FAILPOINT("store_before_name");
 	if (err)
 		return err;
 	err = io->rename(parent_fd, aside, parent_fd, name);

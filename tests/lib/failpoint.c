@@ -1,0 +1,44 @@
+#include "tests/lib/failpoint.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+extern struct failpoint *const __start_failpoints[], *const __stop_failpoints[];
+
+static struct {
+	struct failpoint *_Atomic point;
+	unsigned n;
+	int err;
+} armed;
+
+size_t failpoint_count(void)
+{
+	return (size_t)(__stop_failpoints - __start_failpoints);
+}
+
+struct failpoint *failpoint_at(size_t i)
+{
+	return __start_failpoints[i];
+}
+
+int failpoint_hit(struct failpoint *point)
+{
+	unsigned hits = atomic_fetch_add(&point->hits, 1) + 1;
+
+	if (atomic_load(&armed.point) != point || hits != armed.n)
+		return 0;
+	if (armed.err == FAILPOINT_DIES)
+		kill(getpid(), SIGKILL);
+	return -armed.err;
+}
+
+void failpoint_arm(struct failpoint *point, unsigned n, int err)
+{
+	atomic_store(&armed.point, NULL);
+	for (size_t i = 0; i < failpoint_count(); i++)
+		atomic_store(&failpoint_at(i)->hits, 0);
+	armed.n = n;
+	armed.err = err;
+	atomic_store(&armed.point, point);
+}

@@ -1,0 +1,22 @@
+/*
+ * failpoint - makes the engine of this test fail or die at a place with a name (engine/failpoint.h).
+ */
+#ifndef MQFS_TEST_FAILPOINT_H
+#define MQFS_TEST_FAILPOINT_H
+
+#include <stddef.h>
+
+#ifndef MQFS_FAILPOINTS
+#define MQFS_FAILPOINTS
+#endif
+#include "engine/failpoint.h"
+
+#define FAILPOINT_DIES 0
+
+size_t failpoint_count(void);
+struct failpoint *failpoint_at(size_t i);
+
+/* The n-th time (from 1) that one is come to from now on, it gives -err once, or kills the process as kill -9 does. NULL: none. */
+void failpoint_arm(struct failpoint *point, unsigned n, int err);
+
+#endif
