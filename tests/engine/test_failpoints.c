@@ -183,8 +183,8 @@ static void add_topic(const char *name, uint64_t latest)
 					add(" %" PRIu64 "=%.1s%" PRIu32, view.offset + i, data, view.batch.lengths[i]);
 			offset = view.offset + view.batch.count;
 		}
-		cr_assert_eq(
-		    rc, -ENODATA, "%s/%" PRIu32 " from %" PRIu64 ": %s", name, p, offset, strerrorname_np(-rc));
+		cr_assert_eq(rc, -ENODATA, "%s/%" PRIu32 " from %" PRIu64 " of %" PRIu64 ": %s (%s)", name, p, offset,
+		    end, strerrorname_np(-rc), engine_reason());
 	}
 	c->ops->put(topic);
 }
@@ -235,12 +235,22 @@ static void shell(const char *format, const char *a, const char *b)
 	cr_assert_eq(system(command), 0, "%s", command);
 }
 
+/* From now on nothing happens but what is called here: two compactions of one log at a time would damage it. */
+static void alone(void)
+{
+	struct local *local = (struct local *)t.c->engine;
+
+	timers_stop(local);
+	cleaner_stop(local);
+	atomic_store(&local->cleaner.stop, false);
+}
+
 static void begin_store(void)
 {
 	t.c = calloc(1, sizeof(*t.c));
 	q_open(t.c, true);
 	q_lenient(t.c);
-	timers_stop((struct local *)t.c->engine);
+	alone();
 }
 
 static void end_store(void)
@@ -283,7 +293,7 @@ static void live(void *arg)
 	failpoint_arm(death->point, death->n, FAILPOINT_DIES);
 	snprintf(t.c->source, sizeof(t.c->source), "%s", death->source);
 	contract_open(t.c);
-	timers_stop((struct local *)t.c->engine);
+	alone();
 	for (unsigned i = 0; script[i] != NULL; i++) {
 		t.shared->step = i;
 		run_step(script[i]);
@@ -386,7 +396,7 @@ static void fail_in_script(struct failpoint *point, size_t index, unsigned n)
 		    "%s in step %u, %s, which is %s:\n%s\nand not\n%s", point->name, i - 1, script[i - 1], answer, now,
 		    wanted);
 		contract_reopen(t.c);
-		timers_stop((struct local *)t.c->engine);
+		alone();
 	}
 	end_store();
 }
