@@ -147,8 +147,6 @@ struct lane {
 	size_t placed_count, placed_room;
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
-	struct queue_run *purged; /* offsets that a purge took before anybody leased them, the last ones last */
-	size_t purged_count;
 	struct queue_run
 	    *trimmed; /* ids that went with the log's front, the last first: see queue_remember_trimmed() */
 	size_t trimmed_count;
@@ -608,8 +606,8 @@ int64_t queue_redrive(struct engine_object *base, uint64_t first, uint64_t last)
 /* ---- local_queue_message.c ---- */
 
 /* Where a message is. No lock but those it takes. ENOENT: never was here, or is long gone. */
-/* What a late ack of a message is told that is gone from offset of lane, or (NULL) not to be found. lock */
-int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset);
+/* What a late ack of a message is told that is gone; is it still in a log? lock */
+int queue_gone_errno(struct queue *queue, uint64_t id, bool in_log);
 /* Notes that a message goes otherwise than by an ack. lock */
 void queue_remember_gone(struct queue *queue, uint64_t id, enum span_ended ended);
 void queue_forget_gone(struct queue *queue, uint64_t id); /* it has come back; lock */

@@ -314,9 +314,8 @@ void lane_release(struct lane *lane)
 		free(span_take_spare(queue));
 	free(lane->placed);
 	free(lane->trimmed);
-	free(lane->purged);
-	lane->trimmed = lane->purged = NULL;
-	lane->trimmed_count = lane->purged_count = 0;
+	lane->trimmed = NULL;
+	lane->trimmed_count = 0;
 	free(lane->gone_rows);
 	lane->gone_rows = NULL;
 	lane->gone_room = 0;

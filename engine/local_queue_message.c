@@ -6,8 +6,9 @@
  * state it is in is asked under it.
  *
  * Whoever settles a message late is told what became of it. For one that is gone that is "settled already" unless it went
- * in another way; the last of these are remembered, in memory only. The log tells of those that went otherwise, and where its
- * front is trimmed, the last of these are remembered, too: as runs of ids, of which there are few.
+ * in another way; the last of these are remembered by id (a message may have been in several lanes), in memory only. The log
+ * tells of the others, and where its front is trimmed, the last of these are remembered, too: as runs of ids, of which there
+ * are few.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -47,24 +48,20 @@ static const struct queue_run *find_run(const struct queue_run *runs, size_t cou
 	return NULL;
 }
 
-/* What nobody had leased goes with a purge. Without memory it is not remembered. lock */
-static void remember_purged(struct lane *lane, uint64_t offset, uint64_t count)
+/* What nobody had leased goes with a purge: the last of it. What cannot be read is left out. lock */
+static void remember_fresh(struct lane *lane, uint64_t first, uint64_t count)
 {
-	struct queue_run *last = lane->purged_count > 0 ? &lane->purged[lane->purged_count - 1] : NULL, *grown;
+	uint64_t end = first + count, offset = count > QUEUE_GONE ? end - QUEUE_GONE : first;
+	struct index_entry entry;
 
-	if (last != NULL && last->first + last->count == offset) {
-		last->count += count;
-		return;
+	while (offset < end && plog_entry(atomic_load(&lane->plog), offset, &entry) == 0) {
+		uint64_t next = entry.base_offset + entry.count;
+
+		if (next <= offset)
+			return;
+		for (; offset < next && offset < end; offset++)
+			queue_remember_gone(lane->queue, entry.first_id + (offset - entry.base_offset), ENDED_NEVER);
 	}
-	if (lane->purged_count == QUEUE_GONE) {
-		lane->purged_count--;
-		memmove(lane->purged, lane->purged + 1, lane->purged_count * sizeof(*lane->purged));
-	}
-	grown = realloc(lane->purged, (lane->purged_count + 1) * sizeof(*grown));
-	if (grown == NULL)
-		return;
-	lane->purged = grown;
-	lane->purged[lane->purged_count++] = (struct queue_run){ offset, count };
 }
 
 /* Runs of ids, the last first. */
@@ -98,24 +95,8 @@ static void collect_trimmed(struct lane *lane, uint64_t offset, struct runs *run
 	bool more = true;
 
 	while (more && offset > 0 && plog_entry(atomic_load(&lane->plog), offset - 1, &entry) == 0) {
-		uint64_t from = entry.base_offset;
-		const struct queue_run *purged;
-
-		pthread_mutex_lock(&lane->queue->lock);
-		purged = find_run(lane->purged, lane->purged_count, offset - 1);
-		for (size_t i = 0; purged == NULL && i < lane->purged_count; i++) {
-			uint64_t end = lane->purged[i].first + lane->purged[i].count;
-
-			if (end > from && end < offset)
-				from = end;
-		}
-		if (purged != NULL && purged->first > from)
-			from = purged->first;
-		pthread_mutex_unlock(&lane->queue->lock);
-		if (purged == NULL)
-			more = add_run(
-			    runs, (struct queue_run){ entry.first_id + (from - entry.base_offset), offset - from });
-		offset = from;
+		more = add_run(runs, (struct queue_run){ entry.first_id, offset - entry.base_offset });
+		offset = entry.base_offset;
 	}
 }
 
@@ -153,7 +134,7 @@ static bool was_trimmed(const struct queue *queue, uint64_t id)
 	return false;
 }
 
-int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, uint64_t offset)
+int queue_gone_errno(struct queue *queue, uint64_t id, bool in_log)
 {
 	for (uint32_t i = 0; queue->gone != NULL && i < QUEUE_GONE; i++) {
 		if (id == 0 || queue->gone[i].id != id) /* 0 is nobody's, and marks what is free here */
@@ -164,9 +145,7 @@ int queue_gone_errno(struct queue *queue, uint64_t id, const struct lane *lane, 
 		case ENDED_LOST: return -ESTALE;
 		}
 	}
-	if (lane != NULL)
-		return find_run(lane->purged, lane->purged_count, offset) != NULL ? -ENOENT : -EALREADY;
-	return was_trimmed(queue, id) ? -EALREADY : -ENOENT;
+	return in_log || was_trimmed(queue, id) ? -EALREADY : -ENOENT;
 }
 
 /* ---- finding ---- */
@@ -415,7 +394,7 @@ static int purge_lane(struct lane *lane)
 		if (span != NULL)
 			remember_span(span);
 		else
-			remember_purged(lane, offset, run);
+			remember_fresh(lane, offset, run);
 		/* The bytes of a fresh run are all that is ready in the lane and in no span: see below. */
 		rc = lane_set(lane, offset, run, &gone, &facts, WHY_DROPPED, NULL);
 	}

@@ -114,7 +114,7 @@ static int explain(struct lane *lane, uint64_t offset, const struct holder *hold
 	int ended;
 
 	if (state == SPAN_GONE)
-		return refuse(queue_gone_errno(lane->queue, id, lane, offset), id);
+		return refuse(queue_gone_errno(lane->queue, id, true), id);
 	ended = span != NULL ? span->ended : ENDED_NEVER;
 	if (state == SPAN_UNACKED && (ended == ENDED_NEVER || span->ended_by != holder->id))
 		return refuse(-EPERM, id);
@@ -132,7 +132,7 @@ int queue_find_lease(struct queue *queue, struct holder *holder, uint64_t id, st
 	if (rc < 0)
 		return rc;
 	if (!found)
-		rc = refuse(queue_gone_errno(queue, id, NULL, 0), id);
+		rc = refuse(queue_gone_errno(queue, id, false), id);
 	else if (lane_state(lane, offset, &span) == SPAN_UNACKED && span->holder == holder)
 		*ret_lease = (struct queue_lease){ id, lane->priority, offset, span->deliveries };
 	else
@@ -208,7 +208,7 @@ static int64_t settle_one(struct queue *queue, struct holder *holder, enum engin
 	if (rc < 0)
 		return rc;
 	if (!found)
-		rc = refuse(queue_gone_errno(queue, id, NULL, 0), id);
+		rc = refuse(queue_gone_errno(queue, id, false), id);
 	else if (lane_state(lane, offset, &span) == SPAN_UNACKED && span->holder == holder)
 		rc = settle_part(span, offset, 1, how, target, wake);
 	else

@@ -39,7 +39,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 #define CONTRACT_QUEUE_TESTS(T) \
 	/* contract_queue_states.c */ \
 	T(q_lifecycle) T(q_transitions) T(q_refused) T(q_settle_errors) T(q_settle_ranges) \
-	T(q_late_acks) T(q_late_acks_purged) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings) T(q_props) \
+	T(q_late_acks) T(q_late_acks_purged) T(q_late_acks_redriven) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings) T(q_props) \
 	/* contract_queue_order.c */ \
 	T(q_order) T(q_head) T(q_priorities) T(q_max_priority) T(q_comes_back_in_place) T(q_one) \
 	T(q_snapshot) T(q_snapshot_of_moved) T(q_stream) T(q_take) T(q_auto_ack) T(q_prefetch) T(q_prefetch_of_consumer) \

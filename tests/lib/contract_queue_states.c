@@ -204,6 +204,13 @@ void contract_test_q_late_acks_purged(struct contract *c)
 	    "ack q b => EALREADY", "ack q a => ENOENT", "ack q c => ENOENT");
 }
 
+/* What died, came back with another priority and was purged was never leased. */
+void contract_test_q_late_acks_redriven(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "send q a:p7:t5 b:p7:t5", "tick 5", "set q max.priority 3 => ok", "redrive q/dlq => 2",
+	    "purge q", "ack q a => ENOENT", "ack q b => ENOENT");
+}
+
 static bool first_name(void *ctx, const struct engine_dirent *entry)
 {
 	strcat(strcat(ctx, entry->name), " ");
