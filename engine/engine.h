@@ -498,7 +498,7 @@ struct engine_ops {
 	const struct engine_queue_ops *queue;       /* engine_queue.h; NULL: there are no queues */
 	const struct engine_member_ops *member;     /* engine_member.h; NULL: groups have no named members */
 	const struct engine_exchange_ops *exchange; /* engine_exchange.h; NULL: there are no exchanges */
-	const struct engine_tx_ops *tx;             /* engine_tx.h; NULL: there are no transactions */
+	const struct engine_tx_ops *tx;             /* engine_tx.h */
 	const struct engine_stage_ops *stage;       /* engine_stage.h; NULL: there are no staging files */
 };
 

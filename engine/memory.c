@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/memory_internal.h"
 #include "engine/memory_queue.h"
+#include "engine/memory_tx.h"
 
 /* ---- the lock ---- */
 
@@ -141,6 +142,7 @@ static void free_object(struct memory_object *object)
 	}
 	memory_queue_free(object);
 	memory_exchange_free(object);
+	memory_tx_free(object);
 	free(object->partitions);
 	free(object->cursors);
 	dedup_free(object->dedup);
@@ -449,6 +451,7 @@ static const struct engine_ops memory_ops = {
 	.queue = &memory_queue_ops,
 	.exchange = &memory_exchange_ops,
 	.member = &memory_member_ops,
+	.tx = &memory_tx_ops,
 };
 
 /* The defaults of every kind, and the store itself. What it made by the time of a failure, close takes away. */
@@ -484,8 +487,9 @@ int engine_memory_open(const char *rest, const struct engine_options *options, s
 		return -ENOMEM;
 	memory->base.ops = &memory_ops;
 	memory->read_only = options->read_only;
+	memory->users = options->users;
 	pthread_mutex_init(&memory->lock, NULL);
-	memory->next_wall = memory->next_mono = memory->next_silent = INT64_MAX;
+	memory->next_wall = memory->next_mono = memory->next_silent = memory->next_tx = INT64_MAX;
 	memory->object_room = 16;
 	memory->objects = calloc(memory->object_room, sizeof(struct memory_object *));
 	rc = memory->objects != NULL ? make_first_objects(memory, &options->root_owner) : -ENOMEM;

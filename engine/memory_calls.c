@@ -1,5 +1,5 @@
 /*
- * memory_calls - producers are of topics, of queues or of exchanges, consumers of topics or of queues: sends each call on to the
+ * memory_calls - producers are of topics, of queues, of exchanges or of transactions, consumers of topics or of queues: sends each call on to the
  * right one.
  *
  * All of them begin with a reference to their object, whose kind tells.
@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "engine/memory_queue.h"
+#include "engine/memory_tx.h"
 
 /* What every producer and consumer begins with. */
 struct handle {
@@ -25,6 +26,11 @@ static bool is_of_exchange(const void *handle)
 	return ((const struct handle *)handle)->object->kind == ENGINE_EXCHANGE;
 }
 
+static bool is_of_tx(const void *handle)
+{
+	return ((const struct handle *)handle)->object->kind == ENGINE_TX;
+}
+
 int memory_any_producer_open(
     struct engine_object *object, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer)
 {
@@ -39,11 +45,15 @@ int memory_any_send(struct engine_producer *producer, const struct engine_batch 
 		return memory_queue_producer_send(producer, batch);
 	if (is_of_exchange(producer))
 		return memory_route_producer_send(producer, batch);
+	if (is_of_tx(producer))
+		return memory_tx_producer_send(producer, batch);
 	return memory_producer_send(producer, batch, done);
 }
 
 int memory_any_sync(struct engine_producer *producer, struct engine_done *done)
 {
+	if (is_of_tx(producer))
+		return 0; /* there is nothing to wait for before the commit */
 	if (is_of_exchange(producer))
 		return memory_route_producer_sync(producer);
 	return is_of_queue(producer) ? memory_queue_producer_sync(producer) : memory_producer_sync(producer, done);
@@ -55,6 +65,8 @@ void memory_any_producer_close(struct engine_producer *producer)
 		memory_queue_producer_close(producer);
 	else if (producer != NULL && is_of_exchange(producer))
 		memory_route_producer_close(producer);
+	else if (producer != NULL && is_of_tx(producer))
+		memory_tx_producer_close(producer);
 	else
 		memory_producer_close(producer);
 }

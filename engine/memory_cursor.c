@@ -17,6 +17,16 @@ static void put_cursor(struct memory_cursor *cursor, uint64_t offset)
 	cursor->epoch++;
 }
 
+void memory_put_cursor(struct memory_object *group, uint32_t partition, uint64_t offset)
+{
+	uint64_t earliest =
+	    group->parent->partitions[partition].earliest; /* it may have moved since it was looked for */
+
+	put_cursor(&group->cursors[partition], offset > earliest ? offset : earliest);
+	group->touched = true;
+	memory_wake_group(group);
+}
+
 void memory_reset_cursors(struct memory_object *group)
 {
 	bool latest = memory_setting(group, "auto.offset.reset")[0] == 'l';
@@ -148,8 +158,7 @@ int memory_ack(struct engine_object *object, uint32_t partition, uint64_t offset
 	return rc;
 }
 
-/* The offset a seek leads to. ERANGE: there is none like that in the partition. */
-static int find_target(
+int memory_find_seek(
     const struct memory_object *group, uint32_t p, enum engine_seek how, int64_t value, uint64_t *ret_target)
 {
 	const struct memory_partition *partition = &group->parent->partitions[p];
@@ -187,7 +196,7 @@ int memory_seek(struct engine_object *group, uint32_t partition, enum engine_see
 
 		if (partition != ENGINE_ANY && partition != p)
 			continue;
-		rc = find_target(self, p, how, value, &target);
+		rc = memory_find_seek(self, p, how, value, &target);
 		if (rc == 0)
 			put_cursor(&self->cursors[p], target);
 	}

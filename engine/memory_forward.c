@@ -73,7 +73,7 @@ static void give(const struct memory_item *item, const struct engine_batch *batc
 	if (memory_queue_begin(target, batch, true, &copy) < 0)
 		return;
 	copy_deaths(item, copy);
-	memory_queue_end(target, copy, true);
+	memory_queue_end(target, copy, false, true);
 }
 
 static void forward(struct memory_item *item, struct memory_object *exchange)

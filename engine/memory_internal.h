@@ -33,6 +33,7 @@ struct memory_message {
 struct memory_partition {
 	struct memory_message *messages;
 	size_t first, count, room;
+	size_t promised; /* more messages that there is room for, of sends that have begun */
 	uint64_t earliest;
 	uint64_t end_pos;
 	uint64_t next_batch;
@@ -100,6 +101,8 @@ struct memory_object {
 	uint64_t unacked;           /* messages leased to it; of a queue: to its anonymous consumer */
 	uint32_t sessions;
 
+	struct memory_tx *tx; /* of a transaction: memory_tx.h */
+
 	/* An exchange; and what is bound to one */
 	struct memory_exchange *exchange;
 	uint32_t bound; /* bindings that lead to it */
@@ -109,6 +112,8 @@ struct memory_engine {
 	struct engine base;
 	pthread_mutex_t lock;
 	bool read_only;                 /* fixed */
+	struct engine_users users;      /* fixed */
+	int64_t next_tx;                /* nothing is due of a transaction before */
 	struct memory_object **objects; /* in ascending order of id; the first is the store */
 	size_t object_count, object_room;
 	uint64_t next_id;
@@ -203,6 +208,9 @@ int memory_stat(struct engine_object *object, struct engine_stat *ret_stat);
 struct memory_object *memory_find_child(
     struct memory_engine *memory, const struct memory_object *parent, enum engine_kind kind, const char *name);
 
+/* Takes an object out of the engine: from here on every call on it answers EIDRM. */
+void memory_detach(struct memory_object *object);
+
 /* Takes a queue out of the engine, with its consumers and its dead letters; it must be empty. */
 void memory_detach_queue(struct memory_object *queue);
 
@@ -239,6 +247,7 @@ extern const struct engine_member_ops memory_member_ops;
 int memory_reject(struct engine_object *member, uint32_t partition, uint64_t offset);
 int64_t memory_reject_all(struct engine_object *member, uint32_t partition);
 int memory_check_ack(const struct memory_cursor *cursor, uint32_t partition, uint64_t offset); /* memory_cursor.c */
+int memory_reject_one(struct memory_object *group, uint32_t partition, uint64_t offset);       /* ENOMEM */
 const struct memory_message *memory_message_at(const struct memory_partition *partition, uint64_t offset);
 
 /* ---- memory_partition.c: messages ---- */
@@ -290,6 +299,8 @@ int memory_partition_find_time(struct engine_object *topic, uint32_t partition, 
 int memory_partition_purge(struct engine_object *topic, uint32_t partition, uint64_t before);
 
 /* ---- memory_produce.c ---- */
+
+int memory_check_size(const struct memory_object *object, uint64_t len); /* of a topic or queue. EMSGSIZE */
 
 /* Length of the payload at data, of which left bytes are in the batch. EINVAL: the batch contradicts itself. */
 int memory_payload_length(
@@ -361,6 +372,12 @@ bool memory_commit(struct memory_object *group, uint32_t partition, uint64_t off
 /* After messages went from the front: no cursor stays before the earliest. is_loss: lost counts what was not given. */
 void memory_clamp_cursors(struct memory_object *topic, bool is_loss);
 
+/* The offset a seek leads to. ERANGE: there is none like that in the partition. */
+int memory_find_seek(
+    const struct memory_object *group, uint32_t p, enum engine_seek how, int64_t value, uint64_t *ret_target);
+/* What a seek does. */
+void memory_put_cursor(struct memory_object *group, uint32_t partition, uint64_t offset);
+
 int memory_ack_all(struct engine_object *group, uint32_t partition);
 int memory_ack(struct engine_object *group, uint32_t partition, uint64_t offset);
 int memory_seek(struct engine_object *group, uint32_t partition, enum engine_seek how, int64_t value);
@@ -388,6 +405,7 @@ int memory_route_producer_open(
     struct engine_object *exchange, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int memory_route_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
 int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
+int memory_route_check(struct memory_object *exchange, const struct engine_batch *batch); /* EHOSTUNREACH, EMSGSIZE */
 int memory_route_producer_sync(struct engine_producer *producer);
 void memory_route_producer_close(struct engine_producer *producer);
 /* ---- memory_keys.c ---- */

@@ -11,6 +11,7 @@
 #include "engine/clock.h"
 #include "engine/memory_internal.h"
 #include "engine/memory_queue.h"
+#include "engine/memory_tx.h"
 
 /* Index of the first object whose id is at least id. */
 static size_t lower_bound(const struct memory_engine *memory, uint64_t id)
@@ -70,6 +71,7 @@ static bool is_child_kind(enum engine_kind parent, enum engine_kind kind)
 	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
 	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
 	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
+	case ENGINE_TX: return parent == ENGINE_STORE;
 	default: return false;
 	}
 }
@@ -98,6 +100,8 @@ static int fill_object(struct memory_object *object)
 		return memory_queue_init(object);
 	if (object->kind == ENGINE_EXCHANGE)
 		return memory_exchange_init(object);
+	if (object->kind == ENGINE_TX)
+		return memory_tx_init(object);
 	if (object->kind == ENGINE_TOPIC)
 		return memory_grow(object, (uint32_t)memory_setting_int(object, "partitions"));
 	object->partition_count = object->parent->partition_count;
@@ -253,8 +257,7 @@ int memory_list(struct engine *engine, struct engine_object *parent, enum engine
 
 /* ---- changing ---- */
 
-/* Takes the object out of the engine: from here on every call on it answers EIDRM. */
-static void detach(struct memory_object *object)
+void memory_detach(struct memory_object *object)
 {
 	struct memory_engine *memory = object->memory;
 	size_t i = lower_bound(memory, object->id);
@@ -281,7 +284,7 @@ static void detach_children(struct memory_object *object)
 		if (child->kind == ENGINE_QUEUE)
 			memory_detach_queue(child);
 		else
-			detach(child);
+			memory_detach(child);
 	}
 }
 
@@ -289,14 +292,14 @@ void memory_detach_queue(struct memory_object *queue)
 {
 	memory_queue_changed(queue); /* who waits is told */
 	detach_children(queue);
-	detach(queue);
+	memory_detach(queue);
 }
 
 static void detach_group(struct memory_object *group)
 {
 	detach_children(group);
 	group->members = NULL;
-	detach(group);
+	memory_detach(group);
 }
 
 static bool is_empty(const struct memory_queue *queue)
@@ -322,7 +325,7 @@ static int remove_consumer(struct memory_object *consumer)
 	memory_lose_leases(consumer, NULL);
 	memory_queue_changed(consumer->parent);
 	memory_queue_used(consumer->parent);
-	detach(consumer);
+	memory_detach(consumer);
 	return 0;
 }
 
@@ -354,7 +357,7 @@ static int remove_member(struct memory_object *member)
 {
 	memory_member_leave(member);
 	memory_wake_group_all(member->parent); /* its own consumers are told */
-	detach(member);
+	memory_detach(member);
 	return 0;
 }
 
@@ -372,7 +375,7 @@ static int remove_topic(struct memory_object *topic)
 		return rc;
 	while ((group = memory_next_group(topic, NULL)) != NULL)
 		detach_group(group);
-	detach(topic);
+	memory_detach(topic);
 	return 0;
 }
 
@@ -404,8 +407,11 @@ int memory_remove(struct engine_object *object)
 		rc = remove_member(self);
 	else if (self->kind == ENGINE_GROUP)
 		rc = remove_group(self);
-	else
-		detach(self);
+	else {
+		if (self->kind == ENGINE_TX)
+			memory_tx_roll_back(self);
+		memory_detach(self);
+	}
 	memory_leave(memory);
 	return rc;
 }

@@ -41,6 +41,7 @@ struct memory_sending {
 	uint32_t made;
 	uint32_t *partitions; /* of each message */
 	uint32_t *counts;     /* by partition */
+	bool promised;        /* of the partitions, that they have room for these */
 };
 
 static struct memory_producer *producer_of(struct engine_producer *producer)
@@ -152,11 +153,20 @@ int memory_payload_length(
 	return 0;
 }
 
+int memory_check_size(const struct memory_object *object, uint64_t len)
+{
+	uint64_t max_bytes = (uint64_t)memory_setting_int(object, "max.message.bytes");
+
+	if (len <= max_bytes)
+		return 0;
+	return engine_explain(
+	    -EMSGSIZE, "a message of %" PRIu64 " bytes is over max.message.bytes, which is %" PRIu64, len, max_bytes);
+}
+
 /* Step 1 and the copying of step 2 in one go, message by message. */
 static int prepare(struct memory_sending *s)
 {
 	const struct engine_batch *batch = s->batch;
-	uint64_t max_bytes = (uint64_t)memory_setting_int(s->producer->topic, "max.message.bytes");
 	const char *data = batch->data;
 	size_t left = batch->len;
 
@@ -165,10 +175,8 @@ static int prepare(struct memory_sending *s)
 		uint32_t len = 0;
 		int rc = memory_payload_length(batch, i, data, left, &len);
 
-		if (rc == 0 && len > max_bytes && !s->again)
-			rc = engine_explain(-EMSGSIZE,
-			    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRIu64, len,
-			    max_bytes);
+		if (rc == 0 && !s->again)
+			rc = memory_check_size(s->producer->topic, len);
 		if (rc == 0)
 			rc = choose_partition(s, len, props, &s->partitions[i]);
 		if (rc == 0)
@@ -193,9 +201,14 @@ static int make_room(struct memory_sending *s)
 	struct memory_object *topic = s->producer->topic;
 
 	for (uint32_t p = 0; p < topic->partition_count; p++) {
-		if (s->counts[p] > 0 && memory_reserve(&topic->partitions[p], s->counts[p]) < 0)
+		struct memory_partition *partition = &topic->partitions[p];
+
+		if (s->counts[p] > 0 && memory_reserve(partition, partition->promised + s->counts[p]) < 0)
 			return -ENOMEM;
 	}
+	for (uint32_t p = 0; p < topic->partition_count; p++)
+		topic->partitions[p].promised += s->counts[p];
+	s->promised = true;
 	return 0;
 }
 
@@ -239,6 +252,8 @@ static int begin(struct memory_sending *s)
 
 static void release(struct memory_sending *s)
 {
+	for (uint32_t p = 0; s->promised && p < s->producer->topic->partition_count; p++)
+		s->producer->topic->partitions[p].promised -= s->counts[p];
 	while (s->made > 0)
 		free(s->messages[--s->made].block);
 	free(s->counts);

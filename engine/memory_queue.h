@@ -42,6 +42,7 @@ struct memory_item {
 	struct memory_queue_file *stream;  /* holds it as long as it is open, or NULL; not counted */
 	int64_t leased_mono, delivered_ms; /* the first begins anew with touch */
 	uint64_t delivery;                 /* place in unacked */
+	uint32_t pins;                     /* transactions that are to settle it: it does not end by time */
 
 	enum memory_ended ended; /* of the last lease, and whose it was */
 	uint64_t ended_by;
@@ -168,7 +169,10 @@ int memory_queue_view(const struct memory_item *first, uint64_t max_count, size_
 /* again: it was accepted before, and room and size do not matter. */
 int memory_queue_begin(
     struct memory_object *queue, const struct engine_batch *batch, bool again, struct memory_item **ret_first);
-void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool take);
+void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool head, bool take);
+/* What a list that has begun asks for of a queue that refuses; and has that room? EDQUOT */
+void memory_queue_weigh(const struct memory_item *first, uint64_t *count, uint64_t *bytes);
+int memory_queue_check_weight(const struct memory_object *queue, uint64_t count, uint64_t bytes);
 int memory_queue_producer_open(
     struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
@@ -198,6 +202,9 @@ void memory_session_close(struct engine_session *session);
 /* ---- memory_queue_settle.c, memory_queue_message.c, memory_queue_list.c: the calls ---- */
 
 int64_t memory_settle(struct engine_object *consumer, enum engine_settle how, uint64_t first, uint64_t last);
+void memory_settle_item(struct memory_item *item, enum engine_settle how); /* a leased one */
+/* The lease that a consumer has of a message. EPERM, EALREADY, ESTALE, ENOENT */
+int memory_find_lease(const struct memory_object *consumer, uint64_t id, struct memory_item **ret_item);
 int64_t memory_settle_all(struct engine_object *consumer, enum engine_settle how);
 int memory_settle_sync(struct engine_object *queue, struct engine_done *done);
 

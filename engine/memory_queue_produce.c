@@ -73,13 +73,11 @@ static uint32_t choose_priority(const struct memory_queue_producer *producer, co
 static int make_item(struct memory_object *queue, const char *data, uint32_t len, const struct engine_props *props,
     const struct engine_batch *batch, bool again, struct memory_item **ret_item)
 {
-	uint64_t max_bytes = (uint64_t)memory_setting_int(queue, "max.message.bytes");
 	struct memory_item *item;
-	int rc;
+	int rc = again ? 0 : memory_check_size(queue, len);
 
-	if (len > max_bytes && !again)
-		return engine_explain(-EMSGSIZE,
-		    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRIu64, len, max_bytes);
+	if (rc < 0)
+		return rc;
 	item = calloc(1, sizeof(*item));
 	if (item == NULL)
 		return -ENOMEM;
@@ -142,17 +140,27 @@ static int explain_full(const struct memory_object *queue)
 	    queue->queue->ready_count, queue->queue->ready_bytes);
 }
 
+void memory_queue_weigh(const struct memory_item *first, uint64_t *count, uint64_t *bytes)
+{
+	for (const struct memory_item *item = first; item != NULL; item = item->next) {
+		*count += !is_delayed(item);
+		*bytes += is_delayed(item) ? 0 : item->message.len;
+	}
+}
+
+int memory_queue_check_weight(const struct memory_object *queue, uint64_t count, uint64_t bytes)
+{
+	if (!memory_refuses(queue) || dead_letters_excess(queue))
+		return 0;
+	return count == 0 || memory_has_room(queue, count, bytes) ? 0 : explain_full(queue);
+}
+
 static int check_room(const struct memory_object *queue, const struct memory_item *first)
 {
 	uint64_t count = 0, bytes = 0;
 
-	if (!memory_refuses(queue) || dead_letters_excess(queue))
-		return 0;
-	for (const struct memory_item *item = first; item != NULL; item = item->next) {
-		count += !is_delayed(item);
-		bytes += is_delayed(item) ? 0 : item->message.len;
-	}
-	return count == 0 || memory_has_room(queue, count, bytes) ? 0 : explain_full(queue);
+	memory_queue_weigh(first, &count, &bytes);
+	return memory_queue_check_weight(queue, count, bytes);
 }
 
 int memory_queue_check_room(const struct memory_object *queue, uint64_t bytes)
@@ -247,9 +255,9 @@ static int send_locked(struct memory_queue_producer *producer, const struct engi
 	return rc;
 }
 
-void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool take)
+void memory_queue_end(struct memory_object *queue, struct memory_item *first, bool head, bool take)
 {
-	const struct memory_queue_producer producer = { queue, ENGINE_ANY, false };
+	const struct memory_queue_producer producer = { queue, ENGINE_ANY, head };
 
 	if (take)
 		put_all(&producer, first);

@@ -21,7 +21,7 @@ static int enter_consumer(struct memory_object *consumer)
 	return rc;
 }
 
-static void settle_one(struct memory_item *item, enum engine_settle how)
+void memory_settle_item(struct memory_item *item, enum engine_settle how)
 {
 	struct memory_queue *queue = item->queue->queue;
 	struct memory_object *consumer = item->consumer;
@@ -49,7 +49,7 @@ static int64_t settle_range(struct memory_object *consumer, enum engine_settle h
 		next = item->next;
 		if (item->consumer != consumer || item->id < first || item->id > last)
 			continue;
-		settle_one(item, how);
+		memory_settle_item(item, how);
 		count++;
 	}
 	if (count > 0)
@@ -80,17 +80,28 @@ static int explain(const struct memory_object *consumer, const struct memory_ite
 	}
 }
 
-static int64_t settle_single(struct memory_object *consumer, enum engine_settle how, uint64_t id)
+int memory_find_lease(const struct memory_object *consumer, uint64_t id, struct memory_item **ret_item)
 {
-	struct memory_object *queue = memory_queue_of(consumer);
+	struct memory_object *queue = memory_queue_of((struct memory_object *)consumer);
 	struct memory_item *item = memory_item_find(queue->memory, id);
 
 	if (item != NULL && item->queue != queue)
 		item = NULL;
 	if (item == NULL || item->state != ENGINE_UNACKED || item->consumer != consumer)
 		return explain(consumer, item, id);
-	settle_one(item, how);
-	memory_queue_used(queue);
+	*ret_item = item;
+	return 0;
+}
+
+static int64_t settle_single(struct memory_object *consumer, enum engine_settle how, uint64_t id)
+{
+	struct memory_item *item = NULL;
+	int rc = memory_find_lease(consumer, id, &item);
+
+	if (rc < 0)
+		return rc;
+	memory_settle_item(item, how);
+	memory_queue_used(memory_queue_of(consumer));
 	return 1;
 }
 

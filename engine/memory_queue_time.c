@@ -11,6 +11,7 @@
 
 #include "engine/clock.h"
 #include "engine/memory_queue.h"
+#include "engine/memory_tx.h"
 
 #define TIMER_MAX_MS 3600000 /* how far ahead the thread looks; enough that it costs nothing */
 
@@ -56,6 +57,8 @@ static int64_t lease_end_mono(const struct memory_item *item)
 {
 	const char *name = memory_is_held(item) ? "consumer.timeout.ms" : "ack.timeout.ms";
 
+	if (item->pins > 0)
+		return INT64_MAX;
 	return item->leased_mono + memory_setting_int(item->queue, name);
 }
 
@@ -65,6 +68,8 @@ int64_t memory_due(const struct memory_item *item)
 		return memory_expiry(item);
 	if (item->state == ENGINE_DELAYED)
 		return item->due_ms;
+	if (lease_end_mono(item) == INT64_MAX)
+		return INT64_MAX;
 	return lease_end_mono(item) - clock_mono_ms() + clock_wall_ms();
 }
 
@@ -228,6 +233,7 @@ static void sweep_due(struct memory_engine *memory)
 	int64_t wall = clock_wall_ms(), mono = clock_mono_ms();
 
 	memory_member_sweep(memory);
+	memory_tx_sweep(memory);
 	if (wall < memory->next_wall && mono < memory->next_mono)
 		return;
 	for (size_t i = 0; i < memory->object_count; i++) {
@@ -279,6 +285,8 @@ static int64_t sleep_ms(const struct memory_engine *memory)
 		left = earlier(left, memory->next_mono - clock_mono_ms());
 	if (memory->next_silent != INT64_MAX)
 		left = earlier(left, memory->next_silent - clock_mono_ms());
+	if (memory->next_tx != INT64_MAX)
+		left = earlier(left, memory->next_tx - clock_mono_ms());
 	return left > 0 ? left : 1;
 }
 

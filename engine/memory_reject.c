@@ -8,7 +8,7 @@
 #include "engine/memory_queue.h"
 
 /* There is such a message, given and not committed, unless it was deleted meanwhile. */
-static int reject_one(struct memory_object *group, uint32_t partition, uint64_t offset)
+int memory_reject_one(struct memory_object *group, uint32_t partition, uint64_t offset)
 {
 	const struct memory_partition *messages = &group->parent->partitions[partition];
 	char name[MEMORY_QUEUE_NAME];
@@ -54,7 +54,7 @@ int memory_reject(struct engine_object *object, uint32_t partition, uint64_t off
 	if (rc == 0)
 		rc = memory_check_ack(&group->cursors[partition], partition, offset);
 	if (rc == 0)
-		rc = reject_one(group, partition, offset);
+		rc = memory_reject_one(group, partition, offset);
 	memory_leave(group->memory);
 	return rc;
 }
@@ -74,7 +74,7 @@ int64_t memory_reject_all(struct engine_object *object, uint32_t partition)
 			continue;
 		rc = memory_may_ack(group, member, p);
 		while (rc == 0 && cursor->committed < cursor->given) {
-			rc = reject_one(group, p, cursor->committed);
+			rc = memory_reject_one(group, p, cursor->committed);
 			count += rc == 0;
 		}
 		if (rc == -ESTALE) /* nothing it was given there is its own any more */

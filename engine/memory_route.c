@@ -27,17 +27,28 @@ struct share {
 	struct memory_sending *sending; /* of a topic that has begun */
 	struct memory_item *items;      /* of a queue that has */
 	struct dedup_pass pass;
-	bool passed, begun;
+	bool head, passed, begun;
 };
 
-struct publishing {
-	struct memory_route_producer *producer;
-	const struct engine_batch *batch;
+/* What came through an exchange, to be counted when it is taken. */
+struct counted {
+	struct memory_object *exchange;
+	uint64_t published, routed, unroutable;
+};
+
+struct memory_publishing {
+	struct memory_engine *memory;
 	int64_t ts_ms;
 	struct share *shares;
 	size_t count, room;
+	struct counted *counted;
+	size_t counted_count;
 	struct routing_match match;
-	uint64_t routed, unroutable;
+
+	/* What is being added: its shares are those from `first` on */
+	const struct engine_batch *batch;
+	size_t first;
+	bool head;
 };
 
 static struct memory_route_producer *producer_of(struct engine_producer *producer)
@@ -82,7 +93,7 @@ void memory_route_producer_close(struct engine_producer *producer)
 
 /* ---- sharing out ---- */
 
-static int new_share(struct publishing *p, uint64_t target, struct share **ret_share)
+static int new_share(struct memory_publishing *p, struct memory_object *target, struct share **ret_share)
 {
 	struct share *share;
 
@@ -94,7 +105,7 @@ static int new_share(struct publishing *p, uint64_t target, struct share **ret_s
 		p->room = p->room * 2 + 4;
 	}
 	share = &p->shares[p->count++];
-	*share = (struct share){ .target = memory_find(p->producer->exchange->memory, target), .batch = *p->batch };
+	*share = (struct share){ .target = target, .batch = *p->batch, .head = p->head };
 	share->data = malloc(p->batch->len);
 	share->lengths = malloc(p->batch->count * sizeof(*share->lengths));
 	share->props = malloc(p->batch->count * sizeof(*share->props));
@@ -104,19 +115,20 @@ static int new_share(struct publishing *p, uint64_t target, struct share **ret_s
 	share->batch.lengths = share->lengths;
 	share->batch.props = share->props;
 	share->batch.len = share->batch.count = 0;
-	share->batch.ts_ms = p->ts_ms;
+	if (share->batch.ts_ms < 0)
+		share->batch.ts_ms = p->ts_ms;
 	*ret_share = share;
 	return 0;
 }
 
-static int add_to(
-    struct publishing *p, uint64_t target, const char *data, uint32_t len, const struct engine_props *props)
+static int add_to(struct memory_publishing *p, struct memory_object *target, const char *data, uint32_t len,
+    const struct engine_props *props)
 {
 	struct share *share = NULL;
 	int rc;
 
-	for (size_t i = 0; i < p->count && share == NULL; i++) {
-		if (p->shares[i].target->id == target)
+	for (size_t i = p->first; i < p->count && share == NULL; i++) {
+		if (p->shares[i].target == target)
 			share = &p->shares[i];
 	}
 	if (share == NULL) {
@@ -131,19 +143,6 @@ static int add_to(
 	return 0;
 }
 
-/* The properties message i is stored with. */
-static struct engine_props props_of(const struct publishing *p, uint32_t i)
-{
-	struct engine_props props = p->batch->props != NULL ? p->batch->props[i] : ENGINE_PROPS_INIT;
-
-	if (props.routing_key.ptr == NULL)
-		props.routing_key = p->producer->key;
-	if (props.ts_ms < 0)
-		props.ts_ms = p->ts_ms;
-	props.partition = ENGINE_ANY;
-	return props;
-}
-
 static int check_routed(const struct memory_object *exchange, const struct routing_match *match, struct engine_span key)
 {
 	if (match->count > 0 || strcmp(memory_setting(exchange, "mandatory"), "true") != 0)
@@ -153,42 +152,94 @@ static int check_routed(const struct memory_object *exchange, const struct routi
 	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
 }
 
-static int route(struct publishing *p, const char *data, uint32_t len, const struct engine_props *props)
+static int route(struct memory_publishing *p, struct counted *counted, struct engine_span key, const char *data,
+    uint32_t len, struct engine_props props)
 {
-	struct memory_object *exchange = p->producer->exchange;
-	const struct bindings_world world = memory_world(exchange->memory);
-	int rc =
-	    bindings_route(&world, exchange->id, props->routing_key, props->headers, props->header_count, &p->match);
+	const struct bindings_world world = memory_world(p->memory);
+	int rc;
 
+	if (props.routing_key.ptr == NULL)
+		props.routing_key = key;
+	if (props.ts_ms < 0)
+		props.ts_ms = p->batch->ts_ms >= 0 ? p->batch->ts_ms : p->ts_ms;
+	props.partition = ENGINE_ANY;
+	rc = bindings_route(
+	    &world, counted->exchange->id, props.routing_key, props.headers, props.header_count, &p->match);
 	if (rc == 0)
-		rc = check_routed(exchange, &p->match, props->routing_key);
-	p->routed += p->match.count;
-	p->unroutable += p->match.count == 0;
+		rc = check_routed(counted->exchange, &p->match, props.routing_key);
+	counted->routed += p->match.count;
+	counted->unroutable += p->match.count == 0;
 	for (size_t i = 0; i < p->match.count && rc == 0; i++)
-		rc = add_to(p, p->match.targets[i], data, len, props);
+		rc = add_to(p, memory_find(p->memory, p->match.targets[i]), data, len, &props);
 	return rc;
 }
 
-static int share_out(struct publishing *p)
+/* Each message to the target, or, of an exchange, where it leads. */
+static int share_out(
+    struct memory_publishing *p, struct memory_object *target, struct counted *counted, struct engine_span key)
 {
 	const char *data = p->batch->data;
 	size_t left = p->batch->len;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < p->batch->count && rc == 0; i++) {
-		struct engine_props props = props_of(p, i);
+		struct engine_props props = p->batch->props != NULL ? p->batch->props[i] : ENGINE_PROPS_INIT;
 		uint32_t len = 0;
 
 		rc = memory_payload_length(p->batch, i, data, left, &len);
-		if (rc == 0)
-			rc = route(p, data, len, &props);
+		if (rc == 0 && counted != NULL)
+			rc = route(p, counted, key, data, len, props);
+		else if (rc == 0)
+			rc = add_to(p, target, data, len, &props);
 		data += len + 1;
 		left -= len + 1;
 	}
 	return rc == 0 && left > 0 ? -EINVAL : rc;
 }
 
+static int new_counted(struct memory_publishing *p, struct memory_object *exchange, struct counted **ret_counted)
+{
+	struct counted *grown = realloc(p->counted, (p->counted_count + 1) * sizeof(*grown));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	p->counted = grown;
+	*ret_counted = &grown[p->counted_count++];
+	**ret_counted = (struct counted){ .exchange = exchange, .published = p->batch->count };
+	return 0;
+}
+
 /* ---- giving ---- */
+
+struct memory_publishing *memory_publishing_new(struct memory_engine *memory, int64_t ts_ms)
+{
+	struct memory_publishing *p = calloc(1, sizeof(*p));
+
+	if (p == NULL)
+		return NULL;
+	p->memory = memory;
+	p->ts_ms = ts_ms;
+	return p;
+}
+
+int64_t memory_publishing_time(const struct memory_publishing *p)
+{
+	return p->ts_ms;
+}
+
+int memory_publish_add(struct memory_publishing *p, struct memory_object *target, bool head, struct engine_span key,
+    const struct engine_batch *batch)
+{
+	struct counted *counted = NULL;
+	int rc = 0;
+
+	p->batch = batch;
+	p->head = head;
+	p->first = p->count;
+	if (target->kind == ENGINE_EXCHANGE)
+		rc = new_counted(p, target, &counted);
+	return rc == 0 ? share_out(p, target, counted, key) : rc;
+}
 
 static int begin(struct share *share)
 {
@@ -204,10 +255,35 @@ static int begin(struct share *share)
 	return rc;
 }
 
+/* Is there room for all that comes to one queue in several shares? */
+static int check_room(const struct memory_publishing *p, const struct memory_object *queue)
+{
+	uint64_t count = 0, bytes = 0;
+
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->shares[i].begun && p->shares[i].target == queue)
+			memory_queue_weigh(p->shares[i].items, &count, &bytes);
+	}
+	return memory_queue_check_weight(queue, count, bytes);
+}
+
+int memory_publish_begin(struct memory_publishing *p)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < p->count && rc == 0; i++)
+		rc = begin(&p->shares[i]);
+	for (size_t i = 0; i < p->count && rc == 0; i++) {
+		if (p->shares[i].begun && p->shares[i].target->kind == ENGINE_QUEUE)
+			rc = check_room(p, p->shares[i].target);
+	}
+	return rc;
+}
+
 static void end(struct share *share, bool take)
 {
 	if (share->begun && share->target->kind == ENGINE_QUEUE)
-		memory_queue_end(share->target, share->items, take);
+		memory_queue_end(share->target, share->items, share->head, take);
 	else if (share->begun)
 		memory_topic_end(share->sending, take);
 	if (share->passed)
@@ -217,41 +293,72 @@ static void end(struct share *share, bool take)
 	free(share->props);
 }
 
-static int publish(struct publishing *p)
+static void count(const struct counted *counted, bool take)
 {
-	struct memory_exchange *exchange = p->producer->exchange->exchange;
-	int rc = share_out(p);
+	struct memory_exchange *exchange = counted->exchange->exchange;
 
-	for (size_t i = 0; i < p->count && rc == 0; i++)
-		rc = begin(&p->shares[i]);
-	for (size_t i = 0; i < p->count; i++)
-		end(&p->shares[i], rc == 0);
-	free(p->shares);
-	routing_match_release(&p->match);
-	if (rc < 0) {
-		exchange->refused += p->batch->count;
-		return rc;
+	if (!take) {
+		exchange->refused += counted->published;
+		return;
 	}
-	exchange->published += p->batch->count;
-	exchange->routed += p->routed;
-	exchange->unroutable += p->unroutable;
-	return 0;
+	exchange->published += counted->published;
+	exchange->routed += counted->routed;
+	exchange->unroutable += counted->unroutable;
+}
+
+void memory_publish_end(struct memory_publishing *p, bool take)
+{
+	if (p == NULL)
+		return;
+	for (size_t i = 0; i < p->count; i++)
+		end(&p->shares[i], take);
+	for (size_t i = 0; i < p->counted_count; i++)
+		count(&p->counted[i], take);
+	free(p->shares);
+	free(p->counted);
+	routing_match_release(&p->match);
+	free(p);
+}
+
+static int publish(const struct memory_route_producer *producer, const struct engine_batch *batch)
+{
+	struct memory_publishing *p = memory_publishing_new(producer->exchange->memory, clock_wall_ms());
+	int rc = p != NULL ? memory_publish_add(p, producer->exchange, false, producer->key, batch) : -ENOMEM;
+
+	if (rc == 0)
+		rc = memory_publish_begin(p);
+	memory_publish_end(p, rc == 0);
+	return rc;
 }
 
 int memory_route_producer_send(struct engine_producer *producer, const struct engine_batch *batch)
 {
-	struct publishing p = { .producer = producer_of(producer), .batch = batch };
-	struct memory_object *exchange = p.producer->exchange;
+	struct memory_object *exchange = producer_of(producer)->exchange;
 	int rc = memory_enter(exchange, ENGINE_EXCHANGE);
 
 	if (rc < 0)
 		return rc;
-	p.ts_ms = batch->ts_ms >= 0 ? batch->ts_ms : clock_wall_ms();
 	if (exchange->memory->read_only)
 		rc = -EROFS;
 	else
-		rc = batch->count > 0 ? publish(&p) : -EINVAL;
+		rc = batch->count > 0 ? publish(producer_of(producer), batch) : -EINVAL;
 	memory_leave(exchange->memory);
+	return rc;
+}
+
+/* What is only looked at is not counted. */
+int memory_route_check(struct memory_object *exchange, const struct engine_batch *batch)
+{
+	struct memory_publishing *p = memory_publishing_new(exchange->memory, clock_wall_ms());
+	int rc = p != NULL ? memory_publish_add(p, exchange, false, (struct engine_span){ NULL, 0 }, batch) : -ENOMEM;
+
+	for (size_t i = 0; p != NULL && i < p->count && rc == 0; i++) {
+		for (uint32_t m = 0; m < p->shares[i].batch.count && rc == 0; m++)
+			rc = memory_check_size(p->shares[i].target, p->shares[i].lengths[m]);
+	}
+	if (p != NULL)
+		p->counted_count = 0;
+	memory_publish_end(p, false);
 	return rc;
 }
 

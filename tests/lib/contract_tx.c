@@ -269,6 +269,39 @@ void contract_test_tx_seek(struct contract *c)
 	c->ops->put(topic);
 }
 
+/* A group gives messages up with it: dead letters and cursor at once. What it produces after that it does not bury. */
+void contract_test_tx_rejects(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "orders", 1), *group = contract_group(c, topic, "g");
+	struct engine_object *dlq = contract_lookup(c, group, ENGINE_QUEUE, "dlq"), *tx = tx_make(c, "t");
+	struct engine_queue_stat stat;
+
+	contract_send(c, topic, 0, "a\nb\nc\n");
+	assert_err(c->ops->tx->reject(tx, group, 0, 0), ERANGE);
+	contract_snapshot(c, group);
+	assert_ok(c->ops->tx->reject(tx, group, 0, 0));
+	assert_err(c->ops->tx->reject(tx, group, 0, 0), EALREADY);
+	assert_ok(c->ops->tx->rollback(tx));
+	c->ops->put(tx);
+	tx = tx_make(c, "u");
+	assert_ok(c->ops->tx->ack(tx, group, 0, 0));
+	cr_assert_eq(c->ops->tx->reject_all(tx, group, ENGINE_ANY), 2);
+	cr_assert_eq(c->ops->tx->reject_all(tx, group, ENGINE_ANY), 0);
+	assert_ok(tx_send(c, tx, topic, 0, NULL, "d\n"));
+	assert_ok(c->ops->queue->queue_stat(dlq, &stat));
+	cr_assert_eq(stat.ready, 0);
+	assert_text(contract_cursor(c, group, 0), "0 3 0");
+	assert_ok(c->ops->tx->commit(tx));
+	assert_ok(c->ops->queue->queue_stat(dlq, &stat));
+	cr_assert_eq(stat.ready, 2);
+	assert_text(contract_cursor(c, group, 0), "3 3 0");
+	Q_SCRIPT(c, "state u => committed");
+	c->ops->put(tx);
+	c->ops->put(dlq);
+	c->ops->put(group);
+	c->ops->put(topic);
+}
+
 static bool add_name(void *ctx, const struct engine_dirent *entry)
 {
 	strcat(strcat(ctx, entry->name), " ");

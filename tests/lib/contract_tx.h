@@ -1,5 +1,5 @@
 /*
- * contract_tx - what engine_tx.h promises, as tests that every engine with transactions has to pass. Those about queues are
+ * contract_tx - what engine_tx.h promises, as tests that every engine has to pass. Those about queues are
  * scripts, see contract_queue.h: "in t send q a" stages.
  */
 #ifndef MQFS_TESTS_CONTRACT_TX_H
@@ -11,7 +11,7 @@
 #define CONTRACT_TX_TESTS(T) \
 	T(tx_life) T(tx_ends) T(tx_timeout) T(tx_kept) T(tx_sends) T(tx_settles) T(tx_settle_errors) \
 	T(tx_pins) T(tx_pin_ends) T(tx_conflict) T(tx_full) T(tx_many_sends) T(tx_removed_target) \
-	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
+	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_rejects) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
 	T(tx_refuses) T(tx_many) T(tx_reject_limits)
 #define CONTRACT_TX_REOPEN_TESTS(T) T(tx_reopen) T(tx_reopen_committed)
 /* clang-format on */
