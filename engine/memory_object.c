@@ -101,7 +101,7 @@ static int fill_object(struct memory_object *object)
 	if (object->kind == ENGINE_EXCHANGE)
 		return memory_exchange_init(object);
 	if (object->kind == ENGINE_TX)
-		return memory_tx_init(object);
+		return object->is_defaults ? 0 : memory_tx_init(object);
 	if (object->kind == ENGINE_TOPIC)
 		return memory_grow(object, (uint32_t)memory_setting_int(object, "partitions"));
 	object->partition_count = object->parent->partition_count;
