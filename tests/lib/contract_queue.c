@@ -839,6 +839,10 @@ static bool run_tx(struct contract *c, char *const *w)
 		answer_ok(create_object(c, ENGINE_TX, c->root, w[1]));
 		return true;
 	}
+	/* no call for another command: each does what is due, and the models are to do that by the same calls */
+	if (strcmp(w[0], "commit") != 0 && strcmp(w[0], "rollback") != 0 && strcmp(w[0], "state") != 0 &&
+	    strcmp(w[0], "forget") != 0)
+		return false;
 	if (w[1] == NULL || c->ops->tx == NULL || c->ops->lookup(c->engine, c->root, ENGINE_TX, w[1], &tx) < 0)
 		return false;
 	if (strcmp(w[0], "commit") == 0) {
