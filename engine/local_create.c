@@ -211,8 +211,10 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL, *object = NULL;
-	int rc = object_enter_any(parent, &above);
+	int rc;
 
+	queue_catch_up(local); /* a queue of that name may be due to go */
+	rc = object_enter_any(parent, &above);
 	if (rc == 0)
 		rc = check_name(name);
 	if (rc < 0)
@@ -306,8 +308,10 @@ static int rename_object(struct object *object, const char *name)
 int local_rename(struct engine_object *base, const char *name)
 {
 	struct object *object = NULL;
-	int rc = enter(base, &object);
+	int rc;
 
+	queue_catch_up((struct local *)base->engine);
+	rc = enter(base, &object);
 	if (rc == 0)
 		rc = check_name(name);
 	if (rc == 0 && object->kind == ENGINE_QUEUE && object->parent->kind != ENGINE_STORE)

@@ -111,6 +111,7 @@ int look_remove(struct engine_object *object)
 	if (rc < 0)
 		return rc;
 	visible_enter(local);
+	queue_catch_up(local); /* it may be empty by that */
 	rc = local_remove(object);
 	visible_leave(local);
 	return rc;

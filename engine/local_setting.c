@@ -400,8 +400,10 @@ int local_set_setting(struct engine_object *base, const struct engine_setting *s
 {
 	struct object *object = object_of(base);
 	char canonical[ENGINE_VALUE_MAX];
-	int rc = enter(object, setting);
+	int rc;
 
+	queue_catch_up((struct local *)base->engine); /* by what was set until now */
+	rc = enter(object, setting);
 	if (rc == 0 && local_of(object)->read_only)
 		rc = engine_explain(-EROFS, "the store is mounted read-only");
 	if (rc == 0)

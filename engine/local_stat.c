@@ -76,8 +76,10 @@ int local_stat(struct engine_object *base, struct engine_stat *ret_stat)
 {
 	struct engine_stat stat = { 0 };
 	struct object *object = NULL;
-	int rc = object_enter_any(base, &object);
+	int rc;
 
+	queue_catch_up((struct local *)base->engine);
+	rc = object_enter_any(base, &object);
 	if (rc < 0)
 		return rc;
 	take_staged(object);

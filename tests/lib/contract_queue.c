@@ -839,7 +839,7 @@ static bool run_tx(struct contract *c, char *const *w)
 		answer_ok(create_object(c, ENGINE_TX, c->root, w[1]));
 		return true;
 	}
-	/* no call for another command: each does what is due, and the models are to do that by the same calls */
+	/* no look for other commands, which would do what is due before the call that is to do it */
 	if (strcmp(w[0], "commit") != 0 && strcmp(w[0], "rollback") != 0 && strcmp(w[0], "state") != 0 &&
 	    strcmp(w[0], "forget") != 0)
 		return false;

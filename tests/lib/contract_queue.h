@@ -47,7 +47,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	/* contract_queue_time.c */ \
 	T(q_delay) T(q_ttl) T(q_ttl_not_in_order) T(q_ttl_comes_back) T(q_ttl_of_delayed) T(q_lease) T(q_touch) \
 	T(q_session) T(q_session_too_late) T(q_sessions) T(q_stream_holds) T(q_consumer_timeout) T(q_redelivery_delay) \
-	T(q_expires) T(q_wakes) T(q_wakes_in_time) \
+	T(q_expires) T(q_due_before) T(q_wakes) T(q_wakes_in_time) \
 	/* contract_queue_dead.c */ \
 	T(q_deaths) T(q_delivery_limit) T(q_dead_letter_to) T(q_circle) T(q_dead_before_lengths) T(q_dlq) T(q_redrive) T(q_redrive_to_limits) \
 	T(q_max_length) T(q_max_length_bytes) T(q_reject_publish) T(q_reject_publish_dlx) \

@@ -139,6 +139,30 @@ void contract_test_q_expires(struct contract *c)
 	Q_SCRIPT(c, "queue q => ok", "show q =>  |  | ");
 }
 
+/* Calls about a queue as an object do what is due before they look, too. */
+void contract_test_q_due_before(struct contract *c)
+{
+	const struct engine_setting *ttl = engine_setting_find(ENGINE_QUEUE, "message.ttl.ms");
+	struct engine_object *queue;
+	struct engine_stat stat;
+
+	Q_SCRIPT(c, "queue o", "set o expires.ms 100", "tick 100", "queue o => ok", "set o expires.ms 1000", "queue q",
+	    "set q dead.letter.to none", "set q message.ttl.ms 100", "send q a");
+	queue = q_object(c, "q");
+	q_tick(100);
+	assert_ok(c->ops->set_setting(queue, ttl, "1000"));
+	Q_SCRIPT(c, "show q =>  |  | ", "totals q => published 1 expired 1", "send q b");
+	q_tick(900);
+	assert_ok(c->ops->rename(queue, "o"));
+	q_tick(100);
+	assert_ok(c->ops->stat(queue, &stat));
+	cr_assert_eq(stat.messages, 0);
+	Q_SCRIPT(c, "send o c");
+	q_tick(1000);
+	assert_ok(c->ops->remove(queue));
+	c->ops->put(queue);
+}
+
 /* Who waits is woken by what is sent, comes back, is moved in, or gets prefetch free, and not by what is not for it. */
 void contract_test_q_wakes(struct contract *c)
 {

@@ -221,3 +221,25 @@ settle_check() {
 	(cd "$M/tx" && seq -f "$q.%g" 1000 | xargs rmdir)
 	rmdir "$X.a" "$X.b"
 }
+
+memory_check() {
+	mkdir "$mem/tx/$SHELL_NAME" "$mem/queues/$SHELL_NAME" "$mem/topics/$SHELL_NAME"
+	cd "$mem"
+	in_shell 'q=queues/$0 t=topics/$0 x=tx/$0
+		echo a >> $q/in; cat $q/next
+		echo b >> $x/$q/in; echo c >> $x/$t/in; ls $q/unacked | sed "s/^0*//" > $x/$q/ack
+		ls $q/ready; cat $t/0/log; echo commit > $x/state; cat $x/state
+		cat $q/next $t/0/log; ls $q/unacked | wc -l' "$SHELL_NAME" >"$BATS_TEST_TMPDIR/said"
+	is "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/said")" 'a committed b c 1 '
+	cd /
+}
+
+@test "a store in memory has transactions as well (bash, dash)" {
+	mem=$BATS_FILE_TMPDIR/memory
+	mkdir "$mem"
+	t "$MQFS_PROGRAM" memory: "$mem" </dev/null >/dev/null 2>&1 4>&-
+	for SHELL_NAME in $SHELLS; do
+		memory_check
+	done
+	umount "$mem"
+}
