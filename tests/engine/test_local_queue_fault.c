@@ -98,7 +98,8 @@ static void compare(struct pair *p, uint64_t n, const char *when)
 	}
 }
 
-static void break_every_change(unsigned ops, int err)
+/* Returns how many commands were refused. */
+static unsigned break_every_change(unsigned ops, int err)
 {
 	uint64_t reached = 1;
 	unsigned refused = 0;
@@ -125,19 +126,25 @@ static void break_every_change(unsigned ops, int err)
 		close_pair(&p);
 	}
 	cr_assert_gt(reached, 100);
-	cr_assert_gt(refused, 10);
+	return refused;
 }
 
 /* Whichever write fails, or is cut short: what was refused has not happened, what was accepted stays. */
 Test(local_queue_fault, io_errors)
 {
-	break_every_change(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE, EIO);
+	cr_assert_gt(break_every_change(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE, EIO), 10);
 }
 
 /* Whichever change finds the disk full: only what brings messages and objects is refused, and all goes on afterwards. */
 Test(local_queue_fault, full_disk)
 {
-	break_every_change(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE | FAULT_TRUNCATE, ENOSPC);
+	cr_assert_gt(break_every_change(FAULT_OPEN | FAULT_MKDIR | FAULT_WRITE | FAULT_TRUNCATE, ENOSPC), 10);
+}
+
+/* Whichever write is short goes on where it ended, and nothing is refused. */
+Test(local_queue_fault, short_writes)
+{
+	cr_assert_eq(break_every_change(FAULT_WRITE, 0), 0);
 }
 
 /* ---- damaged messages ---- */

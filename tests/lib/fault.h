@@ -24,8 +24,8 @@ enum fault_op {
 
 /*
  * From now on calls of these kinds are counted, and the n-th (from 1) gives -err, without doing anything; but a write does
- * half of its work first, or, for even n, all of it, so that something torn or something refused is left. sticky: all calls
- * after it fail as well. n 0: only count.
+ * half of its work first, or, for even n, all of it, so that something torn or something refused is left. err 0, of FAULT_WRITE:
+ * a write does a part, and says how much. sticky: all calls after it fail as well. n 0: only count.
  */
 void fault_arm(unsigned ops, uint64_t n, int err, bool sticky);
 
