@@ -89,6 +89,9 @@ $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
 $(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
 $(BUILD)/tests/engine/test_failpoints: $(BUILD)/tests/engine/test_failpoints.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
 	$(link) -lcriterion $(libs)
+interrupted = openat64 mkdirat fdatasync fsync syncfs ftruncate64 fallocate64 renameat unlinkat pread64 pwritev64
+$(BUILD)/tests/engine/test_local_eintr: $(BUILD)/tests/engine/test_local_eintr.o $(BUILD)/libtest.a $(BUILD)/libengine.a
+	$(link) $(interrupted:%=-Wl,--wrap=%) -lcriterion $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
