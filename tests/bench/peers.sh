@@ -1,7 +1,7 @@
 #!/bin/bash
 # peers - mqfs and what else there is for messages, side by side: a report in Markdown, and pictures.
 #
-#     tests/bench/peers.sh [--rounds N] [--messages N] [--peers 'NAME...'] [--out DIR] [--smoke] [WORK...]
+#     tests/bench/peers.sh [--rounds N] [--messages N] [--peers 'NAME...'] [--out DIR] [--smoke] [--io-uring] [WORK...]
 #
 # Works: produce batch producers answered durable durable-producers consume log settle settle-all wait shell lifecycle (all).
 # In each, mqfs, a plain file and every peer that is installed take turns, round by round (5), on the processors that the kernel
@@ -13,11 +13,12 @@
 # with its data below, a temporary directory (TMPDIR says on which disk), and is ended with this script. Redis and beanstalkd sync every
 # second, and always in the works named durable. The report goes to stdout and to DIR/report.md (build/bench); DIR/raw has all figures.
 # About half an hour, and 6 GB of disk. Needs root, for the mount; status 1 if mqfs failed in a work.
+# --io-uring: mqfs takes another turn, mounted with the option io_uring; the kernel's switch is put back at once.
 # --smoke: every work once with a few messages, in seconds, for a test; no RabbitMQ, which starts too slowly.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${MQFS_BUILD:-build}
-out='' rounds=5 messages=1000000 smoke='' wanted='redis beanstalkd rabbitmq nats kafka'
+out='' rounds=5 messages=1000000 smoke='' ring='' wanted='redis beanstalkd rabbitmq nats kafka'
 all_works='produce batch producers answered durable durable-producers consume log settle settle-all wait shell lifecycle'
 
 usage() {
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
 	--peers) wanted=$2 && shift 2 ;;
 	--out) out=$2 && shift 2 ;;
 	--smoke) smoke=1 rounds=1 messages=2000 && shift ;;
+	--io-uring) ring=1 && shift ;;
 	-*) usage ;;
 	*) break ;;
 	esac
@@ -47,7 +49,7 @@ build=$(realpath "$build")
 out=${out:-$build/bench}
 mkdir -p "$out" && : >"$out/raw" && : >"$out/about" && : >"$out/servers.log" || exit
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mqfs-bench.XXXXXX") || exit
-mnt=$dir/mq store=$dir/store
+mnt=$dir/mq store=$dir/store us=mqfs
 pids='' job='' failures=0 number=0
 
 finish() {
@@ -58,11 +60,12 @@ finish() {
 		for _ in {1..100}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 		kill -KILL "$pid" 2>/dev/null
 	done
-	if mountpoint -q "$mnt"; then
-		pid=$(cat "$store/lock")
+	for mnt in "$dir/mq" "$dir/mq-ring"; do
+		mountpoint -q "$mnt" || continue
+		pid=$(cat "$dir/store${mnt#"$dir/mq"}/lock")
 		umount "$mnt" || umount -l "$mnt"
 		while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-	fi
+	done
 	rm -rf "$dir"
 }
 trap finish EXIT
@@ -256,34 +259,34 @@ run_mqfs() {
 	local count
 	count=$(count_of "$1" mqfs)
 	case $1 in
-	settle) settle_queue settle settle mqfs ;;
+	settle) settle_queue settle settle "$us" ;;
 	settle-all)
-		settle_queue settle-all settle-all mqfs
-		settle_queue settle-all settle-ranges 'mqfs, ranges of ids (stream.json)'
+		settle_queue settle-all settle-all "$us"
+		settle_queue settle-all settle-ranges "$us, ranges of ids (stream.json)"
 		;;
 	lifecycle)
 		new_queue
 		echo 0 >"$place/config/prefetch"
-		measure lifecycle mqfs "$build/tests/bench/works" queue "$place" lifecycle "$count"
+		measure lifecycle "$us" "$build/tests/bench/works" queue "$place" lifecycle "$count"
 		drop_place
 		;;
 	wait)
 		new_topic
-		measure wait mqfs "$build/tests/bench/works" topic "$place" wait "$count"
+		measure wait "$us" "$build/tests/bench/works" topic "$place" wait "$count"
 		drop_place
 		new_queue
-		measure wait 'mqfs, queue' "$build/tests/bench/works" queue "$place" wait "$count"
+		measure wait "$us, queue" "$build/tests/bench/works" queue "$place" wait "$count"
 		drop_place
 		;;
 	shell)
 		new_topic
-		measure shell mqfs tests/bench/shell_loop file "$place/in" "$count"
+		measure shell "$us" tests/bench/shell_loop file "$place/in" "$count"
 		drop_place
 		;;
 	*)
 		new_topic
 		[ "$1" != answered ] || echo 0 >"$place/config/linger.ms"
-		measure "$1" mqfs "$build/tests/bench/works" topic "$place" "$1" "$count"
+		measure "$1" "$us" "$build/tests/bench/works" topic "$place" "$1" "$count"
 		drop_place
 		;;
 	esac
@@ -329,13 +332,30 @@ describe_machine() {
 }
 
 mkdir "$mnt"
+# mqfs once more, with requests by io_uring; or ring='' and why not.
+mount_ring() {
+	local switch=/sys/module/fuse/parameters/enable_uring before status
+	before=$(cat $switch 2>/dev/null)
+	mkdir "$dir/mq-ring"
+	[ -z "$before" ] || echo Y >$switch
+	"$build/mqfs" -o io_uring "$dir/store-ring" "$dir/mq-ring"
+	status=$?
+	[ -z "$before" ] || echo "$before" >$switch
+	[ $status = 0 ] || exit
+	requests=$(sed -n 's/^requests //p' "$dir/mq-ring/status/version")
+	about 'mqfs, io_uring' "requests $requests"
+	[ "$requests" = io_uring ] || ring=''
+}
+
 "$build/mqfs" "$store" "$mnt" || exit
 describe_machine
+[ -z "$ring" ] || mount_ring
 start_peers
 for work in $works; do
 	for ((round = 1; round <= rounds; round++)); do
 		[ -n "$smoke" ] || echo "peers: $work, round $round of $rounds" >&2
 		run_mqfs "$work"
+		[ -z "$ring" ] || us='mqfs, io_uring' mnt=$dir/mq-ring run_mqfs "$work"
 		run_plain "$work"
 		for peer in $peers; do
 			run_peer "$work" "$peer"
