@@ -451,6 +451,16 @@ static int channel_flush(struct handle *handle, uint32_t pid)
 	return 0;
 }
 
+/* Of a transaction, its end may wait for the producer. */
+static bool channel_owes(struct handle *handle)
+{
+	struct channel *channel = (struct channel *)handle;
+	pthread_mutex_lock(&channel->lock);
+	bool owes = channel->stage || handle->tx || channel->framer.part_len > 0 || channel->framer.skipping;
+	pthread_mutex_unlock(&channel->lock);
+	return owes;
+}
+
 /* The last message, which had no end: a JSON line is parsed first. */
 static int send_last(struct channel *channel, char reason[RECORD_REASON_MAX])
 {
@@ -508,6 +518,7 @@ const struct file_class class_channel = {
 	.pass = channel_pass,
 	.flush = channel_flush,
 	.fsync = channel_fsync,
+	.owes = channel_owes,
 	.release = channel_release,
 	.attr = channel_attr,
 };

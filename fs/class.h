@@ -28,6 +28,8 @@ struct file_class {
 	/* A holder closed its descriptor; pid may be that of a process that is dying. Returns what close is to tell, or 0. */
 	int (*flush)(struct handle *handle, uint32_t pid);
 	void (*fsync)(struct handle *handle, fuse_req_t req);
+	/* Would release do something, as things are, that others can see? NULL: it would. See owed.h */
+	bool (*owes)(struct handle *handle);
 	/* The last holder closed it: frees the handle. */
 	void (*release)(struct handle *handle);
 	/* Returns the events that are ready; takes ph and will notify it if none is. */

@@ -15,6 +15,7 @@
 #include "fs/render.h"
 #include "fs/ring.h"
 #include "fs/text.h"
+#include "fs/uring.h"
 #include "fs/version.h"
 
 /* ------------------------------------------------------------------------------------------------- README */
@@ -307,6 +308,7 @@ static int print_version(struct fs *fs, const struct node *node, struct buffer *
 	if (uname(&kernel) == 0)
 		buffer_printf(out, "kernel %s\n", kernel.release);
 	buffer_printf(out, "engine %s\nthreads %u\n", fs->engine->ops->name, fs->threads);
+	buffer_printf(out, "requests %s\n", uring_state());
 	/* direct: every write goes through the daemon; staged: those that may linger go to a file of the store */
 	buffer_add_text(out, fs->staging ? "producing direct staged\n" : "producing direct\n");
 	return 0;

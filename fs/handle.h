@@ -9,6 +9,8 @@
 #define MQFS_FS_HANDLE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fs/fs.h"
@@ -32,6 +34,7 @@ struct handle {
 	struct engine_cred cred; /* of who opened it */
 	struct quota_user *user; /* the same: what is charged to them */
 	char *path;              /* below the object, without suffix */
+	_Atomic bool owed;       /* see owed.h */
 	pthread_rwlock_t in_use; /* for reading: by each handler of the file; see handle_settle */
 };
 

@@ -10,12 +10,16 @@
 #include "fs/attr.h"
 #include "fs/class.h"
 #include "fs/ops.h"
+#include "fs/owed.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
+#include "fs/uring.h"
 
 static struct handle *request_handle(fuse_req_t req, const struct fuse_file_info *fi)
 {
-	return handle_use(request_fs(req)->handles, fi->fh);
+	struct handle *handle = handle_use(request_fs(req)->handles, fi->fh);
+	owed_unmark(handle);
+	return handle;
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -65,9 +69,11 @@ static void op_write(
 /* A descriptor was closed, perhaps by a process that is dying. Not the end of anything: others may hold it too. */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct handle *handle = request_handle(req, fi);
+	struct handle *handle = handle_use(request_fs(req)->handles, fi->fh);
 	(void)ino;
 	int err = handle->class->flush ? handle->class->flush(handle, request_cred(req).pid) : 0;
+	if (uring_is_active() && (!handle->class->owes || handle->class->owes(handle)))
+		owed_mark(handle);
 	reply_quiet(req, err);
 	handle_done(handle);
 }
@@ -89,7 +95,9 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct handle *handle = handle_get(request_fs(req)->handles, fi->fh);
 	(void)ino;
 	handle_settle(handle);
+	bool marked = atomic_load(&handle->owed);
 	handle->class->release(handle);
+	owed_paid(marked);
 	reply_quiet(req, 0);
 }
 

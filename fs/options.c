@@ -54,6 +54,18 @@ static void set_nostaging(struct options *options, const char *value)
 	options->staging = false;
 }
 
+static void set_io_uring(struct options *options, const char *value)
+{
+	(void)value;
+	options->io_uring = true;
+}
+
+static void set_noio_uring(struct options *options, const char *value)
+{
+	(void)value;
+	options->io_uring = false;
+}
+
 static void set_fsname(struct options *options, const char *value)
 {
 	options->fsname = value;
@@ -107,6 +119,8 @@ static const struct mount_option {
 	{ "noallow_other", set_noallow_other, false },
 	{ "staging", set_staging, false },
 	{ "nostaging", set_nostaging, false },
+	{ "io_uring", set_io_uring, false },
+	{ "noio_uring", set_noio_uring, false },
 	{ "fsname", set_fsname, true },
 	{ "threads", set_threads, true },
 	{ "user_handles", set_user_handles, true },
@@ -204,9 +218,10 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "foreground", 'f', NULL, 0, "Stay in the foreground", 0 },
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
-		    "ro, rw, allow_other, noallow_other, staging, nostaging, fsname=NAME, threads=N, user_handles=N, "
-		    "user_parked=N, user_part_bytes=N, user_put_files=N, user_tx=N, user_tx_bytes=N, separated by "
-		    "commas",
+		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
+		    "threads=N, "
+		    "user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, user_tx=N, user_tx_bytes=N, "
+		    "separated by commas",
 		    0 },
 		{ 0 },
 	};

@@ -15,6 +15,7 @@ struct options {
 	bool read_only, allow_other;
 	bool staging;       /* producers may write past the program, where the kernel can do that */
 	const char *fsname; /* NULL: the source */
+	bool io_uring;
 	unsigned threads;
 	uint64_t quota[QUOTA_KINDS]; /* of one user, 0: no limit */
 };

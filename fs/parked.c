@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fs/uring.h"
+
 /*
  * PARKING  -- interrupt --> INTERRUPTED   parked_add sees it and gives the request back
  * PARKING  -- parked_add --> PARKED
@@ -86,7 +88,9 @@ int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offs
 	struct parked *parked = calloc(1, sizeof *parked);
 	if (!parked)
 		return -ENOMEM;
-	int err = quota_charge(list->user, QUOTA_PARKED, &parked->charged, 1);
+	int err = uring_park();
+	if (!err)
+		err = quota_charge(list->user, QUOTA_PARKED, &parked->charged, 1);
 	if (err) {
 		free(parked);
 		return err;

@@ -71,6 +71,21 @@ bool process_is_same(uint32_t pid, uint32_t other)
 	return !thread_group(other, &other_group) || group == other_group;
 }
 
+/* The number in hexadecimal behind a name in /proc/PID/status. */
+static unsigned long long mask_of(const char *status, const char *name)
+{
+	const char *line = strstr(status, name);
+	return line ? strtoull(line + strlen(name), NULL, 16) : 0;
+}
+
+bool process_has_signal(uint32_t pid)
+{
+	char buf[4096];
+	if (pid == 0 || !read_proc(pid, "status", buf, sizeof buf))
+		return false;
+	return ((mask_of(buf, "\nSigPnd:") | mask_of(buf, "\nShdPnd:")) & ~mask_of(buf, "\nSigBlk:")) != 0;
+}
+
 /* When a process began, as Unix time; its clock ticks are 10 ms wide. */
 static bool started_ms(unsigned long pid, int64_t *ret_ms)
 {

@@ -17,6 +17,9 @@ bool process_is_killed(uint32_t pid);
 /* Is it exiting, of itself or by a signal? False if it cannot be told. */
 bool process_is_ending(uint32_t pid);
 
+/* Has the thread a signal that it has not seen yet, and does not block? False if it cannot be told. */
+bool process_has_signal(uint32_t pid);
+
 /*
  * Are these two threads of one process? If `other` is gone already and `pid` is being killed, it is taken to have been one:
  * threads of a killed process end in any order.

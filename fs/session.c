@@ -25,13 +25,15 @@
 #include "fs/ops.h"
 #include "fs/staged.h"
 #include "fs/turn.h"
+#include "fs/uring.h"
 
 #define THREADS_MAX 64u
-#define MAX_WRITE (1u << 20)   /* bytes of one request: the kernel's own limit */
-#define MAX_BACKGROUND 4096u   /* RELEASEs that may be on their way at once */
-#define ALONE 8u               /* requests in a row from one client: nobody else waits just now */
-#define QUICK_SIZE (16u << 10) /* bytes that are read or written sooner than another thread is woken */
-#define WAKE_SIGNAL SIGUSR1    /* takes a thread out of its read */
+#define MAX_WRITE (1u << 20)          /* bytes of one request: the kernel's own limit */
+#define MAX_BACKGROUND 4096u          /* RELEASEs that may be on their way at once */
+#define ALONE 8u                      /* requests in a row from one client: nobody else waits just now */
+#define QUICK_SIZE (16u << 10)        /* bytes that are read or written sooner than another thread is woken */
+#define FLAG2_OVER_IO_URING (1u << 9) /* of FUSE_INIT */
+#define WAKE_SIGNAL SIGUSR1           /* takes a thread out of its read */
 
 struct session {
 	struct fuse_session *fuse;
@@ -79,17 +81,10 @@ static struct fuse_in_header header_of(const struct fuse_buf *buf)
 /* libfuse has no handler for O_TMPFILE and would say ENOSYS; there is no place for a file without a name. */
 static void refuse_tmpfile(struct session *session, uint64_t unique)
 {
-	const struct fuse_out_header answer = { .len = sizeof answer, .error = -EOPNOTSUPP, .unique = unique };
-	ssize_t sent = write(fuse_session_fd(session->fuse), &answer, sizeof answer);
+	struct fuse_out_header answer = { .len = sizeof answer, .error = -EOPNOTSUPP, .unique = unique };
+	struct iovec iov = { &answer, sizeof answer };
+	ssize_t sent = uring_answer(fuse_session_fd(session->fuse), &iov, 1, NULL);
 	(void)sent; /* who asked is gone: nobody to tell */
-}
-
-static void process(struct session *session, const struct fuse_buf *buf, const struct fuse_in_header *header)
-{
-	if (header->opcode == FUSE_TMPFILE)
-		refuse_tmpfile(session, header->unique);
-	else
-		fuse_session_process_buf(session->fuse, buf);
 }
 
 /* Nothing of a request that is shorter. */
@@ -99,6 +94,29 @@ static bool has_body(const struct fuse_buf *buf, void *ret_in, size_t size)
 		return false;
 	memcpy(ret_in, (const char *)buf->mem + sizeof(struct fuse_in_header), size);
 	return true;
+}
+
+static void look_at_init(const struct fuse_buf *buf)
+{
+	struct fuse_init_in in;
+	uring_offered(has_body(buf, &in, sizeof in) && (in.flags2 & FLAG2_OVER_IO_URING));
+}
+
+/* True: it is of a request that came by io_uring. */
+static bool take_interrupt(const struct fuse_buf *buf)
+{
+	struct fuse_interrupt_in in;
+	return has_body(buf, &in, sizeof in) && uring_interrupt(in.unique);
+}
+
+static void process(struct session *session, const struct fuse_buf *buf, const struct fuse_in_header *header)
+{
+	if (header->opcode == FUSE_INIT)
+		look_at_init(buf);
+	if (header->opcode == FUSE_TMPFILE)
+		refuse_tmpfile(session, header->unique);
+	else
+		fuse_session_process_buf(session->fuse, buf);
 }
 
 static bool is_quick_read(const struct fuse_buf *buf, bool alone)
@@ -148,6 +166,8 @@ static bool execute(struct session *session, const struct fuse_buf *buf)
 		process(session, buf, &header);
 		return true;
 	}
+	if (header.opcode == FUSE_INTERRUPT && take_interrupt(buf))
+		return true;
 	if (!is_quick(buf, &header, is_alone(session, header.pid))) {
 		turn_pass(&session->turn);
 		process(session, buf, &header);
@@ -186,6 +206,36 @@ static void *serve(void *arg)
 	pthread_cond_broadcast(&session->changed);
 	pthread_mutex_unlock(&session->lock);
 	return NULL;
+}
+
+/* ---- requests that come by io_uring ---- */
+
+static void process_of_queue(void *ctx, char *request, size_t size)
+{
+	const struct fuse_buf buf = { .mem = request, .size = size };
+	struct fuse_in_header header = header_of(&buf);
+	process(ctx, &buf, &header);
+}
+
+/* Beside what is quick by itself, what is so most often, and is not worth another thread. */
+static bool is_quick_in_queue(const char *request, size_t size, bool alone)
+{
+	const struct fuse_buf buf = { .mem = (char *)request, .size = size };
+	struct fuse_in_header header = header_of(&buf);
+	switch (header.opcode) {
+	case FUSE_RELEASE:
+	case FUSE_OPENDIR:
+	case FUSE_RELEASEDIR:
+	case FUSE_POLL:
+	case FUSE_LSEEK: return true;
+	default: return is_quick(&buf, &header, alone);
+	}
+}
+
+static void start_queues(struct session *session, unsigned threads)
+{
+	const struct uring_calls calls = { process_of_queue, is_quick_in_queue, session };
+	uring_start(session->fuse, threads, &calls);
 }
 
 static void wake(int signal)
@@ -272,6 +322,8 @@ int session_start(struct fs *fs, const struct session_options *options)
 		err = engine_explain(-EIO, "cannot mount at %s: %s", fs->mountpoint, the_session.message);
 		goto err_session;
 	}
+	if (options->io_uring)
+		start_queues(&the_session, options->threads);
 	err = start_threads(&the_session, options->threads);
 	if (err)
 		goto err_mount;
@@ -282,6 +334,7 @@ err_mount:
 	session_stop(fs);
 	session_wait(fs);
 err_session:
+	uring_stop();
 	turn_destroy(&the_session.turn);
 	if (the_session.fuse)
 		fuse_session_destroy(the_session.fuse);
@@ -304,6 +357,7 @@ void session_wait(struct fs *fs)
 	pthread_mutex_unlock(&session->lock);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
+	uring_quiesce();
 }
 
 /* Signals the threads until all have left: a signal may come just before a thread's read and be missed by it. */
@@ -338,6 +392,7 @@ void session_free(struct fs *fs)
 		return;
 	if (!the_session.detached)
 		fuse_session_unmount(the_session.fuse); /* finds that it is unmounted, and frees its path */
+	uring_stop();
 	turn_destroy(&the_session.turn);
 	fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;

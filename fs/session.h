@@ -11,6 +11,7 @@ struct session_options {
 	const char *fsname; /* first column of mount and df; NULL: the source */
 	unsigned threads;
 	bool debug;
+	bool io_uring; /* requests come by io_uring, if that can be had: uring.h */
 };
 
 /*

@@ -115,6 +115,15 @@ void text_fsync(struct handle *handle, fuse_req_t req)
 		reply_quiet(req, 0);
 }
 
+bool text_owes(struct handle *handle)
+{
+	struct text *text = (struct text *)handle;
+	pthread_mutex_lock(&text->lock);
+	bool owes = text->lines.len > 0;
+	pthread_mutex_unlock(&text->lock);
+	return owes;
+}
+
 void text_release(struct handle *handle)
 {
 	struct text *text = (struct text *)handle;

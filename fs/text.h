@@ -30,9 +30,11 @@ int text_open(struct fs *fs, const struct node *node, unsigned flags, const stru
 void text_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, unsigned flags);
 void text_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset);
 void text_fsync(struct handle *handle, fuse_req_t req);
+bool text_owes(struct handle *handle);
 void text_release(struct handle *handle);
 
 /* The rest of a class whose open is text_open with some calls. */
-#define TEXT_CLASS .read = text_read, .write = text_write, .fsync = text_fsync, .release = text_release
+#define TEXT_CLASS                                                                                                     \
+	.read = text_read, .write = text_write, .fsync = text_fsync, .owes = text_owes, .release = text_release
 
 #endif

@@ -143,6 +143,12 @@ void mnt_init(void)
 	start_guard();
 }
 
+bool mnt_option(const char *option)
+{
+	const char *more = getenv("MQFS_TEST_OPTIONS");
+	return more != NULL && strstr(more, option) != NULL;
+}
+
 int mnt_run(const char *options)
 {
 	char path[192];
@@ -157,7 +163,11 @@ int mnt_run(const char *options)
 		dup2(out, 2);
 		dup2(open("/dev/null", O_RDONLY), 0);
 		close_range(3, ~0u, 0);
-		if (options != NULL)
+		const char *more = getenv("MQFS_TEST_OPTIONS");
+		if (more != NULL && *more != '\0')
+			execl(program(), "mqfs", "-o", more, "-o", options != NULL ? options : "rw", mnt.store, mnt.dir,
+			    (char *)NULL);
+		else if (options != NULL)
 			execl(program(), "mqfs", "-o", options, mnt.store, mnt.dir, (char *)NULL);
 		else
 			execl(program(), "mqfs", mnt.store, mnt.dir, (char *)NULL);

@@ -36,6 +36,7 @@ void mnt_init(void); /* skips the test if nothing can be mounted here */
 void mnt_release(void);
 int mnt_run(const char *options);    /* runs the program; returns its exit status; options may be NULL */
 void mnt_start(const char *options); /* mnt_run() that must succeed */
+bool mnt_option(const char *option); /* has every mount this option beside, by $MQFS_TEST_OPTIONS? */
 void mnt_stop(void);                 /* umount, and wait until the daemon has ended */
 void mnt_kill(void);                 /* kill -9 of the daemon, and the dead mount detached */
 

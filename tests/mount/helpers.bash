@@ -30,9 +30,9 @@ obstacle() {
 	fi
 }
 
-# mount_store [OPTION...] - what mqfs says goes to $BATS_FILE_TMPDIR/said. No descriptor of bats is left to the daemon.
+# mount_store [OPTION...] - with $MQFS_TEST_OPTIONS (io_uring, say), if there are any. What mqfs says goes to $BATS_FILE_TMPDIR/said. No descriptor of bats is left to the daemon.
 mount_store() {
-	timeout "$LIMIT_S" "$MQFS_PROGRAM" "$@" "$S" "$M" >"$BATS_FILE_TMPDIR/said" 2>&1 </dev/null 3>&- 4>&-
+	timeout "$LIMIT_S" "$MQFS_PROGRAM" ${MQFS_TEST_OPTIONS:+-o "$MQFS_TEST_OPTIONS"} "$@" "$S" "$M" >"$BATS_FILE_TMPDIR/said" 2>&1 </dev/null 3>&- 4>&-
 }
 
 daemon_pid() {
