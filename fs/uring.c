@@ -62,7 +62,8 @@ static ssize_t answer_entry(struct entry *entry, struct fuse_out_header *out, co
 		memcpy(entry->payload + used, iov[i].iov_base, iov[i].iov_len);
 	}
 	ssize_t len = out->len;
-	memcpy(entry->header->in_out, out, sizeof *out);
+	/* Length and error. The number behind them stands there from the request, and uring_interrupt() looks at it. */
+	memcpy(entry->header->in_out, out, offsetof(struct fuse_out_header, unique));
 	entry->header->ent.payload = (uint32_t)used;
 	ring_answered(entry);
 	return len;
