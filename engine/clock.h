@@ -4,11 +4,14 @@
 #ifndef MQFS_CLOCK_H
 #define MQFS_CLOCK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct clock_ops {
 	int64_t (*wall_ms)(void); /* Unix time in milliseconds */
 	int64_t (*mono_ms)(void); /* CLOCK_BOOTTIME: for deadlines; goes on through suspend, never back */
+	void (*boot_id)(
+	    uint8_t out[16]); /* of this start of the machine; zeros: the kernel does not say. NULL: the system's */
 };
 extern const struct clock_ops clock_system;
 extern const struct clock_ops *clock_now; /* the one in force */
@@ -21,6 +24,11 @@ static inline int64_t clock_wall_ms(void)
 static inline int64_t clock_mono_ms(void)
 {
 	return clock_now->mono_ms();
+}
+
+static inline void clock_boot_id(uint8_t out[16])
+{
+	(clock_now->boot_id != NULL ? clock_now : &clock_system)->boot_id(out);
 }
 
 #endif

@@ -291,6 +291,7 @@ static int write_header(struct stage *stage, const struct stage_header *wanted)
 	pthread_mutex_lock(&stages->lock);
 	header.id = ++stages->next_id;
 	pthread_mutex_unlock(&stages->lock);
+	clock_boot_id(header.boot_id);
 	stage_header_put(bytes, stage->local->store.uuid, &header);
 	rc = io_pwrite_all(stage->fd, bytes, sizeof(bytes), 0);
 	if (rc == 0)

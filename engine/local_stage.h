@@ -66,6 +66,7 @@ struct stage {
 	bool skipping;            /* within a message that is too long */
 	bool emptied;             /* since the last checkpoint */
 	bool orphan;              /* as use says */
+	bool behind;              /* ORPHAN that was not taken in yet: it may be on disk, whole */
 	bool retract;             /* a record of an append that failed stands: it is to be taken back first */
 	bool finishing;           /* ENDED: the part is a message */
 	uint64_t recover_end; /* ORPHAN after a power cut: what is from here on was never written; else UINT64_MAX */

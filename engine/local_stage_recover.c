@@ -9,7 +9,9 @@
  *
  * After a power cut a file may lack blocks it once had (they were punched, or never came to the disk). A message must
  * not be made of that: from the first hole on nothing is taken; and if the hole is where taking would begin, it begins
- * behind it, at the next whole message.
+ * behind it, at the next whole message. Nor of a sector that was never written, in a block that has others: those are
+ * zeros up to the sector's end. So of a file of an earlier start of the machine nothing is taken from the first zeros on
+ * that end a sector. Messages that hold such zeros are not told from them; nobody confirmed those, either.
  */
 #define HASH_NONFATAL_OOM 1
 
@@ -27,6 +29,8 @@
 #include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/local_stage.h"
+
+#define SECTOR 512u /* what a disk writes whole, or not at all */
 
 struct stage_replayed {
 	struct stage_state state;
@@ -143,6 +147,55 @@ static void find_holes(struct stage *stage)
 	stage->scanned = stage->taken;
 }
 
+/* bytes: from position from to position to, within which sectors begin where they do in the file. */
+static uint64_t zeros_in(const uint8_t *bytes, uint64_t from, uint64_t to)
+{
+	for (uint64_t start = from, end; start < to; start = end) {
+		end = (start / SECTOR + 1) * SECTOR < to ? (start / SECTOR + 1) * SECTOR : to;
+		if (bytes[end - from - 1] != 0)
+			continue;
+		while (end > start && bytes[end - from - 1] == 0)
+			end--;
+		return end;
+	}
+	return UINT64_MAX;
+}
+
+/* Finds the first zeros that end a sector, or the file. ret_at: where they begin; UINT64_MAX: there are none. */
+static int find_zeros(const struct stage *stage, uint64_t from, uint64_t end, uint64_t *ret_at)
+{
+	uint8_t bytes[64 * SECTOR];
+	int rc = 0;
+
+	*ret_at = UINT64_MAX;
+	while (from < end && rc == 0 && *ret_at == UINT64_MAX) {
+		uint64_t to =
+		    (from / sizeof(bytes) + 1) * sizeof(bytes) < end ? (from / sizeof(bytes) + 1) * sizeof(bytes) : end;
+
+		rc = io_pread_all(stage->fd, bytes, (size_t)(to - from), (off_t)from);
+		if (rc == 0)
+			*ret_at = zeros_in(bytes, from, to);
+		from = to;
+	}
+	return rc;
+}
+
+/* What the power cut, if there was one since it was written, has left of it. */
+static int find_unwritten(struct stage *stage)
+{
+	uint64_t size = stage_size(stage), end = size < stage->recover_end ? size : stage->recover_end, at;
+	uint8_t boot_id[16];
+	int rc;
+
+	clock_boot_id(boot_id);
+	if (memcmp(boot_id, stage->header.boot_id, sizeof(boot_id)) == 0)
+		return 0;
+	rc = find_zeros(stage, stage->taken, end, &at);
+	if (rc == 0 && at < stage->recover_end)
+		stage->recover_end = at;
+	return rc;
+}
+
 /* Brings what the journal says of it to the struct. */
 static int restore(struct stage *stage, struct topic *topic)
 {
@@ -196,7 +249,7 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		return rc;
 	}
 	stage->header = *header;
-	stage->orphan = true;
+	stage->orphan = stage->behind = true;
 	if (object == NULL || object->kind != ENGINE_TOPIC) {
 		object_put(object);
 		local_notify(
@@ -211,6 +264,12 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		return 0;
 	}
 	find_holes(stage);
+	rc = find_unwritten(stage);
+	if (rc < 0) {
+		object_put(object);
+		local_fault(local, -rc, "staging file %" PRIu64 " cannot be read: %s", number, strerror(-rc));
+		return 0;
+	}
 	stage_bind(stage, topic_of_object(object));
 	stage_attach(stage, topic_of_object(object), STAGE_ORPHAN);
 	stage_look_after(stage);
@@ -303,13 +362,35 @@ static void tell_part(const struct stage *stage, uint64_t bytes)
 	    bytes, stage->header.cred.pid);
 }
 
+/* The logs it went to, before it goes. */
+static int sync_logs(struct stage *stage)
+{
+	struct topic *topic = stage->producer.topic;
+	uint32_t count = atomic_load(&topic->partitions);
+	struct sync_point **points = malloc(count * sizeof(struct sync_point *));
+	int rc;
+
+	if (points == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++)
+		points[i] = &topic_partition(topic, i)->sync;
+	rc = flusher_run(stage->local, points, count);
+	free(points);
+	return rc;
+}
+
 void stage_look_after(struct stage *stage)
 {
 	bool written = has_writer(stage);
 	int rc = stage_take(stage, STAGE_WHOLE);
 	uint64_t size, left;
 
-	if (written || rc < 0)
+	if (rc == 0) {
+		pthread_mutex_lock(&stage->lock);
+		stage->behind = false;
+		pthread_mutex_unlock(&stage->lock);
+	}
+	if (written || rc < 0 || sync_logs(stage) < 0)
 		return;
 	pthread_mutex_lock(&stage->lock);
 	size = stage_size(stage);

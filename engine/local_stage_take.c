@@ -27,6 +27,8 @@
  * When the machine dies, what was not synced may be gone, in any order. partition_sync() syncs the journal before the
  * log, so what is confirmed in the log has its record on disk. What was not confirmed may be lost; if the
  * file had its blocks punched while the log lost them, recovery finds a hole and begins behind it, at a whole message.
+ * Of a file that was left by a daemon before, all may be on disk, so that a second death must not lose or double any of
+ * it: the record is synced before step 2, and the log before the file is removed.
  *
  * The bytes are read once, in pieces that stay in the cache of a core, and never if nothing was written. A part that
  * grows is not searched again from its beginning (`scanned`).
@@ -181,6 +183,8 @@ static int begin(void *ctx, struct partition *partition, uint64_t offset)
 	rc = FAILPOINT("stage_before_note");
 	if (rc == 0)
 		rc = note_at(taking->stage, &state, &pos);
+	if (rc == 0 && taking->stage->behind)
+		rc = journal_sync(taking->stage->local->journal);
 	CRASHPOINT("stage_after_note");
 	if (rc == 0)
 		atomic_store(&partition->staged_pos, pos);

@@ -15,8 +15,9 @@
 #define MAGIC "MQFSSTG1"
 #define CRC_AT (STAGE_DATA - 4)
 #define KEY_AT 64u
+#define BOOT_AT 320u
 
-_Static_assert(KEY_AT + ENGINE_KEY_MAX <= CRC_AT, "a key fits into the header");
+_Static_assert(KEY_AT + ENGINE_KEY_MAX <= BOOT_AT && BOOT_AT + 16 <= CRC_AT, "a key fits into the header");
 
 void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], const struct stage_header *header)
 {
@@ -34,6 +35,7 @@ void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], con
 	out[61] = header->has_key;
 	out[62] = header->key_len;
 	memcpy(out + KEY_AT, header->key, header->key_len);
+	memcpy(out + BOOT_AT, header->boot_id, sizeof(header->boot_id));
 	bytes_put32(out + CRC_AT, crc32c(0, out, CRC_AT));
 }
 
@@ -53,6 +55,7 @@ int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16],
 	header.has_key = in[61] != 0;
 	header.key_len = in[62];
 	memcpy(header.key, in + KEY_AT, header.key_len);
+	memcpy(header.boot_id, in + BOOT_AT, sizeof(header.boot_id));
 	if (header.id == 0 || (header.delimiter != '\n' && header.delimiter != '\0'))
 		return -EBADMSG;
 	*ret_header = header;

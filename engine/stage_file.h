@@ -13,6 +13,7 @@
  *    48  u32 uid, u32 gid, u32 pid of who opened the channel
  *    60  u8 delimiter, u8 1 if there is a key, u8 its length, u8 0
  *    64  the key
+ *   320  16 bytes: which start of the machine this use of the file began in; zeros: not known
  *   508  u32 CRC-32C of the bytes before
  *
  * An empty file, or one whose header is not whole, has nothing in it: the header is written before anyone may write.
@@ -35,12 +36,13 @@ struct stage_header {
 	bool has_key;
 	uint8_t key_len;
 	char key[ENGINE_KEY_MAX];
+	uint8_t boot_id[16];
 };
 
 void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], const struct stage_header *header);
 /* EBADMSG: none. EUCLEAN: of a newer version, or of another store. */
 int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16], struct stage_header *ret_header);
-bool stage_header_same(const struct stage_header *a, const struct stage_header *b); /* but for the id */
+bool stage_header_same(const struct stage_header *a, const struct stage_header *b); /* but for id and boot_id */
 
 void stage_name(char out[STAGE_NAME_SIZE], uint64_t number);
 bool stage_parse_name(const char *name, uint64_t *ret_number);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
 #include "tests/lib/contract.h"
@@ -536,6 +537,48 @@ STAGE_TEST(a_writer_outlives_the_engine)
 	contract_wait(c, no_files, NULL, "the file to go");
 	cr_assert_eq(contract_partition(c, topic, 0).end, 5);
 	c->ops->put(topic);
+}
+
+static void other_boot_id(uint8_t out[16])
+{
+	memset(out, 0xff, 16);
+}
+
+/* What is there of a message, zeros up to the end of a sector, and more messages; after another start of the machine, or not. */
+static void zeros_within(struct contract *c, bool other_boot, const char *want, uint64_t end)
+{
+	struct clock_ops clock = clock_system;
+	struct engine_object *topic = lingering(c);
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	char zeros[2 * 512 - 7] = "";
+	int writer = open_writer(c, stage);
+
+	clock.boot_id = other_boot_id;
+	assert_ok(c->ops->stage->close(stage, false)); /* the daemon ends; its writer goes on */
+	c->ops->put(topic);
+	contract_close(c);
+	put_text(writer, "whole\nh");
+	put(writer, zeros, sizeof(zeros));
+	put_text(writer, "alf\nlast\n");
+	close(writer);
+	clock_now = other_boot ? &clock : &clock_system;
+	contract_open(c);
+	clock_now = &clock_system;
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	cr_assert_eq(contract_partition(c, topic, 0).end, end);
+	assert_text(contract_read(c, topic, 0, end - 1), want);
+	cr_assert_eq(count_files(c), 0);
+	c->ops->put(topic);
+}
+
+STAGE_TEST(unwritten_sectors_are_no_messages)
+{
+	zeros_within(c, true, "0=whole", 1);
+}
+
+STAGE_TEST(zeros_are_bytes_like_others)
+{
+	zeros_within(c, false, "2=last", 3);
 }
 
 /* Files of closed channels, all taken, that a killed engine had no time to empty are removed, and not taken again. */

@@ -20,7 +20,7 @@ static int64_t mono(void)
 	return real_clock->mono_ms() + atomic_load(&added_ms);
 }
 
-static const struct clock_ops clock_ahead = { wall, mono };
+static const struct clock_ops clock_ahead = { .wall_ms = wall, .mono_ms = mono };
 
 void members_tick(int64_t ms)
 {

@@ -25,7 +25,7 @@ static int64_t test_clock(void)
 	return other != 0 && !is_script ? other : atomic_load(&now_ms);
 }
 
-static const struct clock_ops clock_test = { test_clock, test_clock };
+static const struct clock_ops clock_test = { .wall_ms = test_clock, .mono_ms = test_clock };
 
 void q_tick(int64_t ms)
 {

@@ -453,16 +453,30 @@ static void apply(struct image *image, const struct change *change)
 		resize(image, change->size);
 }
 
-/* A write that was not synced: some of its sectors, or only room for them. */
-static void apply_some(struct image *image, const struct change *change, struct random *random)
+/* Part of a write, within a sector. cache: the sector goes to the disk as it is there, with what was written to it before. */
+static void put_part(struct image *image, uint64_t pos, const uint8_t *bytes, uint64_t size, const struct image *cache)
+{
+	uint64_t start = pos / SECTOR * SECTOR, end = start + SECTOR;
+
+	if (cache != NULL)
+		put(image, start, cache->bytes + start, (end < cache->size ? end : cache->size) - start);
+	else
+		put(image, pos, bytes, size);
+}
+
+/* A write that was not synced: some of its sectors, or only room for them. cache: NULL, or the file as processes see it. */
+static void apply_some(
+    struct image *image, const struct change *change, struct random *random, const struct image *cache)
 {
 	bool torn = random->seed > 1 && chance(random, 4);
 
 	if (!torn) {
-		if (chance(random, 2))
+		if (chance(random, 2)) {
+			if (cache != NULL && change->kind == WRITE) /* its first sector */
+				put_part(image, change->pos, change->bytes, 0, cache);
 			apply(image, change);
-		else if (random->seed > 1 && change->kind == WRITE && chance(random, 3) &&
-			 change->pos + change->size > image->size)
+		} else if (random->seed > 1 && change->kind == WRITE && chance(random, 3) &&
+			   change->pos + change->size > image->size)
 			resize(image, change->pos + change->size);
 		return;
 	}
@@ -473,7 +487,7 @@ static void apply_some(struct image *image, const struct change *change, struct 
 		if (part > change->size - done)
 			part = change->size - done;
 		if (chance(random, 2))
-			put(image, change->pos + done, change->bytes + done, part);
+			put_part(image, change->pos + done, change->bytes + done, part, cache);
 	}
 }
 
@@ -485,24 +499,53 @@ static size_t last_of(const struct powercut *cut, size_t n, enum kind kind, unsi
 	return n;
 }
 
+/* The last name of a directory. */
+static const char *name_of(const struct powercut *cut, unsigned dir)
+{
+	for (size_t i = cut->count; i > 0; i--)
+		if (cut->changes[i - 1].kind == LINK && cut->changes[i - 1].file == dir)
+			return cut->changes[i - 1].name;
+	return dir < cut->first_files ? cut->first_places[dir].name : "";
+}
+
+/* A file that others write as they like, without checksums of sectors: it must not have what no disk can have. */
+static bool is_raw(const struct powercut *cut, unsigned file)
+{
+	for (size_t i = 0; i < cut->count; i++) {
+		unsigned dir = cut->changes[i].dir;
+
+		if (cut->changes[i].kind == LINK && cut->changes[i].file == file && cut->is_dir[dir])
+			return strcmp(name_of(cut, dir), "staging") == 0;
+	}
+	return file < cut->first_files && cut->first_places[file].dir < FILES_MAX &&
+	       strcmp(name_of(cut, cut->first_places[file].dir), "staging") == 0;
+}
+
 static struct image make_file(const struct powercut *cut, size_t n, unsigned file, struct random *random)
 {
-	struct image image = { 0 };
+	struct image image = { 0 }, cache = { 0 };
+	bool raw = is_raw(cut, file);
 	size_t synced = last_of(cut, n, SYNC, file);
 
 	resize(&image, 0);
-	if (file < cut->first_files)
+	resize(&cache, 0);
+	if (file < cut->first_files) {
 		put(&image, 0, cut->first[file].bytes, cut->first[file].size);
+		put(&cache, 0, cut->first[file].bytes, cut->first[file].size);
+	}
 	for (size_t i = 0; i < n; i++) {
 		const struct change *change = &cut->changes[i];
 
 		if (change->file != file || (change->kind != WRITE && change->kind != TRUNCATE && change->kind != COPY))
 			continue;
+		if (raw)
+			apply(&cache, change);
 		if (i < synced || change->kind == COPY)
 			apply(&image, change);
 		else
-			apply_some(&image, change, random);
+			apply_some(&image, change, random, raw ? &cache : NULL);
 	}
+	free(cache.bytes);
 	return image;
 }
 

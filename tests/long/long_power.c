@@ -58,6 +58,7 @@ static void cut_recovery(struct work *w, struct powercut *cut, size_t n, bool ki
 
 		tmpdir_make(&dir);
 		snprintf(text, sizeof(text), "%s, recovery cut at %zu (%" PRIu64 ")", what, at, seed);
+		state_boot(true);
 		if (is_new(w, powercut_make(cut, at, seed, dir.fd)) && state_recover(w, dir.path, true, text)) {
 			atomic_fetch_add(&w->figures->recovery, 1);
 			state_check(w, n, kill, true, dir.fd, text);
@@ -88,6 +89,7 @@ static void try_state(struct work *w, size_t n, unsigned which)
 		}
 		if (records && has_catalog)
 			cut = powercut_start_store(dir.fd, "catalog", "reserve");
+		state_boot(!kill);
 		if (state_recover(w, dir.path, !records, what))
 			state_check(w, n, kill, !records, dir.fd, what);
 		if (cut != NULL) {

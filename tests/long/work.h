@@ -110,6 +110,7 @@ void work_stage_take(struct work *w);
 void work_stage_close(struct work *w);
 
 /* -- state.c -- */
+void state_boot(bool another); /* the machine was started anew since the work, or not */
 /* Opens and closes the store in this directory; goes_on: with a message more in t and q. */
 bool state_recover(struct work *w, const char *path, bool goes_on, const char *what);
 /* What a crash after n changes left: of a kill, or of a power cut. */

@@ -290,7 +290,7 @@ void work_step(struct work *w)
 	else if (dice < 22)
 		send_batch(w, U);
 	else if (dice < 32)
-		send_batch(w, dice >= 25 && !w->cut ? S : R); /* power cuts are not tried of staging files yet */
+		send_batch(w, dice >= 25 ? S : R);
 	else if (dice < 46)
 		send_batch(w, Q);
 	else if (dice < 53)
