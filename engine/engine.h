@@ -512,7 +512,8 @@ struct engine_object {
 
 /*
  * What one user may hold of an engine is counted, and refused, by who opened it: the transactions that are open, and the bytes
- * staged in them, both of who made them. Called with locks held; must not call the engine. enter NULL: nobody counts.
+ * staged in them, both of who made them; messages of queues that are leased, of who opened the consumer or claimed them. Called
+ * with locks held; must not call the engine. enter NULL, lease NULL: nobody counts.
  */
 struct engine_users {
 	void *ctx;
@@ -520,6 +521,9 @@ struct engine_users {
 	/* What it holds, *charged before, is to be `bytes`. EDQUOT, with *charged as it was; never for less than before. */
 	int (*charge)(void *user, uint64_t *charged, uint64_t bytes);
 	void (*leave)(void *user); /* it has ended, and holds nothing */
+	/* count (>= 1) messages are about to be leased: how many of them may be, at least 1. EDQUOT, ENOMEM */
+	int64_t (*lease)(void *ctx, uint32_t uid, uint32_t count);
+	void (*unlease)(void *ctx, uint32_t uid, uint32_t count); /* so many leases are over */
 };
 
 struct engine_options {

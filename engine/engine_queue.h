@@ -138,6 +138,7 @@ struct engine_place {
 	enum engine_message_state state; /* READY, or UNACKED: claimed for consumer */
 	struct engine_object *consumer;  /* UNACKED: the queue itself or a named consumer of it */
 	uint32_t priority;               /* ENGINE_ANY: the one it has (at most max.priority of the queue) */
+	uint32_t uid;                    /* UNACKED: who claims it, see struct engine_users */
 };
 
 struct engine_queue_ops {
@@ -162,9 +163,11 @@ struct engine_queue_ops {
 	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority, of one producer, produced alike: those that
 	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes;
 	 * for a SNAPSHOT it means nothing.
+	 * What is leased counts for uid (see struct engine_users) as long as that very lease lasts, over the close of the file, but
+	 * not over a restart: then it counts for nobody. A fetch gives what uid may still have; EDQUOT if that is none of what there is.
 	 */
-	int (*consumer_open)(
-	    struct engine_object *consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);
+	int (*consumer_open)(struct engine_object *consumer, enum engine_consume how, bool take, uint32_t uid,
+	    struct engine_consumer **ret_consumer);
 
 	/*
 	 * As long as the session is open, the consumer's leases have no deadline but consumer.timeout.ms; when it is closed, all
@@ -203,7 +206,7 @@ struct engine_queue_ops {
 	 * of that one. To another queue: moved_out here and moved_in there. To UNACKED it is delivered (whatever prefetch and
 	 * auto.ack say), also from one holder to another; to its own holder, it begins the lease anew.
 	 * ENOENT comes before all others; EINVAL: a priority above the queue's max.priority, state DELAYED, UNACKED for nobody; EPERM:
-	 * claimed for a consumer of another queue; EDQUOT; EIDRM.
+	 * claimed for a consumer of another queue; EDQUOT (of the queue; to UNACKED: of struct engine_users); EIDRM.
 	 */
 	int (*message_move)(
 	    struct engine_object *queue, uint64_t id, enum engine_message_state state, const struct engine_place *to);

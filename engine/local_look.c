@@ -120,9 +120,10 @@ int look_remove(struct engine_object *object)
 /* ---- queues ---- */
 
 static LOOK(int, queue_open_look, of(consumer),
-    (struct engine_object * consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer),
-    local_queue_ops.consumer_open(consumer, how, take, ret_consumer)) static LOOK(int, queue_session_look, of(consumer),
-    (struct engine_object * consumer, struct engine_session **ret_session),
+    (struct engine_object * consumer, enum engine_consume how, bool take, uint32_t uid,
+	struct engine_consumer **ret_consumer),
+    local_queue_ops.consumer_open(consumer, how, take, uid, ret_consumer)) static LOOK(int, queue_session_look,
+    of(consumer), (struct engine_object * consumer, struct engine_session **ret_session),
     local_queue_ops.session_open(consumer, ret_session)) static LOOK(int64_t, settle_look, of(consumer),
     (struct engine_object * consumer, enum engine_settle how, uint64_t first, uint64_t last),
     local_queue_ops.settle(consumer, how, first, last)) static LOOK(int64_t, settle_all_look, of(consumer),

@@ -125,6 +125,7 @@ struct span {
 	struct span *held_next; /* in holder.spans */
 	struct span **held_link;
 	struct queue_reader *stream; /* UNACKED: goes back when it is closed; or NULL */
+	uint64_t lessee;             /* UNACKED: LESSEE_OF who is charged for the lease; 0: nobody */
 	uint64_t bytes;              /* of all payloads */
 	struct span_sizes *sizes;    /* of each, if count > 1; shared by the parts of a span */
 	uint32_t sizes_at;           /* of the first */
@@ -244,6 +245,7 @@ struct queue_reader {
 	struct holder *holder;
 	enum engine_consume how;
 	bool take;
+	uint32_t uid;          /* who is charged for what it leases */
 	bool finished;         /* ONE: has given its message; queue.lock, as all below */
 	bool woken;            /* and did not come to fetch yet */
 	uint64_t left, before; /* SNAPSHOT: how many it may still give, of ids below this one */
@@ -293,6 +295,7 @@ struct span_set {
 	uint32_t deliveries;
 	uint64_t id, holder_id, ended_by;
 	int64_t place, due_ms, expires_ms, delivered, leased_ms;
+	uint64_t lessee; /* of a lease that begins: who was charged for it before. One that goes on has its own */
 };
 
 /* What never changes of a message, or of a run of them that were produced together. */
@@ -377,10 +380,14 @@ void lane_appended(struct lane *lane, uint32_t count, uint64_t bytes); /* fresh 
 void lane_taken_back(struct lane *lane, uint64_t end, uint64_t fresh, uint64_t bytes);
 uint64_t lane_lowest(struct lane *lane); /* the lowest offset that is not settled; end if there is none */
 void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream);
-void span_unfile(struct span *span);   /* before what it is ordered by changes */
-void span_refile(struct span *span);   /* afterwards, unfiled or not */
-void span_mark(struct span *span);     /* it is to be stored */
-void queue_count(struct queue *queue); /* counters, from nothing */
+#define LESSEE_OF(uid) ((uint64_t)(uid) + 1)
+/* So many leases are to begin: how many may, at least 1, and who is charged for them. EDQUOT, ENOMEM */
+int64_t lease_charge(struct queue *queue, uint32_t uid, uint32_t count, uint64_t *ret_lessee);
+void lease_uncharge(struct queue *queue, uint64_t lessee, uint32_t count); /* they are over, or did not begin */
+void span_unfile(struct span *span);                                       /* before what it is ordered by changes */
+void span_refile(struct span *span);                                       /* afterwards, unfiled or not */
+void span_mark(struct span *span);                                         /* it is to be stored */
+void queue_count(struct queue *queue);                                     /* counters, from nothing */
 /* Bytes of payloads between two offsets; 0 if that cannot be told. */
 uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to);
 int64_t queue_next_delivery(struct queue *queue); /* its number */
@@ -494,8 +501,8 @@ void queue_wake(struct queue *queue, uint64_t count, struct wake_list *list);
 void queue_wake_all(struct queue *queue, struct wake_list *list);
 void wake_run(struct wake_list *list); /* no lock */
 void queue_nudge_fire(struct timer *timer);
-int queue_reader_open(
-    struct engine_object *base, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);
+int queue_reader_open(struct engine_object *base, enum engine_consume how, bool take, uint32_t uid,
+    struct engine_consumer **ret_consumer);
 int queue_reader_arm(struct queue_reader *reader, struct engine_waiter *waiter);
 bool queue_reader_disarm(struct queue_reader *reader, struct engine_waiter *waiter);
 void queue_reader_close(struct queue_reader *reader);

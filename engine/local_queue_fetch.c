@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/clock.h"
 #include "engine/local_queue.h"
 
 #define SPAN_BY_ORDER(node) ((struct span *)((char *)(node)-offsetof(struct span, by_order)))
@@ -158,7 +159,7 @@ static void describe(struct engine_view *view, uint64_t first_id, uint32_t prior
 }
 
 static int lease(struct queue_reader *reader, const struct pick *pick, const struct span_facts *facts, uint32_t count,
-    uint32_t *ret_deliveries)
+    uint64_t lessee, uint32_t *ret_deliveries)
 {
 	struct queue *queue = reader->queue;
 	struct span *span = span_at(pick->lane, pick->offset);
@@ -175,6 +176,7 @@ static int lease(struct queue_reader *reader, const struct pick *pick, const str
 	set.state = acks ? SPAN_GONE : SPAN_UNACKED;
 	set.deliveries++;
 	set.held = held;
+	set.lessee = lessee;
 	set.holder_id = reader->holder->id;
 	set.leased_ms = queue_now(queue_local(queue));
 	set.delivered = queue_next_delivery(queue);
@@ -227,12 +229,27 @@ static void skip_newer(const struct pick *pick, uint32_t count, struct skip *ski
 		skip->place = SPAN_BY_ORDER(node)->place - 1;
 }
 
+/* How many of count messages the user who reads may have, and who is charged for them. EDQUOT. lock */
+static int64_t charge(struct queue_reader *reader, uint32_t count, uint64_t *ret_lessee)
+{
+	struct queue *queue = reader->queue;
+	int64_t granted = count;
+
+	if (!reader_acks_itself(reader))
+		granted = lease_charge(queue, reader->uid, count, ret_lessee);
+	if (granted < 0 && queue->waiters != NULL) /* another was not woken for it, and may have it */
+		timer_set_earlier(queue_local(queue), &queue->nudge, clock_mono_ms());
+	return granted;
+}
+
 /* What was read is taken. lock */
 static int take(struct queue_reader *reader, const struct pick *pick, struct engine_view *view, uint64_t first_id,
     struct skip *skip)
 {
 	uint64_t allowed = reader_allowance(reader);
 	uint32_t count = view->batch.count, deliveries = 0;
+	uint64_t lessee = 0;
+	int64_t granted;
 	struct span_facts facts;
 	int rc;
 
@@ -247,11 +264,17 @@ static int take(struct queue_reader *reader, const struct pick *pick, struct eng
 	count = lane_ready_run(pick->lane, pick->offset, count);
 	if (count == 0)
 		return -EAGAIN;
+	granted = charge(reader, count, &lessee);
+	if (granted < 0)
+		return (int)granted;
+	count = (uint32_t)granted;
 	trim(view, count, SIZE_MAX);
 	facts = facts_of(view, first_id);
-	rc = lease(reader, pick, &facts, count, &deliveries);
-	if (rc < 0)
+	rc = lease(reader, pick, &facts, count, lessee, &deliveries);
+	if (rc < 0) {
+		lease_uncharge(reader->queue, lessee, count);
 		return rc;
+	}
 	advance(reader, pick, count);
 	queue_used(reader->queue);
 	describe(view, first_id, pick->lane->priority, deliveries);

@@ -73,8 +73,20 @@ static int copy_sizes(const struct span_facts *facts, uint32_t count, struct spa
 	return 0;
 }
 
+/* A lease ends or begins, if it is not the one that was there: each delivery has its number. */
+static void change_lessee(struct span *span, const struct span_set *set)
+{
+	bool leased = set->state == SPAN_UNACKED;
+
+	if (leased && span->state == SPAN_UNACKED && span->delivered == set->delivered)
+		return;
+	span_uncharge(span);
+	span->lessee = leased ? set->lessee : 0;
+}
+
 static void apply_set(struct span *span, const struct span_set *set)
 {
+	change_lessee(span, set);
 	span->state = set->state;
 	span->held = set->held;
 	span->ended = set->ended;
@@ -142,6 +154,7 @@ static void end_span(struct span *span)
 	}
 	span_unfile(span);
 	span_hold(span, NULL, NULL);
+	span_uncharge(span);
 	span_drop_sizes(span);
 	span->id = 0;
 	span->bytes = 0;

@@ -12,6 +12,7 @@
 struct mv {
 	struct queue *from, *to;
 	struct holder *holder; /* claimed for it, or NULL */
+	uint32_t uid;          /* and who is charged for that */
 	uint32_t priority;     /* or ENGINE_ANY */
 	enum engine_message_state state;
 	struct wake_list wake;
@@ -27,9 +28,14 @@ static bool is_full(struct queue *queue, uint64_t bytes)
 		   (length_bytes >= 0 && queue->bytes[SPAN_READY] + bytes > (uint64_t)length_bytes));
 }
 
-/* What a message is that holder has claimed. */
-static void lease_to(struct queue *queue, const struct holder *holder, struct span_set *set)
+/* What a message is that the holder has claimed. EDQUOT; else who claims it is charged. */
+static int lease_to(struct queue *queue, const struct mv *mv, struct span_set *set)
 {
+	const struct holder *holder = mv->holder;
+	int64_t granted = lease_charge(queue, mv->uid, 1, &set->lessee);
+
+	if (granted < 0)
+		return (int)granted;
 	set->state = SPAN_UNACKED;
 	set->deliveries++;
 	set->held = holder->sessions > 0;
@@ -38,6 +44,7 @@ static void lease_to(struct queue *queue, const struct holder *holder, struct sp
 	set->delivered = queue_next_delivery(queue);
 	set->due_ms = set->leased_ms +
 		      setting_value(&queue->object, set->held ? SET_QUEUE_CONSUMER_TIMEOUT : SET_QUEUE_ACK_TIMEOUT);
+	return 0;
 }
 
 /* Who holds it claims it again: the lease begins anew. lock */
@@ -61,7 +68,7 @@ static int move_in_place(
     struct mv *mv, struct lane *lane, uint64_t offset, struct span *span, const struct span_facts *facts)
 {
 	struct span_set set = { .place = (int64_t)offset, .due_ms = QUEUE_NEVER, .expires_ms = QUEUE_NEVER };
-	int rc;
+	int rc = 0;
 
 	if (span != NULL) {
 		set = span_as(span);
@@ -76,12 +83,16 @@ static int move_in_place(
 		return 0;
 	}
 	if (mv->holder != NULL)
-		lease_to(mv->from, mv->holder, &set);
+		rc = lease_to(mv->from, mv, &set);
 	else
 		set.state = SPAN_READY;
-	rc = lane_set(lane, offset, 1, &set, facts, mv->holder != NULL ? WHY_DELIVERED : WHY_NOTHING, &span);
 	if (rc < 0)
 		return rc;
+	rc = lane_set(lane, offset, 1, &set, facts, mv->holder != NULL ? WHY_DELIVERED : WHY_NOTHING, &span);
+	if (rc < 0) {
+		lease_uncharge(mv->from, set.lessee, 1);
+		return rc;
+	}
 	if (mv->holder != NULL) {
 		span_hold(span, mv->holder, NULL);
 		queue_due(mv->from, set.due_ms);
@@ -120,7 +131,7 @@ static int move_away(
 		.why = within ? WHY_MOVED_WITHIN : WHY_MOVED_OUT,
 		.set = { .state = SPAN_READY, .due_ms = QUEUE_NEVER, .expires_ms = QUEUE_NEVER } };
 	uint64_t at = 0;
-	int rc;
+	int rc = 0;
 
 	if (mv->holder == NULL && queue_is_dlq(mv->to) && mv->to->object.parent == &mv->from->object)
 		return lane_kill(lane, offset, 1, ENGINE_REJECTED,
@@ -144,15 +155,19 @@ static int move_away(
 		come_back_to(mv->to, &m.set);
 	}
 	if (mv->holder != NULL)
-		lease_to(mv->to, mv->holder, &m.set);
+		rc = lease_to(mv->to, mv, &m.set);
+	if (rc < 0)
+		return rc;
 	if (!within)
 		queue_remember_gone(mv->from, id,
 		    mv->state == ENGINE_UNACKED ? ENDED_SETTLED
 		    : span != NULL              ? (enum span_ended)span->ended
 						: ENDED_NEVER);
 	rc = lane_move(&m, &at);
-	if (rc < 0)
+	if (rc < 0) {
+		lease_uncharge(mv->to, m.set.lessee, 1);
 		return rc;
+	}
 	if (mv->holder != NULL) {
 		count_why(mv->to, WHY_DELIVERED, 1, m.set.deliveries);
 		span_hold(span_at(m.to, at), mv->holder, NULL);
@@ -266,7 +281,7 @@ static int mv_message(struct mv *mv, uint64_t id)
 int queue_message_move(
     struct engine_object *base, uint64_t id, enum engine_message_state state, const struct engine_place *to)
 {
-	struct mv mv = { .state = state, .priority = to->priority };
+	struct mv mv = { .state = state, .priority = to->priority, .uid = to->uid };
 	int rc = queue_enter(base, true, &mv.from);
 
 	if (rc == 0)

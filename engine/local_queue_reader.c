@@ -296,9 +296,9 @@ static void close_reader(struct queue_reader *reader)
 /* ---- calls ---- */
 
 int queue_reader_open(
-    struct engine_object *base, enum engine_consume how, bool take, struct engine_consumer **ret_consumer)
+    struct engine_object *base, enum engine_consume how, bool take, uint32_t uid, struct engine_consumer **ret_consumer)
 {
-	const struct queue_reader plan = { .how = how, .take = take };
+	const struct queue_reader plan = { .how = how, .take = take, .uid = uid };
 	struct queue_reader *reader;
 	int rc = open_reader(base, &plan, &reader);
 

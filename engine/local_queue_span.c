@@ -196,6 +196,30 @@ void span_hold(struct span *span, struct holder *holder, struct queue_reader *st
 	holder->unacked += span->count;
 }
 
+int64_t lease_charge(struct queue *queue, uint32_t uid, uint32_t count, uint64_t *ret_lessee)
+{
+	const struct engine_users *users = &queue_local(queue)->users;
+	int64_t granted = users->lease != NULL ? users->lease(users->ctx, uid, count) : (int64_t)count;
+
+	if (granted > 0)
+		*ret_lessee = LESSEE_OF(uid);
+	return granted;
+}
+
+void lease_uncharge(struct queue *queue, uint64_t lessee, uint32_t count)
+{
+	const struct engine_users *users = &queue_local(queue)->users;
+
+	if (lessee != 0 && users->lease != NULL)
+		users->unlease(users->ctx, (uint32_t)(lessee - 1), count);
+}
+
+void span_uncharge(struct span *span)
+{
+	lease_uncharge(span->lane->queue, span->lessee, span->count);
+	span->lessee = 0;
+}
+
 void span_file(struct span *span)
 {
 	struct lane *lane = span->lane;
@@ -262,6 +286,7 @@ void span_free(struct span *span)
 
 	span_unfile(span);
 	span_hold(span, NULL, NULL);
+	span_uncharge(span);
 	forget_row(span);
 	tree_remove(&span->lane->spans, &span->by_offset);
 	span_drop_sizes(span);

@@ -20,8 +20,9 @@ void span_drop_sizes(struct span *span);
 void span_tally(struct span *span, bool add);
 void lane_tally_fresh(struct lane *lane, uint64_t count, uint64_t bytes, bool add); /* messages without a span */
 
-void span_file(struct span *span); /* by its state, and counts it; span_unfile() undoes that */
-void span_free(struct span *span); /* its row goes too, for which there is room */
+void span_file(struct span *span);     /* by its state, and counts it; span_unfile() undoes that */
+void span_uncharge(struct span *span); /* its lease is over */
+void span_free(struct span *span);     /* its row goes too, for which there is room */
 
 /* Makes two of a span, the second from its n-th message on. A spare is there. */
 struct span *span_split(struct span *span, uint32_t n);

@@ -58,8 +58,24 @@ void memory_queue_free(struct memory_object *object)
 	free(object->queue);
 }
 
+int64_t memory_charge(struct memory_engine *memory, uint32_t uid, uint32_t count)
+{
+	return memory->users.lease != NULL ? memory->users.lease(memory->users.ctx, uid, count) : (int64_t)count;
+}
+
+/* Its lease is over. */
+static void uncharge(struct memory_item *item)
+{
+	const struct engine_users *users = item->lessee != 0 ? &item->queue->memory->users : NULL;
+
+	if (users != NULL && users->lease != NULL)
+		users->unlease(users->ctx, (uint32_t)(item->lessee - 1), 1);
+	item->lessee = 0;
+}
+
 void memory_item_free(struct memory_item *item)
 {
+	uncharge(item);
 	for (uint32_t i = 0; i < item->death_count; i++)
 		free((char *)item->deaths[i].queue.ptr);
 	free(item->deaths);
@@ -232,6 +248,7 @@ void memory_item_take(struct memory_item *item)
 	if (item->state == ENGINE_UNACKED) {
 		item->consumer->unacked--;
 		item->stream = NULL;
+		uncharge(item);
 	}
 	memory_queue_changed(item->queue);
 }
@@ -350,13 +367,15 @@ static void count_delivery(struct memory_item *item)
 	totals->redelivered += item->deliveries > 1;
 }
 
-void memory_make_unacked(struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream)
+void memory_make_unacked(
+    struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream, uint32_t uid)
 {
 	struct memory_queue *queue = item->queue->queue;
 
 	count_delivery(item);
 	item->consumer = consumer;
 	item->stream = stream;
+	item->lessee = (uint64_t)uid + 1;
 	item->leased_mono = clock_mono_ms();
 	item->delivered_ms = clock_wall_ms();
 	item->delivery = ++queue->last_delivery;

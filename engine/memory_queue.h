@@ -43,6 +43,7 @@ struct memory_item {
 	int64_t leased_mono, delivered_ms; /* the first begins anew with touch */
 	uint64_t delivery;                 /* place in unacked */
 	uint32_t pins;                     /* transactions that are to settle it: it does not end by time */
+	uint64_t lessee;                   /* uid + 1 of who is charged for the lease; 0: nobody */
 
 	enum memory_ended ended; /* of the last lease, and whose it was */
 	uint64_t ended_by;
@@ -72,6 +73,7 @@ struct memory_queue_file {
 	struct memory_holder holder;
 	enum engine_consume how;
 	bool take;
+	uint32_t uid;          /* who is charged for what it leases */
 	bool done;             /* ONE: its message was given */
 	uint64_t left, before; /* SNAPSHOT: messages still to give, and those with an id below this one only */
 	uint32_t priority;     /* SNAPSHOT: it goes on behind this place */
@@ -112,7 +114,10 @@ void memory_item_take(struct memory_item *item);
 void memory_make_ready(struct memory_item *item);
 void memory_put_ready(struct memory_item *item); /* the same whether its time is over or not: a sweep follows */
 void memory_make_delayed(struct memory_item *item, int64_t due_ms); /* READY, if that is past */
-void memory_make_unacked(struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream);
+/* uid was charged for it by memory_charge(): how many of count messages may be leased. EDQUOT, ENOMEM */
+int64_t memory_charge(struct memory_engine *memory, uint32_t uid, uint32_t count);
+void memory_make_unacked(
+    struct memory_item *item, struct memory_object *consumer, struct memory_queue_file *stream, uint32_t uid);
 /* Delivered, and acknowledged with that. */
 void memory_deliver_acked(struct memory_item *item);
 bool memory_is_over_limit(const struct memory_item *item); /* delivered too often to come back */
@@ -183,8 +188,8 @@ void memory_queue_producer_close(struct engine_producer *producer);
 /* A group gives a message up: it arrives among its dead letters, whatever their limits say. name: of the group. */
 int memory_bury(struct memory_object *dlq, const struct memory_message *message, const char *name);
 
-int memory_queue_consumer_open(
-    struct engine_object *consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer);
+int memory_queue_consumer_open(struct engine_object *consumer, enum engine_consume how, bool take, uint32_t uid,
+    struct engine_consumer **ret_consumer);
 int memory_queue_consumer_fetch(struct engine_consumer *consumer, uint32_t max_count, size_t max_bytes,
     struct engine_scratch *scratch, struct engine_view *ret_view);
 int memory_queue_consumer_arm(struct engine_consumer *consumer, struct engine_waiter *waiter);

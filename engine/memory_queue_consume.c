@@ -138,8 +138,8 @@ static void begin_snapshot(struct memory_queue_file *file)
 	file->priority = ENGINE_PRIORITIES;
 }
 
-int memory_queue_consumer_open(
-    struct engine_object *consumer, enum engine_consume how, bool take, struct engine_consumer **ret_consumer)
+int memory_queue_consumer_open(struct engine_object *consumer, enum engine_consume how, bool take, uint32_t uid,
+    struct engine_consumer **ret_consumer)
 {
 	struct memory_object *self = memory_of(consumer);
 	struct memory_queue_file *file = calloc(1, sizeof(*file));
@@ -151,6 +151,7 @@ int memory_queue_consumer_open(
 	}
 	file->how = how;
 	file->take = take;
+	file->uid = uid;
 	rc = self->kind == ENGINE_QUEUE || self->kind == ENGINE_CONSUMER ? check_open(file, self) : -EINVAL;
 	if (rc == 0) {
 		memory_hold(&file->holder, self, true);
@@ -189,7 +190,20 @@ static void deliver(struct memory_queue_file *file, struct memory_item *item)
 	if (acks_itself(file))
 		memory_deliver_acked(item);
 	else
-		memory_make_unacked(item, file->holder.consumer, file->how == ENGINE_CONSUME_STREAM ? file : NULL);
+		memory_make_unacked(
+		    item, file->holder.consumer, file->how == ENGINE_CONSUME_STREAM ? file : NULL, file->uid);
+}
+
+/* The view from item on of what the user who reads may have, and has been charged for. */
+static int charged_view(struct memory_queue_file *file, struct memory_item *item, size_t max_bytes,
+    struct engine_scratch *scratch, struct engine_view *view)
+{
+	int64_t granted = memory_charge(file->holder.consumer->memory, file->uid, view->batch.count);
+
+	if (granted < 0)
+		return (int)granted;
+	return granted < view->batch.count ? memory_queue_view(item, (uint64_t)granted, max_bytes, true, scratch, view)
+					   : 0;
 }
 
 static int fetch_locked(struct memory_queue_file *file, uint32_t max_count, size_t max_bytes,
@@ -197,16 +211,20 @@ static int fetch_locked(struct memory_queue_file *file, uint32_t max_count, size
 {
 	uint64_t count = 0;
 	struct memory_item *item = find_next(file, &count);
+	struct engine_view view;
 	int rc;
 
 	if (item == NULL)
 		return 0;
 	if (count > max_count)
 		count = max_count;
-	rc = memory_queue_view(item, count, max_bytes, true, scratch, ret_view);
+	rc = memory_queue_view(item, count, max_bytes, true, scratch, &view);
+	if (rc == 0 && !acks_itself(file))
+		rc = charged_view(file, item, max_bytes, scratch, &view);
 	if (rc < 0)
 		return rc;
-	for (uint32_t i = 0; i < ret_view->batch.count; i++) {
+	*ret_view = view;
+	for (uint32_t i = 0; i < view.batch.count; i++) {
 		struct memory_item *next = item->next;
 
 		deliver(file, item);

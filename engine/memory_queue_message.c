@@ -175,7 +175,14 @@ static void move_away(struct memory_item *item, const struct engine_place *to)
 	if (to->state == ENGINE_READY)
 		memory_make_ready(item);
 	else
-		memory_make_unacked(item, memory_of(to->consumer), NULL);
+		memory_make_unacked(item, memory_of(to->consumer), NULL, to->uid);
+}
+
+/* The lease that its holder has begins anew, and nothing else. */
+static bool renews(const struct memory_item *item, const struct engine_place *to)
+{
+	return item->state == ENGINE_UNACKED && item->queue == memory_of(to->queue) &&
+	       item->consumer == memory_of(to->consumer);
 }
 
 /* To UNACKED of the queue it is in. */
@@ -183,7 +190,7 @@ static void claim(struct memory_item *item, const struct engine_place *to)
 {
 	struct memory_object *consumer = memory_of(to->consumer);
 
-	if (item->state == ENGINE_UNACKED && item->consumer == consumer) {
+	if (renews(item, to)) {
 		item->leased_mono = clock_mono_ms();
 		memory_note_due(item);
 		return;
@@ -195,7 +202,7 @@ static void claim(struct memory_item *item, const struct engine_place *to)
 	}
 	if (changes_priority(item, to))
 		memory_item_place(item, item->queue, to->priority, false);
-	memory_make_unacked(item, consumer, NULL);
+	memory_make_unacked(item, consumer, NULL, to->uid);
 }
 
 int memory_message_move(
@@ -208,7 +215,10 @@ int memory_message_move(
 	if (rc < 0)
 		return rc;
 	rc = check_place(item, to);
-	if (rc == 0) {
+	if (rc == 0 && to->state == ENGINE_UNACKED && !renews(item, to))
+		rc = (int)memory_charge(self->memory, to->uid, 1);
+	if (rc >= 0) {
+		rc = 0;
 		if (is_new_there(item, memory_of(to->queue)))
 			move_away(item, to);
 		else if (to->state == ENGINE_UNACKED)

@@ -181,6 +181,8 @@ static const struct {
 	[QUOTA_PUT_FILES] = { "mqfs_user_put_files", "", "Files in put/ that are no message yet." },
 	[QUOTA_TX] = { "mqfs_user_transactions", "", "Open transactions that a user has made." },
 	[QUOTA_TX_BYTES] = { "mqfs_user_staged_bytes", "bytes", "What is staged in them." },
+	[QUOTA_UNACKED] = { "mqfs_user_unacked_messages", "",
+	    "Messages of queues that a user has and did not acknowledge." },
 };
 
 static void print_user(void *ctx, uid_t uid, uint64_t used)

@@ -347,23 +347,24 @@ static int place_of(struct fs *fs, const struct node *directory, struct engine_p
 
 /* mv of a message: nack, reject, claim, retry, another priority, another queue; its name is its id and stays. */
 static int move_message(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
-    const char *new_name, uint32_t pid)
+    const char *new_name, const struct engine_cred *cred)
 {
 	struct found found, there;
 	struct engine_place place;
 	struct engine_object *queue;
-	int err = find_name(fs, parent, name, pid, &found);
+	int err = find_name(fs, parent, name, cred->pid, &found);
 	if (err)
 		return err;
 	uint64_t id = strtoull(found.stem, NULL, 10);
 	bool same = new_name[strspn(new_name, "0123456789")] == '\0' && strtoull(new_name, NULL, 10) == id;
-	if (find_name(fs, new_parent, new_name, pid, &there) == 0 && !(same && parent->id == new_parent->id))
+	if (find_name(fs, new_parent, new_name, cred->pid, &there) == 0 && !(same && parent->id == new_parent->id))
 		return -EEXIST;
 	if (!same || found.framing != FRAME_LINE)
 		return engine_explain(-EPERM, "a message keeps its id: its name cannot change");
 	err = place_of(fs, new_parent, &place);
 	if (err)
 		return err;
+	place.uid = cred->uid;
 	err = find_queue_by_id(fs, parent->object, &queue);
 	if (!err) {
 		err = fs->engine->ops->queue->message_move(
@@ -377,7 +378,7 @@ static int move_message(struct fs *fs, const struct node *parent, const char *na
 
 /* *ret_identity is set if an object was renamed. */
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
-    const char *new_name, unsigned flags, uint32_t pid, struct engine_identity *ret_identity)
+    const char *new_name, unsigned flags, const struct engine_cred *cred, struct engine_identity *ret_identity)
 {
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return engine_explain(-EINVAL, "names cannot be exchanged");
@@ -394,12 +395,12 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 			   : spool_rename(fs, parent->object, parent->tx, name, new_name, flags & RENAME_NOREPLACE);
 	}
 	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
-		return move_message(fs, parent, name, new_parent, new_name, pid);
+		return move_message(fs, parent, name, new_parent, new_name, cred);
 	if (parent->id != new_parent->id ||
 	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS ||
 		what == DIR_MEMBERS || what == DIR_EXCHANGES || what == DIR_TXS))
 		return engine_explain(-EPERM, "an object is renamed within its directory only");
-	return rename_object(fs, parent, name, new_name, pid, ret_identity);
+	return rename_object(fs, parent, name, new_name, cred->pid, ret_identity);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t new_parent_ino,
@@ -409,7 +410,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 	const struct node *parent = request_node(req, parent_ino);
 	const struct node *new_parent = request_node(req, new_parent_ino);
 	struct engine_identity renamed = { 0 };
-	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, request_cred(req).pid, &renamed);
+	struct engine_cred cred = request_cred(req);
+	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, &cred, &renamed);
 	if (err == -EXDEV) {
 		reply_quiet(req, err);
 		return;

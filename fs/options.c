@@ -101,6 +101,7 @@ SET_QUOTA(user_part_bytes, QUOTA_PART_BYTES)
 SET_QUOTA(user_put_files, QUOTA_PUT_FILES)
 SET_QUOTA(user_tx, QUOTA_TX)
 SET_QUOTA(user_tx_bytes, QUOTA_TX_BYTES)
+SET_QUOTA(user_unacked, QUOTA_UNACKED)
 
 static void ignore(struct options *options, const char *value)
 {
@@ -129,6 +130,7 @@ static const struct mount_option {
 	{ "user_put_files", set_user_put_files, true },
 	{ "user_tx", set_user_tx, true },
 	{ "user_tx_bytes", set_user_tx_bytes, true },
+	{ "user_unacked", set_user_unacked, true },
 	/* always so: messages are no programs and no devices */
 	{ "default_permissions", ignore, false },
 	{ "nosuid", ignore, false },
@@ -219,9 +221,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
 		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
-		    "threads=N, "
-		    "user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, user_tx=N, user_tx_bytes=N, "
-		    "separated by commas",
+		    "threads=N, user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, user_tx=N, "
+		    "user_tx_bytes=N, user_unacked=N, separated by commas",
 		    0 },
 		{ 0 },
 	};

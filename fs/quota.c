@@ -26,6 +26,8 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	[QUOTA_TX] = { "user_tx", 1024, EDQUOT, "open transactions" },
 	/* four of the largest; what is to be settled is in memory, and so is all of one while it is committed */
 	[QUOTA_TX_BYTES] = { "user_tx_bytes", 256u << 20, EDQUOT, "bytes staged in transactions" },
+	/* a thousand workers with a thousand messages each; each lease is up to 300 bytes of the daemon's memory */
+	[QUOTA_UNACKED] = { "user_unacked", 1000000, EDQUOT, "unacknowledged messages" },
 };
 
 struct quota_user {
@@ -126,12 +128,18 @@ static void free_if_gone_locked(struct quota_user *user)
 	free(user);
 }
 
-int quota_enter(struct quota *quota, uid_t uid, enum quota_kind kind, struct quota_user **ret_user)
+static struct quota_user *find_locked(struct quota *quota, uid_t uid)
 {
 	uint32_t key = uid;
 	struct quota_user *user;
-	pthread_mutex_lock(&quota->lock);
 	HASH_FIND(hh, quota->users, &key, sizeof key, user);
+	return user;
+}
+
+int quota_enter(struct quota *quota, uid_t uid, enum quota_kind kind, struct quota_user **ret_user)
+{
+	pthread_mutex_lock(&quota->lock);
+	struct quota_user *user = find_locked(quota, uid);
 	if (!user)
 		user = new_user_locked(quota, uid);
 	int err = user ? add(user, kind, 1) : -ENOMEM;
@@ -159,11 +167,9 @@ void quota_leave(struct quota_user *user, enum quota_kind kind)
 
 int quota_look(struct quota *quota, uid_t uid, enum quota_kind kind)
 {
-	uint32_t key = uid;
-	struct quota_user *user;
 	int err = 0;
 	pthread_mutex_lock(&quota->lock);
-	HASH_FIND(hh, quota->users, &key, sizeof key, user);
+	struct quota_user *user = find_locked(quota, uid);
 	if (user && !user->unlimited && quota->limits[kind] > 0 && user->used[kind] >= quota->limits[kind])
 		err = refuse(quota, kind);
 	pthread_mutex_unlock(&quota->lock);
@@ -212,9 +218,51 @@ static void leave_tx(void *user)
 	quota_leave(user, QUOTA_TX);
 }
 
+/* Leases come and go many at a time, and outlive the file they were read from: each is entered. */
+static int64_t lease(void *ctx, uint32_t uid, uint32_t count)
+{
+	struct quota *quota = ctx;
+	uint64_t limit = quota->limits[QUOTA_UNACKED];
+	int64_t granted = count;
+	pthread_mutex_lock(&quota->lock);
+	struct quota_user *user = find_locked(quota, uid);
+	if (!user)
+		user = new_user_locked(quota, uid);
+	uint64_t used = user ? user->used[QUOTA_UNACKED] : 0;
+	if (!user)
+		granted = -ENOMEM;
+	else if (limit > 0 && !user->unlimited && used >= limit)
+		granted = refuse(quota, QUOTA_UNACKED);
+	else if (limit > 0 && !user->unlimited && count > limit - used)
+		granted = (int64_t)(limit - used);
+	if (granted > 0) {
+		user->used[QUOTA_UNACKED] += (uint64_t)granted;
+		user->entered += (uint64_t)granted;
+	}
+	pthread_mutex_unlock(&quota->lock);
+	return granted;
+}
+
+static void unlease(void *ctx, uint32_t uid, uint32_t count)
+{
+	struct quota *quota = ctx;
+	pthread_mutex_lock(&quota->lock);
+	struct quota_user *user = find_locked(quota, uid);
+	assert(user && user->entered >= count);
+	subtract(user, QUOTA_UNACKED, count);
+	user->entered -= count;
+	free_if_gone_locked(user);
+	pthread_mutex_unlock(&quota->lock);
+}
+
 struct engine_users quota_of_engine(struct quota *quota)
 {
-	return (struct engine_users){ .ctx = quota, .enter = enter_tx, .charge = charge_tx, .leave = leave_tx };
+	return (struct engine_users){ .ctx = quota,
+		.enter = enter_tx,
+		.charge = charge_tx,
+		.leave = leave_tx,
+		.lease = lease,
+		.unlease = unlease };
 }
 
 uint64_t quota_refused(struct quota *quota, enum quota_kind kind)

@@ -3,16 +3,16 @@
  *
  * Everything here belongs to whoever opened the file or made it: open files, reads that wait, bytes that are no message yet
  * (half a line, a file in put/), files in put/ (each is a file descriptor of the daemon), open transactions and what is staged in
- * them, of which the engine tells. One table has the limits, their
+ * them, messages of queues that are leased, of all of which the engine tells. One table has the limits, their
  * reasons and the mount options that change them. Root and who mounted are counted as well, but have no limit: what they do
  * to the mount is their own affair, and they must be able to look and to repair while others are at their limits.
  *
- * A user exists as long as something is charged to them that was entered (an open file, a file in put/); what is charged
+ * A user exists as long as something is charged to them that was entered (an open file, a file in put/, a lease); what is charged
  * beside that is given back before. Entering takes a lock; charging is one atomic addition, and a write that leaves half a
  * line as long as it was needs none.
  *
  * Half a line in a staging file (staged.h) is on disk and not counted; there are at most STAGE_FILES_MAX of these, and who gets
- * none writes through the daemon. Leases are not counted here: the setting prefetch bounds them for each consumer, whoever reads.
+ * none writes through the daemon.
  */
 #ifndef MQFS_FS_QUOTA_H
 #define MQFS_FS_QUOTA_H
@@ -28,6 +28,7 @@ enum quota_kind {
 	QUOTA_PUT_FILES,
 	QUOTA_TX,
 	QUOTA_TX_BYTES,
+	QUOTA_UNACKED,
 	QUOTA_KINDS
 };
 
@@ -68,7 +69,7 @@ int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t *charge
 void quota_each(
     struct quota *quota, enum quota_kind kind, void (*each)(void *ctx, uid_t uid, uint64_t used), void *ctx);
 
-/* For the engine: it counts transactions here. */
+/* For the engine: it counts transactions and leases here. */
 struct engine_users quota_of_engine(struct quota *quota);
 
 /* How many requests a limit has refused since the mount. */

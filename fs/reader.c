@@ -373,7 +373,7 @@ static unsigned reader_poll(struct handle *handle, struct fuse_pollhandle *ph)
 
 /* ------------------------------------------------------------------------------------------ opening, closing */
 
-static int open_source(struct reader *reader, const struct node *node, bool log)
+static int open_source(struct reader *reader, const struct node *node, uint32_t uid, bool log)
 {
 	struct fs *fs = reader->handle.fs;
 	int err = fs->engine->ops->get(fs->engine, node->object, &reader->object);
@@ -390,7 +390,7 @@ static int open_source(struct reader *reader, const struct node *node, bool log)
 		return err;
 	if (identity.kind == ENGINE_QUEUE || identity.kind == ENGINE_CONSUMER)
 		return fs->engine->ops->queue->consumer_open(
-		    reader->object, how, reader->handle.arg == READER_TAKE, &reader->consumer);
+		    reader->object, how, reader->handle.arg == READER_TAKE, uid, &reader->consumer);
 	return fs->engine->ops->consumer_open(reader->object, node->partition, how, &reader->consumer);
 }
 
@@ -412,7 +412,7 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	if (err)
 		goto err_reader;
 	parked_list_init(&reader->parked, &reader->lock, reader->handle.user);
-	err = open_source(reader, node, log);
+	err = open_source(reader, node, cred->uid, log);
 	if (err)
 		goto err_handle;
 	*ret_handle = &reader->handle;

@@ -369,7 +369,7 @@ static void let_die(struct contract *c, unsigned n)
 	in_child(c->ops->queue->producer_open(queue, ENGINE_ANY, false, &producer) == 0);
 	in_child(contract_send_batch(c, producer, &batch) == 0);
 	c->ops->producer_close(producer);
-	assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_ONE, false, &consumer));
+	assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_ONE, false, 0, &consumer));
 	in_child(c->ops->consumer_fetch(consumer, 1, SIZE_MAX, &c->scratch, &view) == 1);
 	in_child(c->ops->queue->settle(queue, ENGINE_REJECT, view.deliveries[0].id, view.deliveries[0].id) == 1);
 	c->ops->consumer_close(consumer);

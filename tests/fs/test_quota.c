@@ -16,7 +16,7 @@ static uint64_t total;
 
 static void set_up(void)
 {
-	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000 }, MOUNTER);
+	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000, 5 }, MOUNTER);
 	cr_assert(quota);
 }
 
@@ -127,6 +127,27 @@ Test(quota, engine)
 	users_of.leave(one);
 	users_of.leave(two);
 	cr_assert_eq(sum_of(QUOTA_TX), 0);
+	cr_assert_eq(users, 0);
+}
+
+/* Leases are counted many at a time: who wants more than there is gets what there is, and root and who mounted all. */
+Test(quota, leases)
+{
+	const struct engine_users of = quota_of_engine(quota);
+	cr_assert_eq(of.lease(of.ctx, 1000, 3), 3);
+	cr_assert_eq(of.lease(of.ctx, 1000, 3), 2);
+	cr_assert_eq(of.lease(of.ctx, 1000, 1), -EDQUOT);
+	cr_assert(strstr(engine_reason(), "user_unacked=5"));
+	cr_assert_eq(of.lease(of.ctx, 1001, 9), 5);
+	cr_assert_eq(of.lease(of.ctx, MOUNTER, 9), 9);
+	cr_assert_eq(sum_of(QUOTA_UNACKED), 19);
+	cr_assert_eq(quota_refused(quota, QUOTA_UNACKED), 1);
+	of.unlease(of.ctx, 1000, 4);
+	cr_assert_eq(of.lease(of.ctx, 1000, 9), 4);
+	of.unlease(of.ctx, 1000, 5);
+	of.unlease(of.ctx, 1001, 5);
+	of.unlease(of.ctx, MOUNTER, 9);
+	cr_assert_eq(sum_of(QUOTA_UNACKED), 0);
 	cr_assert_eq(users, 0);
 }
 

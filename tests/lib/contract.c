@@ -44,10 +44,41 @@ void contract_called(void)
 
 /* ---- life ---- */
 
+static int64_t lease(void *ctx, uint32_t uid, uint32_t count)
+{
+	struct contract *c = ctx;
+	uint64_t limit = uid > 0 && c->leases.limit > 0 ? c->leases.limit : UINT64_MAX;
+	int64_t granted = count;
+
+	cr_assert(uid < CONTRACT_USERS && count > 0);
+	pthread_mutex_lock(&c->leases.lock);
+	if (c->leases.held[uid] >= limit)
+		granted = engine_explain(-EDQUOT, "the user has enough");
+	else if (count > limit - c->leases.held[uid])
+		granted = (int64_t)(limit - c->leases.held[uid]);
+	if (granted > 0)
+		c->leases.held[uid] += (uint64_t)granted;
+	pthread_mutex_unlock(&c->leases.lock);
+	return granted;
+}
+
+static void unlease(void *ctx, uint32_t uid, uint32_t count)
+{
+	struct contract *c = ctx;
+
+	pthread_mutex_lock(&c->leases.lock);
+	cr_assert(uid < CONTRACT_USERS && c->leases.held[uid] >= count);
+	c->leases.held[uid] -= count;
+	pthread_mutex_unlock(&c->leases.lock);
+}
+
 void contract_open(struct contract *c)
 {
-	struct engine_options options = { .create = true, .root_owner = { 7, 8, 0755 } };
+	struct engine_options options = {
+		.create = true, .root_owner = { 7, 8, 0755 }, .users = { .ctx = c, .lease = lease, .unlease = unlease }
+	};
 
+	memset(c->leases.held, 0, sizeof(c->leases.held));
 	assert_ok(engine_open(c->source, &options, &c->engine));
 	c->ops = c->engine->ops;
 	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
@@ -61,6 +92,8 @@ void contract_close(struct contract *c)
 	rc = c->ops->close(c->engine); /* once: it is gone, whatever it says */
 	cr_assert_eq(rc, 0, "close is %d: %s", rc, engine_reason());
 	c->engine = NULL;
+	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
+		cr_assert_eq(c->leases.held[uid], 0, "user %" PRIu32 " still has %" PRIu64, uid, c->leases.held[uid]);
 }
 
 void contract_reopen(struct contract *c)

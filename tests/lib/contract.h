@@ -24,6 +24,7 @@
 
 #define CONTRACT_WAIT_MS 20000 /* after this long, what is waited for is taken never to happen */
 #define CONTRACT_TEXT 65536
+#define CONTRACT_USERS 4
 
 struct contract {
 	bool persists;     /* the store is a directory and outlives the engine */
@@ -33,6 +34,10 @@ struct contract {
 	const struct engine_ops *ops;
 	struct engine_object *root;
 	struct engine_scratch scratch;
+	struct {
+		pthread_mutex_t lock; /* {0} is one */
+		uint64_t limit, held[CONTRACT_USERS];
+	} leases;                 /* what struct engine_users has of users below CONTRACT_USERS; 0 has no limit */
 	char text[CONTRACT_TEXT]; /* what contract_read() and contract_fetch() return */
 };
 
@@ -40,7 +45,7 @@ struct contract {
 void contract_run(bool persists, void (*test)(struct contract *c));
 
 void contract_open(struct contract *c);
-void contract_close(struct contract *c);  /* must succeed */
+void contract_close(struct contract *c);  /* must succeed, and all leases must be given back */
 void contract_reopen(struct contract *c); /* all objects must have been put */
 
 /* ---- short forms: they fail the test if what they do does not succeed ---- */

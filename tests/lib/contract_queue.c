@@ -67,6 +67,7 @@ struct script {
 	struct engine_object *tx; /* in which a command is, or NULL */
 	struct handle handles[HANDLES];
 	char *words[WORDS];
+	uint32_t uid;  /* who reads and claims */
 	int64_t dated; /* the next batch is of this time, from now */
 	char line[512], answer[65536];
 };
@@ -466,7 +467,7 @@ static void read_new(struct contract *c, const char *path, const char *how, bool
 {
 	struct engine_object *object = q_object(c, path);
 	struct engine_consumer *consumer = NULL;
-	int rc = c->ops->queue->consumer_open(object, how_of(how), take, &consumer);
+	int rc = c->ops->queue->consumer_open(object, how_of(how), take, s->uid, &consumer);
 
 	if (rc < 0)
 		answer_rc(rc);
@@ -495,7 +496,8 @@ static int open_handle(struct contract *c, const char *name, const char *path, c
 	if (strcmp(how, "session") == 0)
 		rc = c->ops->queue->session_open(object, &handle->session);
 	else
-		rc = c->ops->queue->consumer_open(object, how_of(how), strstr(how, "-take") != NULL, &handle->consumer);
+		rc = c->ops->queue->consumer_open(
+		    object, how_of(how), strstr(how, "-take") != NULL, s->uid, &handle->consumer);
 	if (rc == 0)
 		snprintf(handle->name, sizeof(handle->name), "%s", name);
 	c->ops->put(object);
@@ -555,7 +557,7 @@ static int move(struct contract *c, char *const *words)
 {
 	struct engine_object *queue = q_object(c, words[1]);
 	struct engine_place place = {
-		.queue = q_object(c, words[4]), .state = state_of(words[5]), .priority = ENGINE_ANY
+		.queue = q_object(c, words[4]), .state = state_of(words[5]), .priority = ENGINE_ANY, .uid = s->uid
 	};
 	int rc;
 
@@ -754,6 +756,14 @@ static bool run_object(struct contract *c, char *const *w)
 	} else if (strcmp(w[0], "dated") == 0) { /* dated -500: what is sent next was made then */
 		s->dated = strtoll(w[1], NULL, 10);
 		answer("ok");
+	} else if (strcmp(w[0], "as") == 0) { /* as 1: who reads and claims from now on */
+		s->uid = (uint32_t)strtoul(w[1], NULL, 10);
+		answer("ok");
+	} else if (strcmp(w[0], "limit") == 0) { /* limit 3: what each may have leased; root has no limit */
+		c->leases.limit = strtoull(w[1], NULL, 10);
+		answer("ok");
+	} else if (strcmp(w[0], "held") == 0) { /* held 1: what this user has leased */
+		answer("%" PRIu64, c->leases.held[strtoul(w[1], NULL, 10)]);
 	} else if (strcmp(w[0], "reopen") == 0) {
 		contract_reopen(c);
 	} else if (strcmp(w[0], "crash") == 0) {

@@ -53,6 +53,8 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_max_length) T(q_max_length_bytes) T(q_reject_publish) T(q_reject_publish_dlx) \
 	T(q_moves) T(q_moves_and_priorities) T(q_move_errors) T(q_moves_to_limits) T(q_purge) T(q_conservation) \
 	T(q_in_parallel) \
+	/* contract_queue_users.c */ \
+	T(q_users) T(q_users_ends) T(q_users_moves) T(q_users_waits) \
 	/* contract_dedup.c */ \
 	T(dedup_topic) T(dedup_partitions) T(dedup_queue) T(dedup_batches) T(dedup_refused) T(dedup_setting) \
 	T(dedup_parallel)
@@ -61,7 +63,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	/* contract_queue_reopen.c */ \
 	T(q_reopen_states) T(q_reopen_order) T(q_reopen_snapshot) T(q_reopen_leases) T(q_reopen_lease_setting) T(q_reopen_after_delay) T(q_reopen_holders) \
 	T(q_crash_holders) T(q_crash_holders_delay) T(q_crash_holders_limit) \
-	T(q_reopen_times) T(q_reopen_not_in_order) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
+	T(q_reopen_users) T(q_reopen_times) T(q_reopen_not_in_order) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
 	/* contract_dedup.c */ \
 	T(reopen_dedup) T(reopen_dedup_purged)
 /* clang-format on */

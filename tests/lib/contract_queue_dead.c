@@ -319,7 +319,7 @@ static void *read_all(void *arg)
 		enum engine_consume how = rand_r(&seed) % 2 == 0 ? ENGINE_CONSUME_SNAPSHOT : ENGINE_CONSUME_STREAM;
 		struct engine_consumer *consumer = NULL;
 		struct engine_view view;
-		int rc = ops->queue->consumer_open(object, how, false, &consumer);
+		int rc = ops->queue->consumer_open(object, how, false, 0, &consumer);
 
 		for (int i = 0; rc == 0 && i < 50; i++) {
 			rc = ops->consumer_fetch(consumer, 1 + (uint32_t)rand_r(&seed) % 20, SIZE_MAX, &scratch, &view);

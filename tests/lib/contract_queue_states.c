@@ -156,7 +156,7 @@ void contract_test_q_refused(struct contract *c)
 	assert_err(c->ops->queue->producer_open(defaults, 0, false, &producer), EINVAL);
 	assert_err(c->ops->queue->producer_open(queue, ENGINE_PRIORITIES, false, &producer), EINVAL);
 	assert_err(c->ops->producer_open(queue, 0, (struct engine_span){ NULL, 0 }, &producer), EINVAL);
-	assert_err(c->ops->queue->consumer_open(topic, ENGINE_CONSUME_ONE, false, &consumer), EINVAL);
+	assert_err(c->ops->queue->consumer_open(topic, ENGINE_CONSUME_ONE, false, 0, &consumer), EINVAL);
 	assert_err(c->ops->consumer_open(queue, 0, ENGINE_CONSUME_ONE, &consumer), EINVAL);
 	assert_err(c->ops->queue->session_open(queue, &session), EINVAL);
 	assert_err(c->ops->queue->settle(topic, ENGINE_ACK, 1, 1), EINVAL);
@@ -328,7 +328,7 @@ void contract_test_q_props(struct contract *c)
 	assert_ok(c->ops->queue->producer_open(queue, ENGINE_ANY, false, &producer));
 	assert_ok(contract_send_batch(c, producer, &batch));
 	c->ops->producer_close(producer);
-	assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_ONE, false, &consumer));
+	assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_ONE, false, 0, &consumer));
 	cr_assert_eq(c->ops->consumer_fetch(consumer, 1, 1, &c->scratch, &view), 1);
 	assert_err(c->ops->consumer_rewind(consumer), ESPIPE);
 	c->ops->consumer_close(consumer);

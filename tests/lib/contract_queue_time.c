@@ -195,7 +195,7 @@ void contract_test_q_wakes_in_time(struct contract *c)
 		if (i == 1)
 			Q_SCRIPT(c, "send q b");
 		queue = q_object(c, "q");
-		assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, false, &consumer));
+		assert_ok(c->ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, false, 0, &consumer));
 		q_run(c, waits[i]);
 		contract_waiter_init(&waiter);
 		assert_ok(c->ops->consumer_arm(consumer, &waiter.waiter));

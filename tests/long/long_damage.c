@@ -132,7 +132,7 @@ static void work(const struct engine_ops *ops, struct engine_object *t, struct e
 	ops->consumer_close(consumer);
 	OK(ops->ack_all(g, 0));
 	OK(ops->ack_all(g, 1));
-	OK(ops->queue->consumer_open(q, ENGINE_CONSUME_SNAPSHOT, false, &consumer));
+	OK(ops->queue->consumer_open(q, ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
 	for (unsigned i = 0; i < 5; i++) {
 		OK(ops->consumer_fetch(consumer, 1, SIZE_MAX, &scratch, &view));
 		OK((int)ops->queue->settle(

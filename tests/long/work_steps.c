@@ -144,7 +144,7 @@ static void lease(struct work *w)
 	struct engine_view view;
 	bool settles = work_pick(w, 4) > 0;
 
-	OK(w->ops->queue->consumer_open(w->targets[Q], ENGINE_CONSUME_SNAPSHOT, false, &consumer));
+	OK(w->ops->queue->consumer_open(w->targets[Q], ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
 	while (w->ops->consumer_fetch(consumer, 1 + work_pick(w, 3), SIZE_MAX, &w->scratch, &view) == 1 &&
 	       work_pick(w, 3) > 0) {
 		const char *data = view.batch.data;

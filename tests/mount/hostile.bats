@@ -233,6 +233,40 @@ open("groups/g/wait").read()' 3>&- &
 	chmod 755 "$M/tx"
 }
 
+@test "unacknowledged messages: who has as many as one may have is refused; another goes on; every end gives back" {
+	remount -o user_unacked=5
+	queue
+	chmod 666 in ack nack reject next out stream wait
+	chmod 777 ready unacked
+	seq 20 >>in
+	echo 0 >config/prefetch
+	is "$(as 65534 cat out 2>/dev/null | tr '\n' ' ')" '1 2 3 4 5 ' # what fits
+	is "$(used unacked_messages 65534)" 5
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups cat next
+	told EDQUOT user_unacked=5
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups cat wait
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'mv "ready/$(ls ready | head -n 1)" unacked/'
+	is "$(ls unacked | wc -l) $(ls ready | wc -l)" '5 15'
+	is "$(as 1 cat next)" 6
+	is "$(as 1 cat wait)" 7
+	as 1 bash -c 'mv "ready/$(ls ready | head -n 1)" unacked/'
+	is "$(used unacked_messages 1)" 3
+	is "$(cat next) $(cat next)" '9 10' # who mounted has no limit
+	local ids
+	mapfile -t ids < <(ls unacked)
+	as 65534 bash -c 'echo "$1" >ack; echo "$2" >nack; echo "$3" >reject' - "${ids[@]}"
+	is "$(used unacked_messages 65534)" 2
+	as 65534 cat next
+	rm unacked/"${ids[3]}" unacked/"${ids[4]}"
+	is "$(used unacked_messages 65534)" 1
+	as 65534 bash -c 'timeout 20 head -n 3 <stream' >/dev/null
+	eventually eval '[ "$(used unacked_messages 65534)" = 1 ]'
+	as 1 bash -c 'for id in $(ls unacked); do echo $id >ack; done'
+	nothing_charged_to 65534
+	nothing_charged_to 1
+	remount
+}
+
 @test "at the limit of open files nothing is begun: no member joins, no file in put/ stays" {
 	remount -o user_handles=3
 	topic

@@ -184,7 +184,7 @@ static void *take(void *arg)
 	struct engine_consumer *consumer;
 	struct engine_view view;
 
-	check(ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, true, &consumer) == 0);
+	check(ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
 	while (count < PRODUCERS * per_producer) {
 		int rc = ops->consumer_fetch(consumer, 64, 65536, &scratch, &view);
 

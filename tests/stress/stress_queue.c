@@ -135,7 +135,7 @@ static void *consume(void *arg)
 		round++;
 		if (number % 2 == 0)
 			check(ops->queue->session_open(consumer, &session) == 0);
-		check(ops->queue->consumer_open(consumer, how, false, &reader) == 0);
+		check(ops->queue->consumer_open(consumer, how, false, 0, &reader) == 0);
 		for (unsigned n = 0; n < 8 && ops->consumer_fetch(reader, 4, 65536, &scratch, &view) == 1; n++)
 			settle(consumer, &view, round);
 		ops->consumer_close(reader);

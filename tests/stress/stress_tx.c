@@ -88,7 +88,7 @@ static uint64_t take_coin(
 	struct engine_view view;
 	uint64_t id = 0;
 
-	check(ops->queue->consumer_open(consumer, ENGINE_CONSUME_ONE, false, &reader) == 0);
+	check(ops->queue->consumer_open(consumer, ENGINE_CONSUME_ONE, false, 0, &reader) == 0);
 	if (ops->consumer_fetch(reader, 1, SIZE_MAX, scratch, &view) == 1) {
 		id = view.deliveries[0].id;
 		*ret_len = view.batch.lengths[0];
@@ -182,7 +182,7 @@ static void *drain(void *arg)
 	struct engine_view view;
 
 	(void)arg;
-	check(ops->queue->consumer_open(sink, ENGINE_CONSUME_STREAM, true, &consumer) == 0);
+	check(ops->queue->consumer_open(sink, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
 	while (!atomic_load(&over)) {
 		while (ops->consumer_fetch(consumer, 10, SIZE_MAX, &scratch, &view) == 1)
 			;
