@@ -3,9 +3,11 @@
  */
 #include "engine/clock.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int64_t read_ms(clockid_t id)
 {
@@ -28,17 +30,15 @@ static int64_t mono_ms(void)
 /* The kernel's is a UUID: 32 hexadecimal digits, and hyphens after some. */
 static void boot_id(uint8_t out[16])
 {
-	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	char text[37] = "";
+	char text[37];
 	const char *at = text;
-	int used;
+	int used, fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
 
+	if (fd >= 0)
+		close(fd);
+	text[len > 0 ? len : 0] = '\0';
 	memset(out, 0, 16);
-	if (file == NULL)
-		return;
-	if (fgets(text, sizeof(text), file) == NULL)
-		text[0] = '\0';
-	fclose(file);
 	for (int i = 0; i < 16 && sscanf(at, "%2hhx%n", &out[i], &used) == 1; i++) {
 		at += used;
 		at += strspn(at, "-");
