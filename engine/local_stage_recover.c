@@ -196,6 +196,16 @@ static int find_unwritten(struct stage *stage)
 	return rc;
 }
 
+/* The journal goes on saying what it says of it, until the file can be taken in. */
+static void keep_record(struct stage *stage)
+{
+	struct stage_replayed *found;
+
+	HASH_FIND(hh, stage->local->stages->replayed, &stage->header.id, sizeof(stage->header.id), found);
+	if (found != NULL)
+		found->used = false;
+}
+
 /* Brings what the journal says of it to the struct. */
 static int restore(struct stage *stage, struct topic *topic)
 {
@@ -208,10 +218,8 @@ static int restore(struct stage *stage, struct topic *topic)
 		return 0;
 	if (found->state.to > 0)
 		rc = was_appended(topic, &found->state, &appended);
-	if (rc < 0) {
-		found->used = false; /* the journal goes on saying it, until the file can be taken in */
+	if (rc < 0)
 		return rc;
-	}
 	stage->taken = appended ? found->state.to : found->state.taken;
 	stage->skipping = !appended && found->state.skipping;
 	return 0;
@@ -258,16 +266,14 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		return 0; /* the struct stays, GONE, until the end */
 	}
 	rc = restore(stage, topic_of_object(object));
+	if (rc == 0) {
+		find_holes(stage);
+		rc = find_unwritten(stage);
+	}
 	if (rc < 0) {
+		keep_record(stage);
 		object_put(object);
 		local_fault(local, -rc, "staging file %" PRIu64 " cannot be taken in: %s", number, strerror(-rc));
-		return 0;
-	}
-	find_holes(stage);
-	rc = find_unwritten(stage);
-	if (rc < 0) {
-		object_put(object);
-		local_fault(local, -rc, "staging file %" PRIu64 " cannot be read: %s", number, strerror(-rc));
 		return 0;
 	}
 	stage_bind(stage, topic_of_object(object));
@@ -365,17 +371,26 @@ static void tell_part(const struct stage *stage, uint64_t bytes)
 /* The logs it went to, before it goes. */
 static int sync_logs(struct stage *stage)
 {
-	struct topic *topic = stage->producer.topic;
-	uint32_t count = atomic_load(&topic->partitions);
-	struct sync_point **points = malloc(count * sizeof(struct sync_point *));
-	int rc;
+	struct sync_point **points;
+	struct topic *topic;
+	uint32_t count;
+	int rc = -ENOMEM;
 
-	if (points == NULL)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < count; i++)
+	pthread_mutex_lock(&stage->lock);
+	topic = stage->producer.topic;
+	if (topic != NULL)
+		object_ref(&topic->object);
+	pthread_mutex_unlock(&stage->lock);
+	if (topic == NULL)
+		return 0; /* it was removed, and what went to it, too */
+	count = atomic_load(&topic->partitions);
+	points = malloc(count * sizeof(struct sync_point *));
+	for (uint32_t i = 0; points != NULL && i < count; i++)
 		points[i] = &topic_partition(topic, i)->sync;
-	rc = flusher_run(stage->local, points, count);
+	if (points != NULL)
+		rc = flusher_run(stage->local, points, count);
 	free(points);
+	object_put(&topic->object);
 	return rc;
 }
 

@@ -78,7 +78,16 @@ static int check(const struct of *o, uint32_t partition, uint64_t offset)
 	return rc == 0 ? memory_check_ack(&cursor, partition, offset) : rc;
 }
 
-int memory_tx_ack(struct engine_object *tx, struct engine_object *group, uint32_t partition, uint64_t offset)
+static int ack_one(const struct of *o, uint32_t partition, uint64_t offset)
+{
+	int rc = check(o, partition, offset);
+
+	return rc == 0 ? put(o, partition, offset + 1, false) : rc;
+}
+
+/* One offset of one partition. */
+static int settle_one(struct engine_object *tx, struct engine_object *group, uint32_t partition, uint64_t offset,
+    int (*one)(const struct of *o, uint32_t partition, uint64_t offset))
 {
 	struct of o;
 	int rc;
@@ -88,11 +97,14 @@ int memory_tx_ack(struct engine_object *tx, struct engine_object *group, uint32_
 	rc = enter(tx, group, partition, &o);
 	if (rc < 0)
 		return rc;
-	rc = check(&o, partition, offset);
-	if (rc == 0)
-		rc = put(&o, partition, offset + 1, false);
+	rc = one(&o, partition, offset);
 	memory_leave(o.tx->memory);
 	return rc;
+}
+
+int memory_tx_ack(struct engine_object *tx, struct engine_object *group, uint32_t partition, uint64_t offset)
+{
+	return settle_one(tx, group, partition, offset, ack_one);
 }
 
 /* Calls each for what was given of the partitions, or of one, and is not acked; returns the sum of what it returns. */
@@ -160,17 +172,7 @@ static int reject_one(const struct of *o, uint32_t partition, uint64_t offset)
 
 int memory_tx_reject(struct engine_object *tx, struct engine_object *group, uint32_t partition, uint64_t offset)
 {
-	struct of o;
-	int rc;
-
-	if (partition == ENGINE_ANY)
-		return engine_explain(-EINVAL, "an offset is of one partition");
-	rc = enter(tx, group, partition, &o);
-	if (rc < 0)
-		return rc;
-	rc = reject_one(&o, partition, offset);
-	memory_leave(o.tx->memory);
-	return rc;
+	return settle_one(tx, group, partition, offset, reject_one);
 }
 
 static int64_t reject_given(const struct of *o, uint32_t p, uint64_t from, uint64_t to)

@@ -2,7 +2,8 @@
  * state - what a crash left: it is recovered by the engine, and looked at by checker.h, which shares no code with it.
  *
  *   - what was confirmed (killed only: accepted) is there, whole, once, in its place; what was purged is not;
- *   - nothing is there that was not sent (of a staging file what was not confirmed may be there twice); messages of a partition or priority are in order;
+ *   - nothing is there that was not sent; messages of a partition or priority are in order; what came from a staging file and was
+ *     not confirmed may be there twice after a power cut;
  *   - what was settled and confirmed (killed: answered) is not live; what nobody settled is;
  *   - what a transaction or an exchange gave to two targets is in both or in none;
  *   - objects that were made are there, those removed are not; cursors are where they were put;

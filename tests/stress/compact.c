@@ -16,19 +16,12 @@
 
 #include "engine/engine.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/stress/must.h"
 
 #define PRODUCERS 3u
 #define KEYS 5u       /* of each producer */
 #define UPDATES 6000u /* of each producer */
 #define TIME_LIMIT_S 240u
-
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, engine_reason());          \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 static struct engine *engine;
 static const struct engine_ops *ops;

@@ -17,20 +17,13 @@
 
 #include "engine/engine.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/stress/must.h"
 
 #define PRODUCERS 3u
 #define STREAMS 2u
 #define MESSAGES 30000u /* of each producer */
 #define PARTITIONS 6u   /* at the end */
 #define TIME_LIMIT_S 240u
-
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, engine_reason());          \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 struct stress {
 	struct engine *engine;

@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "engine/engine_stage.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/stress/must.h"
 
 #define WRITERS 3u
 #define PARTITIONS 2u
@@ -28,14 +29,6 @@
 #define ROUNDS 1500u /* of each writer, in each half */
 #define TIME_LIMIT_S 240u
 #define PATIENCE_S 45 /* less than linger.ms */
-
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, engine_reason());          \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 static struct engine *engine;
 static const struct engine_ops *ops;
