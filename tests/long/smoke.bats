@@ -35,3 +35,34 @@
 	# LeakSanitizer does not work under strace.
 	ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" tests/long/kills.py syscalls --points 11 --operations 1000 --seconds 60 "${MQFS_BUILD:-build}"
 }
+
+# stub BUILD - suites that do nothing: they say how much time they were given, and fail if there is BUILD/fail
+stub() {
+	mkdir -p "$1/tests/long"
+	for suite in power flips; do
+		cat >"$1/tests/long/long_$suite" <<-END
+			#!/bin/sh
+			echo $suite \$MQFS_${suite^^}_SECONDS 2 3 4 5 6 7
+			[ ! -e $1/fail ]
+		END
+		chmod +x "$1/tests/long/long_$suite"
+	done
+}
+
+@test "run: the time is shared out, and the summary keeps a row of each suite" {
+	local build=$BATS_TEST_TMPDIR
+	unset MQFS_POWER_SECONDS MQFS_FLIPS_SECONDS
+	stub "$build"
+	MQFS_LONG_SECONDS=340 tests/long/run "$build" power flips
+	grep -q '^power 240 ' "$build/long/power.out"
+	grep -q '^flips 100 ' "$build/long/flips.out"
+	grep '^| Damage of messages' "$build/long/summary.md" >"$build/before"
+	touch "$build/fail"
+	! MQFS_LONG_SECONDS=340 MQFS_POWER_SECONDS=7 tests/long/run "$build" power || false
+	grep -q '^power 7 ' "$build/long/power.out"
+	[ "$(grep -c '^| Power loss .*FAILED (1)' "$build/long/summary.md")" = 1 ]
+	[ "$(grep -c '^| [PD]' "$build/long/summary.md")" = 2 ]
+	grep '^| Damage of messages' "$build/long/summary.md" | cmp - "$build/before"
+	run tests/long/run "$build" power nonsense
+	[ "$status" = 2 ]
+}
