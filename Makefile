@@ -79,7 +79,7 @@ $(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libte
 allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
-$(BUILD)/tests/engine/test_local_alloc: $(BUILD)/tests/engine/test_local_alloc.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
+$(BUILD)/tests/engine/test_local_alloc $(BUILD)/tests/engine/test_local_forward: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
 # The engine with its failpoints: engine/failpoint.h.
 with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)

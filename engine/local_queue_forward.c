@@ -54,23 +54,27 @@ bool queue_forwards_now(const struct queue *queue)
 /* What is looked at with the lock held. */
 #define LOOK_AT_ONCE 256u
 
-static bool is_marked(struct lane *lane, uint64_t offset, struct engine_scratch *scratch, struct engine_view *view,
+/* 0 or 1; an error: that cannot be told now. One that is damaged never goes on. */
+static int is_marked(struct lane *lane, uint64_t offset, struct engine_scratch *scratch, struct engine_view *view,
     struct commit_take *ret_take)
 {
 	uint64_t id;
+	int rc = lane_read(lane, offset, 1, scratch, view, &id);
 
-	if (lane_read(lane, offset, 1, scratch, view, &id) < 0 || view->batch.props == NULL ||
-	    view->batch.props[0].mark != QUEUE_FORWARD)
-		return false;
+	if (rc < 0)
+		return rc == -EIO || rc == -ESTALE ? 0 : rc;
+	if (view->batch.props == NULL || view->batch.props[0].mark != QUEUE_FORWARD)
+		return 0;
 	*ret_take = (struct commit_take){ lane, offset, id, facts_of(view, id) };
-	return true;
+	return 1;
 }
 
-/* The next that is marked, from where the last one was. EAGAIN: there may be one. lock */
+/* The next that is marked, from where the last one was. EAGAIN: there may be one; ENOMEM, EMFILE, ENFILE. lock */
 static int find_next(
     struct queue *dlq, struct engine_scratch *scratch, struct engine_view *view, struct commit_take *ret_take)
 {
 	uint32_t looked = 0;
+	int marked;
 
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(dlq, p);
@@ -89,8 +93,11 @@ static int find_next(
 				continue;
 			if (looked++ == LOOK_AT_ONCE)
 				return -EAGAIN;
-			if (!is_marked(lane, lane->forwarded, scratch, view, ret_take))
+			marked = is_marked(lane, lane->forwarded, scratch, view, ret_take);
+			if (marked == 0)
 				continue;
+			if (marked < 0)
+				return marked;
 			if (state == SPAN_READY)
 				return 0;
 			if (lane->forward_held > lane->forwarded)
@@ -138,7 +145,7 @@ static int drop(struct queue *dlq, const struct commit_take *take)
 	return rc;
 }
 
-/* Those that come next, as many as go at once. ENOENT: there are no more; EAGAIN: there may be. lock */
+/* Those that come next, as many as go at once. ENOENT: there are no more; others as find_next(). lock */
 static int collect(struct queue *dlq, struct route_letter *letters, uint32_t *ret_count)
 {
 	uint32_t count = 0;
@@ -244,9 +251,11 @@ static bool forward_next(struct queue *dlq, struct exchange *exchange, struct ro
 	found = collect(dlq, letters, &count);
 	if (found == -ENOENT && count == 0)
 		look_later(dlq);
+	else if (found < 0 && found != -EAGAIN && count == 0) /* not past it: they go in their order */
+		look_at(dlq, queue_now(queue_local(dlq)) + RETRY_MS);
 	queue_unlock(dlq);
 	if (count == 0)
-		return found != -ENOENT;
+		return found == -EAGAIN;
 	for (uint32_t i = 0; i < count; i++)
 		address(dlq, &letters[i]);
 	return forward_all(dlq, exchange, letters, count);
