@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/receive.h"
 #include "fs/version.h"
 
 #define THREADS_DEFAULT 6u /* two cores: some in the engine's disk calls, some free to answer */
@@ -80,6 +81,15 @@ static void set_threads(struct options *options, const char *value)
 	options->threads = (unsigned)threads;
 }
 
+static void set_busy_poll(struct options *options, const char *value)
+{
+	char *end;
+	unsigned long us = strtoul(value, &end, 10);
+	if (*value == '\0' || *value == '-' || *end != '\0' || us > BUSY_POLL_MAX)
+		argp_failure(NULL, 1, 0, "busy_poll=%s: microseconds are wanted, 0 to %lu", value, BUSY_POLL_MAX);
+	options->busy_poll = (unsigned)us;
+}
+
 static uint64_t number_of(const char *option, const char *value)
 {
 	char *end;
@@ -124,6 +134,7 @@ static const struct mount_option {
 	{ "noio_uring", set_noio_uring, false },
 	{ "fsname", set_fsname, true },
 	{ "threads", set_threads, true },
+	{ "busy_poll", set_busy_poll, true },
 	{ "user_handles", set_user_handles, true },
 	{ "user_parked", set_user_parked, true },
 	{ "user_part_bytes", set_user_part_bytes, true },
@@ -221,7 +232,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
 		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
-		    "threads=N, user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, user_tx=N, "
+		    "threads=N, busy_poll=USEC, user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, "
+		    "user_tx=N, "
 		    "user_tx_bytes=N, user_unacked=N, separated by commas",
 		    0 },
 		{ 0 },
@@ -231,7 +243,10 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		"Returns when the mount answers. `umount DIR` or SIGTERM ends it. STORE is a directory, or memory: for "
 		"messages that last as long as the mount. See mqfs(8) and mqfs(7).",
 		NULL, NULL, NULL };
-	*ret_options = (struct options){ .allow_other = geteuid() == 0, .staging = true, .threads = THREADS_DEFAULT };
+	*ret_options = (struct options){ .allow_other = geteuid() == 0,
+		.staging = true,
+		.threads = THREADS_DEFAULT,
+		.busy_poll = BUSY_POLL_DEFAULT };
 	for (int kind = 0; kind < QUOTA_KINDS; kind++)
 		ret_options->quota[kind] = quota_rows[kind].standard;
 	argp_parse(&argp, argc, argv, 0, NULL, ret_options);

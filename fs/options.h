@@ -17,6 +17,7 @@ struct options {
 	const char *fsname; /* NULL: the source */
 	bool io_uring;
 	unsigned threads;
+	unsigned busy_poll;          /* us: fs/receive.h */
 	uint64_t quota[QUOTA_KINDS]; /* of one user, 0: no limit */
 };
 

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "fs/ops.h"
+#include "fs/receive.h"
 #include "fs/staged.h"
 #include "fs/turn.h"
 #include "fs/uring.h"
@@ -37,8 +38,9 @@
 
 struct session {
 	struct fuse_session *fuse;
-	struct turn turn; /* who has it reads a request, see above */
-	uint32_t client;  /* who asked last; of who has the turn, as in_a_row */
+	struct turn turn;       /* who has it reads a request, see above */
+	struct receive receive; /* of who has the turn, as the next two */
+	uint32_t client;        /* who asked last */
 	unsigned in_a_row;
 	pthread_mutex_t lock;   /* the rest; a leaf */
 	pthread_cond_t changed; /* serving or init_done */
@@ -187,7 +189,7 @@ static void serve_all(struct session *session, struct fuse_buf *buf)
 			turn_take(&session->turn);
 		int got = atomic_load(&session->stopping) || fuse_session_exited(session->fuse)
 			      ? 0
-			      : fuse_session_receive_buf(session->fuse, buf);
+			      : receive_request(&session->receive, buf);
 		if (got <= 0 && got != -EINTR)
 			break;
 		has_turn = got < 0 || execute(session, buf);
@@ -322,6 +324,7 @@ int session_start(struct fs *fs, const struct session_options *options)
 		err = engine_explain(-EIO, "cannot mount at %s: %s", fs->mountpoint, the_session.message);
 		goto err_session;
 	}
+	receive_init(&the_session.receive, the_session.fuse, options->busy_poll);
 	if (options->io_uring)
 		start_queues(&the_session, options->threads);
 	err = start_threads(&the_session, options->threads);

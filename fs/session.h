@@ -10,6 +10,7 @@ struct session_options {
 	bool read_only, allow_other;
 	const char *fsname; /* first column of mount and df; NULL: the source */
 	unsigned threads;
+	unsigned busy_poll; /* us: receive.h */
 	bool debug;
 	bool io_uring; /* requests come by io_uring, if that can be had: uring.h */
 };

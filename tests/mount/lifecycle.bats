@@ -221,6 +221,22 @@ does_not_mount() {
 	mkdir "$M/topics/t"
 }
 
+@test "busy_poll: each value of it answers, one that is none is refused" {
+	local us
+	for us in 0 1 1000; do
+		mount_store -o busy_poll=$us
+		mkdir -p "$M/topics/t/groups/g"
+		for _ in $(seq 200); do echo "$us" >>"$M/topics/t/in"; done
+		is "$(cat "$M/topics/t/groups/g/out" | wc -l)" 200
+		echo all >"$M/topics/t/groups/g/ack"
+		unmount
+	done
+	for us in '' -1 1001 12x; do
+		not mount_store -o busy_poll="$us"
+		grep -q 'microseconds are wanted, 0 to 1000' "$BATS_FILE_TMPDIR/said"
+	done
+}
+
 @test "a mount whose daemon was killed can be detached and mounted again" {
 	mount_store
 	mkdir "$M/topics/t"
