@@ -3,18 +3,20 @@
 
     tests/long/kills.py syscalls [--points N] [--seconds S] [--operations N] BUILD    at the n-th call of every system call that
                                                                     changes files, while a script runs (strace -e inject)
-    tests/long/kills.py random [--kills N] [--seconds S] [--seed N] BUILD    at any moment, under the load of producers (a topic
-                                                                    that lingers, and one that does not), consumers and leases
+    tests/long/kills.py random [--kills N] [--seconds S] [--seed N] BUILD    at any moment, under the load of producers (by every
+                                                                    way), consumers, leases and transactions: clients.py
 
 After each kill the store is mounted again. What a write had accepted is there, once, in order; nothing is there that was not sent;
 what an ack had accepted does not come back; a group stands where it was acked. What was being done when the daemon died may
-be either. Root, /dev/fuse; syscalls: strace. The last line is: kills-MODE KILLS MESSAGES ACKS VIOLATIONS SEED.
+be either; a transaction is there whole, with what it settled, or not at all, and once its commit has returned, it is. Root, /dev/fuse;
+syscalls: strace. The last line is: kills-MODE KILLS MESSAGES ACKS COMMITS VIOLATIONS SEED.
 """
 import argparse
 import collections
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -23,13 +25,11 @@ import tempfile
 import threading
 import time
 
+from clients import Producer, Reader, Told, Transactor, Violation, Worker, check, get, make_objects, producers
+
 CALLS = ["pwrite64", "pwritev", "write", "fdatasync", "fsync", "ftruncate", "fallocate", "renameat", "renameat2", "unlinkat", "openat",
          "mkdirat"]
 LIMIT_S = 20
-
-
-class Violation(Exception):
-    pass
 
 
 def wait_until(check, what):
@@ -63,9 +63,12 @@ class Mount:
         except OSError:
             return False
 
-    def kill(self):
+    def daemon(self):
         with open(self.store + "/lock", encoding="ascii") as file:
-            os.kill(int(file.read()), signal.SIGKILL)
+            return int(file.read())
+
+    def kill(self):
+        os.kill(self.daemon(), signal.SIGKILL)
         self.gone()
 
     def gone(self):
@@ -84,165 +87,10 @@ class Mount:
         shutil.rmtree(self.top, ignore_errors=True)
 
 
-class Told:
-    """What the clients were told. Each message is text; in `sent` before the call, in `accepted` when it has returned."""
-
-    def __init__(self):
-        self.sent, self.accepted, self.acking, self.acked = {}, {}, set(), set()
-        self.group_acking = self.group_acked = 0
-        for name in ("direct", "lingers", "jobs"):
-            self.sent[name], self.accepted[name] = set(), []
-
-
-def make_objects(mount):
-    for name in ("direct", "lingers"):
-        os.mkdir(f"{mount.dir}/topics/{name}")
-        put(f"{mount.dir}/topics/{name}/config/segment.bytes", "16384")
-    put(f"{mount.dir}/topics/direct/config/linger.ms", "0")
-    put(f"{mount.dir}/topics/lingers/config/linger.ms", "50")
-    os.mkdir(f"{mount.dir}/topics/direct/groups/g")
-    os.mkdir(f"{mount.dir}/queues/jobs")
-    for worker in ("w0", "w1"):
-        os.mkdir(f"{mount.dir}/queues/jobs/consumers/{worker}")
-
-
-def put(path, text):
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(fd, text.encode() + b"\n")
-    finally:
-        os.close(fd)
-
-
-def get(path):
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 20):
-            parts.append(part)
-        return b"".join(parts).decode()
-    finally:
-        os.close(fd)
-
-
-class Producer:
-    def __init__(self, mount, told, kind, name, who):
-        self.fd = os.open(f"{mount.dir}/{kind}/{name}/in", os.O_WRONLY | os.O_APPEND)
-        self.told, self.name, self.who, self.count = told, name, who, 0
-
-    def step(self):
-        text = f"{self.who} {self.count} " + "x" * (self.count * 7 % 90)
-        self.count += 1
-        self.told.sent[self.name].add(text)
-        line = text.encode() + b"\n"
-        if os.write(self.fd, line) != len(line):
-            raise Violation(f"{self.name}: a short write")
-        self.told.accepted[self.name].append(text)
-
-    def close(self):
-        try:
-            os.close(self.fd)
-        except OSError:
-            pass
-
-
-class Worker:
-    """Leases one message of the queue, and acks it most of the time."""
-
-    def __init__(self, mount, told, name):
-        self.dir, self.told, self.count = f"{mount.dir}/queues/jobs/consumers/{name}", told, 0
-        try:
-            put(self.dir + "/nack", "all")  # what it was given as the daemon died, and has not seen
-        except FileNotFoundError:
-            pass
-
-    def step(self):
-        text = get(self.dir + "/next").rstrip("\n")
-        self.count += 1
-        if text and text in self.told.acked:
-            raise Violation(f"jobs: {text} was acked, and is delivered again")
-        if not text:
-            return
-        self.told.acking.add(text)
-        put(self.dir + "/ack", "all")
-        self.told.acked.add(text)
-
-    def close(self):
-        pass
-
-
-class Reader:
-    """Reads what there is for the group, and acks it."""
-
-    def __init__(self, mount, told):
-        self.dir, self.told, self.lines = f"{mount.dir}/topics/direct/groups/g", told, told.group_acked
-
-    def step(self):
-        count = get(self.dir + "/out").count("\n")
-        self.told.group_acking = self.told.group_acked + count
-        put(self.dir + "/ack", "all")
-        self.told.group_acked = self.told.group_acking
-
-    def close(self):
-        pass
-
-
-# ---- what must be so afterwards
-
-
-def check_topic(mount, told, name):
-    there = get(f"{mount.dir}/topics/{name}/0/log").splitlines()
-    counts = collections.Counter(there)
-    for text in told.accepted[name]:
-        if counts[text] != 1:
-            raise Violation(f"{name}: {text[:40]} was accepted and is there {counts[text]} times")
-    last = {}
-    for text in there:
-        who, number = text.split(" ")[:2]
-        if text not in told.sent[name]:
-            raise Violation(f"{name}: {text[:40]} was never sent")
-        if last.get(who, -1) >= int(number):
-            raise Violation(f"{name}: {text[:40]} comes after {last[who]}")
-        last[who] = int(number)
-
-
-def check_queue(mount, told):
-    queue, counts = f"{mount.dir}/queues/jobs", collections.Counter()
-    for state in ("ready", "unacked"):
-        for entry in os.scandir(f"{queue}/{state}"):
-            if re.fullmatch(r"[0-9]+", entry.name):
-                counts[get(entry.path).rstrip("\n")] += 1
-    for text in told.accepted["jobs"]:
-        if text not in told.acking and counts[text] != 1:
-            raise Violation(f"jobs: {text[:40]} was accepted and is there {counts[text]} times")
-    for text, count in counts.items():
-        if text in told.acked:
-            raise Violation(f"jobs: {text[:40]} was acked and is back")
-        if text not in told.sent["jobs"]:
-            raise Violation(f"jobs: {text[:40]} was never sent")
-        if count != 1:
-            raise Violation(f"jobs: {text[:40]} is there {count} times")
-
-
-def check(mount, told):
-    check_topic(mount, told, "direct")
-    check_topic(mount, told, "lingers")
-    check_queue(mount, told)
-    offset = int(get(f"{mount.dir}/topics/direct/groups/g/0/offset"))
-    if not told.group_acked <= offset <= told.group_acking:
-        raise Violation(f"the group is at {offset}, acked were {told.group_acked} to {told.group_acking}")
-    told.group_acked = told.group_acking = offset
-    told.acked |= {text for text in told.acking if text not in told.acked and text not in listing(mount)}
-    told.acking &= told.acked
-
-
-def listing(mount):
-    found = set()
-    for state in ("ready", "unacked"):
-        for entry in os.scandir(f"{mount.dir}/queues/jobs/{state}"):
-            if entry.name.isdigit():
-                found.add(get(entry.path).rstrip("\n"))
-    return found
+def add_up(totals, told):
+    totals["messages"] += sum(map(len, told.accepted.values()))
+    totals["acks"] += len(told.acked)
+    totals.update(told.counts)
 
 
 # ---- syscalls
@@ -253,13 +101,13 @@ def run_script(mount, told, operations):
     actors = []
     try:
         make_objects(mount)
-        actors = [Producer(mount, told, "topics", "direct", "d"), Producer(mount, told, "topics", "lingers", "l"),
-                  Producer(mount, told, "queues", "jobs", "q"), Worker(mount, told, "w0")]
-        reader = Reader(mount, told)
+        actors = [*producers(mount, told, 0), Worker(mount, told, "w0")]
+        others = {97: Reader(mount, told), 53: Transactor(mount, told, "t", random.Random(operations))}
         for i in range(operations):
-            actors[i % 4].step()
-            if i % 97 == 96:
-                reader.step()
+            actors[i % len(actors)].step()
+            for every, actor in others.items():
+                if i % every == every - 1:
+                    actor.step()
             if i % 301 == 300:
                 os.fsync(actors[i % 3].fd)
             if i % 401 == 400:
@@ -312,11 +160,10 @@ def kill_at(args, call, n, totals):
                 subprocess.run(["umount", mount.dir], check=False)  # it dies as it ends, or not at all
         mount.gone()
         mount.start()
-        if os.path.isdir(mount.dir + "/queues/jobs/consumers/w1"):
+        if os.path.isdir(mount.dir + "/queues/jobs/consumers/tx"):
             check(mount, told)
         totals["kills"] += 1
-        totals["messages"] += sum(map(len, told.accepted.values()))
-        totals["acks"] += len(told.acked)
+        add_up(totals, told)
     finally:
         mount.close()
 
@@ -343,41 +190,59 @@ def syscalls(args, totals):
 # ---- random
 
 
-def load(actor, stop, problems):
+def load(actor, dying, dead, problems):
+    """Until the daemon is dead: before it is being killed nothing is refused."""
     try:
-        while not stop.is_set():
+        while not dead.is_set():
             actor.step()
-            if actor.__class__ is Worker:
+            if actor.__class__ is Reader:
+                time.sleep(0.02)
+            elif actor.__class__ is Worker or getattr(actor, "name", "") == "jobs":
                 time.sleep(0.001)
             elif actor.count % 16 == 0:
                 time.sleep(0.002)
-    except OSError:
-        pass
+    except OSError as error:
+        if not dying.is_set():
+            problems.append(f"{actor.__class__.__name__} {actor.count}: {error}")
     except Violation as violation:
         problems.append(str(violation))
     finally:
         actor.close()
 
 
-class SlowReader(Reader):
-    count = 1
-
-    def step(self):
-        time.sleep(0.02)
-        super().step()
+def kill_in_commit(mount, told, rng):
+    """Within the first moments of the next commit; by a process of its own, which waits for no thread of this one."""
+    reader, writer = os.pipe()
+    daemon, delay = mount.daemon(), rng.uniform(0, 0.0015)
+    killer = os.fork()
+    if killer == 0:
+        select.select([reader], [], [], 1)
+        time.sleep(delay)
+        os.kill(daemon, signal.SIGKILL)
+        os._exit(0)
+    told.committing = writer
+    os.waitpid(killer, 0)
+    told.committing = None
+    os.close(reader)
+    os.close(writer)
+    mount.gone()
 
 
 def one_kill(mount, told, rng, number):
-    stop, problems = threading.Event(), []
-    actors = [Producer(mount, told, "topics", "direct", f"d{number}"), Producer(mount, told, "topics", "direct", f"e{number}"),
-              Producer(mount, told, "topics", "lingers", f"l{number}"), Producer(mount, told, "queues", "jobs", f"q{number}"),
-              Worker(mount, told, "w0"), Worker(mount, told, "w1"), SlowReader(mount, told)]
-    threads = [threading.Thread(target=load, args=(actor, stop, problems)) for actor in actors]
+    dying, dead, problems = threading.Event(), threading.Event(), []
+    actors = [*producers(mount, told, number), Producer(mount, told, "topics/direct/in", f"e{number}"),
+              Worker(mount, told, "w0"), Worker(mount, told, "w1"), Reader(mount, told),
+              Transactor(mount, told, f"t{number}", random.Random(rng.random()))]
+    threads = [threading.Thread(target=load, args=(actor, dying, dead, problems)) for actor in actors]
     for thread in threads:
         thread.start()
     time.sleep(rng.uniform(0.02, 0.5))
-    mount.kill()
-    stop.set()
+    dying.set()
+    if rng.random() < 0.5:
+        kill_in_commit(mount, told, rng)
+    else:
+        mount.kill()
+    dead.set()
     for thread in threads:
         thread.join(LIMIT_S)
         if thread.is_alive():
@@ -394,6 +259,7 @@ def at_random(args, totals):
         if mount is None:
             mount, told = Mount(args.program, args.top), Told()
             make_objects(mount)
+            ways = re.search("^producing (.*)", get(mount.dir + "/status/version"), re.M)[1]
         try:
             one_kill(mount, told, rng, totals["kills"])
         except Violation as violation:
@@ -401,14 +267,13 @@ def at_random(args, totals):
             print(f"kill {totals['kills']}: {violation}", file=sys.stderr)
         totals["kills"] += 1
         if totals["kills"] % 10 == 0 or totals["violations"]:
-            totals["messages"] += sum(map(len, told.accepted.values()))
-            totals["acks"] += len(told.acked)
+            add_up(totals, told)
             mount.close()
             mount = None
     if mount is not None:
-        totals["messages"] += sum(map(len, told.accepted.values()))
-        totals["acks"] += len(told.acked)
+        add_up(totals, told)
         mount.close()
+    print("producing: " + ways, file=sys.stderr)
 
 
 def main():
@@ -426,7 +291,9 @@ def main():
     args.top = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     totals = collections.Counter()
     (syscalls if args.mode == "syscalls" else at_random)(args, totals)
-    print(f"kills-{args.mode} {totals['kills']} {totals['messages']} {totals['acks']} {totals['violations']} {args.seed}")
+    print(f"transactions: {totals['committed']} committed, {totals['rolled back']} rolled back; of those that were being committed as the "
+          f"daemon died {totals['undecided, whole']} are there, {totals['undecided, absent']} are not", file=sys.stderr)
+    print(f"kills-{args.mode} {totals['kills']} {totals['messages']} {totals['acks']} {totals['committed']} {totals['violations']} {args.seed}")
     return 1 if totals["violations"] or not totals["kills"] else 0
 
 
