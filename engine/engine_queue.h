@@ -101,7 +101,8 @@ struct engine_delivery {
 	uint64_t id;
 	uint32_t priority;
 	uint32_t deliveries; /* how often it was delivered in this queue, this time included */
-	bool redelivered;    /* deliveries > 1 */
+	bool
+	    redelivered; /* this delivery is not the first, or of who just looks at what is not leased, the next will not be */
 };
 
 struct engine_message_stat {

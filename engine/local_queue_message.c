@@ -264,17 +264,19 @@ int queue_message_read(
 	struct found f;
 	uint64_t first_id;
 	uint32_t deliveries;
+	bool leased;
 	int rc = find_locked(base, id, false, &f);
 
 	if (rc < 0)
 		return rc;
 	deliveries = f.span != NULL ? f.span->deliveries : 0;
+	leased = f.span != NULL && f.span->state == SPAN_UNACKED;
 	queue_unlock(f.queue);
 	rc = lane_read(f.lane, f.offset, 1, scratch, &view, &first_id);
 	if (rc < 0)
 		return rc == -ESTALE ? -ENOENT : rc;
 	to = (struct engine_delivery *)(uintptr_t)view.deliveries;
-	*to = (struct engine_delivery){ id, f.lane->priority, deliveries, deliveries > 1 };
+	*to = (struct engine_delivery){ id, f.lane->priority, deliveries, deliveries > leased };
 	view.partition = f.lane->priority;
 	view.offset = 0;
 	*ret_view = view;

@@ -110,11 +110,13 @@ int memory_queue_view(const struct memory_item *first, uint64_t max_count, size_
 		.ts_ms = first->message.batch_ts_ms };
 	for (uint32_t i = 0; i < l.count; i++, item = item->next) {
 		uint32_t deliveries = item->deliveries + delivering;
+		bool leased = delivering || item->state == ENGINE_UNACKED;
 
 		memcpy(l.to_data, item->message.data, item->message.len + 1);
 		l.to_data += item->message.len + 1;
 		l.to_lengths[i] = item->message.len;
-		l.to_deliveries[i] = (struct engine_delivery){ item->id, item->priority, deliveries, deliveries > 1 };
+		l.to_deliveries[i] =
+		    (struct engine_delivery){ item->id, item->priority, deliveries, deliveries > leased };
 		if (l.props)
 			l.to_props[i] = copy_props(item, &l);
 	}

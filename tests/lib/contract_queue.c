@@ -601,6 +601,7 @@ static void show_message(struct contract *c, struct engine_object *queue, uint64
 {
 	static const char *const states[] = { "ready", "unacked", "delayed" };
 	struct engine_message_stat stat;
+	struct engine_view view;
 	int rc = c->ops->queue->message_stat(queue, id, &stat);
 
 	if (rc < 0) {
@@ -609,6 +610,8 @@ static void show_message(struct contract *c, struct engine_object *queue, uint64
 	}
 	cr_assert_eq(stat.id, id);
 	cr_assert_eq(stat.consumer_id != 0, stat.state == ENGINE_UNACKED);
+	assert_ok(c->ops->queue->message_read(queue, id, &c->scratch, &view));
+	cr_assert_eq(view.deliveries[0].redelivered, stat.deliveries > (stat.state == ENGINE_UNACKED));
 	answer("%s p%" PRIu32 " d%" PRIu32, states[stat.state], stat.priority, stat.deliveries);
 	if (stat.due_ms != INT64_MAX)
 		answer(" %+" PRId64, stat.due_ms - q_now());

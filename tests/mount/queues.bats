@@ -59,6 +59,7 @@ settle_check() {
 	b=$(id_of b) c=$(id_of c) d=$(id_of d)
 	in_shell "echo $b > nack"
 	is "$(payloads "$Q/ready")" 'b '
+	is "$(t cat "$Q/ready/$b.json" | grep -c '"redelivered":true,"deliveries":1')" 1
 	in_shell "echo $((10#$c))-$((10#$d)) > reject"
 	is "$(payloads "$Q/dlq/ready")" 'c d '
 	is "$(payloads unacked)" 'e '
