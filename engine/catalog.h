@@ -49,6 +49,32 @@ int catalog_create(int store_dirfd, const struct engine_owner *root_owner);
 int catalog_open(int store_dirfd, bool read_only, struct catalog **ret_catalog);
 void catalog_close(struct catalog *catalog); /* NULL allowed */
 
+/*
+ * The copy of the catalog (catalog_copy.h), of which each change of a catalog that is not read-only writes down what it does.
+ * keep: brings it in step if it is not, and on disk; all that files of the journal below this number say is in the catalog. Where
+ * it fails nothing but the copy is the worse for it. look: ENOENT; EUCLEAN in words: it is damaged.
+ */
+struct catalog_copied {
+	uint64_t change;  /* number of the last change in it */
+	uint64_t journal; /* what files of the journal below this number say is in it */
+	int64_t time_ms;
+	uint64_t size, cut; /* bytes that were read, and bytes behind them that are no whole change */
+	bool lacks;         /* of a restored one: what the catalog had from journal files that are gone */
+};
+int catalog_keep_copy(struct catalog *catalog, uint64_t journal);
+int catalog_look_at_copy(int store_dirfd, struct catalog_copied *ret_copied);
+uint64_t catalog_last_change(struct catalog *catalog); /* by the number that the copy has for it */
+int catalog_check_newer(int store_dirfd); /* EUCLEAN in words if there is a catalog of a newer format, else 0 */
+
+/*
+ * Makes the catalog anew from its copy, and the old one, if there is one, is kept under the name in ret_kept ("": there was none).
+ * oldest_journal: number of the oldest file of the journal; least_id: no object or log has this number or a higher one.
+ * EUCLEAN in words: it is of a newer format, or the copy is damaged; ENOENT: there is no copy.
+ */
+#define CATALOG_KEPT_SIZE 32u
+int catalog_restore(int store_dirfd, uint64_t oldest_journal, uint64_t least_id, struct catalog_copied *ret_copied,
+    char ret_kept[CATALOG_KEPT_SIZE]);
+
 /* Who is told of damaged rows, and now of those there were at the opening; to be set before other threads use the catalog. */
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
 uint32_t catalog_damaged(const struct catalog *catalog); /* how many rows were at the opening */

@@ -30,10 +30,14 @@
 #define MQFS_CATALOG_INTERNAL_H
 
 #include <lmdb.h>
+#include <pthread.h>
 
 #include "engine/catalog.h"
 
+#define CATALOG_FILE "catalog"
+#define CATALOG_NEW_FILE "catalog.new"
 #define CATALOG_FORMAT 1u
+#define CATALOG_RESERVE ((size_t)1 << 20)
 #define CATALOG_KEY_MAX 500u /* below LMDB's 511 */
 #define CATALOG_ROW_MAX (CATALOG_VALUE_MAX + 4u)
 
@@ -58,13 +62,40 @@ enum catalog_table {
 
 /* ------------------------------------------------------------------------------------- transactions (catalog.c) */
 
+struct catalog_key;
+
 struct catalog_txn {
 	MDB_txn *mdb;
 	MDB_dbi dbi;
-	uint32_t damaged;      /* rows met whose CRC or layout is wrong; reported when the transaction is over */
-	uint8_t damaged_table; /* of the first of them */
+	struct catalog_batch *batch; /* what a change does, for the copy; or NULL */
+	uint32_t damaged;            /* rows met whose CRC or layout is wrong; reported when the transaction is over */
+	uint8_t damaged_table;       /* of the first of them */
 	uint64_t damaged_id;
 };
+
+struct catalog {
+	MDB_env *env;
+	MDB_dbi dbi;
+	bool read_only;
+	struct engine_notify notify; /* set before the catalog is shared */
+	struct catalog_txn found;    /* what was damaged at the opening */
+	bool newer;                  /* its format is one that we do not know */
+
+	pthread_mutex_t copy_lock; /* for a whole change: the copy has them in their order. Taken after `lock` */
+	struct copy *copy;         /* copy_lock; NULL: read-only, or being made */
+
+	pthread_rwlock_t lock; /* read: a transaction may be open; write: none is */
+	size_t map_size;       /* lock */
+	bool broken;           /* lock: the map was lost in growing it */
+
+	pthread_mutex_t reserve_lock;
+	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */
+
+	pthread_mutex_t ids_lock;
+	uint64_t next_id, ids_end; /* ids_lock: numbers taken from the database and not given yet */
+};
+
+void catalog_fact_key(struct catalog_key *key, const char *name);
 
 /* May the change use the room kept for removals and checkpoints? */
 enum catalog_room { CATALOG_GROWS, CATALOG_MAY_USE_RESERVE };
@@ -77,6 +108,9 @@ enum catalog_room { CATALOG_GROWS, CATALOG_MAY_USE_RESERVE };
 int catalog_change(
     struct catalog *catalog, enum catalog_room room, int (*change)(struct catalog_txn *txn, void *arg), void *arg);
 int catalog_view(struct catalog *catalog, int (*view)(struct catalog_txn *txn, void *arg), void *arg);
+
+/* Makes the file CATALOG_NEW_FILE, with what fill puts into it; on disk, but for its name. */
+int catalog_build(int store_dirfd, int (*fill)(struct catalog *catalog, void *arg), void *arg);
 
 /* LMDB's code as 0 or a negative errno, or as CATALOG_MAP_FULL, which catalog_change() answers by growing the map. */
 #define CATALOG_MAP_FULL (-100000)

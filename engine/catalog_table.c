@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "engine/bytes.h"
+#include "engine/catalog_copy.h"
 #include "engine/crc32c.h"
 
 #define ID_AT 1u   /* of the id in a key */
@@ -114,19 +115,32 @@ int catalog_put_row(struct catalog_txn *txn, const struct catalog_key *key, cons
 {
 	uint8_t row[CATALOG_ROW_MAX];
 	MDB_val k = val_of_key(key), data = { .mv_size = len + 4, .mv_data = row };
+	int rc;
 
 	assert(len <= CATALOG_VALUE_MAX);
 	if (len > 0)
 		memcpy(row, value, len);
 	bytes_put32(row + len, row_crc(&k, row, len));
-	return catalog_errno(mdb_put(txn->mdb, txn->dbi, &k, &data, 0));
+	rc = mdb_put(txn->mdb, txn->dbi, &k, &data, 0);
+	if (rc == 0)
+		catalog_batch_add(txn->batch, &k, &data);
+	return catalog_errno(rc);
+}
+
+static int del_row(struct catalog_txn *txn, MDB_val *key)
+{
+	int rc = mdb_del(txn->mdb, txn->dbi, key, NULL);
+
+	if (rc == 0)
+		catalog_batch_add(txn->batch, key, NULL);
+	return catalog_errno(rc);
 }
 
 int catalog_del_row(struct catalog_txn *txn, const struct catalog_key *key)
 {
 	MDB_val k = val_of_key(key);
 
-	return catalog_errno(mdb_del(txn->mdb, txn->dbi, &k, NULL));
+	return del_row(txn, &k);
 }
 
 /* ------------------------------------------------------------------------------------------------- ranges */
@@ -257,7 +271,7 @@ int catalog_del_rows(struct catalog_txn *txn, const struct catalog_key *prefix)
 		while (!err && next_copied(&rows, &pos, &key, &value)) {
 			MDB_val k = { .mv_size = key.len, .mv_data = (void *)(uintptr_t)key.ptr };
 
-			err = catalog_errno(mdb_del(txn->mdb, txn->dbi, &k, NULL));
+			err = del_row(txn, &k);
 		}
 	} while (!err && rows.len > 0);
 	catalog_rows_release(&rows);

@@ -484,3 +484,17 @@ int journal_drop(struct journal *journal, uint64_t number)
 	pthread_mutex_unlock(&journal->sync_lock);
 	return err;
 }
+
+int journal_oldest(int dirfd, uint64_t *ret_number)
+{
+	uint64_t *numbers;
+	size_t count;
+	int err = journal_list(dirfd, &numbers, &count);
+
+	if (err)
+		return err;
+	if (count > 0)
+		*ret_number = numbers[0];
+	free(numbers);
+	return count > 0 ? 0 : -ENODATA;
+}

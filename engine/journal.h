@@ -77,5 +77,6 @@ uint64_t journal_synced(struct journal *journal); /* position below which all is
  */
 int journal_rotate(struct journal *journal, uint64_t *ret_number);
 int journal_drop(struct journal *journal, uint64_t number);
+int journal_oldest(int dirfd, uint64_t *ret_number); /* of the files there are; ENODATA: none */
 
 #endif

@@ -362,14 +362,27 @@ static int open_journal(struct local *local)
 	return rc;
 }
 
+static int open_catalog(struct local *local)
+{
+	int rc = catalog_open(local->store.dirfd, local->read_only, &local->catalog);
+	struct catalog_copied copied;
+	char reason[200];
+
+	if (rc != -EUCLEAN && rc != -ENOENT)
+		return rc;
+	snprintf(reason, sizeof(reason), "%s", engine_reason());
+	if (catalog_check_newer(local->store.dirfd) == 0 && catalog_look_at_copy(local->store.dirfd, &copied) == 0)
+		return engine_explain(rc, "%s; fsck.mqfs -y makes it anew from its copy", reason);
+	return engine_explain(rc, "%s", reason);
+}
+
 /* What there is, as the daemon before this one left it. */
 static int recover(struct local *local)
 {
 	int rc = reserve_open(local);
 
 	if (rc == 0)
-		rc = catalog_open(local->store.dirfd, local->read_only, &local->catalog);
-
+		rc = open_catalog(local);
 	if (rc < 0)
 		return rc;
 	catalog_set_notify(local->catalog, local->notify);
@@ -409,6 +422,8 @@ static int recover(struct local *local)
 		rc = FAILPOINT("recover_before_checkpoint");
 	if (rc == 0 && local->recovered_moves)
 		rc = checkpoint_run(local);
+	if (rc == 0 && !local->read_only)
+		checkpoint_keep_copy(local);
 	if (rc < 0 && rc != -ENOMEM && engine_reason()[0] == '\0' && catalog_damaged(local->catalog) > 0)
 		rc = engine_explain(
 		    -EUCLEAN, "the catalog has damaged rows, and the store does not open without: %s", strerror(-rc));

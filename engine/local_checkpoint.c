@@ -2,7 +2,7 @@
  * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
  *
  * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog,
- * in one transaction; sync the logs whose ends the journal has (local_note.c); drop the files before the new one. A record is appended and its cursor changed under the group's
+ * in one transaction; sync the logs whose ends the journal has (local_note.c), and the copy of the catalog; drop the files before the new one. A record is appended and its cursor changed under the group's
  * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
  * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
  *
@@ -114,6 +114,24 @@ static int put_cursors(struct local *local, const struct collection *c)
 	return rc;
 }
 
+/* What goes wrong with the copy is told of, and hurts nothing else. */
+static void keep_copy(struct local *local, uint64_t journal)
+{
+	int rc = catalog_keep_copy(local->catalog, journal);
+
+	if (rc < 0 && !(rc == -ENOSPC && reserve_is_used(local)) && !atomic_exchange(&local->copy_failed, true))
+		local_fault(local, -rc, "the copy of the catalog, which fsck.mqfs repairs it by, cannot be written: %s",
+		    strerror(-rc));
+}
+
+void checkpoint_keep_copy(struct local *local)
+{
+	uint64_t oldest;
+
+	if (journal_oldest(local->store.journal_dirfd, &oldest) == 0)
+		keep_copy(local, oldest);
+}
+
 /* checkpoint_lock */
 static int run(struct local *local)
 {
@@ -154,6 +172,8 @@ static int run(struct local *local)
 		rc = stages_checkpoint(local);
 	if (rc == 0)
 		rc = FAILPOINT("checkpoint_before_drop");
+	if (rc == 0)
+		keep_copy(local, number);
 	if (rc == 0)
 		rc = journal_drop(local->journal, number);
 	CRASHPOINT("checkpoint_after_drop");

@@ -380,11 +380,11 @@ struct local {
 	struct timer checkpoint_timer, idle_timer, sweep_timer, dedup_timer;
 	uint64_t sweep_after; /* timer thread only */
 	pthread_mutex_t checkpoint_lock;
-	_Atomic uint64_t checkpoint_pos;                /* of the journal at the last one */
-	_Atomic int64_t checkpoint_ms;                  /* clock_mono_ms of the last one */
-	_Atomic bool checkpoint_soon;                   /* the timer is set for the growth of the journal */
-	_Atomic bool checkpoint_set;                    /* the timer is set */
-	_Atomic bool checkpoint_failed, journal_failed; /* reported */
+	_Atomic uint64_t checkpoint_pos; /* of the journal at the last one */
+	_Atomic int64_t checkpoint_ms;   /* clock_mono_ms of the last one */
+	_Atomic bool checkpoint_soon;    /* the timer is set for the growth of the journal */
+	_Atomic bool checkpoint_set;     /* the timer is set */
+	_Atomic bool checkpoint_failed, journal_failed, copy_failed; /* reported */
 
 	struct {
 		pthread_mutex_t lock;
@@ -584,6 +584,7 @@ int settle_run(struct local *local); /* syncs what was noted since the last chec
 
 /* -- local_checkpoint.c -- */
 int checkpoint_run(struct local *local);
+void checkpoint_keep_copy(struct local *local); /* of the catalog; at the start */
 void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */

@@ -37,6 +37,16 @@ struct check_logs {
 
 /* ---- what was found ---- */
 
+static void say_found(struct check *check, const char *text)
+{
+	if (check->progress.terminal)
+		fputs("\r\033[K", stderr);
+	if (strncmp(text, "log ", 4) == 0 || check->part == NULL)
+		fprintf(stderr, "%s: %s\n", check->path, text);
+	else
+		fprintf(stderr, "%s: %s: %s\n", check->path, check->part, text);
+}
+
 static void on_notify(void *ctx, int err, const char *text)
 {
 	struct check *check = ctx;
@@ -45,12 +55,7 @@ static void on_notify(void *ctx, int err, const char *text)
 		check->damaged++;
 	else
 		check->unfinished++;
-	if (check->progress.terminal)
-		fputs("\r\033[K", stderr);
-	if (strncmp(text, "log ", 4) == 0 || check->part == NULL)
-		fprintf(stderr, "%s: %s\n", check->path, text);
-	else
-		fprintf(stderr, "%s: %s: %s\n", check->path, check->part, text);
+	say_found(check, text);
 }
 
 static void problem(struct check *check, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -167,6 +172,34 @@ static int compare_logs(const void *a, const void *b)
 	return compare_numbers(&((const struct known_log *)a)->log_id, &((const struct known_log *)b)->log_id);
 }
 
+/* Is there a copy of a damaged catalog? One of which a mount can use the rest only where that is in step with it. */
+static void look_for_copy(struct check *check)
+{
+	struct catalog_copied copied;
+	int rc = catalog_look_at_copy(check->store->dirfd, &copied);
+
+	if (rc < 0) {
+		say_found(check, sentence(rc));
+		return;
+	}
+	if (check->catalog != NULL && (copied.cut > 0 || copied.change != catalog_last_change(check->catalog)))
+		return;
+	check->restorable = true;
+	say_found(check, "there is a copy of it, from which fsck.mqfs -y makes it anew");
+}
+
+/* What is wrong is no damage if the catalog is of a newer format. */
+static int refused(struct check *check, int rc)
+{
+	if (rc == -ENOMEM)
+		return rc;
+	problem(check, EIO, "%s", sentence(rc));
+	check->unusable = true;
+	if (catalog_check_newer(check->store->dirfd) == 0)
+		look_for_copy(check);
+	return 0;
+}
+
 static int check_catalog(struct check *check)
 {
 	struct engine_notify notify = { on_notify, check };
@@ -174,11 +207,12 @@ static int check_catalog(struct check *check)
 	int rc = catalog_open(check->store->dirfd, true, &check->catalog);
 
 	check->part = "catalog";
-	if (rc < 0) {
-		problem(check, EIO, "%s", sentence(rc));
-		return rc == -ENOMEM ? rc : 0;
-	}
+	check->unusable = check->restorable = false;
+	if (rc < 0)
+		return refused(check, rc);
 	catalog_set_notify(check->catalog, notify);
+	if (catalog_damaged(check->catalog) > 0)
+		look_for_copy(check);
 	rc = catalog_each_object(check->catalog, check_object, check);
 	if (rc == 0 && known->count > 0)
 		qsort(known->logs, known->count, sizeof(*known->logs), compare_logs);
@@ -334,6 +368,8 @@ static int list_logs(struct check *check, uint64_t *ret_bytes)
 			problem(check, 0, "logs/%s is no log", shown);
 			continue;
 		}
+		if (key.log_id > check->greatest_id)
+			check->greatest_id = key.log_id;
 		size = size_of_log(check->store->logs_dirfd, entry->d_name);
 		*ret_bytes += size;
 		/* Without a catalog nothing is known of any. */

@@ -29,6 +29,11 @@ struct check {
 	uint64_t unfinished; /* what a crash left and a mount finishes */
 	uint64_t damaged;    /* what is lost or wrong, and stays so */
 
+	/* Of a damaged catalog. */
+	bool unusable;        /* a mount would refuse it */
+	bool restorable;      /* it can be made anew from its copy */
+	uint64_t greatest_id; /* of the logs there are */
+
 	/* private */
 	struct progress progress;
 	struct catalog *catalog;

@@ -1,7 +1,7 @@
 /*
  * fsck - checks a store, and repairs what can be.
  *
- * Repairing is what a mount does: the engine is opened, finishes what a crash left (cuts torn tails, replays the journal, finishes
+ * A damaged catalog is made anew from its copy, if there is one. Else repairing is what a mount does: the engine is opened, finishes what a crash left (cuts torn tails, replays the journal, finishes
  * moves and commits, removes leftovers), every log is looked at, and the engine is closed, which brings everything to rest. Then
  * it is checked again. A damaged batch cannot be brought back by anyone; readers go past it. It stays, and the exit status says so.
  */
@@ -11,9 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "engine/catalog.h"
 #include "engine/engine.h"
+#include "engine/journal.h"
+#include "engine/store.h"
 #include "mount-helpers/check.h"
 #include "mount-helpers/say.h"
 #include "mount-helpers/store_tool.h"
@@ -172,7 +176,48 @@ static int visit(struct engine *engine, struct engine_object *object)
 	return visit_children(engine, object, identity.kind == ENGINE_TOPIC ? ENGINE_GROUP : ENGINE_QUEUE);
 }
 
-static int repair(struct fsck *fsck)
+static void say_restored(const struct fsck *fsck, const struct catalog_copied *copied, const char *kept)
+{
+	const char *path = fsck->check.path;
+	time_t seconds = (time_t)(copied->time_ms / 1000);
+	char when[32] = "";
+	struct tm tm;
+
+	if (localtime_r(&seconds, &tm) != NULL)
+		strftime(when, sizeof(when), "%F %T", &tm);
+	printf("%s: the catalog is made anew from its copy, whose last change is of %s\n", path, when);
+	if (kept[0] != '\0')
+		printf("%s: the damaged one is kept as %s\n", path, kept);
+	if (copied->cut > 0)
+		printf("%s: the copy was damaged itself: what was made, named, set or removed after %s may be lost\n",
+		    path, when);
+	if (copied->lacks)
+		printf("%s: the copy was behind: what was acknowledged after %s may be delivered again, and what was "
+		       "made, named, set or removed be lost\n",
+		    path, when);
+}
+
+static int restore_catalog(struct fsck *fsck)
+{
+	char kept[CATALOG_KEPT_SIZE];
+	uint64_t oldest = UINT64_MAX; /* no file at all: it is not known what was in those there were */
+	struct catalog_copied copied;
+	struct store store;
+	int rc = store_open(fsck->check.path, false, false, NULL, &store);
+
+	if (rc < 0)
+		return rc;
+	rc = journal_oldest(store.journal_dirfd, &oldest);
+	if (rc == 0 || rc == -ENODATA)
+		rc = catalog_restore(store.dirfd, oldest, fsck->check.greatest_id + 1, &copied, kept);
+	store_close(&store);
+	if (rc == 0)
+		say_restored(fsck, &copied, kept);
+	return rc;
+}
+
+/* As a mount does it. */
+static int finish(struct fsck *fsck)
 {
 	struct engine_options options = { .notify = { say_repair, fsck } };
 	struct engine_object *root;
@@ -190,12 +235,21 @@ static int repair(struct fsck *fsck)
 	return rc < 0 ? rc : closed;
 }
 
+static int repair(struct fsck *fsck)
+{
+	int rc = fsck->check.restorable ? restore_catalog(fsck) : 0;
+
+	return rc < 0 ? rc : finish(fsck);
+}
+
 /* ---- all of it ---- */
 
 static bool may_repair(const struct fsck *fsck)
 {
 	char line[16];
 
+	if (fsck->check.unusable && !fsck->check.restorable)
+		return false;
 	if (!fsck->repair || !fsck->ask)
 		return fsck->repair;
 	printf("%s: repair it? [y/N] ", fsck->check.path);

@@ -122,6 +122,108 @@ flip() { # FILE POSITION
 	[ "$(cat "$M/queues/jobs/take")" = 16 ]
 }
 
+# rich - a store that was killed, with some of everything; $before is what is in it.
+rich() {
+	"$MQFS_PROGRAM" "$S" "$M"
+	mkdir "$M/topics/orders" "$M/topics/orders/groups/g" "$M/queues/jobs" "$M/queues/other" "$M/exchanges/x"
+	mkdir "$M/exchanges/x/bindings/a.*"
+	ln -s "$M/queues/jobs" "$M/exchanges/x/bindings/a.*/j"
+	echo 77 >"$M/topics/orders/config/retention.ms"
+	chmod 750 "$M/topics/orders"
+	seq 5 >>"$M/topics/orders/in"
+	seq 11 15 >>"$M/queues/jobs/in"
+	head -n 2 "$M/topics/orders/groups/g/out" >/dev/null
+	echo all >"$M/topics/orders/groups/g/ack"
+	[ "$(cat "$M/queues/jobs/take")" = 11 ]
+	sync "$M/topics/orders/in" "$M/queues/jobs/in"
+	umount "$M"
+	wait_gone "$(cat "$S/lock")"
+	"$MQFS_PROGRAM" "$S" "$M"
+	mkdir "$M/topics/later"
+	seq 21 22 >>"$M/topics/later/in"
+	mv "$M/queues/other" "$M/queues/renamed"
+	[ "$(cat "$M/queues/jobs/take")" = 12 ]
+	before=$(seen)
+	sync "$M/topics/later/in"
+	kill -9 "$(cat "$S/lock")"
+	umount -l "$M"
+	wait_gone "$(cat "$S/lock")"
+}
+
+# seen - names, modes, settings, messages and cursors of what is mounted.
+seen() {
+	(
+		cd "$M" || exit
+		find topics queues exchanges -mindepth 1 -maxdepth 3 -type d -printf '%p %m %U\n' | sort
+		readlink 'exchanges/x/bindings/a.*/j'
+		cat topics/orders/config/retention.ms topics/orders/0/log topics/later/0/log
+		cat topics/orders/groups/g/offset
+		for file in queues/jobs/ready/*; do cat "$file"; done
+	)
+}
+
+@test "a damaged catalog is made anew from its copy: every name, message and cursor is there" {
+	needs_mount
+	rich
+	cp -a "$S" "$S.whole"
+	size=$(stat -c %s "$S/catalog")
+	for damage in remove empty cut zeros noise flips; do
+		rm -rf "$S"
+		cp -a "$S.whole" "$S"
+		case $damage in
+		remove) rm "$S/catalog" ;;
+		empty) : >"$S/catalog" ;;
+		cut) truncate -s 9000 "$S/catalog" ;;
+		zeros) dd if=/dev/zero of="$S/catalog" bs=4096 count=2 conv=notrunc status=none ;;
+		noise) head -c "$size" /dev/urandom >"$S/catalog" ;;
+		flips) for ((i = 8192; i < size; i += 4096)); do flip "$S/catalog" $((i + 3)); done ;;
+		esac
+		[ $damage = remove ] || cp "$S/catalog" "$BATS_TEST_TMPDIR/damaged"
+		status 4 fsck.mqfs -n "$S"
+		[[ $output == *'there is a copy of it, from which fsck.mqfs -y makes it anew'* ]]
+		[ $damage = remove ] || cmp "$S/catalog" "$BATS_TEST_TMPDIR/damaged"
+		run "$MQFS_PROGRAM" "$S" "$M"
+		[ "$status" != 0 ]
+		[[ $output == *'fsck.mqfs -y makes it anew from its copy'* ]] || fail_at "$damage: $output"
+		status 1 fsck.mqfs -y "$S"
+		[[ $output == *'the catalog is made anew from its copy, whose last change is of '*clean ]]
+		[[ $output != *' lost'* ]]
+		[ $damage = remove ] || cmp "$S/catalog.damaged" "$BATS_TEST_TMPDIR/damaged"
+		status 0 fsck.mqfs -n "$S"
+		"$MQFS_PROGRAM" "$S" "$M"
+		after=$(seen)
+		diff <(echo "$after") <(echo "$before") || fail_at "$damage"
+		[[ $(cat "$M/status/health") == 'state ok'* ]]
+		mkdir "$M/topics/new"
+		echo 31 >>"$M/topics/new/in"
+		echo hi >"$M/exchanges/x/keys/a.b"
+		[ "$(cat "$M/topics/new/0/log")" = 31 ]
+		[ "$(cat "$M/queues/jobs/take")" = 13 ]
+		umount "$M"
+		wait_gone "$(cat "$S/lock")"
+		status 0 fsck.mqfs -n "$S"
+	done
+}
+
+@test "a damaged catalog without a copy, or of a newer format, is left as it is" {
+	needs_mount
+	rich
+	dd if=/dev/zero of="$S/catalog" bs=4096 count=2 conv=notrunc status=none
+	sha=$(sha256sum "$S/catalog")
+	mv "$S/catalog.copy" "$S/copy"
+	status 4 fsck.mqfs -y "$S"
+	[[ $output == *'there is no copy of the catalog'* ]]
+	[ "$(sha256sum "$S/catalog")" = "$sha" ]
+	mv "$S/copy" "$S/catalog.copy"
+	flip "$S/catalog.copy" 100
+	status 4 fsck.mqfs -y "$S"
+	[[ $output == *'the copy of the catalog is damaged'* ]]
+	flip "$S/catalog.copy" 100
+	flip "$S/catalog.copy" $(($(stat -c %s "$S/catalog.copy") - 1)) # its last change
+	status 1 fsck.mqfs -y "$S"
+	[[ $output == *'the copy was damaged itself: what was made, named, set or removed after '*' may be lost'* ]]
+}
+
 @test "lost logs, logs of nobody, files of another store, a newer format" {
 	needs_mount
 	filled

@@ -8,6 +8,7 @@
  *   - all that was asked for is as it was;
  *   - something is not as it was, and that was told of. Damage of the journal may not cost a message of a topic; one that is cut is
  *     as if its last changes had not been made, which nobody can tell.
+ * A catalog that is refused is made anew from its copy, and then all is as it was.
  * Never may it die of a signal or hang: each part of a file is done by a process of its own.
  *
  * MQFS_DAMAGE_STEP (1: every bit), MQFS_DAMAGE_SECONDS (0: no bound), MQFS_DAMAGE_JOBS (1). Of the catalog's bits those that the
@@ -30,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/catalog.h"
 #include "engine/catalog_pages.h"
 #include "engine/engine.h"
 #include "engine/local_internal.h"
@@ -376,6 +378,26 @@ static void tell_difference(const struct text *text)
 	fprintf(stderr, "  was: %.60s\n  is:  %.60s\n", d.good.bytes + at, text->bytes + at);
 }
 
+/* What fsck.mqfs does with a catalog that is refused. */
+static void restore(const struct tmpdir *dir, const struct engine_options *options, const char *name, uint64_t where)
+{
+	static struct text text;
+	struct catalog_copied copied;
+	char kept[CATALOG_KEPT_SIZE];
+	struct engine *engine;
+
+	if (catalog_restore(dir->fd, 0, 0, &copied, kept) < 0 || engine_open(dir->path, options, &engine) < 0) {
+		violate(name, where, engine_reason());
+		return;
+	}
+	ask_all(engine, &text);
+	engine->ops->close(engine);
+	if (text.len != d.good.len || memcmp(text.bytes, d.good.bytes, text.len) != 0) {
+		violate(name, where, "not as it was, when made anew from the copy");
+		tell_difference(&text);
+	}
+}
+
 /* Opens a store in which this file is another. NULL: all are as they were, which is what is good. */
 static void open_with(const struct file *damaged, const uint8_t *bytes, size_t size, uint64_t where)
 {
@@ -404,6 +426,12 @@ static void open_with(const struct file *damaged, const uint8_t *bytes, size_t s
 	if (rc == 0) {
 		ask_all(engine, &text);
 		engine->ops->close(engine);
+	} else if (damaged != NULL && strcmp(damaged->name, "catalog") == 0 && engine_reason()[0] != '\0') {
+		char reason[256];
+
+		snprintf(reason, sizeof(reason), "%s", engine_reason());
+		restore(&dir, &options, damaged->name, where);
+		engine_explain(rc, "%s", reason);
 	}
 	tmpdir_remove(&dir);
 	alarm(0);
