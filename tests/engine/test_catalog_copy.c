@@ -43,8 +43,11 @@ static void init(void)
 	tmpdir_make(&other);
 }
 
+static void forget_states(void);
+
 static void fini(void)
 {
+	forget_states();
 	tmpdir_remove(&other);
 	tmpdir_remove(&dir);
 }
@@ -95,6 +98,12 @@ static struct state state_of(struct catalog *catalog)
 static bool is_same(const struct state *a, const struct state *b)
 {
 	return a->len == b->len && memcmp(a->text, b->text, a->len) == 0;
+}
+
+static void forget_states(void)
+{
+	while (state_count > 0)
+		free(states[--state_count].text);
 }
 
 static void remember(struct catalog *catalog)
@@ -191,7 +200,7 @@ static struct catalog *make(void)
 {
 	struct catalog *catalog;
 
-	state_count = 0;
+	forget_states();
 	cr_assert_eq(catalog_create(dir.fd, &root_owner), 0);
 	catalog = open_in(dir.fd);
 	remember(catalog);
@@ -404,7 +413,7 @@ Test(catalog_copy, keeps_a_row_that_is_damaged)
 	catalog = open_in(dir.fd);
 	cr_assert_eq(catalog_damaged(catalog), 1);
 	put(catalog, 400, ENGINE_ROOT_ID, ENGINE_TOPIC, "more");
-	state_count = 0;
+	forget_states();
 	cr_assert_eq(catalog_keep_copy(catalog, 5), 0);
 	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
 	cr_assert_eq(copied.change, catalog_last_change(catalog));
