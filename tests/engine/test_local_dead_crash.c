@@ -150,22 +150,23 @@ static unsigned check(struct contract *c, const char *what)
 
 /* ---- every moment ---- */
 
-static unsigned check_moment(struct powercut *cut, size_t n, uint64_t seed, bool kill)
+struct seen {
+	size_t ends[MESSAGES]; /* then the reject of each has returned */
+	unsigned dead[MESSAGES + 1];
+};
+
+static void check_moment(struct contract *c, const struct crash_moment *at, void *ctx)
 {
-	struct contract *c = calloc(1, sizeof(*c));
-	char what[64];
+	struct seen *seen = ctx;
 	unsigned died;
 
-	snprintf(what, sizeof(what), "%s after %zu changes, seed %" PRIu64, kill ? "kill" : "power cut", n, seed);
-	q_open(c, true);
-	crash_replace(c, cut, n, seed, kill);
 	contract_open(c);
-	died = check(c, what);
+	died = check(c, at->what);
 	contract_reopen(c);
-	cr_assert_eq(check(c, what), died, "%s: another start makes another thing of it", what);
-	q_close(c);
-	free(c);
-	return died;
+	cr_assert_eq(check(c, at->what), died, "%s: another start makes another thing of it", at->what);
+	seen->dead[died]++;
+	for (unsigned m = 0; m < MESSAGES && at->kill; m++)
+		cr_assert(at->n < seen->ends[m] || died > m, "%s: it lost a reject", at->what);
 }
 
 static void reject(struct contract *c, const char *command)
@@ -178,8 +179,8 @@ Test(local_dead_crash, every_change, .timeout = 240)
 {
 	struct contract *c = calloc(1, sizeof(*c));
 	struct powercut *cut;
-	size_t last, ends[MESSAGES];
-	unsigned seen[MESSAGES + 1] = { 0 };
+	struct seen seen = { 0 };
+	size_t last;
 
 	tmpdir_in_memory();
 	nosync_install();
@@ -189,10 +190,10 @@ Test(local_dead_crash, every_change, .timeout = 240)
 	timers_stop((struct local *)c->engine);
 	cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
 	reject(c, "reject dying m0");
-	ends[0] = powercut_count(cut);
+	seen.ends[0] = powercut_count(cut);
 	assert_text(q_run(c, "reject dying m1-m2"), "2"); /* these go on together */
 	queue_catch_up((struct local *)c->engine);
-	ends[1] = ends[2] = powercut_count(cut);
+	seen.ends[1] = seen.ends[2] = powercut_count(cut);
 	for (unsigned i = 0; i < TARGETS; i++) {
 		char text[64];
 
@@ -200,22 +201,14 @@ Test(local_dead_crash, every_change, .timeout = 240)
 		assert_text(q_run(c, text), "ok");
 	}
 	reject(c, "reject dying m3");
-	ends[3] = powercut_count(cut);
+	seen.ends[3] = powercut_count(cut);
 	assert_ok(checkpoint_run((struct local *)c->engine));
 	last = powercut_count(cut);
 	powercut_stop(cut);
 	q_close(c);
-	for (size_t n = 0; n <= last; n++) {
-		for (uint64_t seed = 0; seed < 5; seed++) {
-			unsigned died = check_moment(cut, n, seed < 2 ? seed : n * 4 + seed, seed == 4);
-
-			seen[died]++;
-			for (unsigned m = 0; m < MESSAGES && seed == 4; m++)
-				cr_assert(n < ends[m] || died > m, "a kill after %zu changes lost a reject", n);
-		}
-	}
+	crash_each(cut, 0, last, check_moment, &seen);
 	for (unsigned i = 0; i <= MESSAGES; i++)
-		cr_assert(i == 2 || seen[i] > 0, "%u dead were never seen", i);
+		cr_assert(i == 2 || seen.dead[i] > 0, "%u dead were never seen", i);
 	powercut_free(cut);
 	free(c);
 }

@@ -224,22 +224,23 @@ static void check_read_only(struct contract *c, const char *what)
 
 /* ---- at every change of a file ---- */
 
-static bool check_moment(struct powercut *cut, size_t n, uint64_t seed, bool kill)
+struct seen {
+	size_t end; /* then the commit has returned */
+	unsigned before, after;
+};
+
+static void check_moment(struct contract *c, const struct crash_moment *at, void *ctx)
 {
-	struct contract *c = calloc(1, sizeof(*c));
-	char what[64];
+	struct seen *seen = ctx;
 	bool committed;
 
-	snprintf(what, sizeof(what), "%s after %zu changes, seed %" PRIu64, kill ? "kill" : "power cut", n, seed);
-	q_open(c, true);
-	crash_replace(c, cut, n, seed, kill);
-	if (n % 2 == 0)
-		check_read_only(c, what);
+	if (at->n % 2 == 0)
+		check_read_only(c, at->what);
 	contract_open(c);
-	committed = check(c, what);
-	q_close(c);
-	free(c);
-	return committed;
+	committed = check(c, at->what);
+	cr_assert(committed || at->n < seen->end, "%s: it has returned, and is lost", at->what);
+	seen->before += !committed;
+	seen->after += committed;
 }
 
 Test(local_tx_crash, every_change, .timeout = 120)
@@ -247,8 +248,8 @@ Test(local_tx_crash, every_change, .timeout = 120)
 	struct contract *c = calloc(1, sizeof(*c));
 	struct objects o = { 0 };
 	struct powercut *cut;
-	size_t begin, end, last;
-	unsigned before = 0, after = 0;
+	struct seen seen = { 0 };
+	size_t begin, last;
 
 	tmpdir_in_memory();
 	nosync_install();
@@ -260,22 +261,14 @@ Test(local_tx_crash, every_change, .timeout = 120)
 	cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
 	begin = powercut_count(cut);
 	assert_ok(c->ops->tx->commit(o.tx));
-	end = powercut_count(cut);
+	seen.end = powercut_count(cut);
 	assert_ok(checkpoint_run((struct local *)c->engine));
 	last = powercut_count(cut);
 	powercut_stop(cut);
 	put_all(c, &o);
 	q_close(c);
-	for (size_t n = begin; n <= last; n++) {
-		for (uint64_t seed = 0; seed < 5; seed++) {
-			bool committed = check_moment(cut, n, seed < 2 ? seed : n * 4 + seed, seed == 4);
-
-			cr_assert(committed || n < end, "it has returned, and %zu of %zu changes lost it", n, end);
-			before += !committed;
-			after += committed;
-		}
-	}
-	cr_assert(before > 0 && after > 0, "%u before, %u after", before, after);
+	crash_each(cut, begin, last, check_moment, &seen);
+	cr_assert(seen.before > 0 && seen.after > 0, "%u before, %u after", seen.before, seen.after);
 	powercut_free(cut);
 	free(c);
 }

@@ -18,4 +18,19 @@ uint64_t crash_make(struct contract *c, const struct powercut *cut, size_t n, ui
 /* The same of one that is open. */
 uint64_t crash_replace(struct contract *c, const struct powercut *cut, size_t n, uint64_t seed, bool kill);
 
+/* A kill, or a power cut with this seed, after n changes. */
+struct crash_moment {
+	size_t n;
+	uint64_t seed;
+	bool kill;
+	char what[80]; /* it in words */
+};
+
+/*
+ * Calls check with what four power cuts and a kill leave at each moment, from the first to the last: c is closed (contract_open
+ * opens it), and open again when check returns.
+ */
+void crash_each(const struct powercut *cut, size_t first, size_t last,
+    void (*check)(struct contract *c, const struct crash_moment *at, void *ctx), void *ctx);
+
 #endif
