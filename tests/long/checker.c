@@ -147,39 +147,74 @@ static struct object *find_object(struct store *s, uint64_t id)
 	return NULL;
 }
 
-static void take_row(struct store *s, const uint8_t *key, size_t key_size, const uint8_t *value, size_t size)
+/* Is there room for one more of these? What there is no room for is not passed over in silence. */
+static bool room(struct store *s, size_t count, size_t most, const char *what)
 {
-	struct object *o;
-	size_t len;
+	if (count < most)
+		return true;
+	checker_wrong(s->checker, "more than %zu %s: too many for the checker", most, what);
+	return false;
+}
 
-	if (size < 4 || little(value + size - 4, 4) != crc(crc(0, key, key_size), value, size - 4)) {
-		checker_wrong(s->checker, "catalog: checksum of a row %c", key[0]);
+static void take_object(struct store *s, uint64_t id, const uint8_t *value, size_t size)
+{
+	struct object *o = &s->objects[s->object_count];
+	size_t len = size - 56;
+
+	if (!room(s, s->object_count, OBJECTS, "objects") || !room(s, len, sizeof(o->name), "bytes of a name"))
 		return;
-	}
-	size -= 4;
-	if (key[0] == 'o' && key_size == 9 && size >= 56 && s->object_count < OBJECTS) {
-		o = &s->objects[s->object_count++];
-		len = size - 56 < 255 ? size - 56 : 255;
-		o->id = big(key + 1, 8);
-		o->parent = little(value, 8);
-		o->kind = value[48];
-		memcpy(o->name, value + 56, len);
-		o->name[len] = '\0';
-	} else if (key[0] == 'p' && key_size == 13 && size == 8 && s->log_count < LOGS) {
-		s->logs[s->log_count++] = (struct log){
-			.owner = big(key + 1, 8), .index = (uint32_t)big(key + 9, 4), .id = little(value, 8)
-		};
-	} else if (key[0] == 'q' && key_size == 10 && size == 16) {
-		for (size_t i = 0; i < s->log_count; i++) /* p comes before q */
-			if (s->logs[i].owner == big(key + 1, 8) && s->logs[i].index == key[9])
-				s->logs[i].fresh = little(value, 8);
-	} else if (key[0] == 'q' && key_size == 18 && size == 88 && s->span_count < SPANS) {
-		s->spans[s->span_count++] = (struct span){ .owner = big(key + 1, 8),
+	s->object_count++;
+	o->id = id;
+	o->parent = little(value, 8);
+	o->kind = value[48];
+	memcpy(o->name, value + 56, len);
+	o->name[len] = '\0';
+}
+
+static void take_log(struct store *s, uint64_t owner, uint32_t index, uint64_t id)
+{
+	if (room(s, s->log_count, LOGS, "logs"))
+		s->logs[s->log_count++] = (struct log){ .owner = owner, .index = index, .id = id };
+}
+
+/* From where on nothing of a priority was touched. */
+static void take_fresh(struct store *s, uint64_t owner, uint32_t index, uint64_t fresh)
+{
+	for (size_t i = 0; i < s->log_count; i++) /* p comes before q */
+		if (s->logs[i].owner == owner && s->logs[i].index == index)
+			s->logs[i].fresh = fresh;
+}
+
+static void take_span(struct store *s, uint64_t owner, const uint8_t *key, const uint8_t *value)
+{
+	if (room(s, s->span_count, SPANS, "spans"))
+		s->spans[s->span_count++] = (struct span){ .owner = owner,
 			.index = key[9],
 			.first = big(key + 10, 8),
 			.count = (uint32_t)little(value, 4),
 			.state = value[8] };
+}
+
+static void take_row(struct store *s, const uint8_t *key, size_t key_size, const uint8_t *value, size_t size)
+{
+	uint64_t id;
+
+	if (key_size < 9 || size < 4 || little(value + size - 4, 4) != crc(crc(0, key, key_size), value, size - 4)) {
+		checker_wrong(s->checker, "catalog: checksum of a row %c", key[0]);
+		return;
 	}
+	size -= 4;
+	id = big(key + 1, 8);
+	if (key[0] == 'o' && key_size == 9 && size >= 56)
+		take_object(s, id, value, size);
+	else if (key[0] == 'p' && key_size == 13 && size == 8)
+		take_log(s, id, (uint32_t)big(key + 9, 4), little(value, 8));
+	else if (key[0] == 'q' && key_size == 10 && size == 16)
+		take_fresh(s, id, key[9], little(value, 8));
+	else if (key[0] == 'q' && key_size == 18 && size == 88)
+		take_span(s, id, key, value);
+	else if (key[0] == 'o' || key[0] == 'p' || (key[0] == 'q' && key_size > 9))
+		checker_wrong(s->checker, "catalog: a row %c of %zu and %zu bytes", key[0], key_size, size);
 }
 
 static void tell_objects(struct store *s, MDB_txn *txn, MDB_dbi dbi)
@@ -364,7 +399,8 @@ static void check_log(struct store *s, const struct log *log)
 	}
 	dir = fdopendir(dirfd);
 	while ((entry = readdir(dir)) != NULL)
-		if (strlen(entry->d_name) == 26 && strcmp(entry->d_name + 20, ".index") == 0 && count < SEGMENTS)
+		if (strlen(entry->d_name) == 26 && strcmp(entry->d_name + 20, ".index") == 0 &&
+		    room(s, count, SEGMENTS, "segments"))
 			bases[count++] = strtoull(entry->d_name, NULL, 10);
 	qsort(bases, count, sizeof(bases[0]), by_number);
 	file = get_file(dirfd, "start");
