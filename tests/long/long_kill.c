@@ -355,6 +355,7 @@ static struct work *begin(struct tmpdir *dir, uint64_t seed)
 	w->seed = w->random = seed;
 	w->segment_bytes = "16384";
 	w->is_long = true;
+	w->has_members = true;
 	tmpdir_make(dir);
 	snprintf(w->source, sizeof(w->source), "%s", dir->path);
 	if (fork() == 0) {

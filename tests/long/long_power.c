@@ -2,7 +2,7 @@
  * Power loss, many times: random works on a store are recorded, the disks that a power cut or a kill could leave at each of their
  * changes are made, opened by the real recovery, closed, and looked at by a checker that shares no code with the engine.
  *
- * The works are those of work.h, what must be so in every state is at the head of state.c.
+ * The works are those of work.h (each third with members of a group), what must be so in every state is at the head of state.c.
  * From some states the recovery is recorded, too, and cut, and the same holds of what the next one makes of that.
  *
  * MQFS_POWER_STATES (distinct ones, by a hash of the image; 3000), MQFS_POWER_SECONDS (0: no bound), MQFS_POWER_SEED (1, the first of
@@ -114,6 +114,7 @@ static void run_work(struct figures *figures, uint64_t seed, uint64_t states, ti
 	w->figures = figures;
 	w->segment_bytes = "4096";
 	w->seed = w->random = seed;
+	w->has_members = seed % 3 == 0;
 	nosync_install();
 	tmpdir_make(&dir);
 	snprintf(w->source, sizeof(w->source), "%s/store", dir.path);

@@ -12,6 +12,10 @@
 	MQFS_POWER_STATES=2700 MQFS_POWER_SEED=13 "${MQFS_BUILD:-build}"/tests/long/long_power
 }
 
+@test "power cuts: a group with members, and what they reject" {
+	MQFS_POWER_STATES=1200 MQFS_POWER_SEED=3 MQFS_POWER_FROM=300 "${MQFS_BUILD:-build}"/tests/long/long_power
+}
+
 @test "damage: some bits flipped, some cuts" {
 	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
 }

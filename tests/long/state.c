@@ -6,6 +6,7 @@
  *     not confirmed may be there twice after a power cut;
  *   - what was settled and confirmed (killed: answered) is not live; what nobody settled is;
  *   - what a transaction or an exchange gave to two targets is in both or in none;
+ *   - what a group rejected is in its dlq, or still before its cursor, and not in both nor in none;
  *   - objects that were made are there, those removed are not; cursors are where they were put;
  *   - every checksum and number in every file is right, and what is produced then is there after the next closing.
  */
@@ -39,7 +40,8 @@ static void on_message(struct checker *checker, const struct checker_message *m)
 
 	while (target < TARGETS && strcmp(work_targets[target], m->name) != 0)
 		target++;
-	if (target == TARGETS || sscanf(m->payload, "m%u ", &number) != 1) {
+	if (target == TARGETS || (target == D) != (strcmp(m->parent, "g") == 0) ||
+	    sscanf(m->payload, "m%u ", &number) != 1) {
 		checker_wrong(checker, "%s: offset %" PRIu64 ": %.*s", m->name, m->offset, (int)m->size, m->payload);
 		return;
 	}
@@ -60,7 +62,7 @@ static void on_message(struct checker *checker, const struct checker_message *m)
 		checker_wrong(checker, "%s: m%u is there twice, the second time at %" PRIu64 " of %" PRIu32, m->name,
 		    number, m->offset, m->index);
 	s->live[c - s->work->copies] = m->live;
-	if (c->pair == 0) {
+	if (c->pair == 0 && target != D) {
 		if (number < s->last[target][m->index])
 			checker_wrong(checker, "%s: m%u comes after m%u", m->name, number, s->last[target][m->index]);
 		s->last[target][m->index] = number;
@@ -75,7 +77,7 @@ static void on_object(struct checker *checker, int kind, const char *name, const
 	unsigned number;
 
 	(void)parent;
-	if (kind == ENGINE_TOPIC && sscanf(name, "x%u", &number) == 1 && number < NAMES)
+	if ((kind == ENGINE_TOPIC || kind == ENGINE_MEMBER) && sscanf(name, "x%u", &number) == 1 && number < NAMES)
 		s->names[number] = true;
 }
 
@@ -87,21 +89,35 @@ static void on_cursor(struct checker *checker, const char *group, uint32_t parti
 		s->committed[partition] = committed;
 }
 
+/* A dead letter: what its group passed over at the same time. */
+static void check_dead(struct state *s, const struct copy *c)
+{
+	const struct copy *from = work_find(s->work, T, c->number);
+	bool passed = s->committed[c->part] > c->offset, there = s->seen[c - s->work->copies];
+
+	if (there && !passed && s->seen[from - s->work->copies])
+		checker_wrong(&s->checker, "dlq: m%u is there, and the group stands before it", c->number);
+	if (!there && passed && c->begin < s->n && c->gone_begin >= s->n)
+		checker_wrong(&s->checker, "dlq: m%u is not there, and the group has passed it", c->number);
+}
+
 static void check_copy(struct state *s, const struct copy *c)
 {
 	size_t i = (size_t)(c - s->work->copies);
 	size_t sure = s->kill ? c->accepted : c->confirmed, gone = s->kill ? c->gone_accepted : c->gone;
-	bool asked = c->gone_begin < s->n, there = s->seen[i] && (c->target != Q || s->live[i]);
+	bool asked = c->gone_begin < s->n, there = s->seen[i] && (c->target < Q || s->live[i]);
 	const char *name = work_targets[c->target];
 
 	if (sure <= s->n && !there && !asked && !(c->target == R && c->number < s->lowest && s->lowest != UINT32_MAX))
 		checker_wrong(&s->checker, "%s: m%u is lost", name, c->number);
 	if (gone <= s->n && there)
 		checker_wrong(&s->checker, "%s: m%u is back", name, c->number);
-	if (s->seen[i] && c->target == Q && !s->live[i] && !asked)
+	if (s->seen[i] && c->target >= Q && !s->live[i] && !asked)
 		checker_wrong(&s->checker,
 		    "%s: m%u (%zu to %zu, confirmed %zd, pair %u, tx %d) is settled, and nobody did", name, c->number,
 		    c->begin, c->accepted, (ssize_t)c->confirmed, c->pair, c->tx);
+	if (c->target == D)
+		check_dead(s, c);
 	if (c->pair > 0 && !asked) {
 		const struct copy *other = &s->work->copies[c->pair - 1];
 
@@ -184,13 +200,12 @@ void state_boot(bool another)
 /* A log is recovered when somebody asks for it. */
 static void look_at_all(struct work *on)
 {
+	work_find_objects(on);
 	for (int i = 0; i < TARGETS; i++) {
 		struct engine_partition_stat stat;
 		struct engine_queue_stat queue_stat;
 
-		OK(on->ops->lookup(
-		    on->engine, on->root, i == Q ? ENGINE_QUEUE : ENGINE_TOPIC, work_targets[i], &on->targets[i]));
-		if (i == Q)
+		if (i >= Q)
 			OK(on->ops->queue->queue_stat(on->targets[i], &queue_stat));
 		else
 			for (uint32_t p = 0; p < (i == T ? 2u : 1u); p++)
@@ -226,9 +241,7 @@ bool state_recover(struct work *w, const char *path, bool goes_on, const char *w
 		OK(work_wait(&wait, on.ops->producer_send(p, &batch, &wait.done)));
 		on.ops->producer_close(p);
 	}
-	for (int i = 0; i < TARGETS; i++)
-		on.ops->put(on.targets[i]);
-	on.ops->put(on.root);
+	work_put_objects(&on);
 	rc = on.ops->close(on.engine);
 	if (rc < 0) {
 		atomic_fetch_add(&w->figures->violations, 1);

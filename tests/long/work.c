@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const work_targets[TARGETS] = { "t", "u", "r", "s", "q" };
+const char *const work_targets[TARGETS] = { "t", "u", "r", "s", "q", "dlq" };
 
 void work_must(bool ok, const char *what)
 {
@@ -93,6 +93,32 @@ struct copy *work_find(struct work *w, enum target target, unsigned number)
 	return at > 0 ? &w->copies[at - 1] : NULL;
 }
 
+struct copy *work_add(struct work *w, enum target target, unsigned number)
+{
+	struct copy *c = &w->copies[w->count];
+
+	work_must(w->count < COPIES && number < COPIES, "too many messages");
+	*c = (struct copy){ .target = target,
+		.number = number,
+		.begin = work_now(w),
+		.accepted = NEVER,
+		.confirmed = NEVER,
+		.gone_begin = NEVER,
+		.gone_accepted = NEVER,
+		.gone = NEVER };
+	w->of_number[target][number] = (uint16_t)++w->count;
+	return c;
+}
+
+void work_accept(struct work *w, size_t first, bool confirmed)
+{
+	for (size_t i = first; i < w->count; i++) {
+		w->copies[i].accepted = work_now(w);
+		if (confirmed)
+			w->copies[i].confirmed = w->copies[i].accepted;
+	}
+}
+
 static void set(
     struct work *w, struct engine_object *object, enum engine_kind kind, const char *name, const char *value)
 {
@@ -108,23 +134,36 @@ void work_open(struct work *w)
 	OK(w->ops->get(w->engine, ENGINE_ROOT_ID, &w->root));
 }
 
+static void find_dlq(struct work *w)
+{
+	OK(w->ops->lookup(w->engine, w->group, ENGINE_QUEUE, work_targets[D], &w->targets[D]));
+}
+
 void work_find_objects(struct work *w)
 {
-	for (int i = 0; i < TARGETS; i++)
+	for (int i = 0; i < D; i++)
 		OK(w->ops->lookup(
 		    w->engine, w->root, i == Q ? ENGINE_QUEUE : ENGINE_TOPIC, work_targets[i], &w->targets[i]));
 	OK(w->ops->lookup(w->engine, w->targets[T], ENGINE_GROUP, "g", &w->group));
 	OK(w->ops->lookup(w->engine, w->root, ENGINE_EXCHANGE, "e", &w->exchange));
+	find_dlq(w);
+	work_find_members(w);
 }
 
-void work_close(struct work *w)
+void work_put_objects(struct work *w)
 {
-	work_stage_close(w);
+	work_put_members(w);
 	for (int i = 0; i < TARGETS; i++)
 		w->ops->put(w->targets[i]);
 	w->ops->put(w->group);
 	w->ops->put(w->exchange);
 	w->ops->put(w->root);
+}
+
+void work_close(struct work *w)
+{
+	work_stage_close(w);
+	work_put_objects(w);
 	OK(w->ops->close(w->engine));
 }
 
@@ -132,7 +171,7 @@ void work_set_up(struct work *w)
 {
 	static const struct engine_owner owner = { 1, 2, 0755 };
 
-	for (int i = 0; i < TARGETS; i++) {
+	for (int i = 0; i < D; i++) {
 		enum engine_kind kind = i == Q ? ENGINE_QUEUE : ENGINE_TOPIC;
 
 		OK(w->ops->create(w->engine, w->root, kind, work_targets[i], &owner, &w->targets[i]));
@@ -143,6 +182,7 @@ void work_set_up(struct work *w)
 	set(w, w->targets[S], ENGINE_TOPIC, "linger.ms", "60000");
 	set(w, w->targets[R], ENGINE_TOPIC, "retention.bytes", "6000");
 	OK(w->ops->create(w->engine, w->targets[T], ENGINE_GROUP, "g", &owner, &w->group));
+	find_dlq(w);
 	OK(w->ops->create(w->engine, w->root, ENGINE_EXCHANGE, "e", &owner, &w->exchange));
 	OK(w->ops->exchange->set_type(w->exchange, ENGINE_FANOUT));
 	OK(w->ops->exchange->pattern_add(w->exchange, "all"));

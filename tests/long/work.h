@@ -1,7 +1,8 @@
 /*
  * work - random works on a store, of which it is known at each moment what is sure: producing to topics (segments which roll), past
  * the daemon through a staging file, to queues, through an exchange to both, in transactions; leases and acks, cursors of a
- * group, purges and retention, checkpoints, making and removing topics, closing and opening.
+ * group, purges and retention, checkpoints, making and removing topics, closing and opening; in some, members of the group and what
+ * they reject.
  *
  * Moments are counts of changes of files. What begins is written down before the engine is asked, so that whoever shares the memory
  * of a work that was killed knows of it. state.c says what must be so after a crash.
@@ -20,12 +21,21 @@
 #include "tests/lib/tmpdir.h"
 
 #define NEVER SIZE_MAX
-#define COPIES 24576u
+#define COPIES 32768u
 #define NAMES 512u
 #define SEEKS 2048u
+#define MEMBERS 3u
 #define GOES_ON 999999u /* number of the message that each state takes at the end */
 
-enum target { T, U, R, S, Q, TARGETS }; /* S lingers, and is produced to through a staging file */
+enum target {
+	T,
+	U,
+	R,
+	S,
+	Q,
+	D,
+	TARGETS
+}; /* S lingers, and is produced to through a staging file; D: dlq of the group of T */
 extern const char *const work_targets[TARGETS];
 
 /* A message in one target. */
@@ -33,6 +43,8 @@ struct copy {
 	enum target target;
 	unsigned number, pair; /* pair: index of the copy in another target, +1; 0: none */
 	bool tx;               /* in a transaction */
+	uint32_t part;         /* D: where it was in T */
+	uint64_t offset;
 	size_t begin, accepted, confirmed;
 	size_t gone_begin, gone_accepted, gone; /* purged or settled: asked for, answered, and confirmed */
 };
@@ -44,6 +56,14 @@ struct name {
 struct seek {
 	uint64_t committed;
 	size_t begin, accepted, confirmed;
+};
+
+/* Of the group; its name is that of its number in work.names. */
+struct member {
+	struct engine_object *object;
+	struct engine_session *session;
+	unsigned name;
+	bool there;
 };
 
 /* Shared between the children. */
@@ -62,11 +82,13 @@ struct work {
 	struct powercut *cut;      /* NULL: moments are not counted */
 	const char *segment_bytes; /* of topics */
 	bool is_long;              /* it is closed and checkpointed rarely */
+	bool has_members;
 	uint64_t random, seed;
 	struct copy copies[COPIES];
 	uint16_t of_number[TARGETS][COPIES]; /* index of the copy, +1 */
 	size_t count;
-	struct name names[NAMES];
+	struct name names[NAMES]; /* of topics and members */
+	struct member members[MEMBERS];
 	unsigned name_count;
 	struct seek seeks[2][SEEKS];
 	unsigned seek_count[2];
@@ -83,6 +105,7 @@ size_t work_now(const struct work *w);
 void work_open(struct work *w); /* and makes the store, if there is none */
 void work_set_up(struct work *w);
 void work_find_objects(struct work *w);
+void work_put_objects(struct work *w);
 void work_close(struct work *w);
 
 struct wait {
@@ -100,9 +123,19 @@ size_t work_payload(unsigned number, char out[512]);
 struct engine_batch work_batch(struct work *w, unsigned count, char *data);
 struct engine_producer *work_producer(struct work *w, enum target target, uint32_t part);
 struct copy *work_find(struct work *w, enum target target, unsigned number);
+struct copy *work_add(struct work *w, enum target target, unsigned number);
+void work_accept(struct work *w, size_t first, bool confirmed); /* all from this one on were answered */
 
 /* -- work_steps.c -- */
 void work_step(struct work *w);
+
+/* -- work_group.c -- */
+void work_move_cursor(struct work *w);
+void work_confirm_cursors(struct work *w, size_t before);
+void work_sync_group(struct work *w);
+void work_group_step(struct work *w);
+void work_find_members(struct work *w);
+void work_put_members(struct work *w);
 
 /* -- work_stage.c -- */
 void work_stage_send(struct work *w, unsigned first, const struct engine_batch *batch);

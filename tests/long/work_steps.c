@@ -7,33 +7,6 @@
 #include "engine/local_internal.h"
 #include "tests/long/work.h"
 
-static struct copy *add_copy(struct work *w, enum target target, unsigned number)
-{
-	struct copy *c = &w->copies[w->count];
-
-	work_must(w->count < COPIES && number < COPIES, "too many messages");
-	*c = (struct copy){ .target = target,
-		.number = number,
-		.begin = work_now(w),
-		.accepted = NEVER,
-		.confirmed = NEVER,
-		.gone_begin = NEVER,
-		.gone_accepted = NEVER,
-		.gone = NEVER };
-	w->of_number[target][number] = (uint16_t)++w->count;
-	return c;
-}
-
-/* All from this one on were answered. */
-static void accept_from(struct work *w, size_t first, bool confirmed)
-{
-	for (size_t i = first; i < w->count; i++) {
-		w->copies[i].accepted = work_now(w);
-		if (confirmed)
-			w->copies[i].confirmed = w->copies[i].accepted;
-	}
-}
-
 static void send_batch(struct work *w, enum target target)
 {
 	char data[4096];
@@ -45,7 +18,7 @@ static void send_batch(struct work *w, enum target target)
 	size_t before = w->count;
 
 	for (unsigned i = 0; i < count; i++)
-		add_copy(w, target, w->next++);
+		work_add(w, target, w->next++);
 	if (target == S) {
 		work_stage_send(w, first, &batch);
 	} else {
@@ -53,13 +26,13 @@ static void send_batch(struct work *w, enum target target)
 		OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
 		w->ops->producer_close(p);
 	}
-	accept_from(w, before, false);
+	work_accept(w, before, false);
 }
 
 static void pair_up(struct work *w, unsigned count, bool tx)
 {
 	for (unsigned i = 0; i < count; i++, w->next++) {
-		struct copy *u = add_copy(w, U, w->next), *q = add_copy(w, Q, w->next);
+		struct copy *u = work_add(w, U, w->next), *q = work_add(w, Q, w->next);
 
 		u->tx = q->tx = tx;
 		u->pair = (unsigned)(q - w->copies) + 1;
@@ -80,7 +53,7 @@ static void publish(struct work *w)
 	OK(w->ops->producer_open(w->exchange, ENGINE_ANY, (struct engine_span){ "k", 1 }, &p));
 	OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
 	w->ops->producer_close(p);
-	accept_from(w, before, false);
+	work_accept(w, before, false);
 }
 
 static void transact(struct work *w)
@@ -105,7 +78,7 @@ static void transact(struct work *w)
 	}
 	OK(w->ops->tx->commit(tx));
 	w->ops->put(tx);
-	accept_from(w, before, true);
+	work_accept(w, before, true);
 }
 
 static void confirm(struct work *w, enum target target, size_t before)
@@ -118,10 +91,21 @@ static void confirm(struct work *w, enum target target, size_t before)
 	}
 }
 
+static void sync_settled(struct work *w, enum target target)
+{
+	struct wait wait = WAIT;
+	size_t before = work_now(w);
+
+	OK(work_wait(&wait, w->ops->queue->settle_sync(w->targets[target], &wait.done)));
+	for (size_t i = 0; i < w->count; i++)
+		if (w->copies[i].target == target && w->copies[i].gone_begin < before && w->copies[i].gone == NEVER)
+			w->copies[i].gone = work_now(w);
+}
+
 static void sync_target(struct work *w, enum target target)
 {
 	struct engine_producer *p = work_producer(w, target, ENGINE_ANY);
-	struct wait wait = WAIT, settle = WAIT;
+	struct wait wait = WAIT;
 	size_t before = work_now(w);
 
 	if (target == S)
@@ -129,79 +113,40 @@ static void sync_target(struct work *w, enum target target)
 	OK(work_wait(&wait, w->ops->producer_sync(p, &wait.done)));
 	w->ops->producer_close(p);
 	confirm(w, target, before);
-	if (target != Q)
-		return;
-	before = work_now(w);
-	OK(work_wait(&settle, w->ops->queue->settle_sync(w->targets[Q], &settle.done)));
-	for (size_t i = 0; i < w->count; i++)
-		if (w->copies[i].target == Q && w->copies[i].gone_begin < before && w->copies[i].gone == NEVER)
-			w->copies[i].gone = work_now(w);
+	if (target == Q)
+		sync_settled(w, Q);
 }
 
-static void lease(struct work *w)
+static void lease(struct work *w, enum target target)
 {
 	struct engine_consumer *consumer = NULL;
 	struct engine_view view;
 	bool settles = work_pick(w, 4) > 0;
 
-	OK(w->ops->queue->consumer_open(w->targets[Q], ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
+	OK(w->ops->queue->consumer_open(w->targets[target], ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
 	while (w->ops->consumer_fetch(consumer, 1 + work_pick(w, 3), SIZE_MAX, &w->scratch, &view) == 1 &&
 	       work_pick(w, 3) > 0) {
 		const char *data = view.batch.data;
 
 		for (unsigned i = 0; i < view.batch.count && settles; i++) {
-			struct copy *c = work_find(w, Q, (unsigned)strtoul(data + 1, NULL, 10));
+			struct copy *c = work_find(w, target, (unsigned)strtoul(data + 1, NULL, 10));
 
 			work_must(c != NULL, "a message nobody sent");
 			data += view.batch.lengths[i] + 1;
 			c->gone_begin = work_now(w);
 			OK(w->ops->queue->settle(
-			    w->targets[Q], ENGINE_ACK, view.deliveries[i].id, view.deliveries[i].id));
+			    w->targets[target], ENGINE_ACK, view.deliveries[i].id, view.deliveries[i].id));
 			c->gone_accepted = work_now(w);
 		}
 	}
 	w->ops->consumer_close(consumer);
 }
 
-static void move_cursor(struct work *w)
-{
-	struct engine_consumer *consumer = NULL;
-	struct engine_cursor_stat stat;
-	struct engine_view view;
-
-	OK(w->ops->consumer_open(w->group, ENGINE_ANY, ENGINE_CONSUME_SNAPSHOT, &consumer));
-	for (unsigned n = 1 + work_pick(w, 4); n > 0; n--)
-		if (w->ops->consumer_fetch(consumer, 2, SIZE_MAX, &w->scratch, &view) != 1)
-			break;
-	w->ops->consumer_close(consumer);
-	for (uint32_t p = 0; p < 2; p++) {
-		struct seek *seek = &w->seeks[p][w->seek_count[p]];
-
-		if (w->seek_count[p] >= SEEKS)
-			continue;
-		OK(w->ops->cursor_stat(w->group, p, &stat));
-		*seek = (struct seek){ stat.given, work_now(w), NEVER, NEVER };
-		w->seek_count[p]++;
-		OK(w->ops->ack_all(w->group, p));
-		seek->accepted = work_now(w);
-	}
-}
-
-static void confirm_cursors(struct work *w, size_t before)
-{
-	for (uint32_t p = 0; p < 2; p++)
-		for (unsigned i = 0; i < w->seek_count[p]; i++)
-			if (w->seeks[p][i].accepted <= before && w->seeks[p][i].confirmed == NEVER)
-				w->seeks[p][i].confirmed = work_now(w);
-}
-
 static void sync_group(struct work *w)
 {
-	struct wait wait = WAIT;
-	size_t before = work_now(w);
-
-	OK(work_wait(&wait, w->ops->group_sync(w->group, &wait.done)));
-	confirm_cursors(w, before);
+	work_sync_group(w);
+	if (w->has_members)
+		sync_settled(w, D);
 }
 
 /* All of u, or some of it: what went is found by looking at what is left. */
@@ -264,7 +209,7 @@ static void reopen(struct work *w)
 	work_close(w);
 	for (int i = 0; i < TARGETS; i++)
 		confirm(w, (enum target)i, before);
-	confirm_cursors(w, before);
+	work_confirm_cursors(w, before);
 	for (size_t i = 0; i < w->count; i++)
 		if (w->copies[i].gone_begin < before && w->copies[i].gone == NEVER)
 			w->copies[i].gone = work_now(w);
@@ -274,9 +219,9 @@ static void reopen(struct work *w)
 
 static enum target pick_target(struct work *w)
 {
-	static const enum target targets[TARGETS] = { T, U, R, Q, S };
+	static const enum target targets[D] = { T, U, R, Q, S };
 
-	return targets[work_pick(w, w->cut != NULL ? S + 1 : TARGETS)];
+	return targets[work_pick(w, w->cut != NULL ? S + 1 : D)];
 }
 
 void work_step(struct work *w)
@@ -285,7 +230,9 @@ void work_step(struct work *w)
 
 	if (w->is_long && dice >= 94 && work_pick(w, 8) > 0)
 		dice = 41;
-	if (dice < 12)
+	if (w->has_members && work_pick(w, 5) < 2)
+		work_group_step(w);
+	else if (dice < 12)
 		send_batch(w, T);
 	else if (dice < 22)
 		send_batch(w, U);
@@ -300,9 +247,9 @@ void work_step(struct work *w)
 	else if (dice < 71)
 		sync_target(w, pick_target(w));
 	else if (dice < 81)
-		lease(w);
+		lease(w, w->has_members && work_pick(w, 3) == 0 ? D : Q);
 	else if (dice < 86)
-		move_cursor(w);
+		w->has_members ? work_group_step(w) : work_move_cursor(w);
 	else if (dice < 88)
 		sync_group(w);
 	else if (dice < 91)
