@@ -60,7 +60,7 @@ struct stage *stage_new(struct local *local, uint64_t number, int fd)
 			stages->room = stages->room * 2 + 16;
 		}
 	}
-	if (stages->count < stages->room) {
+	if (stages->count < stages->room && deadline_init(&stages->watch.deadlines, &stage->due) == 0) {
 		stages->all[stages->count++] = stage;
 	} else {
 		free(stage);
@@ -83,6 +83,8 @@ void stage_attach(struct stage *stage, struct topic *topic, enum stage_use use)
 		topic->last_stage->next_of_topic = stage;
 	topic->last_stage = stage;
 	atomic_fetch_add(&topic->staged, 1);
+	if (use == STAGE_ORPHAN)
+		watch_due(stage, clock_mono_ms());
 	pthread_mutex_unlock(&stages->lock);
 }
 
@@ -94,6 +96,19 @@ void stage_bind(struct stage *stage, struct topic *topic)
 	stage->producer.key =
 	    (struct engine_span){ stage->header.has_key ? stage->header.key : NULL, stage->header.key_len };
 	stage->producer.turn_runs = stage->finishing = false;
+}
+
+/* For the next channel, and to be emptied if none comes. stages.lock */
+static void make_idle(struct stage *stage)
+{
+	struct stages *stages = stage->local->stages;
+
+	stage->use = STAGE_IDLE;
+	stage->idle_ms = clock_mono_ms();
+	stage->next_idle = stages->idle;
+	stages->idle = stage;
+	if (stage->header.id != 0)
+		watch_due(stage, stage->idle_ms + STAGE_IDLE_MS);
 }
 
 /* The topic's reference is the stage's to give up, with no lock held. */
@@ -115,11 +130,8 @@ void stage_detach(struct stage *stage, enum stage_use use)
 	atomic_fetch_sub(&topic->staged, 1);
 	stage->use = use;
 	stage->watching = STAGE_UNWATCHED;
-	if (use == STAGE_IDLE) {
-		stage->idle_ms = clock_mono_ms();
-		stage->next_idle = stages->idle;
-		stages->idle = stage;
-	}
+	if (use == STAGE_IDLE)
+		make_idle(stage);
 	pthread_mutex_unlock(&stages->lock);
 	pthread_mutex_unlock(&stage->lock);
 	object_put(&topic->object);
@@ -318,9 +330,7 @@ static struct stage *get_file(struct local *local, const struct stage_header *wa
 	if (rc == 0)
 		return stage;
 	pthread_mutex_lock(&local->stages->lock);
-	stage->use = STAGE_IDLE;
-	stage->next_idle = local->stages->idle;
-	local->stages->idle = stage;
+	make_idle(stage);
 	pthread_mutex_unlock(&local->stages->lock);
 	return NULL;
 }
@@ -484,8 +494,8 @@ static int stage_close(struct engine_stage *base, bool finish)
 		pthread_mutex_lock(&stage->local->stages->lock);
 		stage->use = STAGE_ENDED;
 		stage->watching = STAGE_POLLED;
+		watch_due(stage, clock_mono_ms() + STAGE_RETRY_MS);
 		pthread_mutex_unlock(&stage->local->stages->lock);
-		watch_wake(stage->local);
 	}
 	return rc == 0 && told ? -EMSGSIZE : rc;
 }
@@ -525,10 +535,7 @@ void stages_clean(struct local *local, int64_t before_ms)
 		pthread_mutex_lock(&stage->lock);
 		(void)empty(stage); /* if not, next time */
 		pthread_mutex_lock(&stages->lock);
-		stage->use = STAGE_IDLE;
-		stage->idle_ms = clock_mono_ms();
-		stage->next_idle = stages->idle;
-		stages->idle = stage;
+		make_idle(stage);
 		pthread_mutex_unlock(&stages->lock);
 		pthread_mutex_unlock(&stage->lock);
 	}
@@ -613,6 +620,7 @@ void stages_release(struct local *local)
 
 	if (stages == NULL)
 		return;
+	watch_release(stages);
 	for (size_t i = 0; i < stages->count; i++) {
 		struct stage *stage = stages->all[i];
 

@@ -14,6 +14,7 @@
 #ifndef MQFS_LOCAL_STAGE_H
 #define MQFS_LOCAL_STAGE_H
 
+#include "engine/deadline.h"
 #include "engine/local_internal.h"
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
@@ -30,6 +31,7 @@
 /* The same, below which a write may have been cut short by a full disk: what ext4 keeps from everyone, and a bit. */
 #define STAGE_FULL (20u << 20)
 #define STAGE_FULL_SHARE 8u
+#define STAGE_IDLE_MS 1000 /* then an idle file is emptied */
 #define STAGE_RETRY_MS 200 /* until what could not be taken is tried again */
 
 #define STAGE_WORDS (ENGINE_PARTITIONS_MAX / 64)
@@ -84,7 +86,10 @@ struct stage {
 	struct stage *next_of_topic;  /* stages.lock */
 	struct stage *next_idle;      /* stages.lock */
 	int64_t idle_ms;              /* since when it is idle; stages.lock */
+	struct deadline due;          /* when the thread comes to it; stages.lock */
+	UT_hash_handle hh;            /* by wd, if that is not -1; stages.lock */
 	_Atomic uint32_t quiet;       /* looks that found nothing */
+	_Atomic int64_t looked_ms;    /* the last of them */
 	_Atomic int64_t burst_ms;     /* since when something waits; 0: nothing does */
 };
 
@@ -119,9 +124,11 @@ struct stages {
 	struct {
 		int inotify_fd, event_fd; /* -1: cannot be had */
 		pthread_t thread;
-		bool running;             /* life only */
-		bool stop;                /* lock */
-		_Atomic int64_t wakes_ms; /* when it looks next, at the latest */
+		bool running;               /* life only */
+		bool stop;                  /* lock */
+		struct deadlines deadlines; /* lock */
+		struct stage *armed;        /* uthash, by wd: these and some that were; lock */
+		int64_t wakes_ms;           /* the thread sleeps until then, 0: it does not; lock */
 	} watch;
 };
 
@@ -168,17 +175,21 @@ int stage_replay(struct local *local, const void *record, size_t size);
 int stages_recheckpoint(struct local *local);                 /* what was replayed and not looked at yet */
 void stages_forget_replayed(struct stages *stages, bool all); /* else those that were used */
 int stages_recover(struct local *local);
-bool stages_are_left(struct local *local);  /* files are there; before any was made */
-void stage_look_after(struct stage *stage); /* of an orphan: removes it when its writer is gone */
+bool stages_are_left(struct local *local); /* files are there; before any was made */
+/* Of an orphan: takes it in, and removes it when its writer is gone; then true. */
+bool stage_look_after(struct stage *stage);
 
 /* -- local_stage_watch.c -- */
 int watch_init(struct local *local);
 int watch_start(struct local *local);
 void watch_stop(struct local *local);
-void watch_begin(struct stage *stage); /* it was just opened */
+void watch_release(struct stages *stages); /* what it knows of them */
+void watch_begin(struct stage *stage);     /* it was just opened */
 /* Somebody is about to wait for messages of topic, and counts among its waiters: what is written does not linger. */
 void watch_hurry(struct topic *topic);
-void watch_wake(struct local *local);
+/* The thread comes to it then, unless it does before. stages.lock */
+void watch_due(struct stage *stage, int64_t ms);
+void watch_now(struct stage *stage); /* the same, at once; not with stages.lock */
 
 extern const struct engine_stage_ops local_stage_ops;
 

@@ -394,7 +394,7 @@ static int sync_logs(struct stage *stage)
 	return rc;
 }
 
-void stage_look_after(struct stage *stage)
+bool stage_look_after(struct stage *stage)
 {
 	bool written = has_writer(stage);
 	int rc = stage_take(stage, STAGE_WHOLE);
@@ -406,7 +406,7 @@ void stage_look_after(struct stage *stage)
 		pthread_mutex_unlock(&stage->lock);
 	}
 	if (written || rc < 0 || sync_logs(stage) < 0)
-		return;
+		return false;
 	pthread_mutex_lock(&stage->lock);
 	size = stage_size(stage);
 	left = size > stage->taken ? size - stage->taken : 0;
@@ -420,4 +420,5 @@ void stage_look_after(struct stage *stage)
 	close(stage->fd); /* else it would keep the room of the file */
 	stage->fd = -1;
 	pthread_mutex_unlock(&stage->lock);
+	return true;
 }

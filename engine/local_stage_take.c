@@ -563,7 +563,7 @@ int stage_take(struct stage *stage, enum stage_how how)
 	owes = settle_wakes(stage, taking.woken, how == STAGE_FOR_READER);
 	pthread_mutex_unlock(&stage->lock);
 	if (owes)
-		watch_wake(stage->local);
+		watch_now(stage);
 	wake(taking.woken, topic);
 	tell(&taking, topic);
 	object_put(&topic->object);

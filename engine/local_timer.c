@@ -2,8 +2,8 @@
  * local_timer - the thread that keeps time: deadlines in a heap, each fired once and set again by who wants it again.
  *
  * What the engine does by itself at some time (syncing at flush.ms, retention, checkpoints, closing idle descriptors)
- * has a struct timer, embedded in the object that it is about. The heap has room for every timer that was initialised,
- * so that setting one never fails and never allocates; it is done under producers' locks.
+ * has a struct timer, embedded in the object that it is about. Setting one never fails and never allocates (deadline.h); it is done under
+ * producers' locks.
  *
  * Life. A set timer does not keep its object alive. When it is due, the thread takes a reference to the object, under
  * the heap's lock and only if there still is one to take; when an object goes, it releases its timers under the same
@@ -23,101 +23,23 @@
 
 #define SLEEP_MAX_MS 60000
 
-#ifdef MQFS_DEBUG
-static void check_invariants(const struct timers *timers)
-{
-	assert(timers->count <= timers->known && timers->known <= timers->room);
-	for (size_t i = 0; i < timers->count; i++) {
-		assert(timers->heap[i]->slot == i);
-		assert(i == 0 || timers->heap[(i - 1) / 2]->due_ms <= timers->heap[i]->due_ms);
-	}
-}
-#else
-static void check_invariants(const struct timers *timers)
-{
-	(void)timers;
-}
-#endif
-
-/* Puts timer into slot. lock, as all that follow up to timer_init. */
-static void place(struct timers *timers, struct timer *timer, size_t slot)
-{
-	timers->heap[slot] = timer;
-	timer->slot = slot;
-}
-
-static void sift_up(struct timers *timers, struct timer *timer, size_t slot)
-{
-	while (slot > 0 && timers->heap[(slot - 1) / 2]->due_ms > timer->due_ms) {
-		place(timers, timers->heap[(slot - 1) / 2], slot);
-		slot = (slot - 1) / 2;
-	}
-	place(timers, timer, slot);
-}
-
-static void sift_down(struct timers *timers, struct timer *timer, size_t slot)
-{
-	size_t child;
-
-	while ((child = slot * 2 + 1) < timers->count) {
-		if (child + 1 < timers->count && timers->heap[child + 1]->due_ms < timers->heap[child]->due_ms)
-			child++;
-		if (timers->heap[child]->due_ms >= timer->due_ms)
-			break;
-		place(timers, timers->heap[child], slot);
-		slot = child;
-	}
-	place(timers, timer, slot);
-}
-
-static void take_out(struct timers *timers, struct timer *timer)
-{
-	size_t slot = timer->slot;
-	struct timer *last;
-
-	if (slot == TIMER_IDLE)
-		return;
-	timer->slot = TIMER_IDLE;
-	last = timers->heap[--timers->count];
-	if (last == timer)
-		return;
-	if (slot > 0 && timers->heap[(slot - 1) / 2]->due_ms > last->due_ms)
-		sift_up(timers, last, slot);
-	else
-		sift_down(timers, last, slot);
-}
-
+/* lock */
 static void set(struct timers *timers, struct timer *timer, int64_t due_ms)
 {
-	take_out(timers, timer);
-	timer->due_ms = due_ms;
-	sift_up(timers, timer, timers->count++);
-	if (timers->heap[0] == timer)
+	deadline_set(&timers->deadlines, &timer->due, due_ms);
+	if (deadline_first(&timers->deadlines) == &timer->due)
 		pthread_cond_signal(&timers->changed);
-	check_invariants(timers);
 }
 
 int timer_init(struct local *local, struct timer *timer, void (*fire)(struct timer *timer), struct object *object)
 {
 	struct timers *timers = &local->timers;
-	int rc = 0;
+	int rc;
 
-	*timer = (struct timer){ .fire = fire, .object = object, .slot = TIMER_IDLE };
+	*timer = (struct timer){ .fire = fire, .object = object };
 	pthread_mutex_lock(&timers->lock);
-	if (timers->known == timers->room) {
-		size_t room = timers->room > 0 ? timers->room * 2 : 64;
-		struct timer **heap = realloc(timers->heap, room * sizeof(*heap));
-
-		if (heap == NULL) {
-			rc = -ENOMEM;
-		} else {
-			timers->heap = heap;
-			timers->room = room;
-		}
-	}
-	if (rc == 0)
-		timers->known++;
-	else
+	rc = deadline_init(&timers->deadlines, &timer->due);
+	if (rc < 0)
 		timer->fire = NULL;
 	pthread_mutex_unlock(&timers->lock);
 	return rc;
@@ -130,8 +52,7 @@ void timer_release(struct local *local, struct timer *timer)
 	if (timer->fire == NULL)
 		return;
 	pthread_mutex_lock(&timers->lock);
-	take_out(timers, timer);
-	timers->known--;
+	deadline_release(&timers->deadlines, &timer->due);
 	timer->fire = NULL;
 	pthread_mutex_unlock(&timers->lock);
 }
@@ -146,7 +67,7 @@ void timer_set(struct local *local, struct timer *timer, int64_t due_ms)
 void timer_set_earlier(struct local *local, struct timer *timer, int64_t due_ms)
 {
 	pthread_mutex_lock(&local->timers.lock);
-	if (timer->slot == TIMER_IDLE || timer->due_ms > due_ms)
+	if (timer->due.slot == DEADLINE_UNSET || timer->due.ms > due_ms)
 		set(&local->timers, timer, due_ms);
 	pthread_mutex_unlock(&local->timers.lock);
 }
@@ -154,11 +75,12 @@ void timer_set_earlier(struct local *local, struct timer *timer, int64_t due_ms)
 /* Sleeps until the first deadline, or until it changes. lock. */
 static void sleep_until_due(struct timers *timers, int64_t now_ms)
 {
+	const struct deadline *first = deadline_first(&timers->deadlines);
 	int64_t wait_ms = SLEEP_MAX_MS;
 	struct timespec until;
 
-	if (timers->count > 0 && timers->heap[0]->due_ms - now_ms < wait_ms)
-		wait_ms = timers->heap[0]->due_ms - now_ms;
+	if (first != NULL && first->ms - now_ms < wait_ms)
+		wait_ms = first->ms - now_ms;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += (time_t)(wait_ms / 1000);
 	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
@@ -177,15 +99,17 @@ static void *run(void *ctx)
 	pthread_mutex_lock(&timers->lock);
 	while (!timers->stop) {
 		int64_t now_ms = clock_mono_ms();
-		struct timer *timer = timers->count > 0 ? timers->heap[0] : NULL;
+		struct deadline *due = deadline_first(&timers->deadlines);
 		void (*fire)(struct timer *);
 		struct object *object;
+		struct timer *timer;
 
-		if (timer == NULL || timer->due_ms > now_ms) {
+		if (due == NULL || due->ms > now_ms) {
 			sleep_until_due(timers, now_ms);
 			continue;
 		}
-		take_out(timers, timer);
+		timer = (struct timer *)((char *)due - offsetof(struct timer, due));
+		deadline_clear(&timers->deadlines, due);
 		fire = timer->fire;
 		object = timer->object;
 		if (object != NULL && !object_try_ref(object))
@@ -241,7 +165,7 @@ void timers_init(struct timers *timers)
 void timers_release(struct timers *timers)
 {
 	assert(!timers->running);
-	free(timers->heap);
+	deadlines_release(&timers->deadlines);
 	pthread_cond_destroy(&timers->changed);
 	pthread_mutex_destroy(&timers->lock);
 }

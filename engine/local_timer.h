@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/deadline.h"
+
 struct local;
 struct object;
 
@@ -17,17 +19,14 @@ struct object;
 struct timer {
 	void (*fire)(struct timer *timer);
 	struct object *object; /* NULL: fire needs the engine only */
-	int64_t due_ms;        /* clock_mono_ms; timers.lock */
-	size_t slot;           /* place in the heap, TIMER_IDLE if not set; timers.lock */
+	struct deadline due;   /* timers.lock */
 };
-#define TIMER_IDLE SIZE_MAX
 
 struct timers {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct timer **heap;       /* a binary heap by due_ms; lock */
-	size_t count, room, known; /* known timers never exceed room, so setting one cannot fail; lock */
-	bool stop;                 /* lock */
+	struct deadlines deadlines; /* lock */
+	bool stop;                  /* lock */
 	pthread_t thread;
 	bool running; /* the thread was started; life only */
 };
