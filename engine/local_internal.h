@@ -388,10 +388,10 @@ struct local {
 
 	struct {
 		pthread_mutex_t lock;
-		struct warm **list; /* of those that may have files open; lock */
-		size_t count, room; /* lock */
-		size_t files;       /* how many all of them are to have at most; never changes */
-		uint64_t random;    /* lock */
+		struct warm **list;   /* of those that may have files open; lock */
+		size_t count, room;   /* lock */
+		_Atomic size_t files; /* how many all of them are to have at most */
+		uint64_t random;      /* lock */
 	} warm;
 
 	struct {
@@ -556,6 +556,7 @@ void topic_assign_streams(struct topic *topic); /* after growing; the same */
 /* -- local_warm.c -- */
 void warm_start(struct local *local); /* raises RLIMIT_NOFILE to what the process may have */
 void warm_stop(struct local *local);
+void warm_yield(struct local *local); /* a descriptor of theirs is another's from now on */
 void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog);
 void warm_touch(struct warm *warm); /* it is about to be used; no lock but object.change: others may be synced */
 void warm_cool(struct warm *warm);  /* it goes away */

@@ -141,11 +141,12 @@ void stage_detach(struct stage *stage, enum stage_use use)
 static size_t collect(struct stages *stages, struct topic *topic, struct stage **some, struct stage ***ret_list)
 {
 	struct stage **list = some;
-	size_t count = 0;
+	size_t count = 0, most;
 
 	pthread_mutex_lock(&stages->lock);
-	if (stages->count > SOME)
-		list = malloc(stages->count * sizeof(struct stage *));
+	most = topic != NULL ? atomic_load(&topic->staged) : stages->count;
+	if (most > SOME)
+		list = malloc(most * sizeof(struct stage *));
 	for (struct stage *stage = topic != NULL ? topic->stages : NULL; list != NULL && stage != NULL;
 	     stage = stage->next_of_topic)
 		list[count++] = stage;
@@ -268,6 +269,8 @@ static struct stage *make_file(struct local *local)
 	if (stage == NULL) {
 		close(fd);
 		io->unlink(stages->dirfd, name, 0);
+	} else {
+		warm_yield(local);
 	}
 	return stage;
 }
@@ -548,7 +551,7 @@ static size_t choose_limit(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return STAGE_FILES_MIN;
-	share = limit.rlim_cur / 8;
+	share = limit.rlim_cur / STAGE_FILES_SHARE;
 	return share < STAGE_FILES_MIN ? STAGE_FILES_MIN : share > STAGE_FILES_MAX ? STAGE_FILES_MAX : (size_t)share;
 }
 

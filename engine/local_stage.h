@@ -23,7 +23,9 @@
 #define STAGE_PIECE (256u << 10)    /* bytes taken at a time: they stay in a core's cache from read to write */
 #define STAGE_PUNCH (4u << 20)      /* taken bytes that are left in a file before their room is given back */
 #define STAGE_REUSE_MAX (64u << 10) /* a file with more than this is emptied when it is given back */
-#define STAGE_FILES_MAX 1024u       /* open at a time; a writer beyond writes through the daemon */
+/* Open at a time, at most half of the descriptors there are; a writer beyond writes through the daemon. */
+#define STAGE_FILES_MAX 16384u
+#define STAGE_FILES_SHARE 2u
 #define STAGE_FILES_MIN 16u
 /* Free bytes, or share of the disk, below which a channel gets no file: then a full disk refuses a write as it is made. */
 #define STAGE_ROOM (64u << 20)

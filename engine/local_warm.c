@@ -18,11 +18,12 @@
 #define VICTIMS 16u      /* logs that are closed at a time */
 #define LOOKS 8u         /* at logs that were used, before one of these goes */
 #define FILES_PER_LOG 2u /* of most: data and index of the active segment */
+#define OTHERS_SHARE 12u /* of the descriptors, and a few more, are for files in put/ and the like */
 #define FILES_RESERVED 64u
 #define FILES_MIN 32u
 #define FILES_MAX (8u * 24576) /* as if all logs of twice the topics that we design for were read */
 
-/* As many descriptors as the process may have: of these, what is left by staging files and some others is for logs. */
+/* As many descriptors as the process may have: of these, all but some are for logs, as long as staging files do not take them. */
 static size_t raise_files(void)
 {
 	struct rlimit limit;
@@ -37,7 +38,7 @@ static size_t raise_files(void)
 	}
 	if (limit.rlim_cur > FILES_MAX)
 		return FILES_MAX;
-	others = limit.rlim_cur / 5 + FILES_RESERVED;
+	others = limit.rlim_cur / OTHERS_SHARE + FILES_RESERVED;
 	return limit.rlim_cur < others + FILES_MIN ? FILES_MIN : (size_t)(limit.rlim_cur - others);
 }
 
@@ -46,6 +47,12 @@ void warm_start(struct local *local)
 	pthread_mutex_init(&local->warm.lock, NULL);
 	local->warm.files = raise_files();
 	local->warm.random = (uint64_t)clock_mono_ms() | 1;
+}
+
+void warm_yield(struct local *local)
+{
+	if (atomic_load(&local->warm.files) > FILES_MIN)
+		atomic_fetch_sub(&local->warm.files, 1);
 }
 
 void warm_stop(struct local *local)
@@ -139,9 +146,9 @@ static bool take_any(struct local *local, const struct warm *but, struct warm **
 /* As many as are too many. */
 static size_t take_surplus(struct local *local, const struct warm *but, struct warm *ret_victims[VICTIMS])
 {
-	size_t files = segment_files_open(), count = 0, surplus;
+	size_t files = segment_files_open(), most = atomic_load(&local->warm.files), count = 0, surplus;
 
-	surplus = files > local->warm.files ? (files - local->warm.files + FILES_PER_LOG - 1) / FILES_PER_LOG : 0;
+	surplus = files > most ? (files - most + FILES_PER_LOG - 1) / FILES_PER_LOG : 0;
 	while (count < surplus && count < VICTIMS && take_any(local, but, &ret_victims[count]))
 		count++;
 	return count;
