@@ -180,6 +180,8 @@ static void release_memory(struct local *local)
 	visible_release(local);
 	pthread_rwlock_destroy(&local->commits.running);
 	pthread_mutex_destroy(&local->commits.lock);
+	pthread_cond_destroy(&local->together.changed);
+	pthread_mutex_destroy(&local->together.lock);
 	pthread_mutex_destroy(&local->commits.begin_lock);
 	free(local);
 }
@@ -303,6 +305,9 @@ static struct local *new_local(const struct engine_options *options)
 	init_shared(&local->routes);
 	init_shared(&local->commits.running);
 	pthread_mutex_init(&local->commits.lock, NULL);
+	pthread_mutex_init(&local->together.lock, NULL);
+	pthread_cond_init(&local->together.changed, NULL);
+	local->together.tail = &local->together.head;
 	pthread_mutex_init(&local->commits.begin_lock, NULL);
 	local->commits.from = UINT64_MAX;
 	pthread_mutex_init(&local->checkpoint_lock, NULL);

@@ -13,7 +13,7 @@
  * seen, as it would when the table is filled from the log.
  *
  * Locks: send_lock above all others but `visible`, of several objects by rising id; lock is a leaf. A transaction takes them in
- * any order, and again and again: no other who holds several runs beside it, see local_tx_commit.c. Who holds one wakes nobody
+ * any order, and again and again: no other who holds several runs beside it, see local_tx_together.c. Who holds one wakes nobody
  * (visible_hold), since who is woken may have to wait for a transaction.
  */
 #include "engine/local_dedup.h"

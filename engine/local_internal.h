@@ -19,7 +19,7 @@
  *   producer.lock     the turn of a producer; taken alone
  *   local.registry    (read-write) ids, names, owners. Never held over disk work.
  *   reserve.lock      (read-write) read while messages are written: the room of the reserve is not given back then
- *   stages.lock, wait_list.lock, flusher.lock, cleaner.lock, timers.lock, warm.lock, fault_lock: leaves, held for a few instructions
+ *   stages.lock, wait_list.lock, flusher.lock, cleaner.lock, timers.lock, warm.lock, fault_lock, together.lock: leaves, held for a few instructions
  *
  * Callbacks to the user of the engine (done, wake, notify) are made with none of them held; list() is the exception
  * that its contract names.
@@ -364,6 +364,12 @@ struct local {
 		uint64_t from; /* UINT64_MAX: no note was lost */
 		struct commit_marks *marks;
 	} commits;
+	struct { /* who commits a transaction: see local_tx_together.c */
+		pthread_mutex_t lock;
+		pthread_cond_t changed;
+		struct tx_work *head, **tail; /* lock; the next that leads is the first */
+		bool led;                     /* lock */
+	} together;
 	pthread_rwlock_t registry;
 	struct object_list objects; /* all but defaults; registry */
 	bool opened;                /* to the end; fixed from then on */

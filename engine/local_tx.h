@@ -4,7 +4,8 @@
  *   local_tx.c          life: making, time, ending, what came of it
  *   local_tx_stage.c    staging messages and what is settled in queues
  *   local_tx_cursor.c   staging acks, rejects and seeks of groups
- *   local_tx_commit.c   commit
+ *   local_tx_commit.c   commit: its steps
+ *   local_tx_together.c those of several at the same time
  *   local_tx_note.c     what it is to settle, as bytes of a note of the journal
  *   local_tx_recover.c  at the start: what was committed and not done to the end
  *

@@ -2,13 +2,12 @@
  * local_tx_commit - all of a transaction, or nothing.
  *
  * Before the moment: what it consumes is brought to disk, if it produces something (else the machine could die, keep what was
- * made of a message, and lose the ack with it), and what was staged is read. Then, alone (local_visible.h): everything is looked at
- * again and room is claimed, the note is written and synced, and it is carried out. Up to the sync nothing has happened, and
- * whatever is refused leaves all as it was. From then on it has happened, and what cannot be carried out now the next start
- * does.
+ * made of a message, and lose the ack with it), and what was staged is read. Then, alone (local_visible.h), and together with others
+ * that are committed at that time (local_tx_together.c): everything is looked at again and room is claimed, the note is written and
+ * synced, and it is carried out. Up to the sync nothing has happened, and whatever is refused leaves all as it was. From then on it has
+ * happened, and what cannot be carried out now the next start does.
  */
-#include "engine/failpoint.h"
-#include "engine/local_commit.h"
+#include "engine/local_tx_commit.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,28 +16,19 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/crc32c.h"
+#include "engine/failpoint.h"
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
-#include "engine/local_tx.h"
 
 #define TRIM_BYTES (4u << 20)
 
-struct loaded {
+struct tx_loaded {
 	uint8_t *bytes;
 	struct packed_batch packed;
 };
 
-struct work {
-	struct tx *tx;
-	struct local *local;
-	int64_t ts_ms;
-	struct loaded *loaded; /* of each send, up to loaded_count */
-	size_t loaded_count;
-	uint8_t *tail;
-	struct commit commit;
-};
-
-static void work_release(struct work *work)
+static void work_release(struct tx_work *work)
 {
 	commit_release(&work->commit);
 	for (size_t i = 0; i < work->loaded_count; i++) {
@@ -51,7 +41,40 @@ static void work_release(struct work *work)
 
 /* ---- before ---- */
 
-static int sync_lane(struct local *local, const struct staged_settle *settle)
+/* Logs that something comes from, and that have it not on disk. */
+struct sources {
+	struct sync_point **points;
+	struct object **held; /* a reference for each */
+	size_t count, room;
+};
+
+static int add_source(struct sources *sources, struct sync_point *point, struct object *object)
+{
+	size_t room = sources->room * 2 + 4;
+	struct sync_point **points;
+	struct object **held;
+
+	for (size_t i = 0; i < sources->count; i++) {
+		if (sources->points[i] == point)
+			return 0;
+	}
+	if (sources->count == sources->room) {
+		points = realloc(sources->points, room * sizeof(struct sync_point *));
+		if (points != NULL)
+			sources->points = points;
+		held = realloc(sources->held, room * sizeof(struct object *));
+		if (held != NULL)
+			sources->held = held;
+		if (points == NULL || held == NULL)
+			return -ENOMEM;
+		sources->room = room;
+	}
+	sources->points[sources->count] = point;
+	sources->held[sources->count++] = object_ref(object);
+	return 0;
+}
+
+static int add_lane(struct local *local, struct sources *sources, const struct staged_settle *settle)
 {
 	struct object *object = registry_get(local, settle->queue);
 	struct engine_partition_stat stat;
@@ -64,13 +87,13 @@ static int sync_lane(struct local *local, const struct staged_settle *settle)
 	if (lane != NULL && atomic_load(&lane->plog) != NULL) {
 		plog_stat(atomic_load(&lane->plog), &stat);
 		if (stat.synced <= TX_OFFSET(settle->place))
-			rc = lane->sync.run(&lane->sync);
+			rc = add_source(sources, &lane->sync, object);
 	}
 	object_put(object);
 	return rc;
 }
 
-static int sync_partition(struct local *local, const struct staged_cursor *cursor)
+static int add_partition(struct local *local, struct sources *sources, const struct staged_cursor *cursor)
 {
 	struct object *object = registry_get(local, cursor->group);
 	struct partition *partition = NULL;
@@ -84,27 +107,46 @@ static int sync_partition(struct local *local, const struct staged_cursor *curso
 	    partition_open_log(partition, &plog) == 0) {
 		plog_stat(plog, &stat);
 		if (stat.synced < cursor->offset)
-			rc = partition->sync.run(&partition->sync);
+			rc = add_source(sources, &partition->sync, &partition->topic->object);
 	}
 	object_put(object);
 	return rc;
 }
 
-static int sync_sources(struct work *work)
+/* One sync for all of them, and for whoever else waits for one. */
+static int sync_sources(struct tx_work *work)
 {
 	const struct staged *staged = &work->tx->staged;
+	struct sources sources = { 0 };
 	int rc = 0;
 
 	if (staged->send_count == 0)
 		return 0;
 	for (size_t i = 0; i < staged->settle_count && rc == 0; i++)
-		rc = sync_lane(work->local, &staged->settles[i]);
+		rc = add_lane(work->local, &sources, &staged->settles[i]);
 	for (size_t i = 0; i < staged->cursor_count && rc == 0; i++)
-		rc = sync_partition(work->local, &staged->cursors[i]);
+		rc = add_partition(work->local, &sources, &staged->cursors[i]);
+	if (rc == 0)
+		rc = flusher_run(work->local, sources.points, sources.count);
+	for (size_t i = 0; i < sources.count; i++)
+		object_put(sources.held[i]);
+	free(sources.held);
+	free(sources.points);
 	return rc;
 }
 
-static int load(struct work *work)
+static void mark_ids(struct tx_work *work, const struct packed_batch *packed)
+{
+	for (uint32_t i = 0; i < packed->batch.count; i++) {
+		struct engine_span id = packed->props[i].id;
+		uint32_t bit = id.ptr != NULL ? crc32c(0, id.ptr, id.len) % TX_ID_BITS : 0;
+
+		if (id.ptr != NULL)
+			work->ids[bit / 64] |= UINT64_C(1) << bit % 64;
+	}
+}
+
+static int load(struct tx_work *work)
 {
 	const struct staged *staged = &work->tx->staged;
 	int rc = 0;
@@ -113,10 +155,12 @@ static int load(struct work *work)
 	if (work->loaded == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < staged->send_count && rc == 0; i++) {
-		struct loaded *loaded = &work->loaded[i];
+		struct tx_loaded *loaded = &work->loaded[i];
 
 		rc = staged_read(staged, &staged->sends[i], work->ts_ms, &loaded->bytes, &loaded->packed);
 		work->loaded_count += rc == 0;
+		if (rc == 0)
+			mark_ids(work, &loaded->packed);
 	}
 	if (rc == 0)
 		rc = tx_note_make(work->tx, work->ts_ms, &work->tail, &work->commit.tail_size);
@@ -191,7 +235,7 @@ static int check_cursor(struct local *local, const struct staged_cursor *staged)
 	return rc;
 }
 
-static int check_all(struct work *work)
+static int check_all(struct tx_work *work)
 {
 	const struct staged *staged = &work->tx->staged;
 	int rc = 0;
@@ -206,7 +250,7 @@ static int check_all(struct work *work)
 /* ---- where it goes ---- */
 
 /* All messages of the batch go the same way: see stage() in local_tx_stage.c. routes */
-static int add_routed(struct work *work, struct exchange *exchange, struct packed_batch *packed)
+static int add_routed(struct tx_work *work, struct exchange *exchange, struct packed_batch *packed)
 {
 	const struct engine_props *props = &packed->props[0];
 	struct routing_match match = { 0 };
@@ -233,7 +277,7 @@ static int add_routed(struct work *work, struct exchange *exchange, struct packe
 	return rc;
 }
 
-static int add_send(struct work *work, const struct staged_send *send, struct packed_batch *packed)
+static int add_send(struct tx_work *work, const struct staged_send *send, struct packed_batch *packed)
 {
 	struct object *target = registry_get(work->local, send->target);
 	struct commit_part *part = NULL;
@@ -256,7 +300,7 @@ static int add_send(struct work *work, const struct staged_send *send, struct pa
 	return rc;
 }
 
-static int claim(struct work *work)
+static int claim(struct tx_work *work)
 {
 	const struct staged *staged = &work->tx->staged;
 	int rc = 0;
@@ -322,7 +366,7 @@ static int do_cursor(struct local *local, const struct staged_cursor *staged)
 	return rc < 0 ? rc : 0;
 }
 
-static void carry_out(struct work *work)
+void tx_carry_out(struct tx_work *work)
 {
 	const struct staged *staged = &work->tx->staged;
 	struct local *local = work->local;
@@ -348,53 +392,68 @@ static void carry_out(struct work *work)
 	    "a transaction that is committed could not be carried out; the next start does that: %s", strerror(-rc));
 }
 
-/* Up to the sync nothing has happened. Alone, routes; what was claimed is locked */
-static int write_and_do(struct work *work, bool *ret_uncertain)
+static int sync_object(struct object *object)
 {
-	struct local *local = work->local;
-	int rc;
+	struct partition *partition;
+	struct lane *lane;
+	int rc = 0;
 
-	commit_enter(local);
-	rc = FAILPOINT("tx_before_note");
-	if (rc == 0)
-		rc = commit_note(&work->commit, true);
-	CRASHPOINT("tx_after_note");
-	if (rc == 0) {
-		rc = local->journal_sync.run(&local->journal_sync);
-		*ret_uncertain = rc < 0;
+	for (uint32_t i = 0; object->kind == ENGINE_TOPIC && rc == 0; i++) {
+		if (topic_find(topic_of_object(object), i, &partition) < 0)
+			break;
+		rc = partition->sync.run(&partition->sync);
 	}
-	CRASHPOINT("tx_after_sync");
-	if (rc == 0)
-		carry_out(work);
-	CRASHPOINT("tx_after_carry_out");
-	commit_leave(local);
+	for (uint32_t p = 0; object->kind == ENGINE_QUEUE && p < ENGINE_PRIORITIES && rc == 0; p++) {
+		lane = queue_lane(queue_of_object(object), p);
+		rc = lane != NULL ? lane->sync.run(&lane->sync) : 0;
+	}
 	return rc;
 }
 
-static int run(struct work *work, bool *ret_uncertain)
+/* What a target has seen already, it has in a log: the commit says that it is on disk. */
+static int sync_seen(const struct commit *commit)
 {
-	struct local *local = work->local;
-	int rc;
+	int rc = 0;
 
-	queue_catch_up(local); /* not later: queues may go by it */
-	visible_begin(local);
-	pthread_rwlock_wrlock(&local->routes); /* who publishes holds the send_locks of several, as this does */
-	rc = check_all(work);
+	for (uint32_t i = 0; i < commit->part_count; i++) {
+		const struct commit_part *part = &commit->parts[i];
+
+		for (uint32_t t = 0; t < part->claimed && rc == 0; t++) {
+			if (part->targets[t].dedup.pass.dropped > 0)
+				rc = sync_object(part->targets[t].object);
+		}
+	}
+	return rc;
+}
+
+int tx_claim(struct tx_work *work)
+{
+	int rc = check_all(work);
+
 	if (rc == 0)
 		rc = claim(work);
 	if (rc == 0)
-		rc = write_and_do(work, ret_uncertain);
-	commit_release(&work->commit);
-	pthread_rwlock_unlock(&local->routes);
-	visible_end(local);
+		rc = sync_seen(&work->commit);
+	if (rc < 0)
+		commit_release(&work->commit);
+	return rc;
+}
+
+int tx_note(struct tx_work *work)
+{
+	int rc = FAILPOINT("tx_before_note");
+
+	if (rc == 0)
+		rc = commit_note(&work->commit, true);
+	if (rc < 0)
+		commit_release(&work->commit);
 	return rc;
 }
 
 /* tx.lock */
 static int commit(struct tx *tx)
 {
-	struct work work = { .tx = tx, .local = local_of(&tx->object), .ts_ms = clock_wall_ms() };
-	bool uncertain = false;
+	struct tx_work work = { .tx = tx, .local = local_of(&tx->object), .ts_ms = clock_wall_ms() };
 	int rc;
 
 	commit_init(&work.commit, work.local);
@@ -402,15 +461,15 @@ static int commit(struct tx *tx)
 	if (rc == 0)
 		rc = load(&work);
 	if (rc == 0)
-		rc = run(&work, &uncertain);
+		rc = tx_commit_together(&work);
 	work_release(&work);
 	if (tx->staged.message_bytes > TRIM_BYTES)
 		malloc_trim(0); /* a large one is rare, and its memory would stay with the process */
 	if (rc == 0)
 		tx_end(tx, ENGINE_TX_COMMITTED, ENGINE_TX_NOT);
-	else if (rc == -ESTALE || rc == -EIDRM || uncertain)
+	else if (rc == -ESTALE || rc == -EIDRM || work.uncertain)
 		tx_end(tx, ENGINE_TX_ABORTED, ENGINE_TX_REFUSED);
-	if (uncertain) {
+	if (work.uncertain) {
 		tx->uncertain = true;
 		tx->dirty = false; /* the journal says it, at the next start */
 		return engine_explain(
