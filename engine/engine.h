@@ -419,7 +419,7 @@ struct engine_ops {
 	 * A message whose id was seen within dedup.window.ms of the topic or queue is accepted and dropped, over restarts and
 	 * crashes too; an id is seen when its message is taken, and not when that fails.
 	 * EINVAL: a message without a key in a compacted topic; a tombstone without a key, or with a payload.
-	 * EMSGSIZE (over max.message.bytes), EDQUOT (there are more ids to remember than memory for them), ENOENT (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
+	 * EMSGSIZE (over max.message.bytes), EDQUOT (there are more ids to remember than memory for them), ERANGE (props name a partition there is not), ENOSPC, EROFS, EIO, EIDRM.
 	 */
 	int (*producer_send)(
 	    struct engine_producer *producer, const struct engine_batch *batch, struct engine_done *done);

@@ -422,7 +422,7 @@ static int choose(struct sorting *s, uint32_t i, uint32_t *ret_target)
 	if (rc < 0)
 		return rc;
 	if (props.partition != ENGINE_ANY && props.partition >= s->partitions)
-		return engine_explain(-ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
+		return engine_explain(-ERANGE, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
 		    props.partition, s->partitions);
 	if (s->producer->partition != ENGINE_ANY)
 		*ret_target = s->producer->partition;
@@ -670,7 +670,7 @@ static int place_of(struct topic *topic, const struct engine_props *props, uint3
 
 	if (props->partition != ENGINE_ANY && props->partition >= partitions)
 		return engine_explain(
-		    -ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32, props->partition, partitions);
+		    -ERANGE, "there is no partition %" PRIu32 ": the topic has %" PRIu32, props->partition, partitions);
 	if (props->partition != ENGINE_ANY)
 		*ret_place = props->partition;
 	else if (props->key.ptr != NULL)

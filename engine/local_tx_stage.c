@@ -173,7 +173,7 @@ static int check_message(const struct tx_producer *producer, const struct engine
 		return check_route(exchange_of_object(target), props != NULL ? props : &none, len);
 	if (target->kind == ENGINE_TOPIC && props != NULL && props->partition != ENGINE_ANY &&
 	    topic_find(topic_of_object(target), props->partition, &found) < 0)
-		return engine_explain(-ENOENT, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
+		return engine_explain(-ERANGE, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
 		    props->partition, atomic_load(&topic_of_object(target)->partitions));
 	if (target->kind == ENGINE_TOPIC &&
 	    topic_check_key(topic_of_object(target), props != NULL ? props : &none, len) < 0)

@@ -125,7 +125,7 @@ static int choose_partition(
 	uint32_t asked = props != NULL ? props->partition : ENGINE_ANY;
 
 	if (asked != ENGINE_ANY && memory_check_partition(topic, asked) < 0)
-		return -ENOENT;
+		return -ERANGE;
 	if (s->producer->partition != ENGINE_ANY)
 		asked = s->producer->partition;
 	if (asked != ENGINE_ANY)

@@ -247,7 +247,7 @@ void contract_test_whole_or_none(struct contract *c)
 	cr_assert(strstr(engine_reason(), "3") != NULL, "the limit is named: %s", engine_reason());
 	assert_ok(contract_set(c, topic, "max.message.bytes", "4"));
 	props[2].partition = 2;
-	assert_err(contract_send_batch(c, producer, &batch), ENOENT);
+	assert_err(contract_send_batch(c, producer, &batch), ERANGE);
 	assert_text(contract_read(c, topic, 0, 0), "");
 	assert_text(contract_read(c, topic, 1, 0), "");
 	cr_assert_eq(contract_stat(c, topic).published_total, 0);
@@ -259,7 +259,7 @@ void contract_test_whole_or_none(struct contract *c)
 	c->ops->put(topic);
 }
 
-/* A partition that is not there is ENOENT, for a producer and for a message. */
+/* A partition that is not there is ENOENT for a producer, and for a message ERANGE, as any field out of its range. */
 void contract_test_send_errors(struct contract *c)
 {
 	struct engine_object *topic = contract_topic(c, "t", 2);
@@ -270,7 +270,7 @@ void contract_test_send_errors(struct contract *c)
 	cr_assert_null(producer);
 	producer = contract_producer(c, topic, ENGINE_ANY);
 	props.partition = 2;
-	assert_err(send_with(c, producer, "a\n", props), ENOENT);
+	assert_err(send_with(c, producer, "a\n", props), ERANGE);
 	assert_ok(contract_set(c, topic, "partitions", "3"));
 	assert_ok(send_with(c, producer, "a\n", props));
 	assert_text(contract_read(c, topic, 2, 0), "0=a");
