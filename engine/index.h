@@ -54,6 +54,7 @@
 #define INDEX_MORE 0x01u  /* flag: the append goes on in the next entry */
 #define INDEX_STRAY 0x02u /* flag: its id is out of order: it came from another log */
 #define INDEX_MOVED 0x04u /* flag: it came from another log, and the journal says from which */
+#define INDEX_HEAD 0x08u  /* flag: it was put to the head of its queue, and the journal says to which place */
 #define INDEX_COUNT_MAX 0xffffffu
 
 struct index_header {

@@ -162,7 +162,6 @@ static void release_memory(struct local *local)
 	settings_free_texts(local);
 	queue_forget_moves(local);
 	queue_forget_placed(local);
-	commit_forget_heads(local);
 	notes_forget(local);
 	commit_forget(local);
 	commit_forget_marks(local);
@@ -401,8 +400,6 @@ static int recover(struct local *local)
 	if (rc == 0 && !local->read_only)
 		rc = queue_go_on(local);
 	if (rc == 0)
-		rc = commit_find_heads(local);
-	if (rc == 0)
 		rc = commit_find_marks(local);
 	if (rc == 0 && !local->read_only)
 		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
@@ -421,8 +418,6 @@ static int recover(struct local *local)
 	if (rc == 0 && !local->read_only)
 		commit_open_all(local);
 	queue_forget_placed(local);
-	if (!local->read_only) /* all that are named there are open */
-		commit_forget_heads(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = FAILPOINT("recover_before_checkpoint");
 	if (rc == 0 && local->recovered_moves)

@@ -150,10 +150,6 @@ int commit_before_sync(void *local);
 bool commit_keeps_some(struct local *local); /* what is kept so, the journal has only */
 
 int commit_replay(struct local *local, const void *record, size_t size);
-/* At the start, after the replay: which messages were to go to the head of a queue, for queues that are opened. ENOMEM */
-int commit_find_heads(struct local *local);
-bool commit_is_for_head(const struct local *local, uint64_t queue, uint64_t mark);
-void commit_forget_heads(struct local *local);
 int commit_finish(struct local *local); /* gives targets what they miss (local_commit_recover.c) */
 void commit_forget(struct local *local);
 /*

@@ -324,17 +324,6 @@ enum local_setting {
 struct pending_move;
 struct local_text;
 
-/* Messages of a commit, by their marks, that were to go to the head of a queue. */
-struct commit_head {
-	uint64_t mark, queue;
-	uint32_t count;
-};
-
-struct commit_heads {
-	struct commit_head *list; /* by mark */
-	size_t count, room;
-};
-
 struct stages;
 
 struct local {
@@ -357,7 +346,6 @@ struct local {
 		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
 		_Atomic bool stuck;             /* one is in the journal only, so that must stay */
 		_Atomic bool told;
-		struct commit_heads heads;  /* at the start only */
 		pthread_mutex_t begin_lock; /* before those of the journal */
 		_Atomic bool
 		    begun;     /* since the last checkpoint; see local_commit_lost.c, as the next two, of the start */

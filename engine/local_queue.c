@@ -370,13 +370,12 @@ static int finish_message(struct lane *lane, uint64_t offset, const struct index
 	const struct engine_props *props = NULL;
 	struct engine_view view;
 	uint64_t first_id;
-	bool head;
+	bool head = entry->flags & INDEX_HEAD;
 
 	if (entry->flags & INDEX_MOVED) /* it is still where it was */
 		return offset >= lane->moves_end ? lane_set(lane, offset, 1, &set, NULL, why, NULL) : 0;
 	if (entry->meta_len > 0 && lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) == 0)
 		props = view.batch.props;
-	head = props != NULL && commit_is_for_head(queue_local(queue), queue->object.id, props->mark);
 	if (head)
 		set.place = lane->head_place - 1;
 	if (props == NULL || (props->delay_ms <= 0 && props->ttl_ms < 0)) {

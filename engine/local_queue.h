@@ -468,7 +468,7 @@ int queue_sync_moved(struct local *local); /* messages that came by moves: the j
 
 /* ---- local_queue_produce.c ---- */
 
-/* Appends to the lane: lock. first_id with PLOG_STRAY and PLOG_MOVED as for plog_append(). */
+/* Appends to the lane: lock. first_id with the flags of plog_append(). */
 int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
 void lane_sync_begin(struct sync_point *point);
 int lane_sync_run(struct sync_point *point);

@@ -110,7 +110,7 @@ int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t fi
 	if (batch->props != NULL && batch->props[0].mark != 0)
 		lane->noted = lane->moved_in = true; /* on disk after its note, and before the journal forgets that */
 	if (!(first_id & PLOG_STRAY))
-		lane->last_id = (first_id & ~PLOG_MOVED) + batch->count - 1;
+		lane->last_id = (first_id & ~PLOG_FLAGS) + batch->count - 1;
 	lane_appended(lane, batch->count, batch->len - batch->count);
 	plan_flush(lane, batch->count);
 	*ret_offset = offset;
@@ -338,7 +338,7 @@ static int append_part(struct sending *s, struct lane *lane, const struct engine
 
 	if (rc < 0)
 		return rc;
-	rc = lane_append(lane, part, s->next_id, ret_offset);
+	rc = lane_append(lane, part, s->next_id | (s->producer->head ? PLOG_HEAD : 0), ret_offset);
 	reserve_leave(local);
 	return rc;
 }

@@ -59,11 +59,13 @@ bool plog_release_files(struct plog *plog);
  * message. The bytes are in the page cache on return. Large batches become several entries. segment_bytes: the segment
  * is rolled when the batch would take it past that size. first_id: id of the first message in the store's sequence of
  * ids, 0 if the log has none; with PLOG_MOVED, a batch of one that came from another log; with PLOG_STRAY, one whose id
- * is below that of an earlier message of the log.
+ * is below that of an earlier message of the log; with PLOG_HEAD, a batch that was put to the head of its queue.
  * ENOSPC, EIO (nothing was appended), EROFS (read-only, or failed by an earlier sync).
  */
 #define PLOG_STRAY ((uint64_t)1 << 63)
 #define PLOG_MOVED ((uint64_t)1 << 62)
+#define PLOG_HEAD ((uint64_t)1 << 61)
+#define PLOG_FLAGS (PLOG_STRAY | PLOG_MOVED | PLOG_HEAD)
 int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
     uint64_t *ret_offset);
 

@@ -93,14 +93,14 @@ static int plan_piece(struct plan *plan, const struct engine_batch *batch, uint6
 {
 	struct index_entry entry = {
 		.base_offset = piece->first,
-		.first_id = first_id ? (first_id & ~(PLOG_STRAY | PLOG_MOVED)) + piece->first : 0,
+		.first_id = first_id ? (first_id & ~PLOG_FLAGS) + piece->first : 0,
 		.ts_ms = batch->ts_ms,
 		.pos = piece->pos,
 		.length = piece->length,
 		.count = piece->count,
 		.cred = batch->cred,
 		.flags = INDEX_MORE /* of all but the last */ | (first_id & PLOG_STRAY ? INDEX_STRAY : 0) |
-			 (first_id & PLOG_MOVED ? INDEX_MOVED : 0),
+			 (first_id & PLOG_MOVED ? INDEX_MOVED : 0) | (first_id & PLOG_HEAD ? INDEX_HEAD : 0),
 	};
 	int rc = plan_reserve(plan);
 
@@ -188,7 +188,7 @@ static bool must_roll(
 static bool may_extend(const struct plog *plog, const struct plan *plan)
 {
 	const struct index_entry *last = &plog->last, *add = &plan->entries[0];
-	const uint8_t alone = INDEX_STRAY | INDEX_MOVED;
+	const uint8_t alone = INDEX_STRAY | INDEX_MOVED | INDEX_HEAD;
 
 	return plan->count == 1 && last->count > 0 && !((last->flags | add->flags) & alone) &&
 	       plog_active(plog)->slots > plog->frozen && last->meta_len == 0 && add->meta_len == 0 &&

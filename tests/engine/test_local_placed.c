@@ -102,6 +102,36 @@ static void tear(struct journal_file *file)
 	file->bytes[torn + JOURNAL_RECORD_HEADER] ^= 1;
 }
 
+/* What was put to the head is there also if the power cut took what the journal said of it. */
+Test(local_placed, head_without_its_record)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct journal_file *file = calloc(1, sizeof(*file));
+	struct powercut *cut;
+	size_t n;
+
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q");
+	cut = begin(c);
+	Q_SCRIPT(c, "send q a b", "push q c", "push q d e", "send q f", "push q g:t100000");
+	assert_text(list(c, "q"), "g e d c a b f ");
+	n = powercut_count(cut);
+	powercut_stop(cut);
+	crash_replace(c, cut, n, 1, false);
+	read_journal(c, file);
+	file->size = JOURNAL_HEADER;
+	write_journal(file);
+	contract_open(c);
+	assert_text(list(c, "q"), "g e d c a b f ");
+	Q_SCRIPT(c, "push q h");
+	contract_reopen(c);
+	assert_text(list(c, "q"), "h g e d c a b f ");
+	powercut_free(cut);
+	q_close(c);
+	free(file);
+}
+
 /* What follows a gap does not count, also not when the gap was filled with other changes and its file comes back. */
 Test(local_placed, torn_off_for_good)
 {
