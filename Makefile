@@ -38,7 +38,7 @@ all: $(programs)
 
 $(BUILD)/mqfs: $(BUILD)/fs/main.o $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) $(FUSE_LIBS) $(libs)
-$(BUILD)/mount.mqfs: $(BUILD)/mount-helpers/main.o $(BUILD)/libhelpers.a
+$(BUILD)/mount.mqfs: $(BUILD)/mount-helpers/main.o $(BUILD)/libhelpers.a $(BUILD)/libengine.a
 	$(link)
 
 # One program with two names.

@@ -45,5 +45,23 @@ static void boot_id(uint8_t out[16])
 	}
 }
 
+/* A clock that nobody sets, so that setting the time does not end a wait, or make one endless. */
+void clock_wait(pthread_cond_t *changed, pthread_mutex_t *lock, int64_t ms)
+{
+	struct timespec until = { 0 };
+	int64_t ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns = until.tv_nsec + ms % 1000 * 1000000;
+	until.tv_sec += (time_t)(ms / 1000 + ns / 1000000000);
+	until.tv_nsec = (long)(ns % 1000000000);
+	pthread_cond_clockwait(changed, lock, CLOCK_MONOTONIC, &until);
+}
+
+void clock_sleep(int64_t ms)
+{
+	nanosleep(&(struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 }, NULL);
+}
+
 const struct clock_ops clock_system = { .wall_ms = wall_ms, .mono_ms = mono_ms, .boot_id = boot_id };
 const struct clock_ops *clock_now = &clock_system;

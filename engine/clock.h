@@ -1,9 +1,10 @@
 /*
- * clock - the time, behind one seam, so that a test can move it.
+ * clock - the time, behind one seam, so that a test can move it. Nothing else asks the system for it, or waits for a time to come.
  */
 #ifndef MQFS_CLOCK_H
 #define MQFS_CLOCK_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,10 @@ static inline int64_t clock_mono_ms(void)
 {
 	return clock_now->mono_ms();
 }
+
+/* Both wait for as long as the system's clock says, whichever is in force. */
+void clock_wait(pthread_cond_t *changed, pthread_mutex_t *lock, int64_t ms); /* for changed; for ms at most */
+void clock_sleep(int64_t ms);
 
 static inline void clock_boot_id(uint8_t out[16])
 {

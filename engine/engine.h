@@ -31,6 +31,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/clock.h"
 #include "engine/engine_base.h"
 
 #define ENGINE_NAME_MAX 200u            /* bytes in the name of an object */

@@ -24,7 +24,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
@@ -270,13 +269,13 @@ int reserve_open(struct local *local)
 }
 
 #define MEMORY_TRIES 50
-#define MEMORY_WAIT_NS 10000000
+#define MEMORY_WAIT_MS 10
 
 bool memory_again(int rc, unsigned int *tries)
 {
 	if (rc != -ENOMEM || ++*tries > MEMORY_TRIES)
 		return false;
 	if (*tries > 1)
-		nanosleep(&(struct timespec){ 0, MEMORY_WAIT_NS }, NULL);
+		clock_sleep(MEMORY_WAIT_MS);
 	return true;
 }

@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "engine/clock.h"
 #include "engine/local_internal.h"
@@ -77,18 +76,10 @@ static void sleep_until_due(struct timers *timers, int64_t now_ms)
 {
 	const struct deadline *first = deadline_first(&timers->deadlines);
 	int64_t wait_ms = SLEEP_MAX_MS;
-	struct timespec until;
 
 	if (first != NULL && first->ms - now_ms < wait_ms)
 		wait_ms = first->ms - now_ms;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(wait_ms / 1000);
-	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	pthread_cond_timedwait(&timers->changed, &timers->lock, &until);
+	clock_wait(&timers->changed, &timers->lock, wait_ms);
 }
 
 static void *run(void *ctx)
@@ -153,13 +144,8 @@ void timers_stop(struct local *local)
 
 void timers_init(struct timers *timers)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&timers->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&timers->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&timers->changed, NULL);
 }
 
 void timers_release(struct timers *timers)

@@ -292,17 +292,7 @@ static int64_t sleep_ms(const struct memory_engine *memory)
 
 static void wait_for_next(struct memory_engine *memory)
 {
-	int64_t left = sleep_ms(memory);
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += left / 1000;
-	until.tv_nsec += left % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	pthread_cond_timedwait(&memory->timer_wake, &memory->lock, &until);
+	clock_wait(&memory->timer_wake, &memory->lock, sleep_ms(memory));
 }
 
 static void *timer_main(void *arg)
@@ -325,15 +315,11 @@ static void *timer_main(void *arg)
 
 int memory_timer_start(struct memory_engine *memory)
 {
-	pthread_condattr_t attr;
 	int rc;
 
 	if (memory->timer_runs)
 		return 0;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&memory->timer_wake, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&memory->timer_wake, NULL);
 	rc = pthread_create(&memory->timer, NULL, timer_main, memory);
 	if (rc != 0)
 		pthread_cond_destroy(&memory->timer_wake);

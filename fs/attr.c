@@ -200,11 +200,11 @@ static int touch_message(struct fs *fs, const struct node *node, const struct st
 {
 	struct engine_object *object, *queue;
 	uint64_t consumer;
-	struct timespec until = attr->st_mtim;
+	int64_t until_ms = attr->st_mtim.tv_sec * 1000 + attr->st_mtim.tv_nsec / 1000000;
 	if (!(to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)))
 		return 0;
 	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
-		clock_gettime(CLOCK_REALTIME, &until);
+		until_ms = clock_wall_ms();
 	int err = fs->engine->ops->get(fs->engine, node->object, &object);
 	if (err)
 		return err;
@@ -212,8 +212,7 @@ static int touch_message(struct fs *fs, const struct node *node, const struct st
 	fs->engine->ops->put(object);
 	if (err)
 		return err;
-	err = fs->engine->ops->queue->message_touch(
-	    queue, node->offset, node_state(node), until.tv_sec * 1000 + until.tv_nsec / 1000000);
+	err = fs->engine->ops->queue->message_touch(queue, node->offset, node_state(node), until_ms);
 	fs->engine->ops->put(queue);
 	return err;
 }

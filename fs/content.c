@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <time.h>
 
 #include "fs/content.h"
 #include "fs/find.h"
@@ -174,10 +173,8 @@ static void print_count(struct buffer *out, const char *name, uint64_t count)
 /* How long ago, in ms; a queue that has none has no such line. */
 static void print_age(struct buffer *out, const char *name, int64_t then_ms)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
 	if (then_ms > 0)
-		buffer_printf(out, "%s %" PRIi64 "\n", name, now.tv_sec * 1000 + now.tv_nsec / 1000000 - then_ms);
+		buffer_printf(out, "%s %" PRIi64 "\n", name, clock_wall_ms() - then_ms);
 }
 
 static int print_queue(struct engine_object *queue, struct buffer *out)

@@ -125,18 +125,18 @@ void events_add_line(struct fs *fs, const char *line)
 void events_add(struct fs *fs, uint64_t object, const char *path, const char *format, ...)
 {
 	char line[RING_LINE_MAX], where[700], shown[700], what[256], time_text[32] = "";
-	struct timespec now;
+	const int64_t now_ms = clock_wall_ms();
+	const time_t now = now_ms / 1000;
 	struct tm tm;
 	va_list args;
 	va_start(args, format);
 	vsnprintf(what, sizeof what, format, args);
 	va_end(args);
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (gmtime_r(&now.tv_sec, &tm))
+	if (gmtime_r(&now, &tm))
 		strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &tm);
 	reply_path(fs, object, path, FRAME_LINE, where, sizeof where);
 	name_escape(where, strlen(where), shown, sizeof shown);
-	snprintf(line, sizeof line, "%s.%03ldZ %s: %s", time_text, now.tv_nsec / 1000000, *shown ? shown : "/", what);
+	snprintf(line, sizeof line, "%s.%03ldZ %s: %s", time_text, (long)(now_ms % 1000), *shown ? shown : "/", what);
 	events_add_line(fs, line);
 }
 

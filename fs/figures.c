@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct id_list {
 	uint64_t *ids;
@@ -192,8 +191,6 @@ void figures_release(struct figures *figures)
 
 int64_t figures_age_ms(int64_t then_ms)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	int64_t age = then_ms > 0 ? now.tv_sec * 1000 + now.tv_nsec / 1000000 - then_ms : 0;
+	int64_t age = then_ms > 0 ? clock_wall_ms() - then_ms : 0;
 	return age > 0 ? age : 0;
 }

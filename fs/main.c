@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fs/events.h"
@@ -65,8 +64,6 @@ static void on_notify(void *ctx, int err, const char *text)
 
 static int fs_init(struct fs *fs, const struct options *options)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
 	*fs = (struct fs){
 		.nodes = node_table_new(),
 		.handles = handle_table_new(),
@@ -77,7 +74,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.source = options->source,
 		.mountpoint = options->mountpoint,
 		.owner = { geteuid(), getegid(), 0755 },
-		.started_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		.started_ms = clock_wall_ms(),
 		.read_only = options->read_only,
 		.threads = options->threads,
 		.staging = options->staging && !options->read_only,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/engine.h"
 #include "fs/version.h"
 
 #define PARTITIONS_SHOWN_MAX 32u
@@ -63,10 +64,9 @@ static const char script[] =
 void page_begin(struct buffer *out)
 {
 	char now[32] = "";
-	struct timespec ts;
+	const time_t seconds = clock_wall_ms() / 1000;
 	struct tm tm;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	if (gmtime_r(&ts.tv_sec, &tm))
+	if (gmtime_r(&seconds, &tm))
 		strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S", &tm);
 	buffer_add_text(out, head);
 	buffer_printf(out,

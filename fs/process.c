@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "engine/engine.h"
 
 #define PF_EXITING 0x4u    /* include/linux/sched.h: getting shut down */
 #define TICK_MS 20         /* starts of processes are known to 10 ms, times of files to 4 */
@@ -91,7 +92,6 @@ static bool started_ms(unsigned long pid, int64_t *ret_ms)
 {
 	char buf[1024];
 	unsigned long long ticks;
-	struct timespec wall, boot;
 	if (!read_proc((uint32_t)pid, "stat", buf, sizeof buf))
 		return false;
 	char *fields = strrchr(buf, ')');
@@ -99,10 +99,8 @@ static bool started_ms(unsigned long pid, int64_t *ret_ms)
 	    sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
 		&ticks) != 1)
 		return false;
-	clock_gettime(CLOCK_REALTIME, &wall);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	int64_t boot_ms = (wall.tv_sec - boot.tv_sec) * 1000 + (wall.tv_nsec - boot.tv_nsec) / 1000000;
-	*ret_ms = boot_ms + (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+	*ret_ms =
+	    clock_wall_ms() - clock_mono_ms() + (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
 	return true;
 }
 

@@ -61,15 +61,15 @@ void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing f
 void report_error(struct fs *fs, int err, const struct engine_cred *cred, const char *path, const char *sentence)
 {
 	char time_text[32] = "", path_text[PATH_SHOWN], line[RING_LINE_MAX];
-	struct timespec now;
+	const int64_t now_ms = clock_wall_ms();
+	const time_t now = now_ms / 1000;
 	struct tm tm;
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (gmtime_r(&now.tv_sec, &tm))
+	if (gmtime_r(&now, &tm))
 		strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &tm);
 	name_escape(path, strlen(path), path_text, sizeof path_text);
 	if (!sentence || !*sentence)
 		sentence = errtext_sentence(err);
-	int length = snprintf(line, sizeof line, "%s.%03ldZ %s uid=%u pid=%u %s: %s", time_text, now.tv_nsec / 1000000,
+	int length = snprintf(line, sizeof line, "%s.%03ldZ %s uid=%u pid=%u %s: %s", time_text, (long)(now_ms % 1000),
 	    errtext_name(err), cred->uid, cred->pid, path_text, sentence);
 	size_t size = length < 0 ? 0 : (size_t)length;
 	if (size >= sizeof line)

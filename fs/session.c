@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fs/ops.h"
@@ -35,6 +34,7 @@
 #define QUICK_SIZE (16u << 10)        /* bytes that are read or written sooner than another thread is woken */
 #define FLAG2_OVER_IO_URING (1u << 9) /* of FUSE_INIT */
 #define WAKE_SIGNAL SIGUSR1           /* takes a thread out of its read */
+#define WAKE_AGAIN_MS 20
 
 struct session {
 	struct fuse_session *fuse;
@@ -368,14 +368,9 @@ static void wake_threads(struct session *session)
 {
 	pthread_mutex_lock(&session->lock);
 	while (session->serving > 0) {
-		struct timespec limit;
 		for (unsigned i = 0; i < session->thread_count; i++)
 			pthread_kill(session->threads[i], WAKE_SIGNAL);
-		clock_gettime(CLOCK_REALTIME, &limit);
-		limit.tv_nsec += 20000000;
-		limit.tv_sec += limit.tv_nsec / 1000000000;
-		limit.tv_nsec %= 1000000000;
-		pthread_cond_timedwait(&session->changed, &session->lock, &limit);
+		clock_wait(&session->changed, &session->lock, WAKE_AGAIN_MS);
 	}
 	pthread_mutex_unlock(&session->lock);
 }

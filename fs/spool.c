@@ -46,6 +46,12 @@ struct spool_handle {
 	struct spool_file *file;
 };
 
+static struct timespec wall_now(void)
+{
+	int64_t ms = clock_wall_ms();
+	return (struct timespec){ .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+}
+
 struct spool *spool_new(const char *directory)
 {
 	struct spool *spool = calloc(1, sizeof *spool);
@@ -175,7 +181,7 @@ int spool_create(
 	file->mode = mode & 0777;
 	file->uid = cred->uid;
 	file->gid = cred->gid;
-	clock_gettime(CLOCK_REALTIME, &file->mtime);
+	file->mtime = wall_now();
 	file->atime = file->mtime;
 	pthread_mutex_lock(&spool->lock);
 	struct spool_file *there = find_locked(spool, topic, tx, name, cred->pid);
@@ -264,8 +270,7 @@ static int set_size(struct fs *fs, uint64_t topic, uint64_t tx, const char *name
 
 static void set_times(struct spool_file *file, const struct stat *attr, int to_set)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
+	const struct timespec now = wall_now();
 	if (to_set & FUSE_SET_ATTR_ATIME)
 		file->atime = attr->st_atim;
 	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
@@ -525,7 +530,7 @@ static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, 
 	}
 	pthread_mutex_lock(&handle->fs->spool->lock);
 	file->refused = took < 0;
-	clock_gettime(CLOCK_REALTIME, &file->mtime);
+	file->mtime = wall_now();
 	pthread_mutex_unlock(&handle->fs->spool->lock);
 	if (took < 0)
 		reply_handle_error(handle, req, (int)took, NULL);

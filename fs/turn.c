@@ -1,8 +1,8 @@
 #include "fs/turn.h"
 
-#include <time.h>
+#include "engine/engine.h"
 
-#define TICK_NS 1000000L
+#define TICK_MS 1
 #define IDLE_TICKS 20 /* without a request, until the watchman sleeps */
 
 /* ---- the watchman ---- */
@@ -45,12 +45,11 @@ static bool sleep_until_watched(struct turn *turn)
 static void *watch(void *arg)
 {
 	struct turn *turn = arg;
-	const struct timespec tick = { .tv_nsec = TICK_NS };
 	while (sleep_until_watched(turn)) {
 		uint64_t seen = atomic_load(&turn->word);
 		int idle = 0;
 		do {
-			nanosleep(&tick, NULL);
+			clock_sleep(TICK_MS);
 			uint64_t word = atomic_load(&turn->word);
 			idle = word == seen ? idle + 1 : 0;
 			if (word == seen && word % 2 == 1)

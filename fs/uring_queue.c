@@ -7,15 +7,16 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/engine.h"
 #include "fs/owed.h"
 #include "fs/process.h"
 
-#define ALONE 8u                         /* requests in a row from one client: nobody else waits just now */
-#define TOUCHED_MAX (16u << 20)          /* bytes of payload that a queue keeps in memory */
-#define CHECK_NS (50 * INT64_C(1000000)) /* a request that is not answered by then is looked at, for a signal */
+#define ALONE 8u                /* requests in a row from one client: nobody else waits just now */
+#define TOUCHED_MAX (16u << 20) /* bytes of payload that a queue keeps in memory */
+#define NS_PER_MS INT64_C(1000000)
+#define CHECK_MS 50 /* a request that is not answered by then is looked at, for a signal */
 #define HINTS 4096u
 #define COMMAND_REGISTER 1u /* of the kernel: enum fuse_uring_cmd */
 #define COMMAND_COMMIT 2u
@@ -32,13 +33,6 @@ _Thread_local struct entry *uring_current;
 
 /* Where a request is, by its number; may have been overwritten by another's. */
 static struct entry *_Atomic hints[HINTS];
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static struct entry *_Atomic *hint_of(uint64_t unique)
 {
@@ -206,15 +200,15 @@ static void pass_interrupts(struct ring_queue *queue)
 
 static void watch_for_signal(struct ring_queue *queue)
 {
-	if (!queue->check_ns)
-		queue->check_ns = now_ns() + CHECK_NS;
+	if (!queue->check_ms)
+		queue->check_ms = clock_mono_ms() + CHECK_MS;
 }
 
 static void check_signals(struct ring_queue *queue)
 {
-	if (!queue->check_ns || now_ns() < queue->check_ns)
+	if (!queue->check_ms || clock_mono_ms() < queue->check_ms)
 		return;
-	queue->check_ns = 0;
+	queue->check_ms = 0;
 	for (unsigned i = 0; i < queue->depth; i++) {
 		struct entry *entry = &queue->entries[i];
 		uint64_t unique = atomic_load(&queue->uniques[i]);
@@ -277,10 +271,10 @@ static void completed(struct ring_queue *queue, struct entry *entry, int result,
 /* Takes what there is, if `wait` when there is something. Returns how many requests. */
 static unsigned pump(struct ring_queue *queue, bool wait)
 {
-	int64_t limit = wait && queue->check_ns ? queue->check_ns - now_ns() : -1;
-	if (wait && queue->check_ns && limit < 0)
-		limit = 0;
-	if (iouring_wait(&queue->ring, wait, limit))
+	int64_t limit_ms = wait && queue->check_ms ? queue->check_ms - clock_mono_ms() : -1;
+	if (wait && queue->check_ms && limit_ms < 0)
+		limit_ms = 0;
+	if (iouring_wait(&queue->ring, wait, limit_ms * NS_PER_MS))
 		queue->alive = 0;
 	unsigned count = 0;
 	uint64_t data;

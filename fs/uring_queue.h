@@ -68,7 +68,7 @@ struct ring_queue {
 	struct entry *backlog, **backlog_last;
 	uint32_t client;
 	unsigned in_a_row;
-	int64_t check_ns; /* when to look for signals; 0: not needed */
+	int64_t check_ms; /* when to look for signals; 0: not needed */
 	uint64_t *wanted; /* of each queue, while others are being settled */
 	bool idle;
 	pthread_mutex_t lock; /* done, and what is said above; a leaf */

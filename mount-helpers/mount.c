@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "mount-helpers/helper.h"
 #include "mount-helpers/mounts.h"
 #include "mount-helpers/options.h"
@@ -24,17 +24,9 @@ struct request {
 	int64_t deadline_ms;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int left_ms(const struct request *request)
 {
-	int64_t left = request->deadline_ms - now_ms();
+	int64_t left = request->deadline_ms - clock_mono_ms();
 
 	return left > 0 ? (int)left : 0;
 }
@@ -128,7 +120,7 @@ static int parse(int argc, char **argv, struct request *ret_request)
 	if (status != EXIT_DONE)
 		return status;
 	say_steps(ret_request->verbose);
-	ret_request->deadline_ms = now_ms() + (int64_t)ret_request->options.timeout_s * 1000;
+	ret_request->deadline_ms = clock_mono_ms() + (int64_t)ret_request->options.timeout_s * 1000;
 	status = set_store(ret_request, argv[optind]);
 	return status == EXIT_DONE ? set_point(ret_request, argv[optind + 1]) : status;
 }

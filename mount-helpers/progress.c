@@ -3,20 +3,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "engine/clock.h"
 
 #define BAR 40u
 #define BAR_MS 100
 #define LINE_MS 10000
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static unsigned percent(const struct progress *progress)
 {
@@ -43,7 +36,7 @@ static void show(const struct progress *progress)
 void progress_start(struct progress *progress, const char *what, uint64_t total, int fd)
 {
 	*progress = (struct progress){
-		.what = what, .total = total, .fd = fd, .terminal = fd >= 0 && isatty(fd), .shown_ms = now_ms()
+		.what = what, .total = total, .fd = fd, .terminal = fd >= 0 && isatty(fd), .shown_ms = clock_mono_ms()
 	};
 	if (progress->terminal)
 		show(progress);
@@ -51,7 +44,7 @@ void progress_start(struct progress *progress, const char *what, uint64_t total,
 
 void progress_add(struct progress *progress, uint64_t bytes)
 {
-	int64_t now = now_ms();
+	int64_t now = clock_mono_ms();
 
 	progress->done += bytes;
 	if (progress->fd < 0 || now - progress->shown_ms < (progress->terminal ? BAR_MS : LINE_MS))
