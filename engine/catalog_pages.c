@@ -432,8 +432,10 @@ static int open_walk(struct walk *w, int dirfd, const char *name, struct meta me
 	struct stat st;
 	int rc;
 
-	w->fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-	if (w->fd < 0 || fstat(w->fd, &st) < 0)
+	w->fd = io_open_existing(dirfd, name, O_RDONLY);
+	if (w->fd < 0)
+		return w->fd;
+	if (fstat(w->fd, &st) < 0)
 		return -errno;
 	size = (uint64_t)st.st_size < sizeof(start) ? (size_t)st.st_size : sizeof(start);
 	rc = io_pread_all(w->fd, start, size, 0);

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/io.h"
+
 static int64_t read_ms(clockid_t id)
 {
 	struct timespec ts = { 0 };
@@ -32,8 +34,8 @@ static void boot_id(uint8_t out[16])
 {
 	char text[37];
 	const char *at = text;
-	int used, fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+	int used, fd = io_open_existing(AT_FDCWD, "/proc/sys/kernel/random/boot_id", O_RDONLY);
+	ssize_t len = fd >= 0 ? io->pread(fd, text, sizeof(text) - 1, 0) : 0;
 
 	if (fd >= 0)
 		close(fd);

@@ -36,6 +36,11 @@ static ssize_t posix_pwritev(int fd, const struct iovec *iov, int count, off_t p
 	RETRY(ssize_t, pwritev(fd, iov, count, pos));
 }
 
+static ssize_t posix_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	RETRY(ssize_t, pread(fd, buf, size, pos));
+}
+
 static int posix_fdatasync(int fd)
 {
 	RETRY(int, fdatasync(fd));
@@ -75,6 +80,7 @@ const struct io_ops io_posix = {
 	.open = posix_open,
 	.mkdir = posix_mkdir,
 	.pwritev = posix_pwritev,
+	.pread = posix_pread,
 	.fdatasync = posix_fdatasync,
 	.fsync = posix_fsync,
 	.ftruncate = posix_ftruncate,
@@ -84,6 +90,25 @@ const struct io_ops io_posix = {
 	.syncfs = posix_syncfs,
 };
 const struct io_ops *io = &io_posix;
+
+int io_open_existing(int dirfd, const char *name, int flags)
+{
+	RETRY(int, openat(dirfd, name, flags | O_CLOEXEC));
+}
+
+int io_open_dir(int dirfd, const char *name, DIR **ret_dir)
+{
+	int rc, fd = io_open_existing(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+
+	if (fd < 0)
+		return fd;
+	*ret_dir = fdopendir(fd);
+	if (*ret_dir != NULL)
+		return 0;
+	rc = -errno;
+	close(fd);
+	return rc;
+}
 
 int io_pwrite_all(int fd, const void *buf, size_t size, off_t pos)
 {
@@ -121,11 +146,9 @@ int io_pwritev_all(int fd, struct iovec *iov, int count, off_t pos)
 int io_pread_all(int fd, void *buf, size_t size, off_t pos)
 {
 	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(fd, (char *)buf + done, size - done, pos + (off_t)done);
-		if (n < 0 && errno == EINTR)
-			continue;
+		ssize_t n = io->pread(fd, (char *)buf + done, size - done, pos + (off_t)done);
 		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
+			return n < 0 ? (int)n : -ENODATA;
 		done += (size_t)n;
 	}
 	return 0;

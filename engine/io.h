@@ -1,15 +1,16 @@
 /*
- * io - the one seam through which the engine changes files.
+ * io - the one seam through which the engine opens, reads and changes files.
  *
  * Every call that creates, writes, syncs, cuts, renames or removes a file of the store goes through this table, so that
  * a test can count, fail or shorten the n-th one (tests/lib/fault.h) and a recorder can replay what a power cut leaves.
- * Reading is not here: it changes nothing. (LMDB writes its own file itself.)
+ * Reads go through it too; opening what is there does not, nor does looking at names and sizes. (LMDB has its own file itself.)
  *
  * All return 0 or a count, or a negative errno; EINTR is retried inside, and io_pwrite_all writes everything or fails.
  */
 #ifndef MQFS_IO_H
 #define MQFS_IO_H
 
+#include <dirent.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -18,6 +19,7 @@ struct io_ops {
 	int (*open)(int dirfd, const char *name, int flags, mode_t mode);
 	int (*mkdir)(int dirfd, const char *name, mode_t mode);
 	ssize_t (*pwritev)(int fd, const struct iovec *iov, int count, off_t pos);
+	ssize_t (*pread)(int fd, void *buf, size_t size, off_t pos);
 	int (*fdatasync)(int fd);
 	int (*fsync)(int fd); /* of a directory: after create, rename, unlink */
 	int (*ftruncate)(int fd, off_t size);
@@ -30,6 +32,12 @@ struct io_ops {
 /* The real ones, and those in force (a test points it elsewhere before it opens an engine). */
 extern const struct io_ops io_posix;
 extern const struct io_ops *io;
+
+/* Opens a file that is there. flags: O_CLOEXEC is added. A descriptor. */
+int io_open_existing(int dirfd, const char *name, int flags);
+
+/* A directory that is there, to go through its names; not by way of a link. */
+int io_open_dir(int dirfd, const char *name, DIR **ret_dir);
 
 /* Writes all of the bytes at pos. A short write is continued; 0 or negative errno. */
 int io_pwrite_all(int fd, const void *buf, size_t size, off_t pos);

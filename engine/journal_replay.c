@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #include "engine/bytes.h"
+
 #include "engine/crc32c.h"
+#include "engine/io.h"
 #include "engine/journal_internal.h"
 
 #define WINDOW (256u << 10) /* memory for reading; a record of the largest size fits several times */
@@ -61,17 +63,12 @@ int journal_list(int dirfd, uint64_t **ret_numbers, size_t *ret_count)
 	uint64_t *numbers = NULL, number;
 	size_t count = 0, size = 0;
 	struct dirent *entry;
-	int fd, err = 0;
 	DIR *dir;
+	int err;
 
-	fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (dir == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
+	err = io_open_dir(dirfd, ".", &dir);
+	if (err)
+		return err;
 	while (errno = 0, (entry = readdir(dir)) != NULL && !err) {
 		if (!parse_name(entry->d_name, &number))
 			continue;
@@ -141,12 +138,10 @@ static size_t look(struct reader *reader, uint64_t pos, size_t need, const uint8
 		reader->base = pos;
 		reader->len = keep;
 		while (reader->len < need) {
-			ssize_t n = pread(reader->fd, reader->window + reader->len, WINDOW - reader->len,
+			ssize_t n = io->pread(reader->fd, reader->window + reader->len, WINDOW - reader->len,
 			    (off_t)(reader->base + reader->len));
-			if (n < 0 && errno == EINTR)
-				continue;
 			if (n < 0)
-				reader->read_err = errno;
+				reader->read_err = (int)-n;
 			if (n <= 0)
 				break;
 			reader->len += (size_t)n;
@@ -282,11 +277,10 @@ int journal_replay_file(const struct journal_replay *how, uint64_t number, uint6
 	int err;
 
 	journal_file_name(name, number);
-	reader.fd = openat(how->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (reader.fd < 0) {
-		err = -errno;
-		return engine_explain(err, "journal %016" PRIx64 " cannot be opened: %s", number, strerror(-err));
-	}
+	reader.fd = io_open_existing(how->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	if (reader.fd < 0)
+		return engine_explain(
+		    reader.fd, "journal %016" PRIx64 " cannot be opened: %s", number, strerror(-reader.fd));
 	reader.window = malloc(WINDOW);
 	err = reader.window == NULL ? -ENOMEM : check_header(&reader);
 	if (!err)

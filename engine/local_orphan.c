@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/failpoint.h"
+#include "engine/io.h"
 #include "engine/local_queue.h"
 
 #define LOG_NAME_LEN 16 /* hex digits */
@@ -67,12 +68,9 @@ static int find_known(struct local *local, struct known *ret_known)
 
 static DIR *open_dir(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir;
 
-	if (dir == NULL && fd >= 0)
-		close(fd);
-	return dir;
+	return io_open_dir(dirfd, name, &dir) == 0 ? dir : NULL;
 }
 
 /* May a log have messages? If that cannot be found out it may. */

@@ -416,11 +416,9 @@ static int stage_open(
 static int stage_descriptor(struct engine_stage *base)
 {
 	char name[STAGE_NAME_SIZE];
-	int fd;
 
 	stage_name(name, stage_of(base)->number);
-	fd = openat(stage_of(base)->local->stages->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? -errno : fd;
+	return io_open_existing(stage_of(base)->local->stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
 }
 
 /* ---- using it ---- */
@@ -574,7 +572,7 @@ int stages_init(struct local *local)
 	if (rc < 0 || local->read_only)
 		return rc;
 	io->mkdir(local->store.dirfd, STAGE_DIR, 0700); /* on a full disk: then without */
-	stages->dirfd = openat(local->store.dirfd, STAGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	stages->dirfd = io_open_existing(local->store.dirfd, STAGE_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	return 0;
 }
 

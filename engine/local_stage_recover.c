@@ -293,7 +293,7 @@ static int look_at(struct local *local, const char *name)
 		return 0;
 	if (number > stages->next_number)
 		stages->next_number = number;
-	fd = openat(stages->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = io_open_existing(stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
 	if (fd < 0)
 		return 0;
 	rc = read_header(local, fd, &header);
@@ -312,18 +312,16 @@ static int look_at(struct local *local, const char *name)
 
 bool stages_are_left(struct local *local)
 {
-	int fd = openat(local->store.dirfd, STAGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	const struct dirent *entry;
 	uint64_t number;
 	bool found = false;
+	DIR *dir;
 
-	if (dir == NULL && fd >= 0)
-		close(fd);
-	while (dir != NULL && !found && (entry = readdir(dir)) != NULL)
+	if (io_open_dir(local->store.dirfd, STAGE_DIR, &dir) < 0)
+		return false;
+	while (!found && (entry = readdir(dir)) != NULL)
 		found = stage_parse_name(entry->d_name, &number);
-	if (dir != NULL)
-		closedir(dir);
+	closedir(dir);
 	return found;
 }
 
@@ -331,13 +329,11 @@ int stages_recover(struct local *local)
 {
 	struct stages *stages = local->stages;
 	const struct dirent *entry;
-	int fd, rc = 0;
-	DIR *dir;
+	DIR *dir = NULL;
+	int rc = 0;
 
-	fd = stages->dirfd >= 0 ? openat(stages->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (dir == NULL && fd >= 0)
-		close(fd);
+	if (stages->dirfd >= 0)
+		(void)io_open_dir(stages->dirfd, ".", &dir);
 	while (rc == 0 && dir != NULL && (entry = readdir(dir)) != NULL)
 		rc = look_at(local, entry->d_name);
 	CRASHPOINT("recover_stages");

@@ -24,11 +24,9 @@ void plog_name(char out[PLOG_NAME_SIZE], uint64_t id)
 int plog_open_dir(const struct plog_options *options)
 {
 	char name[PLOG_NAME_SIZE];
-	int fd;
 
 	plog_name(name, options->id);
-	fd = openat(options->logs_dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return io_open_existing(options->logs_dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
 void plog_notify(const struct plog *plog, int err, const char *format, ...)
@@ -50,16 +48,13 @@ void plog_notify(const struct plog *plog, int err, const char *format, ...)
 /* Calls each for every name in the directory but . and .., until it gives an error. */
 static int each_name(int dirfd, int (*each)(int dirfd, const char *name))
 {
-	int rc = 0, fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
+	DIR *dir;
+	int rc;
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+	rc = io_open_dir(dirfd, ".", &dir);
+	if (rc)
 		return rc;
-	}
 	errno = 0;
 	while (!rc && (entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))

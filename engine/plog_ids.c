@@ -243,9 +243,9 @@ static int read_file(const struct plog *plog, int dirfd, uint64_t before, struct
 	int fd, rc;
 
 	file_name(name, before);
-	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = io_open_existing(dirfd, name, O_RDONLY | O_NOFOLLOW);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	rc = io_pread_all(fd, header, sizeof(header), 0);
 	if (!rc)
 		rc = get_header(header, plog, before, &file);
@@ -271,19 +271,15 @@ static int read_file(const struct plog *plog, int dirfd, uint64_t before, struct
 /* The files there are, in no order; the caller frees the list. */
 static int list_files(int dirfd, uint64_t **ret_list, size_t *ret_count)
 {
-	int rc = 0, fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	uint64_t *list = NULL, *more, before;
 	struct dirent *entry;
 	size_t count = 0;
-	int end;
+	int rc, end;
+	DIR *dir;
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+	rc = io_open_dir(dirfd, ".", &dir);
+	if (rc)
 		return rc;
-	}
 	while (!rc && (entry = readdir(dir))) {
 		end = 0;
 		if (sscanf(entry->d_name, "%20" SCNu64 ".ids%n", &before, &end) != 1 || end != 24 || entry->d_name[24])

@@ -55,17 +55,14 @@ static bool parse_name(const char *name, const char *suffix, uint64_t *ret_base)
 
 static int list_dir(int dirfd, struct plog_bases *indexes, struct plog_bases *datas)
 {
-	int rc = 0, fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	uint64_t base;
+	DIR *dir;
+	int rc;
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+	rc = io_open_dir(dirfd, ".", &dir);
+	if (rc)
 		return rc;
-	}
 	errno = 0;
 	while (!rc && (entry = readdir(dir))) {
 		if (parse_name(entry->d_name, "index", &base))
@@ -120,10 +117,10 @@ int plog_read_start(struct plog *plog)
 {
 	uint8_t bytes[INDEX_SLOT];
 	struct index_start start;
-	int rc, fd = openat(plog->dirfd, PLOG_START_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int rc, fd = io_open_existing(plog->dirfd, PLOG_START_NAME, O_RDONLY | O_NOFOLLOW);
 
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
+		return fd == -ENOENT ? 0 : fd;
 	rc = io_pread_all(fd, bytes, sizeof(bytes), 0);
 	close(fd);
 	if (!rc)

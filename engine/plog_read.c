@@ -441,9 +441,7 @@ static ssize_t pread_segment(struct plog *plog, uint64_t pos, uint64_t end, void
 	if (size > end - pos)
 		size = (size_t)(end - pos);
 	pthread_mutex_unlock(&plog->mutex);
-	do
-		n = pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
-	while (n < 0 && errno == EINTR);
+	n = io->pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
 	pthread_mutex_lock(&plog->mutex);
 	plog_unpin(plog, reader.segment);
 	return n > 0 ? n : -EIO; /* there must be something */

@@ -91,10 +91,10 @@ static void seal(uint8_t out[INDEX_SLOT])
 /* ENOENT: there is none; EBADMSG: damaged; EUCLEAN: of a newer version, or another log. */
 static int read_record(const struct plog *plog, const char *name, const char magic[8], uint8_t out[INDEX_SLOT])
 {
-	int rc, fd = openat(plog->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int rc, fd = io_open_existing(plog->dirfd, name, O_RDONLY | O_NOFOLLOW);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	rc = io_pread_all(fd, out, INDEX_SLOT, 0);
 	close(fd);
 	if (rc == -ENODATA || (!rc && (memcmp(out, magic, 8) || bytes_get32(out + 60) != crc32c(0, out, 60))))
@@ -319,17 +319,14 @@ static bool parse_name(const char *name, const char *suffix, uint64_t *ret_base)
 static int each_base(
     struct plog *plog, const char *suffix, int (*each)(struct plog *plog, uint64_t base, void *ctx), void *ctx)
 {
-	int rc = 0, fd = openat(plog->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	uint64_t base;
+	DIR *dir;
+	int rc;
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+	rc = io_open_dir(plog->dirfd, ".", &dir);
+	if (rc)
 		return rc;
-	}
 	while (!rc && (entry = readdir(dir))) {
 		if (parse_name(entry->d_name, suffix, &base))
 			rc = each(plog, base, ctx);

@@ -179,10 +179,10 @@ static int read_there(const struct plog_redo *redo, const struct tail *tail, uin
 		ssize_t n = 1;
 
 		while (parts[i].fd >= 0 && done < parts[i].len && n != 0) {
-			n = pread(parts[i].fd, out + done, parts[i].len - done, parts[i].pos + (off_t)done);
-			if (n < 0 && errno != EINTR)
-				return -errno;
-			done += n > 0 ? (size_t)n : 0;
+			n = io->pread(parts[i].fd, out + done, parts[i].len - done, parts[i].pos + (off_t)done);
+			if (n < 0)
+				return (int)n;
+			done += (size_t)n;
 		}
 		memset(out + done, 0, parts[i].len - done);
 		out += parts[i].len;
@@ -244,11 +244,9 @@ static int open_one(int dirfd, uint64_t base, const char *suffix, int flags, int
 	int fd;
 
 	segment_name(name, base, suffix);
-	fd = flags & O_CREAT ? io->open(dirfd, name, flags, 0600) : openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 && flags & O_CREAT)
-		return fd;
+	fd = flags & O_CREAT ? io->open(dirfd, name, flags, 0600) : io_open_existing(dirfd, name, flags | O_NOFOLLOW);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	*ret_fd = fd;
 	return 0;
 }

@@ -74,13 +74,9 @@ void segment_close_files(struct segment *segment)
 static int open_file(const struct segment *segment, int dirfd, const char *suffix, int flags)
 {
 	char name[SEGMENT_NAME_SIZE];
-	int fd;
 
 	segment_name(name, segment->base, suffix);
-	if (flags & O_CREAT)
-		return io->open(dirfd, name, flags, 0600);
-	fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? -errno : fd;
+	return flags & O_CREAT ? io->open(dirfd, name, flags, 0600) : io_open_existing(dirfd, name, flags | O_NOFOLLOW);
 }
 
 /* Opens one file unless it is open. missing: it need not be there. */

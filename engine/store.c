@@ -41,12 +41,12 @@ void store_close(struct store *store)
 
 static int open_part(const struct store *store, const char *path, const char *name, int *ret_fd)
 {
-	int fd = openat(store->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = io_open_existing(store->dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
 		return engine_explain(-EUCLEAN, "the store at %s has no directory %s", path, name);
 	if (fd < 0)
-		return engine_explain(-errno, "%s/%s cannot be opened: %s", path, name, strerror(errno));
+		return engine_explain(fd, "%s/%s cannot be opened: %s", path, name, strerror(-fd));
 	*ret_fd = fd;
 	return 0;
 }
@@ -110,10 +110,10 @@ static int open_path(struct store *store, const char *path, bool create, const s
 {
 	int err;
 
-	store->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	store->dirfd = io_open_existing(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
 	if (store->dirfd >= 0)
 		return open_dir(store, path, create, root_owner);
-	err = -errno;
+	err = store->dirfd;
 	if (err == -ENOENT)
 		return err;
 	if (err == -ENOTDIR)

@@ -83,19 +83,18 @@ int store_read_format(int dirfd, const char *path, uint8_t ret_uuid[16])
 {
 	char text[FORMAT_SIZE];
 	ssize_t n;
-	int fd, err;
+	int fd;
 
-	fd = openat(dirfd, STORE_FORMAT_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 && errno == ENOENT)
+	fd = io_open_existing(dirfd, STORE_FORMAT_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	if (fd == -ENOENT)
 		return -ENOENT;
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	err = errno;
+	n = fd < 0 ? fd : io->pread(fd, text, sizeof(text) - 1, 0);
 	if (fd >= 0)
 		close(fd);
-	if (n < 0 && (err == EISDIR || err == ELOOP || err == ENXIO || err == EAGAIN))
+	if (n == -EISDIR || n == -ELOOP || n == -ENXIO || n == -ESPIPE)
 		n = 0; /* a thing of another kind: no FORMAT of ours */
 	if (n < 0)
-		return engine_explain(-err, "%s/%s cannot be read: %s", path, STORE_FORMAT_NAME, strerror(err));
+		return engine_explain((int)n, "%s/%s cannot be read: %s", path, STORE_FORMAT_NAME, strerror((int)-n));
 	text[n] = '\0';
 	return parse_format(text, path, ret_uuid);
 }
@@ -106,7 +105,7 @@ int store_read_format(int dirfd, const char *path, uint8_t ret_uuid[16])
 static long holder_of(int fd)
 {
 	char text[24];
-	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	ssize_t n = io->pread(fd, text, sizeof(text) - 1, 0);
 
 	if (n <= 0)
 		return 0;
@@ -159,9 +158,9 @@ int store_lock_shared(int dirfd, const char *path, int *ret_fd)
 {
 	int fd, err;
 
-	fd = openat(dirfd, STORE_LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 && errno != ENOENT)
-		return engine_explain(-errno, "%s/%s cannot be opened: %s", path, STORE_LOCK_NAME, strerror(errno));
+	fd = io_open_existing(dirfd, STORE_LOCK_NAME, O_RDONLY | O_NOFOLLOW);
+	if (fd < 0 && fd != -ENOENT)
+		return engine_explain(fd, "%s/%s cannot be opened: %s", path, STORE_LOCK_NAME, strerror(-fd));
 	if (fd >= 0) {
 		err = take_lock(fd, LOCK_SH, path);
 		if (err)

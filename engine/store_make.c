@@ -47,17 +47,12 @@ static bool is_one_of(const char *name, const char *const *names, size_t count)
 static int each_name(int dirfd, const char *dir_name, int (*each)(void *ctx, const char *name), void *ctx)
 {
 	struct dirent *entry;
-	int fd, err = 0;
 	DIR *dir;
+	int err;
 
-	fd = openat(dirfd, dir_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (dir == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
+	err = io_open_dir(dirfd, dir_name, &dir);
+	if (err)
+		return err;
 	while (!err && (errno = 0, entry = readdir(dir)) != NULL) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			err = each(ctx, entry->d_name);
@@ -127,9 +122,9 @@ static int make_dir(int dirfd, const char *name)
 	err = io->mkdir(dirfd, name, 0700);
 	if (err && err != -EEXIST)
 		return err;
-	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	fd = io_open_existing(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	err = make_private(fd);
 	if (err) {
 		close(fd);
@@ -253,10 +248,10 @@ int store_make(const char *path, const struct engine_owner *root_owner)
 	err = split_path(path, parent, &name);
 	if (err)
 		return engine_explain(err, "the path of the store is too long");
-	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = io_open_existing(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
-		return engine_explain(-errno, "the store at %s cannot be made, as %s cannot be opened: %s", path,
-		    parent, strerror(errno));
+		return engine_explain(
+		    fd, "the store at %s cannot be made, as %s cannot be opened: %s", path, parent, strerror(-fd));
 	err = store_check_fs(fd, parent);
 	if (!err)
 		err = make_in(fd, name, path, root_owner);

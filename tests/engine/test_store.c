@@ -497,8 +497,8 @@ static bool die_at(uint64_t n, const char *at)
 	if (pid == 0) {
 		struct store store;
 
-		dying = (struct io_ops){ dying_open, dying_mkdir, dying_pwritev, io_posix.fdatasync, dying_fsync,
-			dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, io_posix.syncfs };
+		dying = (struct io_ops){ dying_open, dying_mkdir, dying_pwritev, io_posix.pread, io_posix.fdatasync,
+			dying_fsync, dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, io_posix.syncfs };
 		calls_left = n - 1;
 		io = &dying;
 		_exit(store_open(at, true, false, &owner, &store) == 0 ? 0 : 1);

@@ -57,6 +57,13 @@ static ssize_t fault_pwritev(int fd, const struct iovec *iov, int count, off_t p
 	return fault.real->pwritev(fd, iov, count, pos);
 }
 
+static ssize_t fault_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	if (!hit(FAULT_READ))
+		return fault.real->pread(fd, buf, size, pos);
+	return fault.err ? -fault.err : fault.real->pread(fd, buf, size > 1 ? size / 2 : size, pos);
+}
+
 static int fault_fdatasync(int fd)
 {
 	return hit(FAULT_SYNC) ? -fault.err : fault.real->fdatasync(fd);
@@ -96,6 +103,7 @@ static const struct io_ops io_fault = {
 	.open = fault_open,
 	.mkdir = fault_mkdir,
 	.pwritev = fault_pwritev,
+	.pread = fault_pread,
 	.fdatasync = fault_fdatasync,
 	.fsync = fault_fsync,
 	.ftruncate = fault_ftruncate,

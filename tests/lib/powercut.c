@@ -292,6 +292,11 @@ static int record_unlink(int dirfd, const char *name, int flags)
 	return rc;
 }
 
+static ssize_t record_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	return recording->real->pread(fd, buf, size, pos);
+}
+
 static int record_syncfs(int fd)
 {
 	(void)fd;
@@ -306,6 +311,7 @@ static const struct io_ops io_recorder = {
 	.open = record_open,
 	.mkdir = record_mkdir,
 	.pwritev = record_pwritev,
+	.pread = record_pread,
 	.fdatasync = record_sync,
 	.fsync = record_sync,
 	.ftruncate = record_ftruncate,
