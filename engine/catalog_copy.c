@@ -225,9 +225,9 @@ static int open_and_read(int dirfd, struct copy *copy, int flags, catalog_copy_r
 	struct stat st;
 	int err;
 
-	copy->fd = openat(dirfd, COPY_NAME, flags | O_CLOEXEC | O_NOFOLLOW);
+	copy->fd = io_open_existing(dirfd, COPY_NAME, flags | O_NOFOLLOW);
 	if (copy->fd < 0)
-		return engine_explain(-errno, "there is no copy of the catalog: %s", strerror(errno));
+		return engine_explain(copy->fd, "there is no copy of the catalog: %s", strerror(-copy->fd));
 	if (fstat(copy->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return engine_explain(-EUCLEAN, "the copy of the catalog is no file");
 	err = read_all(copy->fd, (uint64_t)st.st_size, copy, row, ctx);

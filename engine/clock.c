@@ -47,6 +47,14 @@ static void boot_id(uint8_t out[16])
 	}
 }
 
+int64_t clock_measure_ns(void)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 /* A clock that nobody sets, so that setting the time does not end a wait, or make one endless. */
 void clock_wait(pthread_cond_t *changed, pthread_mutex_t *lock, int64_t ms)
 {

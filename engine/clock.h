@@ -27,6 +27,9 @@ static inline int64_t clock_mono_ms(void)
 	return clock_now->mono_ms();
 }
 
+/* To measure how long something took: the system's, whichever is in force. */
+int64_t clock_measure_ns(void);
+
 /* Both wait for as long as the system's clock says, whichever is in force. */
 void clock_wait(pthread_cond_t *changed, pthread_mutex_t *lock, int64_t ms); /* for changed; for ms at most */
 void clock_sleep(int64_t ms);

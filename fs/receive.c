@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <time.h>
 
+#include "engine/engine.h"
 #include "fs/fuse.h"
 
 #define AT_ONCE_NS 12000 /* sooner than one that sleeps on another processor can be woken: the writer is on ours */
@@ -13,13 +13,6 @@
 #define APART_TIMES 4u   /* in a row: then the next is looked for */
 #define TAKEN_NS 100000  /* one look took that long: somebody else was given our processor, or a request is large */
 #define REST_NS 200000000
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
 
 static bool has_others(void)
 {
@@ -52,7 +45,7 @@ static int look(struct receive *receive, struct fuse_buf *buf, int64_t begun)
 	do {
 		got = fuse_session_receive_buf(receive->fuse, buf);
 		before = now;
-		now = now_ns();
+		now = clock_measure_ns();
 	} while (got == -EAGAIN && now - begun < receive->look_ns);
 	receive_looked(receive, got != -EAGAIN, now, now - before);
 	return got;
@@ -95,12 +88,12 @@ int receive_request(struct receive *receive, struct fuse_buf *buf)
 {
 	if (receive->look_ns == 0)
 		return fuse_session_receive_buf(receive->fuse, buf);
-	int64_t begun = now_ns();
+	int64_t begun = clock_measure_ns();
 	bool looks = receive_looks(receive, begun);
 	int got = set_nonblock(receive, looks) && looks ? look(receive, buf, begun) : -EAGAIN;
 	if (got != -EAGAIN)
 		return got;
 	got = sleep_for(receive, buf);
-	receive_slept(receive, now_ns() - begun);
+	receive_slept(receive, clock_measure_ns() - begun);
 	return got;
 }
