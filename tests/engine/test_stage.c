@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/io.h"
+#include "engine/local_internal.h"
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
 #include "tests/lib/contract.h"
@@ -579,6 +581,111 @@ STAGE_TEST(unwritten_sectors_are_no_messages)
 STAGE_TEST(zeros_are_bytes_like_others)
 {
 	zeros_within(c, false, "2=last", 3);
+}
+
+/* ---- a file that cannot be read at the start ---- */
+
+static struct {
+	const struct io_ops *real;
+	_Atomic uint64_t count;
+	uint64_t n;
+	int err; /* 0: a read has a part */
+} reading;
+
+static bool is_staging_file(int fd)
+{
+	char link[64], path[PATH_MAX] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, "/staging/") != NULL;
+}
+
+/* From the n-th read of a staging file on. */
+static ssize_t failing_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	if (!is_staging_file(fd) || atomic_fetch_add(&reading.count, 1) + 1 < reading.n)
+		return reading.real->pread(fd, buf, size, pos);
+	return reading.err ? -reading.err : reading.real->pread(fd, buf, size > 1 ? size / 2 : size, pos);
+}
+
+/* Opens the engine, in another start of the machine, with reads that fail. Returns how many messages it has. */
+static uint64_t open_and_fail(struct contract *c, uint64_t n, int err)
+{
+	struct clock_ops clock = clock_system;
+	struct io_ops failing = *io;
+	struct engine_object *topic;
+	uint64_t end;
+
+	reading.real = io;
+	reading.n = n;
+	reading.err = err;
+	atomic_store(&reading.count, 0);
+	failing.pread = failing_pread;
+	clock.boot_id = other_boot_id;
+	io = &failing;
+	clock_now = &clock;
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	end = contract_partition(c, topic, 0).end;
+	c->ops->put(topic);
+	c->ops->health(c->engine, c->text, CONTRACT_TEXT);
+	assert_ok(checkpoint_run((struct local *)c->engine)); /* the journal begins anew */
+	contract_close(c);
+	clock_now = &clock_system;
+	io = reading.real;
+	return end;
+}
+
+/* A message that the log has, as the journal says, and two that it has not. Their writer has gone. */
+static void leave_file(struct contract *c, uint64_t *next)
+{
+	struct engine_object *topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	struct engine_stage *stage = open_stage(c, topic, '\n');
+	int writer = open_writer(c, stage);
+
+	put_number(writer, next);
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(c->ops->stage->close(stage, false));
+	c->ops->put(topic);
+	contract_close(c);
+	put_number(writer, next);
+	put_number(writer, next);
+	close(writer);
+}
+
+/* The topic has what it had, the status tells, and the next start has all, once: what was taken in before is not taken again. */
+STAGE_TEST(a_file_that_cannot_be_read_is_kept)
+{
+	static const int errors[] = { EIO, ENOMEM, 0 };
+	uint64_t next = 0, failed = 0;
+
+	c->ops->put(lingering(c));
+	for (size_t e = 0; e < 3; e++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			struct engine_object *topic;
+			uint64_t end;
+
+			leave_file(c, &next);
+			end = open_and_fail(c, n, errors[e]);
+			reached = atomic_load(&reading.count) >= n;
+			cr_assert_eq(end, reached && errors[e] ? next - 2 : next);
+			if (reached && errors[e]) {
+				failed++;
+				cr_assert_geq(count_files(c), 1);
+				if (n <= 2) /* later ones are of taking it in, which is tried again all the time */
+					cr_assert_not_null(
+					    strstr(c->text, "staging file"), "read %" PRIu64 ": %s", n, c->text);
+			}
+			contract_open(c);
+			topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+			check_count(c, topic, next, "when it can be read");
+			c->ops->put(topic);
+			contract_wait(c, no_files, NULL, "the file to go");
+		}
+	}
+	cr_assert_geq(failed, 4); /* its head, and what is in it */
 }
 
 /* Files of closed channels, all taken, that a killed engine had no time to empty are removed, and not taken again. */
