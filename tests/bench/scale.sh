@@ -5,13 +5,17 @@
 #
 # Curves, each on a fresh store, as medians of N rounds (3), with the private memory of the daemon beside each point:
 #
-#     waiting     0, 1000, ... --most (10000000) messages of 100 bytes wait in a queue: to publish one more by a write of its own,
+#     waiting     1000 ... --most (10000000) messages of 100 bytes wait in a queue: to publish one more by a write of its own,
 #                 and to deliver and acknowledge one over open files; and what a mount takes with them, after a clean end and kill -9
-#     topics      1 ... 10000 topics, all open: to publish one, in turn
+#     backlog     the same in a topic: to publish one more, and to read one through a group, of the first and of the last ones
+#     topics      1 ... 10000 topics, all open: to publish one, in turn; and the same on as many plain files
 #     groups      1 ... 1000 groups of a topic, each of which has read: to publish one, and to read one through a group
 #     partitions  1 ... 100 partitions of a topic: the same
 #     size        10 ... 100000 bytes a message: MB/s in writes of 64 KiB, and read through a group
 #     mount       a topic of 1 ... --gib (1) GiB: what a mount takes after a clean end, and after kill -9 in the middle of writing
+#
+# In the first two each round goes over all points, and client and daemon are bound to one processor: else what a message costs
+# depends on whether they happen to share one.
 #
 # The report goes to stdout and to DIR/scale.md (build/bench/scale). Needs root, and disk below TMPDIR: 2 GB for ten million
 # messages, and --gib. --smoke: every curve with two small points, for a test.
@@ -19,7 +23,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${MQFS_BUILD:-build}
 out='' rounds=3 most=10000000 gib=1 smoke='' per_run=20000
-all_curves='waiting topics groups partitions size mount'
+all_curves='waiting backlog topics groups partitions size mount'
 
 usage() {
 	sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
@@ -48,6 +52,7 @@ build=$(realpath "$build")
 works=$build/tests/bench/works
 out=${out:-$build/bench/scale}
 mkdir -p "$out" && : >"$out/raw" && : >"$out/about" || exit
+bound=()
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mqfs-scale.XXXXXX") || exit
 mnt=$dir/mq store=$dir/store
 mkdir "$mnt"
@@ -81,9 +86,18 @@ die() {
 }
 
 fresh() {
+	bound=()
 	end_daemon
 	rm -rf "$store"
 	"$build/mqfs" "$store" "$mnt" || die 'cannot mount'
+}
+
+# Until the next fresh store, client and daemon share the last processor.
+bind() {
+	local last
+	last=$(taskset -cp $$ | sed 's/.*[^0-9]//')
+	taskset -acp "$last" "$(cat "$store/lock")" >/dev/null || die 'cannot bind'
+	bound=(taskset -c "$last")
 }
 
 # mount_seconds FILE: until the mount is there, and answers for this file.
@@ -101,7 +115,7 @@ figure() {
 # cost CURVE POINT COLUMN ARGUMENT...: runs works, and keeps microseconds a message.
 cost() {
 	local rate
-	rate=$("$works" "${@:4}" | awk '$1 == "rate" { print $2 }')
+	rate=$("${bound[@]}" "$works" "${@:4}" | awk '$1 == "rate" { print $2 }')
 	[ -n "$rate" ] || die "failed: works ${*:4}"
 	figure "$1" "$2" "$3" "$(awk -v rate="$rate" 'BEGIN { print 1e6 / rate }')"
 }
@@ -120,32 +134,61 @@ powers() {
 }
 
 curve_waiting() {
-	local goal waiting=0 round
+	local goal round
 	fresh
-	mkdir "$mnt/queues/q" "$mnt/queues/q/consumers/c"
 	for goal in $(powers 1000 "$most"); do
-		"$works" queue "$mnt/queues/q" fill $((goal - waiting)) || die 'cannot fill'
-		waiting=$goal
-		for ((round = 0; round < rounds; round++)); do
-			cost waiting "$goal" 'publish, µs' queue "$mnt/queues/q" produce $per_run
-			cost waiting "$goal" 'deliver and ack, µs' queue "$mnt/queues/q" settle $per_run
-		done
+		mkdir -p "$mnt/queues/$goal" "$mnt/queues/$goal/consumers/c"
+		"$works" queue "$mnt/queues/$goal" fill "$goal" || die 'cannot fill'
 		memory waiting "$goal"
 	done
+	bind
+	for ((round = 0; round < rounds; round++)); do
+		for goal in $(powers 1000 "$most"); do
+			cost waiting "$goal" 'publish, µs' queue "$mnt/queues/$goal" produce $per_run
+			cost waiting "$goal" 'deliver and ack, µs' queue "$mnt/queues/$goal" settle $per_run
+		done
+	done
+	goal=$(powers 1000 "$most" | tail -n 1)
 	end_daemon
-	figure mount "$goal messages in a queue" 'after a clean end, s' "$(mount_seconds queues/q/ready)"
+	figure mount "$goal messages in a queue" 'after a clean end, s' "$(mount_seconds "queues/$goal/ready")"
 	end_daemon kill
-	figure mount "$goal messages in a queue" 'after kill -9, s' "$(mount_seconds queues/q/ready)"
+	figure mount "$goal messages in a queue" 'after kill -9, s' "$(mount_seconds "queues/$goal/ready")"
+}
+
+curve_backlog() {
+	local goal round topic
+	fresh
+	for goal in $(powers 1000 "$most"); do
+		mkdir "$mnt/topics/$goal" "$mnt/topics/$goal/groups/g"
+		"$works" topic "$mnt/topics/$goal" fill "$goal" || die 'cannot fill'
+		memory backlog "$goal"
+	done
+	bind
+	for ((round = 0; round < rounds; round++)); do
+		for goal in $(powers 1000 "$most"); do
+			topic=$mnt/topics/$goal
+			echo latest >"$topic/groups/g/offset" || die 'cannot go on'
+			cost backlog "$goal" 'publish, µs' topic "$topic" produce $per_run
+			cost backlog "$goal" 'read one of the last, µs' topic "$topic" read-one $per_run
+			echo earliest >"$topic/groups/g/offset" || die 'cannot go on'
+			cost backlog "$goal" 'read one of the first, µs' topic "$topic" read-one $((per_run < goal ? per_run : goal))
+			echo $(((round + 1) * per_run)) >"$topic/0/purge" || die 'cannot purge'
+		done
+	done
 }
 
 curve_topics() {
-	local goal have=0 round
+	local goal have=0 plain=0 count round
 	fresh
+	mkdir "$dir/plain"
 	for goal in $(powers 1 10000); do
 		for ((; have < goal; have++)); do echo "$mnt/topics/t$have"; done | xargs -r mkdir || die 'cannot make topics'
 		have=$goal
+		for ((; plain < goal; plain++)); do : >"$dir/plain/t$plain"; done
+		count=$((per_run > 10 * goal ? per_run : 10 * goal))
 		for ((round = 0; round < rounds; round++)); do
-			cost topics "$goal" 'publish, µs' "spread:$goal" "$mnt/topics/t%d/in" - $((per_run > goal ? per_run : goal))
+			cost topics "$goal" 'publish, µs' "spread:$goal" "$mnt/topics/t%d/in" - $count
+			cost topics "$goal" 'plain files, µs' "spread:$goal" "$dir/plain/t%d" - $count
 		done
 		memory topics "$goal"
 	done
@@ -237,6 +280,7 @@ curve_mount() {
 	echo "machine|$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs, $(awk '/^MemTotal/ { printf "%d GiB", $2 / 1048576 }' /proc/meminfo), Linux $(uname -r), $(findmnt -n -o FSTYPE -T "$dir")"
 	echo "date|$(date -u '+%F %H:%M') UTC"
 	echo "rounds|$rounds"
+	[[ "$curves" != *waiting* && "$curves" != *backlog* ]] || echo "bound|client and daemon on one processor, for messages that wait"
 	echo "load|$(cut -d ' ' -f 1 /proc/loadavg)"
 } >"$out/about"
 fresh

@@ -426,6 +426,19 @@ static void do_read_group(const struct place *place)
 	read_all(open_below(place, "groups/g/out", O_RDONLY), "rate", place->count);
 }
 
+static void do_read_one(const struct place *place)
+{
+	int from = open_below(place, "groups/g/out", O_RDONLY);
+	char message[MESSAGE];
+	uint64_t began = now_ns();
+
+	for (long i = 0; i < place->count; i++)
+		if (read(from, message, sizeof(message)) != MESSAGE)
+			fail("read");
+	print_rate(place->count, began);
+	close(from);
+}
+
 static const struct work {
 	const char *on, *name;
 	void (*run)(const struct place *place);
@@ -439,11 +452,12 @@ static const struct work {
 	{ "*", "durable", do_durable },
 	{ "*", "durable-producers", do_durable_producers },
 	{ "*", "open-write-close", do_open_write_close },
-	/* consume: fill and read through a group; fill and read the log twice; read what is there; deliver and acknowledge */
+	/* consume: fill and read through a group; fill and read the log twice; read what is there, in bulk or one by one; deliver and acknowledge */
 	{ "*", "fill", do_fill },
 	{ "plain", "consume", do_consume },
 	{ "topic", "consume", do_consume },
 	{ "topic", "read-group", do_read_group },
+	{ "topic", "read-one", do_read_one },
 	{ "plain", "log", do_log },
 	{ "topic", "log", do_log },
 	{ "plain", "settle", do_settle },
