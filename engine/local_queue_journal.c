@@ -418,6 +418,17 @@ int queue_replay(struct local *local, enum journal_type type, const void *record
 	}
 }
 
+static void tell_of_lost(struct queue *queue)
+{
+	char name[ENGINE_NAME_MAX + 1];
+
+	object_name(&queue->object, name);
+	local_notify(queue_local(queue), 0,
+	    "queue %s: its last %" PRIu64 " changes in the journal are lost or left out, as one of them is damaged or "
+	    "did not come to the disk: what they settled may be delivered again",
+	    name, queue->seen_change - queue->change);
+}
+
 static int go_on(struct queue *queue)
 {
 	uint8_t record[QUEUE_BYTES] = { 0 };
@@ -425,6 +436,7 @@ static int go_on(struct queue *queue)
 
 	if (queue->seen_change <= queue->change)
 		return 0;
+	tell_of_lost(queue);
 	bytes_put64(record, queue->object.id);
 	bytes_put64(record + 8, queue->change);
 	bytes_put64(record + 16, queue->seen_change);

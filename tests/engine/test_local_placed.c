@@ -132,6 +132,27 @@ Test(local_placed, head_without_its_record)
 	free(file);
 }
 
+static unsigned told;
+
+static void on_notify(void *ctx, int err, const char *text)
+{
+	(void)ctx;
+	(void)err;
+	told += strstr(text, "queue q: its last 2 changes in the journal are lost or left out") != NULL;
+}
+
+/* It is told how many changes of which queue do not count, once. */
+static void open_and_listen(struct contract *c, unsigned wanted)
+{
+	struct engine_options options = { .notify = { on_notify, NULL } };
+	struct engine *engine;
+
+	told = 0;
+	assert_ok(engine_open(c->source, &options, &engine));
+	assert_ok(engine->ops->close(engine));
+	cr_assert_eq(told, wanted);
+}
+
 /* What follows a gap does not count, also not when the gap was filled with other changes and its file comes back. */
 Test(local_placed, torn_off_for_good)
 {
@@ -154,6 +175,10 @@ Test(local_placed, torn_off_for_good)
 	crash_replace(c, cut, n, 1, false);
 	read_journal(c, file);
 	tear(file);
+	write_journal(file);
+	open_and_listen(c, 1);
+	write_journal(file);
+	open_and_listen(c, 0);
 	write_journal(file);
 	contract_open(c);
 	assert_text(list(c, "q"), "b c d e ");
