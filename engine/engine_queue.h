@@ -46,8 +46,9 @@
  * is "jobs", that of its dead letters "jobs/dlq".
  *
  * Through an exchange (dead.letter.to exchanges/NAME) they are published from the dlq, soon after they came there, with dead.letter.routing.key
- * or their own: to all targets, full or not, but those queues that they would come to in a circle. Without any they are dropped,
- * and counted in the dlq. They stay in the dlq if there is no such exchange as they die. A dlq itself cannot have it (EINVAL).
+ * or their own, and the priority they have there: to all targets, full or not, but those queues that they would come to in a circle. Without any
+ * they are dropped, and counted in the dlq. They stay in the dlq if there is no such exchange as they die: the name counts, whichever has it
+ * then. A dlq itself cannot have it (EINVAL).
  *
  * The dead-letter queue starts with the settings of the table, not those of defaults(), except dead.letter.to none and
  * delivery.limit -1, so that nothing is lost there unasked. "dlq" is EINVAL as its dead.letter.to, expires.ms does
@@ -61,7 +62,8 @@
  *
  * What is due is done before a call looks, and of what is due the earlier first, then the lower id; a call that makes something
  * due (a setting, a session) does it before it returns. It happens at the time it is done, not at that when it was due. A call does
- * it queue by queue, the older first, each with what follows from it for lengths. What dies of a batch as it comes, for want of room
+ * it queue by queue, the older first, each with what follows from it for lengths; then what has died goes on through exchanges, of
+ * the older queue first. What dies of a batch as it comes, for want of room
  * or of age, is all among the dead letters before their length is looked at. Of much that is due at once (more than 500 messages
  * of a queue) a call may do a part, so that it does not wait for all; but what is over is never given.
  */

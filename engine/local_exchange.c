@@ -275,9 +275,11 @@ int exchange_check_alternate(struct exchange *exchange, const char *value)
 static int enter(struct engine_object *base, bool change, struct exchange **ret_exchange)
 {
 	struct object *object = NULL;
-	int rc =
-	    change ? object_enter_change(base, ENGINE_EXCHANGE, &object) : object_enter(base, ENGINE_EXCHANGE, &object);
+	int rc;
 
+	queue_catch_up((struct local *)base->engine); /* by what is bound until now */
+	rc =
+	    change ? object_enter_change(base, ENGINE_EXCHANGE, &object) : object_enter(base, ENGINE_EXCHANGE, &object);
 	if (rc == 0)
 		*ret_exchange = exchange_of_object(object);
 	return rc;

@@ -653,7 +653,7 @@ extern const struct engine_queue_ops local_queue_ops;
 
 bool queue_forwards(const struct queue *queue);     /* does dead.letter.to name an exchange? */
 bool queue_forwards_now(const struct queue *queue); /* and is there such an exchange? */
-void queue_forward(struct queue *dlq);              /* does what is marked; no lock */
+bool queue_forward(struct queue *dlq);              /* does what is marked: was there any? No lock */
 void queue_forward_soon(struct queue *dlq);         /* lock */
 /* Was it there before, and in none since from which somebody rejected it? (local_queue_dead.c) */
 bool queue_is_circle(struct queue *target, const struct engine_death *deaths, uint32_t count);

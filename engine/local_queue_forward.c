@@ -134,13 +134,19 @@ static void look_later(struct queue *dlq)
 static int drop(struct queue *dlq, const struct commit_take *take)
 {
 	static const struct span_set gone = { .state = SPAN_GONE };
+	enum span_ended ended = ENDED_NEVER;
 	struct span *span;
 	int rc = queue_lock(dlq);
 
 	if (rc < 0)
 		return rc;
-	if (lane_state(take->lane, take->offset, &span) == SPAN_READY)
+	if (lane_state(take->lane, take->offset, &span) == SPAN_READY) {
+		if (span != NULL)
+			ended = (enum span_ended)span->ended;
 		rc = lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_DROPPED, NULL);
+		if (rc == 0)
+			queue_remember_gone(dlq, take->id, ended);
+	}
 	queue_unlock(dlq);
 	return rc;
 }
@@ -175,6 +181,8 @@ static void address(struct queue *dlq, struct route_letter *letter)
 	batch->ts_ms = queue_now(queue_local(dlq));
 	letter->props = batch->props[0];
 	letter->props.partition = ENGINE_ANY;
+	if (letter->take.lane->priority > 0 || letter->props.priority > 0) /* the one it has now */
+		letter->props.priority = (int32_t)letter->take.lane->priority;
 	if (letter->props.ts_ms < 0)
 		letter->props.ts_ms = batch->ts_ms;
 	if (key != NULL)
@@ -240,8 +248,8 @@ static bool forward_all(struct queue *dlq, struct exchange *exchange, struct rou
 	return true;
 }
 
-/* Returns whether there may be more at once. */
-static bool forward_next(struct queue *dlq, struct exchange *exchange, struct route_letter *letters)
+/* Returns whether there may be more at once. *any: some went on. */
+static bool forward_next(struct queue *dlq, struct exchange *exchange, struct route_letter *letters, bool *any)
 {
 	uint32_t count = 0;
 	int rc = queue_lock(dlq), found;
@@ -256,6 +264,7 @@ static bool forward_next(struct queue *dlq, struct exchange *exchange, struct ro
 	queue_unlock(dlq);
 	if (count == 0)
 		return found == -EAGAIN;
+	*any = true;
 	for (uint32_t i = 0; i < count; i++)
 		address(dlq, &letters[i]);
 	return forward_all(dlq, exchange, letters, count);
@@ -268,11 +277,11 @@ static void stop_looking(struct queue *dlq)
 	pthread_mutex_unlock(&dlq->lock);
 }
 
-void queue_forward(struct queue *dlq)
+bool queue_forward(struct queue *dlq)
 {
 	struct route_letter *letters;
 	struct exchange *exchange;
-	bool wanted;
+	bool wanted, any = false;
 
 	pthread_mutex_lock(&dlq->lock);
 	wanted = dlq->forward_due <= queue_now(queue_local(dlq));
@@ -282,19 +291,20 @@ void queue_forward(struct queue *dlq)
 	if (exchange == NULL) {
 		if (wanted) /* until another dies, or the next start */
 			stop_looking(dlq);
-		return;
+		return false;
 	}
 	letters = calloc(ROUTE_LETTERS, sizeof(*letters));
 	if (letters == NULL)
 		try_later(dlq, NULL, 0);
 	pthread_mutex_lock(&exchange->forward_lock); /* one thread at a time, so that none is published twice */
-	while (letters != NULL && forward_next(dlq, exchange, letters))
+	while (letters != NULL && forward_next(dlq, exchange, letters, &any))
 		;
 	pthread_mutex_unlock(&exchange->forward_lock);
 	for (uint32_t i = 0; letters != NULL && i < ROUTE_LETTERS; i++)
 		engine_scratch_release(&letters[i].scratch);
 	free(letters);
 	object_put(&exchange->object);
+	return any;
 }
 
 void queue_forward_soon(struct queue *dlq)

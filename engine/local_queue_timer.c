@@ -222,7 +222,8 @@ void queue_do_due(struct queue *queue, struct queue *target, struct wake_list *w
 	queue->ttl_due = due.at_ms;
 	queue->timer_due = QUEUE_NEVER;
 	queue_set_timer(queue);
-	if (queue->timer_due <= now) { /* something could not be done, or there is more: others first */
+	if (earlier(due.at_ms, unused_end(queue)) <=
+	    now) { /* something could not be done, or there is more: others first */
 		queue->timer_due = now + SWEEP_AGAIN_MS;
 		note_due(queue_local(queue), queue->timer_due);
 		timer_set(queue_local(queue), &queue->timer, clock_mono_ms() + SWEEP_AGAIN_MS);
@@ -246,22 +247,27 @@ void queue_sweep(struct queue *queue)
 	}
 }
 
-/* Does what is due. No lock */
-static void run(struct queue *queue)
+/* Does what is due, but for what goes on through an exchange. No lock */
+static bool run(struct queue *queue)
 {
 	bool unused;
 
 	if (atomic_load(&queue->object.removed) || queue_open(queue) < 0)
-		return;
+		return false;
 	pthread_mutex_lock(&queue->lock);
 	unused = unused_end(queue) <= queue_now(queue_local(queue));
 	pthread_mutex_unlock(&queue->lock);
-	if (unused) {
+	if (unused)
 		queue_expire(queue);
-		return;
-	}
-	queue_sweep(queue);
-	queue_forward(queue);
+	else
+		queue_sweep(queue);
+	return true;
+}
+
+/* True: dead letters went on, which may have made something due elsewhere. */
+static bool forward(struct queue *queue)
+{
+	return !atomic_load(&queue->object.removed) && atomic_load(&queue->open) && queue_forward(queue);
 }
 
 void queue_timer_fire(struct timer *timer)
@@ -270,20 +276,17 @@ void queue_timer_fire(struct timer *timer)
 
 	visible_enter(queue_local(queue));
 	run(queue);
+	forward(queue);
 	visible_leave(queue_local(queue));
 }
 
-void queue_catch_up(struct local *local)
+/* Those of which something is due, the older first. Has one answered true? */
+static bool each_due(struct local *local, int64_t now, bool (*what)(struct queue *queue))
 {
-	int64_t now = queue_now(local);
 	struct object *object;
 	uint64_t after = 0;
+	bool any = false;
 
-	if (atomic_load_explicit(&local->queues_due_ms, memory_order_relaxed) > now || local->read_only)
-		return;
-	if (!visible_try_enter(
-		local)) /* who produces does not wait for a commit: then nothing is due before it is over */
-		return;
 	atomic_store(&local->queues_due_ms, QUEUE_NEVER);
 	while ((object = registry_next(local, NULL, ENGINE_QUEUE, after)) != NULL) {
 		struct queue *queue = queue_of_object(object);
@@ -294,12 +297,35 @@ void queue_catch_up(struct local *local)
 		due_ms = queue->timer_due;
 		pthread_mutex_unlock(&queue->lock);
 		if (due_ms <= now)
-			run(queue);
+			any |= what(queue);
 		pthread_mutex_lock(&queue->lock);
 		note_due(local, queue->timer_due);
 		pthread_mutex_unlock(&queue->lock);
 		object_put(object);
 	}
+	return any;
+}
+
+static bool is_due(struct local *local, int64_t now)
+{
+	return atomic_load_explicit(&local->queues_due_ms, memory_order_relaxed) <= now;
+}
+
+void queue_catch_up(struct local *local)
+{
+	static _Thread_local bool is_at_it; /* calls that it makes are not to do it again */
+	int64_t now = queue_now(local);
+
+	if (!is_due(local, now) || local->read_only || is_at_it)
+		return;
+	if (!visible_try_enter(
+		local)) /* who produces does not wait for a commit: then nothing is due before it is over */
+		return;
+	is_at_it = true;
+	do
+		each_due(local, now, run);
+	while (is_due(local, now) && each_due(local, now, forward) && is_due(local, now));
+	is_at_it = false;
 	visible_leave(local);
 }
 

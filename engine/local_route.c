@@ -303,12 +303,13 @@ int route_room(struct engine_object *base, struct engine_span key, uint64_t byte
 {
 	struct routing_match match = { 0 };
 	struct object *object = NULL, *target;
-	struct local *local;
-	int rc = object_enter(base, ENGINE_EXCHANGE, &object);
+	struct local *local = (struct local *)base->engine;
+	int rc;
 
+	queue_catch_up(local);
+	rc = object_enter(base, ENGINE_EXCHANGE, &object);
 	if (rc < 0)
 		return rc;
-	local = local_of(object);
 	pthread_rwlock_rdlock(&local->routes);
 	rc = exchange_route(exchange_of_object(object), key, NULL, 0, &match);
 	pthread_rwlock_unlock(&local->routes);

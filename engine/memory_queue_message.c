@@ -318,6 +318,7 @@ static int64_t redrive_ids(struct memory_object *dlq, const uint64_t *ids)
 		memory_arrive(item, queue, item->priority);
 		memory_make_ready(item);
 		memory_enforce_lengths(dlq->memory);
+		memory_queue_sweep(dlq->memory); /* what it displaced may go on through an exchange */
 		count++;
 	}
 	return count;

@@ -399,6 +399,52 @@ void contract_test_x_dead_settings(struct contract *c)
 	    "reject q c => 1", "show q/dlq => a,c |  | ");
 }
 
+/* The exchange is named: who has the name as a message dies takes it, and what died while nobody had it stays in the dlq. */
+void contract_test_x_dead_names(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "exchange e", "topic t", "pattern e #", "bind e # t t",
+	    "set q dead.letter.to exchanges/e", "send q a b c d f", "rename e g => ok", "get q => a", "reject q a => 1",
+	    "show q/dlq => a |  | ", "setting q dead.letter.to => exchanges/e", "rename g e => ok", "get q => b",
+	    "reject q b => 1", "await e 1", "log t => b", "show q/dlq => a |  | ");
+	/* Another has the name. */
+	Q_SCRIPT(c, "rename e g => ok", "exchange e", "topic u", "pattern e #", "bind e # u u", "get q => c",
+	    "reject q c => 1", "await e 1", "log u => c", "log t => b", "await q/dlq 1");
+	/* It can be removed, as what is only named. */
+	Q_SCRIPT(c, "unbind e # u", "unpattern e #", "rmdir e => ok", "get q => d", "reject q d => 1",
+	    "show q/dlq => a,d |  | ");
+	/* It is made anew; what stayed is tried again by hand. */
+	Q_SCRIPT(c, "exchange e", "pattern e #", "bind e # t t", "get q => f", "reject q f => 1", "await e 1",
+	    "log t => b,f", "show q/dlq => a,d |  | ", "redrive q/dlq => 2", "snap q => a,d", "reject q a => 1",
+	    "reject q d => 1", "await e 3", "log t => b,f,a,d", "await q/dlq 0");
+}
+
+/* They have the priority that they had as they died: not that with which they were sent. */
+void contract_test_x_dead_priorities(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "queue x", "exchange e", "pattern e #", "bind e # x x",
+	    "set q dead.letter.to exchanges/e", "send q a:p3", "mv q ready a q ready p7", "send q b:p7 c",
+	    "mv q ready b q ready p0", "send q@5 d", "set q message.ttl.ms 1", "tick 1", "await x 4",
+	    "show q =>  |  | ", "log x => a,d,b,c");
+}
+
+/* What died goes by what is bound until then: calls about an exchange do what is due before they look. */
+void contract_test_x_due_before(struct contract *c)
+{
+	struct engine_object *exchange, *queue;
+
+	Q_SCRIPT(c, "queue q", "queue o", "topic t", "exchange e", "pattern e #", "bind e # t t",
+	    "set q dead.letter.to exchanges/e", "set o expires.ms 100", "send q a", "get q => a");
+	exchange = q_object(c, "e");
+	queue = q_object(c, "o");
+	Q_SCRIPT(c, "reject q a => 1");
+	assert_ok(c->ops->exchange->unbind(exchange, "#", "t"));
+	Q_SCRIPT(c, "log t => a", "show q/dlq =>  |  | ");
+	q_tick(100);
+	assert_err(c->ops->exchange->bind(exchange, "#", "o", queue), EIDRM);
+	c->ops->put(queue);
+	c->ops->put(exchange);
+}
+
 /* ---- engines that keep what they have ---- */
 
 /* Types, patterns, bindings and settings are there again, and what is bound is known to be. */

@@ -2,6 +2,8 @@
 
 #include <stdarg.h>
 
+#define LOGGED 50
+
 /* Where a command's answer goes. */
 struct says {
 	struct contract *c;
@@ -186,7 +188,10 @@ static void say_view(struct says *says, const struct engine_view *view)
 	for (uint32_t i = 0; i < view->batch.count; i++) {
 		const struct engine_props *props = view->batch.props != NULL ? &view->batch.props[i] : NULL;
 
-		say(says, "%s%.*s", says->answer[0] != '\0' ? "," : "", (int)view->batch.lengths[i], data);
+		const char *dot = memchr(data, '.', view->batch.lengths[i]); /* what fills it up */
+		int len = dot != NULL ? (int)(dot - data) : (int)view->batch.lengths[i];
+
+		say(says, "%s%.*s", says->answer[0] != '\0' ? "," : "", len, data);
 		if (props != NULL && props->routing_key.ptr != NULL)
 			say(says, "@%.*s", (int)props->routing_key.len, props->routing_key.ptr);
 		data += view->batch.lengths[i] + 1;
@@ -210,7 +215,7 @@ static bool say_message(void *ctx, const struct engine_message_stat *stat, const
 	return true;
 }
 
-/* log t, log q: all there is, by partition or in order of delivery, with routing keys */
+/* log t, log q: what there is, by partition (the last LOGGED) or in order of delivery, with routing keys */
 static void log_of(struct says *says, struct engine_object *object)
 {
 	struct contract *c = says->c;
@@ -225,7 +230,8 @@ static void log_of(struct says *says, struct engine_object *object)
 		    c->ops->queue->message_list(object, ENGINE_READY, ENGINE_ANY, NULL, cursor, say_message, &log));
 	} else {
 		for (uint32_t p = 0; p < contract_stat(c, object).partitions; p++) {
-			uint64_t offset = contract_partition(c, object, p).earliest;
+			struct engine_partition_stat has = contract_partition(c, object, p);
+			uint64_t offset = has.end - has.earliest > LOGGED ? has.end - LOGGED : has.earliest;
 
 			while (c->ops->partition_read(object, p, offset, UINT32_MAX, &c->scratch, &view) == 0) {
 				say_view(says, &view);

@@ -518,6 +518,17 @@ dead_nowhere() {
 	in_shell 'echo f >> in; cat next >/dev/null'
 	in_shell "echo '$(id_of f)' > reject"
 	is "$(payloads dlq/ready)" 'f '
+	mv "$X-renamed" "$X"
+	in_shell 'echo dead.again > config/dead.letter.routing.key; echo g >> in; cat next >/dev/null'
+	in_shell "echo '$(id_of g)' > reject"
+	eventually sh -c "[ \"\$(tail -n 1 '$M/topics/log$SHELL_NAME/0/log')\" = g ]"
+	is "$(payloads dlq/ready)" 'f '
+	mv "$X" "$X-renamed"
+	mkdir "$X"
+	rmdir "$X"
+	in_shell 'echo h >> in; cat next >/dev/null'
+	in_shell "echo '$(id_of h)' > reject"
+	is "$(payloads dlq/ready)" 'f h '
 }
 
 @test "dead letters go through an exchange: overflow, reject, time; nowhere, a circle, no such exchange (bash, dash)" {
