@@ -136,7 +136,9 @@ void commit_keep(struct commit *commit, const struct commit_part *part);
 
 /* Before a note that is not synced itself, within commit_enter: once for each checkpoint, it syncs the journal. */
 int commit_begin(struct local *local);
-void commit_replay_from(struct local *local, uint64_t from);
+struct commit_pending;
+int commit_replay_from(struct local *local, uint64_t from);
+int commit_replay_marks(struct local *local, const struct commit_pending *pending); /* a note that is whole */
 /*
  * At the start, behind the replay: which notes there are. From then on, until commit_open_all(), which opens all logs if need be,
  * logs are cut where they are opened (the calls of struct plog_options).
@@ -144,7 +146,7 @@ void commit_replay_from(struct local *local, uint64_t from);
 int commit_find_marks(struct local *local);
 void commit_open_all(struct local *local);
 void commit_forget_marks(struct local *local);
-bool commit_lost(void *local, uint64_t mark);
+bool commit_lost(void *local, uint64_t mark); /* in the replay, too: by the notes that came before */
 int commit_before_sync(void *local);
 
 bool commit_keeps_some(struct local *local); /* what is kept so, the journal has only */

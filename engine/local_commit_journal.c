@@ -294,10 +294,9 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 	mark = bytes_get64(record);
 	HASH_FIND(hh, local->commits.pending, &mark, sizeof(mark), pending);
 	if (bytes_get32(record + 12) == 0 || bytes_get32(record + 12) == COMMIT_FROM) {
-		if (bytes_get32(record + 12) == 0)
-			forget(local, pending);
-		else
-			commit_replay_from(local, mark);
+		if (bytes_get32(record + 12) == COMMIT_FROM)
+			return commit_replay_from(local, mark);
+		forget(local, pending);
 		return 0;
 	}
 	if (pending != NULL && pending->next == pending->pieces && pending->pieces > 0)
@@ -310,7 +309,9 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 	if (pending == NULL || bytes_get32(record + 8) != pending->next || pending->next >= pending->pieces)
 		return 0;
 	rc = add_piece(pending, record + COMMIT_PIECE_HEAD, size - COMMIT_PIECE_HEAD);
-	return rc == 0 && pending->next == pending->pieces ? tx_replay(local, pending) : rc;
+	if (rc == 0 && pending->next == pending->pieces)
+		rc = tx_replay(local, pending);
+	return rc == 0 && pending->next == pending->pieces ? commit_replay_marks(local, pending) : rc;
 }
 
 void commit_forget(struct local *local)

@@ -9,6 +9,9 @@
  * To know such a message: before the first note since a checkpoint, the journal gets a record that says from which mark
  * on all notes are behind it, and that is synced. A message with such a mark, in the part of a log that nobody synced, and
  * without a whole note, has lost it. If there is such a record at the start, all logs are opened then: it will be gone later.
+ *
+ * Nor does such a message leave by what the journal has of it: the record of the place it got in a queue comes behind its note,
+ * and without that it counts as lost, too, with all that follows of that queue. Else it could be where somebody had moved it to.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -47,13 +50,6 @@ int commit_begin(struct local *local)
 		atomic_store(&local->commits.begun, true);
 	pthread_mutex_unlock(&local->commits.begin_lock);
 	return rc;
-}
-
-/* The first there is counts: the files before it are gone. */
-void commit_replay_from(struct local *local, uint64_t from)
-{
-	if (from < local->commits.from)
-		local->commits.from = from;
 }
 
 /* ---- at the start ---- */
@@ -131,18 +127,44 @@ static int by_first(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
+/* The first there is counts: the files before it are gone. */
+int commit_replay_from(struct local *local, uint64_t from)
+{
+	if (from < local->commits.from)
+		local->commits.from = from;
+	if (local->commits.marks == NULL)
+		local->commits.marks = calloc(1, sizeof(*local->commits.marks));
+	return local->commits.marks != NULL ? 0 : -ENOMEM;
+}
+
+/* Notes come nearly in the order of their marks. */
+int commit_replay_marks(struct local *local, const struct commit_pending *pending)
+{
+	struct commit_marks *marks = local->commits.marks;
+	size_t had = marks != NULL ? marks->count : 0;
+	int rc = marks != NULL ? add_note(marks, pending) : 0;
+
+	for (size_t i = had; marks != NULL && i < marks->count; i++) {
+		for (size_t k = i; k > 0 && marks->list[k - 1].first > marks->list[k].first; k--) {
+			struct noted_marks one = marks->list[k];
+
+			marks->list[k] = marks->list[k - 1];
+			marks->list[k - 1] = one;
+		}
+	}
+	return rc;
+}
+
+/* Anew: some may not have happened. */
 int commit_find_marks(struct local *local)
 {
 	struct commit_pending *pending, *next;
-	struct commit_marks *marks;
+	struct commit_marks *marks = local->commits.marks;
 	int rc = 0;
 
-	if (local->commits.from == UINT64_MAX)
-		return 0;
-	marks = calloc(1, sizeof(*marks));
 	if (marks == NULL)
-		return -ENOMEM;
-	local->commits.marks = marks;
+		return 0;
+	marks->count = 0;
 	HASH_ITER (hh, local->commits.pending, pending, next) {
 		if (rc == 0)
 			rc = add_note(marks, pending);

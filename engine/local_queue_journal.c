@@ -46,6 +46,7 @@
 
 #include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/local_commit.h"
 #include "engine/local_queue.h"
 
 #define QUEUE_BYTES 32u
@@ -314,6 +315,10 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 		return 0;
 	if (count == 0 && size == QUEUE_BYTES)
 		replay_going_on(local, record);
+	if (lane != NULL && size == PLACED_BYTES && commit_lost(local, bytes_get64(record + QUEUE_BYTES))) {
+		see_change(lane->queue, bytes_get64(record + 8)); /* it has lost its note, which came before */
+		return 0;
+	}
 	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
 		return 0;
 	if (size == PLACED_BYTES)
