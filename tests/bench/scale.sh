@@ -172,7 +172,7 @@ curve_backlog() {
 			cost backlog "$goal" 'read one of the last, µs' topic "$topic" read-one $per_run
 			echo earliest >"$topic/groups/g/offset" || die 'cannot go on'
 			cost backlog "$goal" 'read one of the first, µs' topic "$topic" read-one $((per_run < goal ? per_run : goal))
-			echo $(((round + 1) * per_run)) >"$topic/0/purge" || die 'cannot purge'
+			echo "before $(((round + 1) * per_run))" >"$topic/0/purge" || die 'cannot purge'
 		done
 	done
 }
