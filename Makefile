@@ -81,6 +81,8 @@ $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
 $(BUILD)/tests/engine/test_local_alloc $(BUILD)/tests/engine/test_local_forward: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
+$(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(FUSE_LIBS) $(libs)
 # The engine with its failpoints: engine/failpoint.h.
 with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)
 $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
@@ -100,7 +102,7 @@ $(peers_bin): %: %.o
 	$(link) $(if $(library_$(@F)),$(shell pkg-config --libs $(library_$(@F))))
 tests: $(tests_bin) $(peers_bin)
 # Fuzz targets: with the inputs of the corpus, or (FUZZ=1, by clang) with libFuzzer.
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(if $(FUZZ),,$(BUILD)/tests/fuzz/replay.o) $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/world.o $(if $(FUZZ),,$(BUILD)/tests/fuzz/replay.o) $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) $(if $(FUZZ),-fsanitize=fuzzer) -lcriterion $(FUSE_LIBS) $(libs)
 fuzzers: $(fuzzers)
 fuzz:

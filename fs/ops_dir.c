@@ -195,28 +195,6 @@ static int make_directory(
 	    "exchanges in exchanges/, patterns in bindings/ and transactions in tx/");
 }
 
-static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
-{
-	struct fs *fs = request_fs(req);
-	const struct node *parent = request_node(req, parent_ino);
-	const struct engine_cred cred = request_cred(req);
-	struct found found;
-	struct fuse_entry_param entry;
-	int err = strlen(name) > ENGINE_KEY_MAX ? -ENAMETOOLONG : make_directory(fs, parent, name, mode, &cred);
-	if (!err)
-		err = find_name(fs, parent, name, cred.pid, &found);
-	if (!err)
-		err = make_entry(fs, parent, &found, &entry);
-	if (err) {
-		reply_node_error(req, err, parent, name, NULL);
-		return;
-	}
-	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
-	snprintf(path, sizeof path, "%s/%s", parent->path, name);
-	events_add(fs, parent->object, path, "created");
-	reply_entry(req, &entry);
-}
-
 /* Calls on an object found by name; removing and renaming share the way there. */
 static int find_entry_object(
     struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct engine_object **ret_object)
@@ -246,6 +224,41 @@ static int remove_object(struct fs *fs, const struct node *parent, const char *n
 	snprintf(reason, sizeof reason, "%s", engine_reason());
 	fs->engine->ops->put(object);
 	return err ? engine_explain(err, "%s", reason) : 0;
+}
+
+/* What was made, and for want of memory cannot be told of, goes again; but not a partition. */
+static void unmake_directory(struct fs *fs, const struct node *parent, const char *name, uint32_t pid)
+{
+	if (parent->row->what == DIR_BINDINGS)
+		(void)exchange_remove_pattern(fs, parent, name);
+	else if (parent->row->what != DIR_TOPIC)
+		(void)remove_object(fs, parent, name, pid);
+	engine_reason_clear();
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
+{
+	struct fs *fs = request_fs(req);
+	const struct node *parent = request_node(req, parent_ino);
+	const struct engine_cred cred = request_cred(req);
+	struct found found;
+	struct fuse_entry_param entry;
+	int err = strlen(name) > ENGINE_KEY_MAX ? -ENAMETOOLONG : make_directory(fs, parent, name, mode, &cred);
+	bool made = !err;
+	if (!err)
+		err = find_name(fs, parent, name, cred.pid, &found);
+	if (!err)
+		err = make_entry(fs, parent, &found, &entry);
+	if (err == -ENOMEM && made)
+		unmake_directory(fs, parent, name, cred.pid);
+	if (err) {
+		reply_node_error(req, err, parent, name, NULL);
+		return;
+	}
+	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
+	snprintf(path, sizeof path, "%s/%s", parent->path, name);
+	events_add(fs, parent->object, path, "created");
+	reply_entry(req, &entry);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
@@ -513,10 +526,13 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino
 		return;
 	}
 	int err = exchange_bind(req, parent, name, target);
+	bool made = !err;
 	if (!err)
 		err = find_name(fs, parent, name, request_cred(req).pid, &found);
 	if (!err)
 		err = make_entry(fs, parent, &found, &entry);
+	if (err == -ENOMEM && made)
+		(void)exchange_unbind(fs, parent, name);
 	if (err) {
 		reply_node_error(req, err, parent, name, NULL);
 		return;

@@ -56,6 +56,8 @@ struct reader {
 	bool armed, closed;
 	unsigned refs;
 	struct engine_scratch scratch;
+	bool holds; /* held, in scratch, was fetched and could not be rendered, for want of memory */
+	struct engine_view held;
 };
 
 static struct reader *reader_of(struct handle *handle)
@@ -93,6 +95,11 @@ static int walk_fetch(struct reader *reader, uint32_t max_count, struct engine_v
 /* As consumer_fetch: 1, 0 or an error. */
 static int fetch(struct reader *reader, uint32_t max_count, size_t max_bytes, struct engine_view *ret_view)
 {
+	if (reader->holds) {
+		*ret_view = reader->held;
+		reader->holds = false;
+		return 1;
+	}
 	if (reader->single && reader->given_one)
 		return 0;
 	int got = reader->consumer ? ops_of(reader)->consumer_fetch(
@@ -124,6 +131,7 @@ static int start_over(struct reader *reader)
 	int err = reader->consumer ? ops_of(reader)->consumer_rewind(reader->consumer) : start_walk(reader);
 	if (err)
 		return err;
+	reader->holds = false;
 	reader->window_start = reader->window_end = 0;
 	buffer_release(&reader->window);
 	return 0;
@@ -149,9 +157,14 @@ static int gather(struct reader *reader, size_t size, bool bulk, struct buffer *
 		int got = fetch(reader, most, room, &view);
 		if (got <= 0)
 			return some ? 1 : got;
+		size_t before = out->len;
 		int err = render_view(reader->handle.framing, &view, reader->topic, 0, view.batch.count, out);
-		if (err)
-			return err;
+		if (err) { /* it is given already, so the next read has to have it */
+			out->len = before;
+			reader->held = view;
+			reader->holds = true;
+			return some ? 1 : err;
+		}
 		some = true;
 	} while (bulk && out->len + BULK / 2 < size);
 	return 1;

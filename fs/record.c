@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,10 +235,35 @@ static int take_field(struct draft *draft, const char *name, const json_t *value
 
 /* ---------------------------------------------------------------------------------------- records */
 
+/* jansson does not tell most times that it had no memory, but that the text is wrong. */
+static _Thread_local bool no_memory;
+
+static void *json_memory(size_t size)
+{
+	void *memory = malloc(size);
+	no_memory |= !memory;
+	return memory;
+}
+
+static void use_json_memory(void)
+{
+	json_set_alloc_funcs(json_memory, free);
+}
+
+static json_t *load(const char *text, size_t len, size_t flags, json_error_t *ret_error)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, use_json_memory);
+	no_memory = false;
+	return json_loadb(text, len, flags, ret_error);
+}
+
 /* Why jansson did not take the line. */
 static int explain_json(struct draft *draft, const json_error_t *error)
 {
 	char shown[RECORD_REASON_MAX];
+	if (no_memory)
+		return -ENOMEM;
 	switch (json_error_code(error)) {
 	case json_error_out_of_memory: return -ENOMEM;
 	case json_error_numeric_overflow: return explain(draft, -ERANGE, "a number is too large");
@@ -284,7 +310,7 @@ int record_batch_add_line(
 		return 0;
 	}
 	json_error_t error;
-	json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	json_t *object = load(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 	int err = object ? take_object(&draft, object) : explain_json(&draft, &error);
 	if (err == 0 && draft.payload.len > limit)
 		err =
@@ -305,8 +331,8 @@ int record_batch_add_line(
 static bool is_unfinished(const char *part, size_t len)
 {
 	json_error_t error;
-	json_t *object = json_loadb(part, len, JSON_ALLOW_NUL, &error);
-	bool unfinished = !object && json_error_code(&error) == json_error_premature_end_of_input;
+	json_t *object = load(part, len, JSON_ALLOW_NUL, &error);
+	bool unfinished = !object && (no_memory || json_error_code(&error) == json_error_premature_end_of_input);
 	json_decref(object);
 	return unfinished;
 }

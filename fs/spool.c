@@ -567,11 +567,14 @@ static void spool_release(struct handle *handle)
 		free_file(file);
 	} else if (last && !fs->ending && !name_waits(file->name)) {
 		err = produce(fs, file);
-		if (err) {
+		if (!err) {
+			make_ghost_locked(spool, file);
+		} else if (err == -ENOMEM) { /* nobody can be told any more: it is not lost */
+			snprintf(reason, sizeof reason,
+			    "no memory to produce it: it stays in put/ until it is renamed or closed again");
+		} else {
 			snprintf(reason, sizeof reason, "%s", engine_reason());
 			drop_locked(spool, file);
-		} else {
-			make_ghost_locked(spool, file);
 		}
 	}
 	pthread_mutex_unlock(&spool->lock);
