@@ -4,7 +4,7 @@
  *
  * A staging file belongs to one open channel at a time. Whoever has the channel hands the file to the writer (as backing
  * file of an open file, say); the writer appends to it, and the engine moves the complete messages into the log: on its own
- * when a batch is linger.ms old or holds batch.size bytes, when anyone asks it for something of the topic, and at take().
+ * when a batch is linger.ms old or holds batch.size bytes, when anyone asks it for something of the topic or queue, and at take().
  * So who writes and then reads always finds what it wrote. What was appended survives the daemon's death: the next opening
  * takes it in, once, and goes on watching files that still have a writer.
  *
@@ -36,8 +36,8 @@ struct engine_stage_part {
 struct engine_stage_ops {
 	/*
 	 * A staging file for what a channel would send by this producer, which may be closed before it. delimiter: '\n' or '\0'.
-	 * EAGAIN: not of this producer (of a queue, an exchange, in a transaction), or not now (linger.ms is 0, cleanup.policy is
-	 * compact, the disk is full, too many are open): write by write, then. EIDRM.
+	 * EAGAIN: not of this producer (to the head of a queue, of an exchange, in a transaction), or not now (linger.ms is 0,
+	 * cleanup.policy is compact, a queue may refuse for its length, the disk is full, too many are open): write by write, then. EIDRM.
 	 */
 	int (*open)(struct engine_producer *producer, char delimiter, const struct engine_cred *cred,
 	    struct engine_stage **ret_stage);
@@ -47,7 +47,7 @@ struct engine_stage_ops {
 
 	/*
 	 * Takes in all complete messages that were written before the call. EMSGSIZE: one since the last take() was too long
-	 * and was dropped; those around it are taken. EIDRM: the topic is gone, and what was written with it. ENOSPC, EROFS, EIO:
+	 * and was dropped; those around it are taken. EIDRM: the topic or queue is gone, and what was written with it. ENOSPC, EROFS, EIO:
 	 * what is not taken yet stays in the file.
 	 */
 	int (*take)(struct engine_stage *stage);

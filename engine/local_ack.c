@@ -28,7 +28,7 @@ static int enter(
 	rc = index != ENGINE_ANY ? topic_find(group_topic(group), index, &partition) : 0;
 	if (rc < 0)
 		return rc;
-	stages_take_topic(group_topic(group));
+	stages_take(group->object.parent);
 	topic_open_logs(group_topic(group), index);
 	rc = group_lock(group);
 	if (rc < 0)

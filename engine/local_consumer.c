@@ -143,7 +143,7 @@ int local_consumer_open(
 	if (member != NULL && index != ENGINE_ANY)
 		return -EINVAL;
 	topic = group_topic(group);
-	stages_take_topic(topic);
+	stages_take(&topic->object);
 	rc = index != ENGINE_ANY ? topic_find(topic, index, &partition) : 0;
 	if (rc < 0)
 		return rc;
@@ -497,7 +497,7 @@ int local_consumer_fetch(struct engine_consumer *handle, uint32_t max_count, siz
 		return -EINVAL;
 	if (consumer->how == ENGINE_CONSUME_ONE)
 		max_count = 1;
-	stages_take_topic(group_topic(consumer->group));
+	stages_take(consumer->group->object.parent);
 	topic_open_logs(group_topic(consumer->group), consumer->partition);
 	do
 		rc = fetch_once(consumer, max_count, max_bytes, scratch, ret_view);
@@ -539,7 +539,7 @@ int local_consumer_arm(struct engine_consumer *handle, struct engine_waiter *wai
 	topic_open_logs(group_topic(consumer->group), consumer->partition);
 	/* In the list first, then looking: see local_wait.c. */
 	wait_list_add(consumer->waiters, waiter, consumer);
-	watch_hurry(group_topic(consumer->group));
+	watch_hurry(consumer->group->object.parent);
 	rc = group_lock(consumer->group);
 	if (rc == 0) {
 		rc = begin_fetch(consumer);

@@ -487,10 +487,9 @@ int local_remove(struct engine_object *base)
 	object_ref(object); /* the registry's goes */
 	if (object->kind == ENGINE_CONSUMER)
 		holder_return(queue_of_object(parent), &queue_consumer_of(object)->holder, NULL);
-	if (object->kind == ENGINE_TOPIC) {
-		stages_take_topic(topic_of_object(object));
+	stages_take(object);
+	if (object->kind == ENGINE_TOPIC)
 		topic_open_logs(topic_of_object(object), ENGINE_ANY); /* may report; so before the locks */
-	}
 	pthread_mutex_lock(&parent->change);
 	pthread_mutex_lock(&object->change);
 	rc = remove_object(object);

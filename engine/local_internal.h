@@ -100,6 +100,9 @@ struct object {
 	struct engine_owner owner, birth; /* registry */
 	int64_t ctime_ms, mtime_ms;       /* registry */
 	_Atomic int64_t *values;          /* of the kind's settings, in the order of the table; written under change */
+	_Atomic uint32_t
+	    staged; /* of a topic or queue: staging files that may hold messages for it; written under stages.lock */
+	struct stage *stages, *last_stage; /* these files, in the order of opening; stages.lock */
 };
 
 static inline struct object *object_of(struct engine_object *base)
@@ -160,10 +163,8 @@ struct topic {
 	_Atomic uint32_t opened;     /* partitions whose log is open */
 	_Atomic uint32_t turn;       /* next partition that unkeyed messages get */
 	_Atomic uint32_t producers;
-	_Atomic bool marked;               /* a partition is, see there */
-	_Atomic uint32_t staged;           /* staging files that may hold messages for it; written under stages.lock */
-	struct stage *stages, *last_stage; /* these files, in the order of opening; stages.lock */
-	_Atomic int64_t changed_ms;        /* wall clock of the last purge or retention; 0: none */
+	_Atomic bool marked;        /* a partition is, see there */
+	_Atomic int64_t changed_ms; /* wall clock of the last purge or retention; 0: none */
 	struct partition
 	    *blocks[LOCAL_PARTITION_BLOCKS]; /* block b has 1 << b partitions; never moved, so read without lock */
 	struct wait_list waiters;            /* of consumers of all partitions */
@@ -287,6 +288,8 @@ enum local_setting {
 	SET_MAX_POLL_RECORDS,
 	SET_SESSION_TIMEOUT,
 	SET_QUEUE_MAX_PRIORITY,
+	SET_QUEUE_LINGER_MS,
+	SET_QUEUE_BATCH_SIZE,
 	SET_QUEUE_FLUSH_MESSAGES,
 	SET_QUEUE_FLUSH_MS,
 	SET_QUEUE_TTL,
@@ -497,9 +500,10 @@ int partition_sync(struct sync_point *point);
 void topic_sum(struct topic *topic, struct engine_stat *stat); /* adds messages, bytes, totals; raises mtime_ms */
 
 /* -- local_producer.c -- */
-/* What has to be written down around an append: begin with the offset it will have, cancel if it failed. partition.lock */
+/* What has to be written down around an append: begin with the offset it will have, cancel if it failed. partition.lock, or queue.lock */
 struct append_note {
-	int (*begin)(void *ctx, struct partition *partition, uint64_t offset);
+	/* index: of the partition, or the priority; ret_pos: the journal is to be on disk up to there before the log is */
+	int (*begin)(void *ctx, uint64_t log_id, uint32_t index, uint64_t offset, uint64_t *ret_pos);
 	void (*cancel)(void *ctx);
 	void *ctx;
 };

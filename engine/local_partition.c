@@ -18,7 +18,7 @@ static int enter(struct engine_object *base, uint32_t index, struct partition **
 	if (rc == 0)
 		rc = topic_find(topic_of_object(object), index, &partition);
 	if (rc == 0)
-		stages_take_topic(partition->topic);
+		stages_take(&partition->topic->object);
 	if (rc == 0)
 		rc = partition_open_log(partition, ret_plog);
 	if (rc == 0)
@@ -126,7 +126,7 @@ int local_partition_purge(struct engine_object *base, uint32_t index, uint64_t b
 	if (rc < 0)
 		return rc;
 	topic = topic_of_object(object);
-	stages_take_topic(topic);
+	stages_take(&topic->object);
 	if (index == ENGINE_ANY && before != ENGINE_OFFSET_NONE)
 		return engine_explain(-EINVAL, "an offset is of one partition");
 	if (index != ENGINE_ANY) {

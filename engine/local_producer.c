@@ -153,7 +153,7 @@ static int append_locked(struct partition *partition, struct plog *plog, const s
     const struct append_note *note, bool lent)
 {
 	struct object *object = &partition->topic->object;
-	uint64_t segment_bytes = (uint64_t)setting_value(object, SET_SEGMENT_BYTES), offset, before;
+	uint64_t segment_bytes = (uint64_t)setting_value(object, SET_SEGMENT_BYTES), offset, before, pos;
 	struct engine_partition_stat stat;
 	int rc = lent ? 0 : reserve_enter(local_of(object));
 
@@ -161,7 +161,9 @@ static int append_locked(struct partition *partition, struct plog *plog, const s
 		return rc;
 	if (note != NULL) {
 		plog_stat(plog, &stat);
-		rc = note->begin(note->ctx, partition, stat.end);
+		rc = note->begin(note->ctx, partition->log_id, partition->index, stat.end, &pos);
+		if (rc == 0)
+			atomic_store(&partition->staged_pos, pos);
 	}
 	if (rc == 0) {
 		rc = plog_append(plog, batch, 0, segment_bytes, &offset);
@@ -645,7 +647,7 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 		return rc;
 	if (batch->count == 0)
 		return -EINVAL;
-	stages_take_topic(producer->topic); /* what was written before, by whomever, comes first */
+	stages_take(object); /* what was written before, by whomever, comes first */
 	if (stamped.ts_ms < 0)
 		stamped.ts_ms = clock_wall_ms();
 	max_bytes = setting_value(object, SET_MAX_MESSAGE_BYTES);
@@ -763,7 +765,7 @@ int local_producer_sync(struct engine_producer *handle, struct engine_done *done
 	pthread_mutex_unlock(&producer->lock);
 	if (local_of(object)->read_only)
 		return 0;
-	stages_take_topic(topic);
+	stages_take(object);
 	topic_open_logs(topic, producer->partition);
 	partitions = atomic_load(&topic->partitions);
 	for (uint32_t i = 0; i < partitions; i++) {

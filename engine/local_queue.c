@@ -19,6 +19,7 @@
 #include "engine/index.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 
 int64_t queue_now(const struct local *local)
 {
@@ -626,9 +627,11 @@ int queue_enter(struct engine_object *base, bool change, struct queue **ret_queu
 
 	if (rc == 0)
 		rc = queue_open(queue_of_object(object));
-	if (rc == 0)
-		*ret_queue = queue_of_object(object);
-	return rc;
+	if (rc < 0)
+		return rc;
+	stages_take(object);
+	*ret_queue = queue_of_object(object);
+	return 0;
 }
 
 int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, struct holder **ret_holder)
@@ -647,7 +650,10 @@ int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, str
 	*ret_holder =
 	    object->kind == ENGINE_QUEUE ? &queue_of_object(object)->anonymous : &queue_consumer_of(object)->holder;
 	*ret_queue = queue_of_object(object->kind == ENGINE_QUEUE ? object : object->parent);
-	return queue_open(*ret_queue);
+	rc = queue_open(*ret_queue);
+	if (rc == 0)
+		stages_take(&(*ret_queue)->object);
+	return rc;
 }
 
 int queue_lock(struct queue *queue)

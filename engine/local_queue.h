@@ -223,6 +223,7 @@ struct queue {
 	struct holder anonymous;
 	struct queue_reader *readers, **readers_tail; /* open, in the order in which they came */
 	struct engine_waiter *waiters, **waiters_tail;
+	_Atomic uint32_t waiting; /* how many these are; written under lock */
 	uint32_t producers;
 	int64_t ttl_due, timer_due; /* a message expires by message.ttl.ms; the timer is set to */
 	struct timer timer;         /* what is due next: see local_queue_timer.c */
@@ -332,7 +333,7 @@ int queue_open(struct queue *queue);  /* opens the logs if nobody has; no lock *
 int queue_make_lane(struct queue *queue, uint32_t priority, struct lane **ret_lane);
 /* The same for new messages. ENOSPC: there is only the reserve left. */
 int queue_make_lane_to_produce(struct queue *queue, uint32_t priority, struct lane **ret_lane);
-/* Begins a call: object_enter and queue_open. change: EROFS */
+/* Begins a call: object_enter and queue_open, and what lingers is taken in. change: EROFS */
 int queue_enter(struct engine_object *base, bool change, struct queue **ret_queue);
 /* The same for a consumer: a queue, or a named one. */
 int queue_enter_holder(struct engine_object *base, struct queue **ret_queue, struct holder **ret_holder);
@@ -478,6 +479,17 @@ int queue_producer_open(
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
 int queue_has_room_for(struct engine_object *base, uint64_t bytes);
+/* Of settings: does such a queue refuse messages, for more than their size? */
+bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes);
+/* The queue of a producer that puts to the end of it (no reference), and its priority, or ENGINE_ANY; else NULL. */
+struct queue *queue_of_producer(struct engine_producer *handle, uint32_t *ret_priority);
+/*
+ * Takes in what was accepted before, to a lane that is there: as partition_append(). Its caller sees to what follows
+ * (queue_arrived(), without locks) and wakes who waits.
+ */
+int queue_take_in(struct queue *queue, uint32_t priority, const struct engine_batch *batch,
+    const struct append_note *note, bool lent);
+void queue_arrived(struct queue *queue);
 /*
  * In two steps, for local_commit.h, so that several queues take a batch or none: claim does all that producer_send may refuse and keeps the room, send
  * takes what was claimed (only the disk can refuse it then; the claim is over in any case), unclaim gives the room back.

@@ -14,6 +14,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 
 #define SPAN_BY_ORDER(node) ((struct span *)((char *)(node)-offsetof(struct span, by_order)))
 
@@ -341,6 +342,7 @@ int queue_reader_fetch(struct queue_reader *reader, uint32_t max_count, size_t m
 	engine_reason_clear();
 	if (max_count == 0)
 		return -EINVAL;
+	stages_take(&reader->queue->object);
 	queue_catch_up(queue_local(reader->queue));
 	queue_touch(reader->queue);
 	pthread_mutex_lock(&reader->queue->fetch_lock);

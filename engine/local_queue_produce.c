@@ -18,6 +18,7 @@
 #include "engine/clock.h"
 #include "engine/local_queue.h"
 #include "engine/local_queue_span.h"
+#include "engine/local_stage.h"
 #include "engine/local_whole.h"
 
 struct queue_producer {
@@ -33,13 +34,28 @@ static struct queue_producer *producer_of(struct engine_producer *handle)
 	return (struct queue_producer *)handle;
 }
 
+/* As queue_enter(), but who comes to produce asks for nothing that lingers. */
+static int enter(struct engine_object *base, struct queue **ret_queue)
+{
+	struct object *object = NULL;
+	int rc;
+
+	queue_catch_up((struct local *)base->engine);
+	rc = object_enter(base, ENGINE_QUEUE, &object);
+	if (rc == 0)
+		rc = queue_open(queue_of_object(object));
+	if (rc == 0)
+		*ret_queue = queue_of_object(object);
+	return rc;
+}
+
 /* ---- opening and closing ---- */
 
 int queue_producer_open(struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer)
 {
 	struct queue_producer *producer;
 	struct queue *queue = NULL;
-	int rc = queue_enter(base, false, &queue);
+	int rc = enter(base, &queue);
 
 	if (rc < 0)
 		return rc;
@@ -74,6 +90,16 @@ void queue_producer_close(struct engine_producer *handle)
 	pthread_mutex_unlock(&queue->lock);
 	object_put(&queue->object);
 	free(producer);
+}
+
+struct queue *queue_of_producer(struct engine_producer *handle, uint32_t *ret_priority)
+{
+	const struct queue_producer *producer = producer_of(handle);
+
+	if (producer->of != ENGINE_QUEUE || producer->head)
+		return NULL;
+	*ret_priority = producer->priority;
+	return producer->queue;
 }
 
 /* ---- appending to a lane ---- */
@@ -178,6 +204,9 @@ struct sending {
 	bool refuses, kills;             /* overflow is not drop-head; and it is reject-publish-dlx */
 	const struct queue_claim *claim; /* it was claimed: the room is there; or NULL */
 	const uint32_t *places;          /* the lanes of all messages, if they are chosen; or NULL */
+	const struct append_note *note;  /* it is taken in: one run, to the lane of producer.priority; or NULL */
+	bool lent;                       /* the reserve is */
+	bool begun;                      /* note.begin was called */
 	bool claim_ended;
 	uint64_t next_id;
 	uint64_t ready; /* messages that are READY now, for waiters */
@@ -217,6 +246,8 @@ static uint32_t priority_of(const struct sending *s, uint32_t i)
 
 	if (s->places != NULL)
 		return s->places[i];
+	if (s->note != NULL)
+		return s->producer->priority;
 	if (s->producer->priority != ENGINE_ANY)
 		priority = s->producer->priority;
 	else if (s->batch.props != NULL && s->batch.props[i].priority > 0)
@@ -261,6 +292,11 @@ static int explain_full(const struct queue *queue)
 	    queue->messages[SPAN_READY], queue->bytes[SPAN_READY]);
 }
 
+bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes)
+{
+	return overflow != OVERFLOW_DROP_HEAD && (length >= 0 || length_bytes >= 0);
+}
+
 /* How much of the batch counts as READY. */
 static void count_ready(const struct sending *s, uint64_t *ret_count, uint64_t *ret_bytes)
 {
@@ -297,7 +333,7 @@ static int check_room(const struct sending *s)
 int queue_has_room_for(struct engine_object *base, uint64_t bytes)
 {
 	struct queue *queue = NULL, *target = NULL;
-	int rc = queue_enter(base, false, &queue);
+	int rc = enter(base, &queue);
 	int64_t overflow;
 
 	if (rc < 0)
@@ -330,16 +366,32 @@ static struct engine_batch part_of(const struct sending *s, uint32_t i, uint32_t
 	return part;
 }
 
-/* Not in the room of the reserve. lock */
+/* lock */
+static int begin_note(struct sending *s, struct lane *lane)
+{
+	uint64_t pos;
+	int rc = s->note->begin(s->note->ctx, lane->log_id, lane->priority, lane->end, &pos);
+
+	s->begun = rc == 0;
+	if (rc == 0)
+		lane->noted = true;
+	return rc;
+}
+
+/* Not in the room of the reserve, unless that is lent. lock */
 static int append_part(struct sending *s, struct lane *lane, const struct engine_batch *part, uint64_t *ret_offset)
 {
 	struct local *local = queue_local(s->queue);
-	int rc = reserve_enter(local);
+	int rc = s->lent ? 0 : reserve_enter(local);
 
 	if (rc < 0)
 		return rc;
-	rc = lane_append(lane, part, s->next_id | (s->producer->head ? PLOG_HEAD : 0), ret_offset);
-	reserve_leave(local);
+	if (s->note != NULL)
+		rc = begin_note(s, lane);
+	if (rc == 0)
+		rc = lane_append(lane, part, s->next_id | (s->producer->head ? PLOG_HEAD : 0), ret_offset);
+	if (!s->lent)
+		reserve_leave(local);
 	return rc;
 }
 
@@ -532,6 +584,8 @@ static int append_all(struct sending *s)
 	}
 	if (rc < 0 && !(s->claim != NULL && s->claim->partly))
 		take_all_back(s, marks);
+	if (rc < 0 && s->begun)
+		s->note->cancel(s->note->ctx);
 	return rc;
 }
 
@@ -581,11 +635,14 @@ static int send(struct sending *s)
 
 		if (ttl >= 0 && queue_add_ms(s->batch.ts_ms, ttl) < queue->ttl_due)
 			queue->ttl_due = queue_add_ms(s->batch.ts_ms, ttl);
-		queue_wake(queue, s->ready, &s->wake);
+		if (s->note == NULL)
+			queue_wake(queue, s->ready, &s->wake);
 	}
 	queue_set_timer(queue);
 	is_due = queue->timer_due <= queue_now(queue_local(queue));
 	queue_unlock_both(queue, s->target);
+	if (s->note != NULL)
+		return rc;
 	wake_run(&s->wake);
 	if (is_due) /* of what was made long ago the time may be over: that comes before lengths */
 		queue_sweep(queue);
@@ -615,9 +672,9 @@ static int prepare(struct sending *s, uint32_t some[64])
 	overflow = s->producer->again ? OVERFLOW_DROP_HEAD : setting_value(object, SET_QUEUE_OVERFLOW);
 	s->refuses = overflow != OVERFLOW_DROP_HEAD;
 	rc = find_lengths(s);
-	if (rc == 0 && s->claim == NULL)
+	if (rc == 0 && s->claim == NULL && s->note == NULL)
 		rc = reserve_check(queue_local(s->queue));
-	if (rc == 0 && s->claim == NULL)
+	if (rc == 0 && s->claim == NULL && s->note == NULL)
 		rc = make_lanes(s);
 	if (rc == 0 && overflow == OVERFLOW_REJECT_DLX) {
 		s->target = queue_dead_target(s->queue);
@@ -652,6 +709,32 @@ static int send_batch(struct sending *s, struct dedup_send *dedup)
 	return rc;
 }
 
+int queue_take_in(
+    struct queue *queue, uint32_t priority, const struct engine_batch *batch, const struct append_note *note, bool lent)
+{
+	struct queue_producer producer = { ENGINE_QUEUE, queue, priority, false, true };
+	struct sending s = { .producer = &producer, .queue = queue, .batch = *batch, .note = note, .lent = lent };
+	uint32_t some[64];
+	int rc = prepare(&s, some);
+
+	if (rc == 0)
+		rc = send(&s);
+	release(&s, some);
+	return rc;
+}
+
+void queue_arrived(struct queue *queue)
+{
+	bool is_due;
+
+	pthread_mutex_lock(&queue->lock);
+	is_due = queue->timer_due <= queue_now(queue_local(queue));
+	pthread_mutex_unlock(&queue->lock);
+	if (is_due)
+		queue_sweep(queue);
+	queue_enforce_length(queue);
+}
+
 /* Is it more than one run? */
 static bool is_divided(struct queue_producer *producer, const struct engine_batch *batch)
 {
@@ -680,6 +763,8 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	rc = object_enter_change(&producer->queue->object.base, ENGINE_QUEUE, &object);
 	if (rc == 0 && batch->count == 0)
 		rc = -EINVAL;
+	if (rc == 0)
+		stages_take(object); /* what was written before, by whomever, comes first */
 	if (rc == 0 && is_divided(producer, batch))
 		return whole_send(object, producer->priority, producer->head, batch, (struct engine_span){ 0 }, NULL);
 	if (rc == 0)
@@ -803,6 +888,7 @@ int queue_producer_sync(struct engine_producer *handle, struct engine_done *done
 
 	if (rc < 0 || local->read_only)
 		return rc;
+	stages_take(object);
 	count = queue_sync_points(queue, points);
 	if (journal_synced(local->journal) < journal_end(local->journal))
 		points[count++] = &local->journal_sync;

@@ -14,6 +14,7 @@
 
 #include "engine/clock.h"
 #include "engine/local_queue.h"
+#include "engine/local_stage.h"
 #include "engine/local_visible.h"
 
 /* ---- what a reader may have ---- */
@@ -88,6 +89,7 @@ static void unlink_waiter(struct queue *queue, struct engine_waiter *waiter)
 	else
 		queue->waiters_tail = waiter->engine_link;
 	waiter->engine_link = NULL;
+	atomic_fetch_sub(&queue->waiting, 1);
 }
 
 static void take_waiter(struct queue *queue, struct engine_waiter *waiter, struct wake_list *list)
@@ -336,8 +338,11 @@ int queue_reader_arm(struct queue_reader *reader, struct engine_waiter *waiter)
 		waiter->engine_link = queue->waiters_tail;
 		*queue->waiters_tail = waiter;
 		queue->waiters_tail = &waiter->engine_next;
+		atomic_fetch_add(&queue->waiting, 1);
 	}
 	queue_unlock(queue);
+	if (rc == 0)
+		watch_hurry(&queue->object);
 	return rc;
 }
 

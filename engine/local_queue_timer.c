@@ -66,8 +66,8 @@ static int64_t unused_end(const struct queue *queue)
 {
 	int64_t expires_ms = setting_value(&queue->object, SET_QUEUE_EXPIRES);
 
-	if (expires_ms < 0 || queue->readers != NULL || queue->producers > 0 || queue_is_dlq(queue) ||
-	    atomic_load(&queue->object.bound) > 0)
+	if (expires_ms < 0 || queue->readers != NULL || queue->producers > 0 ||
+	    atomic_load(&queue->object.staged) > 0 || queue_is_dlq(queue) || atomic_load(&queue->object.bound) > 0)
 		return QUEUE_NEVER;
 	if (atomic_load(&queue->dlq_present) > 0)
 		return QUEUE_NEVER;

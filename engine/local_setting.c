@@ -152,6 +152,8 @@ int settings_bind(struct local *local)
 		[SET_MAX_POLL_RECORDS] = { ENGINE_GROUP, "max.poll.records" },
 		[SET_SESSION_TIMEOUT] = { ENGINE_GROUP, "session.timeout.ms" },
 		[SET_QUEUE_MAX_PRIORITY] = { ENGINE_QUEUE, "max.priority" },
+		[SET_QUEUE_LINGER_MS] = { ENGINE_QUEUE, "linger.ms" },
+		[SET_QUEUE_BATCH_SIZE] = { ENGINE_QUEUE, "batch.size" },
 		[SET_QUEUE_FLUSH_MESSAGES] = { ENGINE_QUEUE, "flush.messages" },
 		[SET_QUEUE_FLUSH_MS] = { ENGINE_QUEUE, "flush.ms" },
 		[SET_QUEUE_TTL] = { ENGINE_QUEUE, "message.ttl.ms" },
@@ -346,6 +348,21 @@ static bool is_compacting(const struct object *object, const struct engine_setti
 	       strcmp(canonical, "delete") != 0;
 }
 
+/* Would a queue refuse messages, for more than their size, were this set? change */
+static bool is_refusing(const struct object *object, const struct engine_setting *setting, int64_t value)
+{
+	static const enum local_setting of[] = { SET_QUEUE_OVERFLOW, SET_QUEUE_MAX_LENGTH, SET_QUEUE_MAX_LENGTH_BYTES };
+	int64_t then[3];
+
+	if (object->kind != ENGINE_QUEUE)
+		return false;
+	for (size_t i = 0; i < 3; i++)
+		then[i] = (int)place_of(setting) == local_of(object)->setting_index[of[i]]
+			      ? value
+			      : setting_value(object, of[i]);
+	return queue_refuses(then[0], then[1], then[2]);
+}
+
 /* change */
 static int store(struct object *object, const struct engine_setting *setting, const char *canonical)
 {
@@ -370,7 +387,11 @@ static int store(struct object *object, const struct engine_setting *setting, co
 	}
 	if (is_partitions(object, setting))
 		return grow(object, value);
-	if (is_compacting(object, setting, canonical) && atomic_load(&topic_of_object(object)->staged) > 0)
+	if (atomic_load(&object->staged) > 0 && is_refusing(object, setting, value))
+		return engine_explain(-EBUSY,
+		    "somebody who lingers has it open for appending, and what he writes must not be "
+		    "refused; linger.ms 0 ends that for those who come");
+	if (is_compacting(object, setting, canonical) && atomic_load(&object->staged) > 0)
 		return engine_explain(-EBUSY, "somebody who lingers has it open for appending, and what he writes may "
 					      "have no key; linger.ms 0 ends that for those who come");
 	do

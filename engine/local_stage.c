@@ -2,12 +2,12 @@
  * local_stage - who has which staging file: a channel gets one, writes, and gives it back.
  *
  * Opening a channel must be cheap: a shell does it for every echo. So files are used again, and with them what the caller
- * has registered them by. If there is one of the same topic, partition, key, framing and process, as in a loop of a shell,
+ * has registered them by. If there is one of the same topic or queue, partition or priority, key, framing and process, as in a loop of a shell,
  * nothing has to be written at all: it goes on where it was. Else one gets another header. Files that lie idle are emptied a second later by the thread that looks after all of them (local_stage_watch.c), and
  * are removed when the engine is closed.
  *
- * A topic has a list of the files that may hold messages for it. Whoever asks the engine for anything that messages
- * count in goes through stages_take_topic() first, which costs one look at a counter where there is no such file.
+ * A topic or queue has a list of the files that may hold messages for it. Whoever asks the engine for anything that messages
+ * count in goes through stages_take() first, which costs one look at a counter where there is no such file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 #include "engine/io.h"
 #include "engine/local_stage.h"
 
-#define SOME 64u /* files of a topic that are looked at without allocating */
+#define SOME 64u /* files of a target that are looked at without allocating */
 
 static struct stage *stage_of(struct engine_stage *base)
 {
@@ -70,28 +70,29 @@ struct stage *stage_new(struct local *local, uint64_t number, int fd)
 	return stage;
 }
 
-void stage_attach(struct stage *stage, struct topic *topic, enum stage_use use)
+void stage_attach(struct stage *stage, struct object *target, enum stage_use use)
 {
 	struct stages *stages = stage->local->stages;
 
 	pthread_mutex_lock(&stages->lock);
 	stage->use = use;
-	stage->next_of_topic = NULL;
-	if (topic->stages == NULL)
-		topic->stages = stage;
+	stage->next_of_target = NULL;
+	if (target->stages == NULL)
+		target->stages = stage;
 	else
-		topic->last_stage->next_of_topic = stage;
-	topic->last_stage = stage;
-	atomic_fetch_add(&topic->staged, 1);
+		target->last_stage->next_of_target = stage;
+	target->last_stage = stage;
+	atomic_fetch_add(&target->staged, 1);
 	if (use == STAGE_ORPHAN)
 		watch_due(stage, clock_mono_ms());
 	pthread_mutex_unlock(&stages->lock);
 }
 
-void stage_bind(struct stage *stage, struct topic *topic)
+void stage_bind(struct stage *stage, struct object *target)
 {
+	stage->target = target;
 	stage->producer.of = ENGINE_TOPIC;
-	stage->producer.topic = topic;
+	stage->producer.topic = target->kind == ENGINE_TOPIC ? topic_of_object(target) : NULL;
 	stage->producer.partition = stage->header.partition;
 	stage->producer.key =
 	    (struct engine_span){ stage->header.has_key ? stage->header.key : NULL, stage->header.key_len };
@@ -111,46 +112,48 @@ static void make_idle(struct stage *stage)
 		watch_due(stage, stage->idle_ms + STAGE_IDLE_MS);
 }
 
-/* The topic's reference is the stage's to give up, with no lock held. */
+/* The target's reference is the stage's to give up, with no lock held. */
 void stage_detach(struct stage *stage, enum stage_use use)
 {
 	struct stages *stages = stage->local->stages;
-	struct topic *topic;
+	struct object *target;
 	struct stage **link, *before = NULL;
 
 	pthread_mutex_lock(&stage->lock);
-	topic = stage->producer.topic;
+	target = stage->target;
+	stage->target = NULL;
 	stage->producer.topic = NULL;
 	pthread_mutex_lock(&stages->lock);
-	for (link = &topic->stages; *link != stage; link = &(*link)->next_of_topic)
+	for (link = &target->stages; *link != stage; link = &(*link)->next_of_target)
 		before = *link;
-	*link = stage->next_of_topic;
-	if (topic->last_stage == stage)
-		topic->last_stage = before;
-	atomic_fetch_sub(&topic->staged, 1);
+	*link = stage->next_of_target;
+	if (target->last_stage == stage)
+		target->last_stage = before;
+	atomic_fetch_sub(&target->staged, 1);
 	stage->use = use;
 	stage->watching = STAGE_UNWATCHED;
 	if (use == STAGE_IDLE)
 		make_idle(stage);
 	pthread_mutex_unlock(&stages->lock);
 	pthread_mutex_unlock(&stage->lock);
-	object_put(&topic->object);
+	target_left(target);
+	object_put(target);
 }
 
-/* The files of a topic, or all that are of one; more than room: then ret_list is to be freed. */
-static size_t collect(struct stages *stages, struct topic *topic, struct stage **some, struct stage ***ret_list)
+/* The files of a target, or all that are of one; more than room: then ret_list is to be freed. */
+static size_t collect(struct stages *stages, struct object *target, struct stage **some, struct stage ***ret_list)
 {
 	struct stage **list = some;
 	size_t count = 0, most;
 
 	pthread_mutex_lock(&stages->lock);
-	most = topic != NULL ? atomic_load(&topic->staged) : stages->count;
+	most = target != NULL ? atomic_load(&target->staged) : stages->count;
 	if (most > SOME)
 		list = malloc(most * sizeof(struct stage *));
-	for (struct stage *stage = topic != NULL ? topic->stages : NULL; list != NULL && stage != NULL;
-	     stage = stage->next_of_topic)
+	for (struct stage *stage = target != NULL ? target->stages : NULL; list != NULL && stage != NULL;
+	     stage = stage->next_of_target)
 		list[count++] = stage;
-	for (size_t i = 0; list != NULL && topic == NULL && i < stages->count; i++) {
+	for (size_t i = 0; list != NULL && target == NULL && i < stages->count; i++) {
 		if (stages->all[i]->use == STAGE_OPEN || stages->all[i]->use == STAGE_ENDED ||
 		    stages->all[i]->use == STAGE_ORPHAN)
 			list[count++] = stages->all[i];
@@ -160,14 +163,14 @@ static size_t collect(struct stages *stages, struct topic *topic, struct stage *
 	return count;
 }
 
-void stages_take_slowly(struct local *local, struct topic *topic)
+void stages_take_slowly(struct local *local, struct object *target)
 {
 	struct stage *some[SOME], **list;
 	size_t count;
 
 	if (local->stages == NULL)
 		return;
-	count = collect(local->stages, topic, some, &list);
+	count = collect(local->stages, target, some, &list);
 	for (size_t i = 0; i < count; i++) {
 		if (clock_mono_ms() >= atomic_load(&list[i]->retry_ms))
 			(void)stage_take(list[i], STAGE_FOR_READER); /* its writer is told, and health */
@@ -350,60 +353,41 @@ bool stage_has_room(const struct stages *stages, uint64_t bytes, uint64_t share)
 }
 
 /* Whether what is written now may be refused for nothing but its size. On a disk that is nearly full it may. */
-static bool may_linger(struct topic *topic)
+static bool may_linger(const struct object *target)
 {
-	struct local *local = local_of(&topic->object);
+	struct local *local = local_of(target);
 
-	return setting_value(&topic->object, SET_LINGER_MS) > 0 &&
-	       setting_value(&topic->object, SET_CLEANUP_POLICY) == POLICY_DELETE && local->stages->dirfd >= 0 &&
-	       !reserve_is_used(local) && stage_has_room(local->stages, STAGE_ROOM, STAGE_ROOM_SHARE);
-}
-
-static struct stage_header header_of(const struct producer *producer, char delimiter, const struct engine_cred *cred)
-{
-	struct stage_header header = { .topic = producer->topic->object.id,
-		.partition = producer->partition,
-		.cred = *cred,
-		.delimiter = delimiter,
-		.has_key = producer->key.ptr != NULL };
-
-	if (header.has_key) {
-		header.key_len = (uint8_t)producer->key.len;
-		memcpy(header.key, producer->key.ptr, producer->key.len);
-	}
-	return header;
+	return target_lingers(target) && local->stages->dirfd >= 0 && !reserve_is_used(local) &&
+	       stage_has_room(local->stages, STAGE_ROOM, STAGE_ROOM_SHARE);
 }
 
 static int stage_open(
     struct engine_producer *handle, char delimiter, const struct engine_cred *cred, struct engine_stage **ret_stage)
 {
-	const struct producer *producer = (const struct producer *)handle;
-	struct stage_header wanted;
-	struct object *object = NULL;
+	struct stage_header wanted = { .cred = *cred, .delimiter = delimiter };
+	struct object *target = target_of_producer(handle, &wanted), *object = NULL;
 	struct stage *stage;
 	bool lingers;
 	int rc;
 
-	if (producer->of != ENGINE_TOPIC || producer->key.len > ENGINE_KEY_MAX)
+	if (target == NULL)
 		return -EAGAIN;
-	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
+	rc = object_enter_change(&target->base, target->kind, &object);
 	if (rc < 0)
 		return rc;
-	if (!may_linger(producer->topic)) /* without the lock: most who get none are told here */
+	if (!may_linger(target)) /* without the lock: most who get none are told here */
 		return -EAGAIN;
-	wanted = header_of(producer, delimiter, cred);
-	stage = get_file(local_of(object), &wanted);
+	stage = get_file(local_of(target), &wanted);
 	if (stage == NULL)
 		return -EAGAIN;
 	pthread_mutex_lock(&stage->lock);
-	object_ref(object);
-	stage_bind(stage, producer->topic);
+	stage_bind(stage, object_ref(target));
 	pthread_mutex_unlock(&stage->lock);
-	/* The policy does not become compact between the look and the list: see local_setting.c. */
-	pthread_mutex_lock(&object->change);
-	lingers = may_linger(producer->topic);
-	stage_attach(stage, producer->topic, STAGE_OPEN);
-	pthread_mutex_unlock(&object->change);
+	/* The settings do not become such that a message may be refused between the look and the list: see local_setting.c. */
+	pthread_mutex_lock(&target->change);
+	lingers = may_linger(target);
+	stage_attach(stage, target, STAGE_OPEN);
+	pthread_mutex_unlock(&target->change);
 	if (!lingers) {
 		stage_detach(stage, STAGE_IDLE);
 		return -EAGAIN;

@@ -4,12 +4,13 @@
  *   stage_file.c           the bytes of a staging file's header; names
  *   stage_cut.c            bytes to a batch
  *   local_stage.c          a channel gets one, and gives it back; readers have them taken in
+ *   local_stage_target.c   topics and queues: what differs
  *   local_stage_take.c     messages go from the file to the log, once: the protocol is at its head
  *   local_stage_recover.c  what the daemon before left
  *   local_stage_watch.c    when to take: inotify and the thread that looks
  *
  * Locks: stages.lock guards the lists and is a leaf; stage.lock guards one file and is held over the taking of it, above
- * partition.lock, below local.checkpoint_lock. A struct stage lives until the engine is closed.
+ * partition.lock and queue.lock, below local.checkpoint_lock. A struct stage lives until the engine is closed.
  */
 #ifndef MQFS_LOCAL_STAGE_H
 #define MQFS_LOCAL_STAGE_H
@@ -37,6 +38,14 @@
 #define STAGE_RETRY_MS 200 /* until what could not be taken is tried again */
 
 #define STAGE_WORDS (ENGINE_PARTITIONS_MAX / 64)
+static inline bool stage_has_any(const uint64_t words[STAGE_WORDS])
+{
+	for (size_t i = 0; i < STAGE_WORDS; i++) {
+		if (words[i] != 0)
+			return true;
+	}
+	return false;
+}
 
 /* What a file is for just now. */
 enum stage_use {
@@ -63,7 +72,8 @@ struct stage {
 
 	pthread_mutex_t lock; /* all that follows, unless it says otherwise */
 	struct stage_header header;
-	struct producer producer; /* whose turns it takes; topic: a reference while it is in use */
+	struct object *target;    /* a topic or queue: a reference while it is in use; else NULL */
+	struct producer producer; /* of a topic: whose turns it takes */
 	uint64_t taken;           /* what is below is in the log or was dropped */
 	uint64_t scanned;         /* from taken up to here there is no delimiter */
 	uint64_t punched;         /* what is below takes no room */
@@ -76,7 +86,7 @@ struct stage {
 	uint64_t recover_end; /* ORPHAN after a power cut: what is from here on was never written; else UINT64_MAX */
 	uint64_t refused;     /* messages that were too long, not told by take() yet */
 	int err;              /* of the last take */
-	uint64_t owed[STAGE_WORDS]; /* partitions whose waiters are to be woken */
+	uint64_t owed[STAGE_WORDS]; /* partitions, or priorities, whose waiters are to be woken */
 	_Atomic bool owes;          /* there are such; written under lock */
 	_Atomic uint64_t
 	    seen; /* size of the file at the last take that took all; written under lock, after the append */
@@ -85,7 +95,7 @@ struct stage {
 	enum stage_use use;           /* stages.lock */
 	enum stage_watching watching; /* stages.lock */
 	int wd;                       /* stages.lock */
-	struct stage *next_of_topic;  /* stages.lock */
+	struct stage *next_of_target; /* stages.lock */
 	struct stage *next_idle;      /* stages.lock */
 	int64_t idle_ms;              /* since when it is idle; stages.lock */
 	struct deadline due;          /* when the thread comes to it; stages.lock */
@@ -102,7 +112,7 @@ struct stage_state {
 	bool skipping;
 	uint64_t to; /* an append was begun that takes what is below this; 0: none was */
 	uint64_t log_id, offset;
-	uint32_t len, crc, partition; /* crc: stage_crc() */
+	uint32_t len, crc, partition; /* or priority; crc: stage_crc() */
 };
 #define STAGE_RECORD 56u
 #define STAGE_CRC_BYTES 4096u /* of the piece: enough to know it from another */
@@ -141,20 +151,44 @@ void stages_stop(struct local *local); /* no thread any more; files that are not
 void stages_release(struct local *local);
 struct stage *stage_new(struct local *local, uint64_t number, int fd); /* in the list, UNWATCHED; NULL: no memory */
 /* What its header says it is for; takes over a reference. stage.lock */
-void stage_bind(struct stage *stage, struct topic *topic);
-void stage_attach(struct stage *stage, struct topic *topic, enum stage_use use); /* readers of topic take it in now */
+void stage_bind(struct stage *stage, struct object *target);
+void stage_attach(
+    struct stage *stage, struct object *target, enum stage_use use); /* readers of target take it in now */
 void stage_detach(struct stage *stage, enum stage_use use);
-/* Before anyone looks at what a topic has (NULL: at all): what was written and is complete goes to the log. */
-void stages_take_slowly(struct local *local, struct topic *topic);
-static inline void stages_take_topic(struct topic *topic)
+/* Before anyone looks at what a topic or queue has (NULL: at all): what was written and is complete goes to the log. No lock */
+void stages_take_slowly(struct local *local, struct object *target);
+static inline void stages_take(struct object *target)
 {
-	if (atomic_load_explicit(&topic->staged, memory_order_acquire) > 0)
-		stages_take_slowly(local_of(&topic->object), topic);
+	if (atomic_load_explicit(&target->staged, memory_order_acquire) > 0)
+		stages_take_slowly(local_of(target), target);
 }
 /* Are so many bytes free on the disk, or such a share (1/share) of a small one? */
 bool stage_has_room(const struct stages *stages, uint64_t bytes, uint64_t share);
 int stages_checkpoint(struct local *local);                /* their state into the journal's new file */
 void stages_clean(struct local *local, int64_t before_ms); /* empties those that are idle since before that */
+
+/* -- local_stage_target.c -- */
+/* What the producer's messages go to, and in *ret_header how; NULL: none that may be staged. No reference */
+struct object *target_of_producer(struct engine_producer *handle, struct stage_header *ret_header);
+/* Its settings let messages linger, and refuse none for more than its size. */
+bool target_lingers(const struct object *target);
+int64_t target_linger_ms(const struct object *target, int64_t *ret_batch_size);
+size_t target_limit(const struct object *target); /* max.message.bytes */
+bool target_is_awaited(struct object *target);    /* does anybody wait for a message of it? */
+/* Before stage.lock: logs are opened and made. *ret_priority: of a queue, where messages with header.partition go. */
+int target_prepare(struct object *target, uint32_t partition, uint32_t *ret_priority);
+/* As partition_append(). index: of the partition, or the priority. stage.lock */
+int target_append(
+    struct object *target, uint32_t index, const struct engine_batch *batch, const struct append_note *note, bool lent);
+/* Something came to those in `woken`: what follows from that. No lock */
+void target_arrived(struct object *target);
+bool target_has_waiters(struct object *target, const uint64_t woken[STAGE_WORDS]);
+void target_wake(struct object *target, const uint64_t woken[STAGE_WORDS]); /* no lock */
+void target_left(struct object *target); /* a staging file of it went back; no lock */
+/* The log that a record speaks of. ENOENT: there is none; those of opening it */
+int target_find_log(struct object *target, const struct stage_state *state, struct plog **ret_plog);
+/* All its logs that may be to sync: at most ENGINE_PARTITIONS_MAX. */
+size_t target_sync_points(struct object *target, struct sync_point **points);
 
 /* -- local_stage_take.c -- */
 /* How a file is taken in. */
@@ -187,8 +221,8 @@ int watch_start(struct local *local);
 void watch_stop(struct local *local);
 void watch_release(struct stages *stages); /* what it knows of them */
 void watch_begin(struct stage *stage);     /* it was just opened */
-/* Somebody is about to wait for messages of topic, and counts among its waiters: what is written does not linger. */
-void watch_hurry(struct topic *topic);
+/* Somebody is about to wait for messages of target, and counts among its waiters: what is written does not linger. */
+void watch_hurry(struct object *target);
 /* The thread comes to it then, unless it does before. stages.lock */
 void watch_due(struct stage *stage, int64_t ms);
 void watch_now(struct stage *stage); /* the same, at once; not with stages.lock */

@@ -2,7 +2,7 @@
  * local_stage_recover - staging files that the daemon before this one left, and the writers they may still have.
  *
  * A writer whose daemon died goes on: its writes go to the file, as the kernel was told once, and succeed. So a file is
- * not only taken in at the start, by the protocol in local_stage_take.c, but stays one of the topic's, an orphan, as long
+ * not only taken in at the start, by the protocol in local_stage_take.c, but stays one of its topic or queue, an orphan, as long
  * as somebody has it open for writing: a read lease (fcntl F_SETLEASE) can be had only when nobody has. Then it is taken
  * in for the last time and removed. A part that is left is dropped, and told of: as with a channel of a daemon that
  * died, whose close failed, nobody confirmed it.
@@ -27,6 +27,7 @@
 
 #include "engine/clock.h"
 #include "engine/failpoint.h"
+#include "engine/index.h"
 #include "engine/io.h"
 #include "engine/local_stage.h"
 
@@ -90,27 +91,46 @@ void stages_forget_replayed(struct stages *stages, bool all)
 
 /* ---- one file ---- */
 
+/*
+ * Has the message at an offset come by a commit or a move? Those that were cut off are done before staging files are looked at, and
+ * may have come to where the piece was to be.
+ */
+static bool is_of_another(struct plog *plog, uint64_t offset)
+{
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view = { 0 };
+	struct index_entry entry;
+	uint64_t first_id;
+	bool is;
+
+	if (plog_entry(plog, offset, &entry) == 0 && (entry.flags & (INDEX_STRAY | INDEX_MOVED)))
+		return true;
+	is = plog_read_ids(plog, offset, 1, &scratch, &view, &first_id) == 0 && view.batch.props != NULL &&
+	     view.batch.props[0].mark != 0;
+	engine_scratch_release(&scratch);
+	return is;
+}
+
 /* Whether the log has the piece that the record speaks of. */
-static int was_appended(struct topic *topic, const struct stage_state *state, bool *ret_appended)
+static int was_appended(struct object *target, const struct stage_state *state, bool *ret_appended)
 {
 	uint32_t len = state->len < STAGE_CRC_BYTES ? state->len : STAGE_CRC_BYTES;
 	struct engine_partition_stat stat;
-	struct partition *partition;
 	char bytes[STAGE_CRC_BYTES];
 	struct plog *plog;
 	uint64_t pos;
-	int rc = topic_find(topic, state->partition, &partition);
+	int rc = target_find_log(target, state, &plog);
 
-	if (rc == 0 && partition->log_id != state->log_id)
-		rc = -ENOENT;
-	if (rc == 0)
-		rc = partition_open_log(partition, &plog);
 	if (rc < 0)
 		return rc;
 	plog_stat(plog, &stat);
 	*ret_appended = stat.end > state->offset;
 	if (!*ret_appended || plog_pos_of(plog, state->offset, &pos) < 0)
 		return 0; /* not there; or there, and trimmed since */
+	if (is_of_another(plog, state->offset)) {
+		*ret_appended = false;
+		return 0;
+	}
 	for (uint32_t done = 0; done < len;) {
 		ssize_t n = plog_pread(plog, pos + done, bytes + done, len - done);
 
@@ -207,7 +227,7 @@ static void keep_record(struct stage *stage)
 }
 
 /* Brings what the journal says of it to the struct. */
-static int restore(struct stage *stage, struct topic *topic)
+static int restore(struct stage *stage, struct object *target)
 {
 	struct stage_replayed *found;
 	bool appended = false;
@@ -217,7 +237,7 @@ static int restore(struct stage *stage, struct topic *topic)
 	if (found == NULL)
 		return 0;
 	if (found->state.to > 0)
-		rc = was_appended(topic, &found->state, &appended);
+		rc = was_appended(target, &found->state, &appended);
 	if (rc < 0)
 		return rc;
 	stage->taken = appended ? found->state.to : found->state.taken;
@@ -247,7 +267,7 @@ static void remove_file(struct local *local, uint64_t number)
 /* Makes an orphan of the file behind fd, which it takes over. */
 static int adopt(struct local *local, uint64_t number, int fd, const struct stage_header *header)
 {
-	struct object *object = registry_get(local, header->topic);
+	struct object *object = registry_get(local, header->target);
 	struct stage *stage = stage_new(local, number, fd);
 	int rc = stage != NULL ? 0 : -ENOMEM;
 
@@ -258,14 +278,14 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 	}
 	stage->header = *header;
 	stage->orphan = stage->behind = true;
-	if (object == NULL || object->kind != ENGINE_TOPIC) {
+	if (object == NULL || object->kind != (header->of_queue ? ENGINE_QUEUE : ENGINE_TOPIC)) {
 		object_put(object);
-		local_notify(
-		    local, EIDRM, "staging file %" PRIu64 " is of a topic that was removed; it is removed too", number);
+		local_notify(local, EIDRM,
+		    "staging file %" PRIu64 " is of a topic or queue that was removed; it is removed too", number);
 		remove_file(local, number);
 		return 0; /* the struct stays, GONE, until the end */
 	}
-	rc = restore(stage, topic_of_object(object));
+	rc = restore(stage, object);
 	if (rc == 0) {
 		find_holes(stage);
 		rc = find_unwritten(stage);
@@ -276,8 +296,8 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		local_fault(local, -rc, "staging file %" PRIu64 " cannot be taken in: %s", number, strerror(-rc));
 		return 0;
 	}
-	stage_bind(stage, topic_of_object(object));
-	stage_attach(stage, topic_of_object(object), STAGE_ORPHAN);
+	stage_bind(stage, object);
+	stage_attach(stage, object, STAGE_ORPHAN);
 	stage_look_after(stage);
 	return 0;
 }
@@ -367,26 +387,20 @@ static void tell_part(const struct stage *stage, uint64_t bytes)
 /* The logs it went to, before it goes. */
 static int sync_logs(struct stage *stage)
 {
-	struct sync_point **points;
-	struct topic *topic;
-	uint32_t count;
-	int rc = -ENOMEM;
+	struct sync_point *points[ENGINE_PARTITIONS_MAX];
+	struct object *target;
+	size_t count;
+	int rc = 0;
 
 	pthread_mutex_lock(&stage->lock);
-	topic = stage->producer.topic;
-	if (topic != NULL)
-		object_ref(&topic->object);
+	target = stage->target != NULL ? object_ref(stage->target) : NULL;
 	pthread_mutex_unlock(&stage->lock);
-	if (topic == NULL)
+	if (target == NULL)
 		return 0; /* it was removed, and what went to it, too */
-	count = atomic_load(&topic->partitions);
-	points = malloc(count * sizeof(struct sync_point *));
-	for (uint32_t i = 0; points != NULL && i < count; i++)
-		points[i] = &topic_partition(topic, i)->sync;
-	if (points != NULL)
-		rc = flusher_run(stage->local, points, count);
-	free(points);
-	object_put(&topic->object);
+	count = target_sync_points(target, points);
+	if (count > 0)
+		rc = flusher_run(stage->local, points, (uint32_t)count);
+	object_put(target);
 	return rc;
 }
 

@@ -3,9 +3,9 @@
  *
  * The file is the only place where a message is that was written and not taken in; `taken` is the position in it below
  * which all is in the log (or was dropped). Both must change at once, and are in different files. So a piece of whole
- * messages goes over in three steps, under the lock of the partition, so that nobody else appends meanwhile:
+ * messages goes over in three steps, under the lock of the partition or queue, so that nobody else appends meanwhile:
  *
- *   1. a record in the journal: id of the staging file, taken, to, and where the piece will be: log, partition, the
+ *   1. a record in the journal: id of the staging file, taken, to, and where the piece will be: log, partition or priority, the
  *      offset its first message will get (the end of the log), its length, a CRC of its beginning
  *   2. the append to the log, which is there whole or not at all
  *   3. taken = to, in memory. If the append failed, a record that says taken, and no append, takes the first one back
@@ -24,7 +24,7 @@
  *   after 2                     a record; the log ends beyond its offset         not taken again
  *   before the room is punched  taken bytes that still take room                 the same: nothing depends on it
  *
- * When the machine dies, what was not synced may be gone, in any order. partition_sync() syncs the journal before the
+ * When the machine dies, what was not synced may be gone, in any order. partition_sync() and lane_sync_run() sync the journal before the
  * log, so what is confirmed in the log has its record on disk. What was not confirmed may be lost; if the
  * file had its blocks punched while the log lost them, recovery finds a hole and begins behind it, at a whole message.
  * Of a file that was left by a daemon before, all may be on disk, so that a second death must not lose or double any of
@@ -64,7 +64,9 @@ struct taking {
 	uint64_t end;                     /* what is from here on is not looked at */
 	uint64_t to;                      /* of the piece that is appended */
 	const struct engine_batch *batch; /* the piece */
-	uint64_t woken[STAGE_WORDS];      /* partitions that got something */
+	int prepared;                     /* what target_prepare() said */
+	uint32_t priority;                /* of a queue: its lane */
+	uint64_t woken[STAGE_WORDS];      /* partitions, or priorities, that got something */
 	uint64_t refused;                 /* messages that were too long ... */
 	uint64_t refused_bytes;           /* ... and how long the last of them was, as far as seen */
 	uint64_t cut;                     /* bytes of a message that did not fit on the disk */
@@ -166,32 +168,29 @@ uint32_t stage_crc(const char *data, size_t len)
 	return crc32c(0, data, len < STAGE_CRC_BYTES ? len : STAGE_CRC_BYTES);
 }
 
-/* partition.lock */
-static int begin(void *ctx, struct partition *partition, uint64_t offset)
+/* partition.lock, or queue.lock */
+static int begin(void *ctx, uint64_t log_id, uint32_t index, uint64_t offset, uint64_t *ret_pos)
 {
 	struct taking *taking = ctx;
 	struct stage_state state = stage_state_of(taking->stage);
-	uint64_t pos;
 	int rc;
 
 	state.to = taking->to;
-	state.log_id = partition->log_id;
+	state.log_id = log_id;
 	state.offset = offset;
 	state.len = (uint32_t)taking->batch->len;
 	state.crc = stage_crc(taking->batch->data, taking->batch->len);
-	state.partition = partition->index;
+	state.partition = index;
 	rc = FAILPOINT("stage_before_note");
 	if (rc == 0)
-		rc = note_at(taking->stage, &state, &pos);
+		rc = note_at(taking->stage, &state, ret_pos);
 	if (rc == 0 && taking->stage->behind)
 		rc = journal_sync(taking->stage->local->journal);
 	CRASHPOINT("stage_after_note");
-	if (rc == 0)
-		atomic_store(&partition->staged_pos, pos);
 	return rc;
 }
 
-/* partition.lock. The journal has room allocated ahead, so it fails when the journal itself does: then no ack works, either. */
+/* partition.lock, or queue.lock. The journal has room allocated ahead, so it fails when the journal itself does: then no ack works, either. */
 static void cancel(void *ctx)
 {
 	struct taking *taking = ctx;
@@ -207,17 +206,18 @@ static int append(struct taking *taking, struct engine_batch *batch, uint64_t to
 {
 	struct stage *stage = taking->stage;
 	const struct append_note note = { begin, cancel, taking };
-	struct topic *topic = stage->producer.topic;
-	uint32_t index = producer_choose(&stage->producer, batch->len);
+	uint32_t index = stage->header.of_queue ? taking->priority : producer_choose(&stage->producer, batch->len);
 	bool again = false;
-	int rc;
+	int rc = taking->prepared;
 
+	if (rc < 0)
+		return rc;
 	taking->to = to;
 	taking->batch = batch;
 	batch->cred = stage->header.cred;
 	batch->ts_ms = clock_wall_ms();
 	do
-		rc = partition_append(topic_partition(topic, index), batch, &note, again);
+		rc = target_append(stage->target, index, batch, &note, again);
 	while (reserve_again(stage->local, rc, &again));
 	if (rc < 0)
 		return rc;
@@ -232,7 +232,13 @@ static int append(struct taking *taking, struct engine_batch *batch, uint64_t to
 
 static size_t limit_of(const struct stage *stage)
 {
-	return (size_t)setting_value(&stage->producer.topic->object, SET_MAX_MESSAGE_BYTES);
+	return target_limit(stage->target);
+}
+
+/* Bytes that one batch may have. */
+static size_t room_of(struct stage *stage)
+{
+	return stage->header.of_queue ? SIZE_MAX : producer_room(&stage->producer);
 }
 
 /* A message that is too long: up to its delimiter if that is there, else to come. */
@@ -316,8 +322,8 @@ static int whole_messages(struct taking *taking, size_t len)
 	int rc = read_some(taking, stage->taken, len);
 
 	if (rc == 0)
-		rc = stage_cut(taking->mem, len, stage->header.delimiter, limit_of(stage),
-		    producer_room(&stage->producer), stage->producer.key, &cut);
+		rc = stage_cut(taking->mem, len, stage->header.delimiter, limit_of(stage), room_of(stage),
+		    stage->producer.key, &cut);
 	if (rc < 0)
 		return rc;
 	if (cut.batch.count > 0) {
@@ -423,47 +429,26 @@ static int take(struct taking *taking, bool finish)
 /* Who is woken reads, and would take in what others have written, who wake others ... */
 static _Thread_local bool waking;
 
-static void wake(const uint64_t woken[STAGE_WORDS], struct topic *topic)
+static void wake(const uint64_t woken[STAGE_WORDS], struct object *target)
 {
 	waking = true;
-	for (uint32_t i = 0; i < ENGINE_PARTITIONS_MAX; i++) {
-		if (woken[i / 64] == 0)
-			i |= 63;
-		else if (woken[i / 64] >> (i % 64) & 1)
-			partition_wake(topic_partition(topic, i));
-	}
+	target_wake(target, woken);
 	waking = false;
-}
-
-static bool has_waiters(const uint64_t woken[STAGE_WORDS], struct topic *topic)
-{
-	bool any = false, has = false;
-
-	for (uint32_t i = 0; i < ENGINE_PARTITIONS_MAX && !has; i++) {
-		if (woken[i / 64] == 0) {
-			i |= 63;
-		} else if (woken[i / 64] >> (i % 64) & 1) {
-			any = true;
-			has = atomic_load(&topic_partition(topic, i)->waiters.count) > 0;
-		}
-	}
-	return has || (any && atomic_load(&topic->waiters.count) > 0);
 }
 
 /*
  * Whom a take has to wake. One for a reader wakes nobody, as the reader may wait itself and hold the lock that its own wake
  * takes: what it owes, and what others like it left, stays for the thread. If nobody waits there is nothing to owe: who comes
- * to wait looks at the log then. *woken: in, partitions that got something; out, those to wake now. True: the thread has to
+ * to wait looks at the log then. *woken: in, partitions or priorities that got something; out, those to wake now. True: the thread has to
  * come. stage.lock
  */
 static bool settle_wakes(struct stage *stage, uint64_t woken[STAGE_WORDS], bool for_reader)
 {
-	struct topic *topic = stage->producer.topic;
 	bool owes;
 
 	for (size_t i = 0; i < STAGE_WORDS; i++)
 		woken[i] |= stage->owed[i];
-	owes = for_reader && has_waiters(woken, topic);
+	owes = for_reader && target_has_waiters(stage->target, woken);
 	for (size_t i = 0; i < STAGE_WORDS; i++) {
 		stage->owed[i] = owes ? woken[i] : 0;
 		if (for_reader)
@@ -473,17 +458,17 @@ static bool settle_wakes(struct stage *stage, uint64_t woken[STAGE_WORDS], bool 
 	return owes;
 }
 
-static void tell_refused(const struct taking *taking, struct topic *topic)
+static void tell_refused(const struct taking *taking, struct object *target)
 {
 	const struct engine_cred *cred = &taking->stage->header.cred;
 	char name[ENGINE_NAME_MAX + 1];
 
-	object_name(&topic->object, name);
+	object_name(target, name);
 	local_notify(taking->stage->local, EMSGSIZE,
-	    "topic %s: dropped %" PRIu64 " message%s of process %" PRIu32 ", uid %" PRIu32 ", of %" PRIu64
+	    "%s %s: dropped %" PRIu64 " message%s of process %" PRIu32 ", uid %" PRIu32 ", of %" PRIu64
 	    " bytes or more: max.message.bytes is %" PRId64,
-	    name, taking->refused, taking->refused == 1 ? "" : "s", cred->pid, cred->uid, taking->refused_bytes,
-	    setting_value(&topic->object, SET_MAX_MESSAGE_BYTES));
+	    target->kind == ENGINE_QUEUE ? "queue" : "topic", name, taking->refused, taking->refused == 1 ? "" : "s",
+	    cred->pid, cred->uid, taking->refused_bytes, (int64_t)target_limit(target));
 }
 
 /* Others wait for no memory of ours. */
@@ -514,10 +499,10 @@ static int settle(struct stage *stage, struct taking *taking, int rc)
 	return stage->err;
 }
 
-static void tell(struct taking *taking, struct topic *topic)
+static void tell(struct taking *taking, struct object *target)
 {
 	if (taking->refused > 0)
-		tell_refused(taking, topic);
+		tell_refused(taking, target);
 	if (taking->cut > 0)
 		local_notify(taking->stage->local, ENOSPC,
 		    "dropped the first %" PRIu64 " bytes of a message of process %" PRIu32
@@ -543,29 +528,50 @@ static int take_locked(struct taking *taking, bool finish)
 	return rc;
 }
 
+/* What it is of, with a reference, and all that is to be done for that before stage.lock; NULL: it is of nothing. */
+static struct object *prepare(struct taking *taking, uint64_t *ret_id)
+{
+	struct stage *stage = taking->stage;
+	struct object *target;
+	uint32_t partition;
+
+	pthread_mutex_lock(&stage->lock);
+	target = stage->target != NULL ? object_ref(stage->target) : NULL;
+	partition = stage->header.partition;
+	*ret_id = stage->header.id;
+	pthread_mutex_unlock(&stage->lock);
+	if (target != NULL)
+		taking->prepared = target_prepare(target, partition, &taking->priority);
+	return target;
+}
+
 int stage_take(struct stage *stage, enum stage_how how)
 {
 	struct taking taking = { .stage = stage };
-	struct topic *topic;
-	bool owes;
+	struct object *target;
+	bool owes = false, arrived = false;
+	uint64_t id;
 	int rc = 0;
 
 	if (waking)
 		return 0;
-	pthread_mutex_lock(&stage->lock);
-	topic = stage->producer.topic;
-	if (topic == NULL) {
-		pthread_mutex_unlock(&stage->lock);
+	target = prepare(&taking, &id);
+	if (target == NULL)
 		return 0;
+	pthread_mutex_lock(&stage->lock);
+	if (stage->target == target &&
+	    stage->header.id == id) { /* else it was given back meanwhile, and taken in for that */
+		rc = take_locked(&taking, how == STAGE_FINISH);
+		arrived = stage_has_any(taking.woken);
+		owes = settle_wakes(stage, taking.woken, how == STAGE_FOR_READER);
 	}
-	object_ref(&topic->object);
-	rc = take_locked(&taking, how == STAGE_FINISH);
-	owes = settle_wakes(stage, taking.woken, how == STAGE_FOR_READER);
 	pthread_mutex_unlock(&stage->lock);
+	if (arrived)
+		target_arrived(target);
 	if (owes)
 		watch_now(stage);
-	wake(taking.woken, topic);
-	tell(&taking, topic);
-	object_put(&topic->object);
+	wake(taking.woken, target);
+	tell(&taking, target);
+	object_put(target);
 	return rc;
 }

@@ -8,7 +8,7 @@
  * as to ask; then it asks, for one event, and does not look until that comes; so a thousand idle writers cost nothing. Where inotify
  * cannot be had the thread goes on looking.
  *
- * While somebody waits for messages of a topic nothing of it lingers: its files are armed, also by who is about to wait, and
+ * While somebody waits for messages of a topic or queue nothing of it lingers: its files are armed, also by who is about to wait, and
  * what comes is taken in at once. No wake is lost for that, as each of the four who are in it does things in this order, and
  * of two that run beside each other one sees the other:
  *
@@ -16,7 +16,7 @@
  *   who arms (stages.lock)    the watch; is the size what was taken in last? If so the file is ARMED, else it stays POLLED
  *   who comes to wait         counts among the waiters; is a file POLLED? It arms it, or if that fails has the thread come;
  *                             is there something in the log?
- *   who opens a file          it is in the topic's list, and POLLED; does somebody wait? It arms it
+ *   who opens a file          it is in the target's list, and POLLED; does somebody wait? It arms it
  *
  * So of what is written while somebody waits an event comes, or the thread finds it: an event makes the file POLLED
  * before the thread looks, and what is POLLED the thread looks at within LOOK_MAX_MS, as it is due until it is ARMED: the thread
@@ -186,19 +186,19 @@ void watch_begin(struct stage *stage)
 	stage->quiet = 0;
 	stage->burst_ms = 0;
 	stage->looked_ms = now_ms;
-	if (!topic_is_awaited(stage->producer.topic) || !arm_locked(stage))
+	if (!target_is_awaited(stage->target) || !arm_locked(stage))
 		watch_due(stage, now_ms + LOOK_MAX_MS);
 	pthread_mutex_unlock(&stages->lock);
 }
 
-void watch_hurry(struct topic *topic)
+void watch_hurry(struct object *target)
 {
-	struct local *local = local_of(&topic->object);
+	struct local *local = local_of(target);
 
-	if (atomic_load(&topic->staged) == 0)
+	if (atomic_load(&target->staged) == 0)
 		return;
 	pthread_mutex_lock(&local->stages->lock);
-	for (struct stage *stage = topic->stages; stage != NULL; stage = stage->next_of_topic) {
+	for (struct stage *stage = target->stages; stage != NULL; stage = stage->next_of_target) {
 		if (is_polled(stage) && !arm_locked(stage))
 			watch_due(stage, 0);
 	}
@@ -210,16 +210,12 @@ void watch_hurry(struct topic *topic)
 /* How old what is in a file may become, 0 if somebody waits for it, and how much may be there by then. */
 static int64_t linger_of(struct stage *stage, int64_t *ret_batch_size)
 {
-	struct topic *topic;
 	int64_t linger_ms = 0;
 
 	pthread_mutex_lock(&stage->lock);
-	topic = stage->producer.topic;
 	*ret_batch_size = 0;
-	if (topic != NULL && !topic_is_awaited(topic)) {
-		linger_ms = setting_value(&topic->object, SET_LINGER_MS);
-		*ret_batch_size = setting_value(&topic->object, SET_BATCH_SIZE);
-	}
+	if (stage->target != NULL && !target_is_awaited(stage->target))
+		linger_ms = target_linger_ms(stage->target, ret_batch_size);
 	pthread_mutex_unlock(&stage->lock);
 	return linger_ms;
 }

@@ -64,12 +64,12 @@ static void take_staged(struct object *object)
 {
 	if (object->kind == ENGINE_STORE)
 		stages_take_slowly(local_of(object), NULL);
-	else if (object->kind == ENGINE_TOPIC)
-		stages_take_topic(topic_of_object(object));
-	else if (object->kind == ENGINE_GROUP)
-		stages_take_topic(topic_of_object(object->parent));
+	else if (object->kind == ENGINE_GROUP || object->kind == ENGINE_CONSUMER)
+		stages_take(object->parent);
 	else if (object->kind == ENGINE_MEMBER)
-		stages_take_topic(topic_of_object(object->parent->parent));
+		stages_take(object->parent->parent);
+	else
+		stages_take(object);
 }
 
 int local_stat(struct engine_object *base, struct engine_stat *ret_stat)

@@ -81,10 +81,11 @@ const struct engine_setting engine_settings[] = {
 	{ "max.priority", ENGINE_QUEUE, ENGINE_INT, 0, ENGINE_PRIORITIES - 1, NO_NONE, NULL, "9", "",
 	    "The highest priority; a message with a higher one is taken with this." },
 	{ "linger.ms", ENGINE_QUEUE, ENGINE_INT, 0, 60000, NO_NONE, NULL, "0", "ms",
-	    "Is kept, and has no effect yet: a queue may refuse a message, and is handed each write at once, so "
-	    "nothing waits." },
+	    "How long what was appended with >> may wait for more before it comes to the queue; with 0, or where "
+	    "overflow "
+	    "and a limit may refuse it, it does not wait." },
 	{ "batch.size", ENGINE_QUEUE, ENGINE_INT, 1, 16777216, NO_NONE, NULL, "262144", "bytes",
-	    "Is kept, and has no effect yet, as linger.ms." },
+	    "After this much nothing waits for more, even if linger.ms has not passed." },
 	{ "flush.messages", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "1000", "messages",
 	    "The queue is synced to disk after this many messages; -1 leaves it to flush.ms and fsync." },
 	{ "flush.ms", ENGINE_QUEUE, ENGINE_INT, 1, INT32_MAX, -1, NULL, "10", "ms",

@@ -23,10 +23,10 @@ void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], con
 {
 	memset(out, 0, STAGE_DATA);
 	memcpy(out, MAGIC, 8);
-	bytes_put32(out + 8, STAGE_VERSION);
+	bytes_put32(out + 8, header->of_queue ? STAGE_VERSION_QUEUE : STAGE_VERSION);
 	memcpy(out + 12, store_uuid, 16);
 	bytes_put64(out + 28, header->id);
-	bytes_put64(out + 36, header->topic);
+	bytes_put64(out + 36, header->target);
 	bytes_put32(out + 44, header->partition);
 	bytes_put32(out + 48, header->cred.uid);
 	bytes_put32(out + 52, header->cred.gid);
@@ -42,13 +42,16 @@ void stage_header_put(uint8_t out[STAGE_DATA], const uint8_t store_uuid[16], con
 int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16], struct stage_header *ret_header)
 {
 	struct stage_header header = { 0 };
+	uint32_t version;
 
 	if (memcmp(in, MAGIC, 8) != 0 || crc32c(0, in, CRC_AT) != bytes_get32(in + CRC_AT))
 		return -EBADMSG;
-	if (bytes_get32(in + 8) != STAGE_VERSION || memcmp(in + 12, store_uuid, 16) != 0)
+	version = bytes_get32(in + 8);
+	if ((version != STAGE_VERSION && version != STAGE_VERSION_QUEUE) || memcmp(in + 12, store_uuid, 16) != 0)
 		return -EUCLEAN;
 	header.id = bytes_get64(in + 28);
-	header.topic = bytes_get64(in + 36);
+	header.of_queue = version == STAGE_VERSION_QUEUE;
+	header.target = bytes_get64(in + 36);
 	header.partition = bytes_get32(in + 44);
 	header.cred = (struct engine_cred){ bytes_get32(in + 48), bytes_get32(in + 52), bytes_get32(in + 56) };
 	header.delimiter = (char)in[60];
@@ -64,9 +67,10 @@ int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16],
 
 bool stage_header_same(const struct stage_header *a, const struct stage_header *b)
 {
-	return a->topic == b->topic && a->partition == b->partition && a->delimiter == b->delimiter &&
-	       a->cred.uid == b->cred.uid && a->cred.gid == b->cred.gid && a->cred.pid == b->cred.pid &&
-	       a->has_key == b->has_key && a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0;
+	return a->target == b->target && a->of_queue == b->of_queue && a->partition == b->partition &&
+	       a->delimiter == b->delimiter && a->cred.uid == b->cred.uid && a->cred.gid == b->cred.gid &&
+	       a->cred.pid == b->cred.pid && a->has_key == b->has_key && a->key_len == b->key_len &&
+	       memcmp(a->key, b->key, a->key_len) == 0;
 }
 
 void stage_name(char out[STAGE_NAME_SIZE], uint64_t number)

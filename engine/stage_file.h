@@ -5,11 +5,11 @@
  * channel wrote, as they were written. Numbers are little-endian.
  *
  *     0  "MQFSSTG1"
- *     8  u32 version (1)
+ *     8  u32 version: 1, or 2 of a queue
  *    12  16 bytes uuid of the store
  *    28  u64 id: which use of the file this is; its state in the journal goes by it
- *    36  u64 topic
- *    44  u32 partition, 0xffffffff: by key or turn
+ *    36  u64 topic or queue
+ *    44  u32 partition, or priority; 0xffffffff: by key or turn, or 0
  *    48  u32 uid, u32 gid, u32 pid of who opened the channel
  *    60  u8 delimiter, u8 1 if there is a key, u8 its length, u8 0
  *    64  the key
@@ -24,13 +24,15 @@
 #include "engine/engine.h"
 
 #define STAGE_VERSION 1u
-#define STAGE_DATA 512u /* where the data begins */
+#define STAGE_VERSION_QUEUE 2u /* who knows 1 only takes the queue for a topic that was removed */
+#define STAGE_DATA 512u        /* where the data begins */
 #define STAGE_NAME_SIZE 17u
 
 struct stage_header {
-	uint64_t id; /* 0: the file is empty */
-	uint64_t topic;
-	uint32_t partition;
+	uint64_t id;     /* 0: the file is empty */
+	uint64_t target; /* topic or queue */
+	bool of_queue;
+	uint32_t partition; /* or priority */
 	struct engine_cred cred;
 	char delimiter;
 	bool has_key;

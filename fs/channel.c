@@ -6,7 +6,7 @@
  * to the open file: a shell's children that share the descriptor write on into the same message. A file opened with
  * O_SYNC or O_DSYNC answers when the messages are on disk, and all that wait then share one sync.
  *
- * Where the kernel can, and a topic lingers, writes go past all this to a staging file (staged.h), and the engine does the
+ * Where the kernel can, and a topic or queue lingers, writes go past all this to a staging file (staged.h), and the engine does the
  * cutting.
  *
  * The kernel sends one write at a time for an inode, and a channel's inode is its own; the lock is for the closing of
@@ -142,7 +142,7 @@ static int channel_open(
 		goto err_channel;
 	channel->node = node->id;
 	node_opened(fs->nodes, node->id);
-	if (channel->producer && channel->kind == ENGINE_TOPIC)
+	if (channel->producer)
 		channel->stage = staged_open(fs, node, channel->producer, flags, cred);
 	*ret_handle = &channel->handle;
 	return 0;

@@ -1,9 +1,8 @@
 /*
  * Staging files: what is written into them comes to the log once and in order, whoever asks, fails or dies.
  *
- * The writer is the test: it appends to the file that the engine names, as the kernel does for a process with passthrough.
+ * The writer is the test, see staging.h. Of queues: test_stage_queue.c.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,6 +19,7 @@
 #include "engine/stage_file.h"
 #include "tests/lib/contract.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/staging.h"
 
 #define STAGE_TEST(name)                                                                                               \
 	static void name(struct contract *c);                                                                          \
@@ -29,51 +29,22 @@
 	}                                                                                                              \
 	static void name(struct contract *c)
 
-static const struct engine_cred cred = { 1000, 100, 4711 };
-
 /* What the engine answers to an opening by this producer, which is closed. */
 static int try_stage(struct contract *c, struct engine_object *topic, uint32_t partition, struct engine_span key,
     char delimiter, const struct engine_cred *by, struct engine_stage **ret_stage)
 {
 	struct engine_producer *producer;
-	int rc;
 
 	assert_ok(c->ops->producer_open(topic, partition, key, &producer));
-	rc = c->ops->stage->open(producer, delimiter, by, ret_stage);
-	c->ops->producer_close(producer);
-	return rc;
+	return staging_open(c, producer, delimiter, by, ret_stage);
 }
 
 static struct engine_stage *open_stage(struct contract *c, struct engine_object *topic, char delimiter)
 {
 	struct engine_stage *stage = NULL;
 
-	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, delimiter, &cred, &stage));
+	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, delimiter, &staging_cred, &stage));
 	return stage;
-}
-
-/* As the kernel opens the backing file of an opening with O_APPEND. */
-static int open_writer(struct contract *c, struct engine_stage *stage)
-{
-	char path[64];
-	int fd = c->ops->stage->descriptor(stage), writer;
-
-	cr_assert_geq(fd, 0);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	writer = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-	cr_assert_geq(writer, 0);
-	close(fd);
-	return writer;
-}
-
-static void put(int writer, const char *text, size_t len)
-{
-	cr_assert_eq(write(writer, text, len), (ssize_t)len);
-}
-
-static void put_text(int writer, const char *text)
-{
-	put(writer, text, strlen(text));
 }
 
 static struct engine_object *lingering(struct contract *c)
@@ -89,7 +60,8 @@ static struct engine_object *lingering(struct contract *c)
 /* A header comes back as it was put; one that is torn, or of another store, is told from it. */
 Test(stage_file, header)
 {
-	struct stage_header header = { .id = 7, .topic = 9, .partition = 3, .cred = cred, .delimiter = '\0' }, back;
+	struct stage_header header = { .id = 7, .target = 9, .partition = 3, .cred = staging_cred, .delimiter = '\0' },
+			    back;
 	uint8_t uuid[16] = "0123456789abcde", other[16] = "x", bytes[STAGE_DATA];
 
 	header.has_key = true;
@@ -98,6 +70,13 @@ Test(stage_file, header)
 	stage_header_put(bytes, uuid, &header);
 	cr_assert_eq(stage_header_get(bytes, uuid, &back), 0);
 	cr_assert_eq(back.id, 7);
+	cr_assert(stage_header_same(&header, &back));
+	cr_assert_eq(bytes[8], 1);
+	header.of_queue = true; /* who knows version 1 only is to leave it alone */
+	cr_assert_not(stage_header_same(&header, &back));
+	stage_header_put(bytes, uuid, &header);
+	cr_assert_eq(bytes[8], 2);
+	cr_assert_eq(stage_header_get(bytes, uuid, &back), 0);
 	cr_assert(stage_header_same(&header, &back));
 	cr_assert_eq(stage_header_get(bytes, other, &back), -EUCLEAN);
 	bytes[70] ^= 1;
@@ -150,21 +129,21 @@ STAGE_TEST(who_asks_finds_what_was_written)
 	struct engine_object *topic = lingering(c), *group = contract_group(c, topic, "g");
 	struct engine_stage *stage = open_stage(c, topic, '\n');
 	struct engine_stage_part part;
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 
-	put_text(writer, "a\nb\nhal");
+	staging_text(writer, "a\nb\nhal");
 	cr_assert_eq(contract_stat(c, topic).messages, 2);
-	put_text(writer, "f\n");
+	staging_text(writer, "f\n");
 	cr_assert_eq(contract_partition(c, topic, 0).end, 3);
-	put_text(writer, "c\n");
+	staging_text(writer, "c\n");
 	cr_assert_eq(contract_stat(c, group).messages, 4);
-	put_text(writer, "d\n");
+	staging_text(writer, "d\n");
 	assert_text(contract_snapshot(c, group), "0:0=a 0:1=b 0:2=half 0:3=c 0:4=d");
-	put_text(writer, "e\n");
+	staging_text(writer, "e\n");
 	cr_assert_eq(contract_stat(c, c->root).messages, 6);
-	put_text(writer, "f\n");
+	staging_text(writer, "f\n");
 	contract_send(c, topic, ENGINE_ANY, "after\n");
-	put_text(writer, "end");
+	staging_text(writer, "end");
 	assert_ok(c->ops->stage->take(stage));
 	assert_ok(c->ops->stage->part(stage, &part));
 	cr_assert_eq(part.len, 3);
@@ -190,7 +169,7 @@ STAGE_TEST(what_lingers_comes_by_itself)
 	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
 	struct engine_consumer *consumer = contract_consumer(c, group, ENGINE_ANY, ENGINE_CONSUME_STREAM);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 	struct contract_waiter waiter;
 	char line[101];
 
@@ -206,7 +185,7 @@ STAGE_TEST(what_lingers_comes_by_itself)
 		contract_waiter_init(&waiter);
 		assert_ok(c->ops->consumer_arm(consumer, &waiter.waiter));
 		for (int n = 0; n < (i == 2 ? 10 : 1); n++)
-			put(writer, line, 100);
+			staging_put(writer, line, 100);
 		contract_waiter_wait(&waiter);
 		contract_fetch(c, consumer);
 	}
@@ -223,23 +202,23 @@ STAGE_TEST(too_long)
 {
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 	char *big = malloc(1 << 20);
 
 	assert_ok(contract_set(c, topic, "max.message.bytes", "5"));
-	put_text(writer, "a\n123456\nb\n12345\n");
+	staging_text(writer, "a\n123456\nb\n12345\n");
 	assert_err(c->ops->stage->take(stage), EMSGSIZE);
 	assert_ok(c->ops->stage->take(stage));
-	put_text(writer, "1234");
+	staging_text(writer, "1234");
 	assert_ok(c->ops->stage->take(stage));
-	put_text(writer, "56");
+	staging_text(writer, "56");
 	assert_err(c->ops->stage->take(stage), EMSGSIZE);
 	memset(big, 'x', 1 << 20);
-	put(writer, big, 1 << 20);
+	staging_put(writer, big, 1 << 20);
 	assert_ok(c->ops->stage->take(stage));
-	put_text(writer, "x\nc\n");
+	staging_text(writer, "x\nc\n");
 	assert_ok(c->ops->stage->take(stage));
-	put_text(writer, "last-is-too-long");
+	staging_text(writer, "last-is-too-long");
 	close(writer);
 	assert_err(c->ops->stage->close(stage, true), EMSGSIZE);
 	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=12345 3=c");
@@ -252,20 +231,20 @@ STAGE_TEST(long_messages)
 {
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 	const size_t size = 1500000;
 	struct engine_view view;
 	char *big = malloc(size + 1);
 
 	memset(big, 'm', size);
 	big[size] = '\n';
-	put_text(writer, "first\n");
+	staging_text(writer, "first\n");
 	for (size_t at = 0; at < size + 1; at += 100000) {
-		put(writer, big + at, size + 1 - at < 100000 ? size + 1 - at : 100000);
+		staging_put(writer, big + at, size + 1 - at < 100000 ? size + 1 - at : 100000);
 		assert_ok(c->ops->stage->take(stage));
 	}
-	put(writer, big, size + 1);
-	put_text(writer, "last\n");
+	staging_put(writer, big, size + 1);
+	staging_text(writer, "last\n");
 	cr_assert_eq(contract_partition(c, topic, 0).end, 4);
 	for (uint64_t offset = 1; offset < 3; offset++) {
 		assert_ok(c->ops->partition_read(topic, 0, offset, 1, &c->scratch, &view));
@@ -286,9 +265,9 @@ STAGE_TEST(nul_and_key)
 	struct engine_view view;
 	int writer;
 
-	assert_ok(try_stage(c, topic, 0, (struct engine_span){ "key", 3 }, '\0', &cred, &stage));
-	writer = open_writer(c, stage);
-	put(writer, "a\nb\0c\0\0d\n", 9);
+	assert_ok(try_stage(c, topic, 0, (struct engine_span){ "key", 3 }, '\0', &staging_cred, &stage));
+	writer = staging_writer(c, stage);
+	staging_put(writer, "a\nb\0c\0\0d\n", 9);
 	close(writer);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_ok(c->ops->partition_read(topic, 0, 0, 3, &c->scratch, &view));
@@ -312,8 +291,8 @@ STAGE_TEST(turns)
 	assert_ok(contract_set(c, topic, "linger.ms", "60000"));
 	assert_ok(contract_set(c, topic, "batch.size", "4"));
 	stage = open_stage(c, topic, '\n');
-	writer = open_writer(c, stage);
-	put_text(writer, "a\nb\nc\nd\ne\nf\ng\n");
+	writer = staging_writer(c, stage);
+	staging_text(writer, "a\nb\nc\nd\ne\nf\ng\n");
 	close(writer);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=g");
@@ -327,14 +306,14 @@ STAGE_TEST(drop_part)
 {
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 	struct engine_stage_part part;
 
-	put_text(writer, "a\nlost");
+	staging_text(writer, "a\nlost");
 	assert_ok(c->ops->stage->take(stage));
 	assert_ok(c->ops->stage->part(stage, &part));
 	assert_ok(c->ops->stage->drop_part(stage, part.len));
-	put_text(writer, "b\n");
+	staging_text(writer, "b\n");
 	close(writer);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b");
@@ -348,23 +327,23 @@ STAGE_TEST(used_again)
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *first = open_stage(c, topic, '\n'), *stage;
 	struct engine_view view;
-	int writer = open_writer(c, first);
+	int writer = staging_writer(c, first);
 
 	first->backing = 17;
-	put_text(writer, "a\nb");
+	staging_text(writer, "a\nb");
 	close(writer);
 	assert_ok(c->ops->stage->close(first, true));
 	stage = open_stage(c, topic, '\n');
 	cr_assert_eq(stage, first);
 	cr_assert_eq(stage->backing, 17);
-	writer = open_writer(c, stage);
-	put_text(writer, "c\n");
+	writer = staging_writer(c, stage);
+	staging_text(writer, "c\n");
 	close(writer);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &other, &stage));
 	cr_assert_eq(stage, first);
-	writer = open_writer(c, stage);
-	put_text(writer, "d\n");
+	writer = staging_writer(c, stage);
+	staging_text(writer, "d\n");
 	close(writer);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=c 3=d");
@@ -376,24 +355,17 @@ STAGE_TEST(used_again)
 /* Where a write may be refused for more than its size there is no staging. */
 STAGE_TEST(not_always)
 {
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *topic = contract_topic(c, "t", 1), *queue;
-	struct engine_producer *producer;
+	struct engine_object *topic = contract_topic(c, "t", 1);
 	struct engine_stage *stage;
 
 	assert_ok(contract_set(c, topic, "linger.ms", "0"));
-	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &cred, &stage), EAGAIN);
+	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &staging_cred, &stage), EAGAIN);
 	assert_ok(contract_set(c, topic, "linger.ms", "5"));
 	stage = open_stage(c, topic, '\n');
 	assert_err(contract_set(c, topic, "cleanup.policy", "compact"), EBUSY);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_ok(contract_set(c, topic, "cleanup.policy", "compact"));
-	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &cred, &stage), EAGAIN);
-	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "q", &owner, &queue));
-	assert_ok(c->ops->queue->producer_open(queue, ENGINE_ANY, false, &producer));
-	assert_err(c->ops->stage->open(producer, '\n', &cred, &stage), EAGAIN);
-	c->ops->producer_close(producer);
-	c->ops->put(queue);
+	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &staging_cred, &stage), EAGAIN);
 	c->ops->put(topic);
 }
 
@@ -402,15 +374,15 @@ STAGE_TEST(removed)
 {
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 
-	put_text(writer, "a\n");
+	staging_text(writer, "a\n");
 	assert_err(c->ops->remove(topic), ENOTEMPTY);
 	assert_ok(c->ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE));
 	assert_ok(c->ops->remove(topic));
-	put_text(writer, "b\n");
+	staging_text(writer, "b\n");
 	assert_err(c->ops->stage->take(stage), EIDRM);
-	put_text(writer, "c");
+	staging_text(writer, "c");
 	close(writer);
 	assert_err(c->ops->stage->close(stage, true), EIDRM);
 	c->ops->put(topic);
@@ -446,7 +418,7 @@ static void put_number(int writer, uint64_t *next)
 {
 	char line[32];
 
-	put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
+	staging_put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
 }
 
 /* Every change of a file fails once, at every place: nothing is lost or doubled when it goes on. */
@@ -462,7 +434,7 @@ STAGE_TEST(every_call_fails_once)
 
 		for (uint64_t n = 1; counted >= n; n++) {
 			struct engine_stage *stage = open_stage(c, topic, '\n');
-			int writer = open_writer(c, stage);
+			int writer = staging_writer(c, stage);
 
 			fault_arm(FAULT_WRITE | FAULT_TRUNCATE, n, errors[e], false);
 			for (int i = 0; i < 4; i++) {
@@ -487,34 +459,12 @@ STAGE_TEST(every_call_fails_once)
 
 /* ---- dying ---- */
 
-static size_t count_files(struct contract *c)
-{
-	char path[PATH_MAX + 200];
-	struct dirent *entry;
-	size_t count = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "%s/staging", c->source);
-	dir = opendir(path);
-	cr_assert_not_null(dir);
-	while ((entry = readdir(dir)) != NULL)
-		count += entry->d_name[0] != '.';
-	closedir(dir);
-	return count;
-}
-
-static bool no_files(struct contract *c, void *ctx)
-{
-	(void)ctx;
-	return count_files(c) == 0;
-}
-
 /* The engine is closed under a writer, who goes on: the next one takes all of it, and watches as long as he is there. */
 STAGE_TEST(a_writer_outlives_the_engine)
 {
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 	uint64_t next = 0;
 
 	put_number(writer, &next);
@@ -528,15 +478,15 @@ STAGE_TEST(a_writer_outlives_the_engine)
 	check_count(c, topic, next, "at the start");
 	put_number(writer, &next);
 	check_count(c, topic, next, "while it is watched");
-	put_text(writer, "part");
+	staging_text(writer, "part");
 	c->ops->put(topic);
 	contract_reopen(c);
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	cr_assert_eq(count_files(c), 1);
-	put_text(writer, "ing\nlost");
+	cr_assert_eq(staging_files(c), 1);
+	staging_text(writer, "ing\nlost");
 	assert_text(contract_read(c, topic, 0, next), "4=parting");
 	close(writer);
-	contract_wait(c, no_files, NULL, "the file to go");
+	contract_wait(c, staging_no_files, NULL, "the file to go");
 	cr_assert_eq(contract_partition(c, topic, 0).end, 5);
 	c->ops->put(topic);
 }
@@ -553,15 +503,15 @@ static void zeros_within(struct contract *c, bool other_boot, const char *want, 
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
 	char zeros[2 * 512 - 7] = "";
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 
 	clock.boot_id = other_boot_id;
 	assert_ok(c->ops->stage->close(stage, false)); /* the daemon ends; its writer goes on */
 	c->ops->put(topic);
 	contract_close(c);
-	put_text(writer, "whole\nh");
-	put(writer, zeros, sizeof(zeros));
-	put_text(writer, "alf\nlast\n");
+	staging_text(writer, "whole\nh");
+	staging_put(writer, zeros, sizeof(zeros));
+	staging_text(writer, "alf\nlast\n");
 	close(writer);
 	clock_now = other_boot ? &clock : &clock_system;
 	contract_open(c);
@@ -569,7 +519,7 @@ static void zeros_within(struct contract *c, bool other_boot, const char *want, 
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
 	cr_assert_eq(contract_partition(c, topic, 0).end, end);
 	assert_text(contract_read(c, topic, 0, end - 1), want);
-	cr_assert_eq(count_files(c), 0);
+	cr_assert_eq(staging_files(c), 0);
 	c->ops->put(topic);
 }
 
@@ -641,7 +591,7 @@ static void leave_file(struct contract *c, uint64_t *next)
 {
 	struct engine_object *topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
 	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = open_writer(c, stage);
+	int writer = staging_writer(c, stage);
 
 	put_number(writer, next);
 	assert_ok(c->ops->stage->take(stage));
@@ -673,7 +623,7 @@ STAGE_TEST(a_file_that_cannot_be_read_is_kept)
 			cr_assert_eq(end, reached && errors[e] ? next - 2 : next);
 			if (reached && errors[e]) {
 				failed++;
-				cr_assert_geq(count_files(c), 1);
+				cr_assert_geq(staging_files(c), 1);
 				if (n <= 2) /* later ones are of taking it in, which is tried again all the time */
 					cr_assert_not_null(
 					    strstr(c->text, "staging file"), "read %" PRIu64 ": %s", n, c->text);
@@ -682,7 +632,7 @@ STAGE_TEST(a_file_that_cannot_be_read_is_kept)
 			topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
 			check_count(c, topic, next, "when it can be read");
 			c->ops->put(topic);
-			contract_wait(c, no_files, NULL, "the file to go");
+			contract_wait(c, staging_no_files, NULL, "the file to go");
 		}
 	}
 	cr_assert_geq(failed, 4); /* its head, and what is in it */
@@ -706,9 +656,9 @@ STAGE_TEST(killed_with_idle_files)
 		for (int i = 0; i < 3; i++)
 			stages[i] = open_stage(c, topic, '\n');
 		for (int i = 0; i < 3; i++) {
-			int writer = open_writer(c, stages[i]);
+			int writer = staging_writer(c, stages[i]);
 
-			put_text(writer, "x\n");
+			staging_text(writer, "x\n");
 			close(writer);
 			assert_ok(c->ops->stage->close(stages[i], true));
 		}
@@ -717,7 +667,7 @@ STAGE_TEST(killed_with_idle_files)
 	waitpid(child, &status, 0);
 	contract_open(c);
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	cr_assert_eq(count_files(c), 0);
+	cr_assert_eq(staging_files(c), 0);
 	assert_text(contract_read(c, topic, 0, 0), "0=x 1=x 2=x");
 	c->ops->put(topic);
 }
@@ -728,22 +678,22 @@ STAGE_TEST(leftovers)
 	struct engine_object *topic = lingering(c);
 	struct engine_stage *stage = open_stage(c, topic, '\n');
 	char path[PATH_MAX + 200];
-	int writer = open_writer(c, stage), fd;
+	int writer = staging_writer(c, stage), fd;
 
 	assert_ok(c->ops->stage->close(stage, false));
 	assert_ok(c->ops->remove(topic));
-	put_text(writer, "x\n");
+	staging_text(writer, "x\n");
 	close(writer);
 	c->ops->put(topic);
 	contract_close(c);
 	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 77);
 	fd = open(path, O_WRONLY | O_CREAT, 0600);
-	put_text(fd, "no header");
+	staging_text(fd, "no header");
 	close(fd);
 	snprintf(path, sizeof(path), "%s/staging/other", c->source);
 	close(open(path, O_WRONLY | O_CREAT, 0600));
 	contract_open(c);
-	cr_assert_eq(count_files(c), 1);
+	cr_assert_eq(staging_files(c), 1);
 }
 
 struct shared {
@@ -838,7 +788,7 @@ STAGE_TEST(killed_at_any_moment)
 		}
 		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
 		check_count(c, topic, atomic_load(&shared->written), "after a kill");
-		contract_wait(c, no_files, NULL, "the staging file to go");
+		contract_wait(c, staging_no_files, NULL, "the staging file to go");
 		c->ops->put(topic);
 	}
 	munmap(shared, sizeof(*shared));

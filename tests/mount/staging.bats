@@ -415,3 +415,179 @@ except OSError as e:
 	is "$(find "$S/staging" -type f | wc -l)" 0
 	mount_store
 }
+
+# ------------------------------------------------------------------------------------------ queues
+
+check_each_queue_reader() {
+	echo 60000 >config/linger.ms
+	in_shell 'set -e; exec 5>>in 6>>priority/7/in; echo 1 >&5
+		[ "$(cat next)" = 1 ]; echo 2 >&5
+		[ "$(cat wait)" = 2 ]; echo 3 >&5; echo 4 >&5
+		[ "$(cat out)" = "3
+4" ]; echo 5 >&5
+		[ "$(cat take)" = 5 ]; echo 6 >&5
+		[ "$(ls ready | wc -l)" = 1 ]; echo 7 >&5
+		[ "$(stat -c %s ready)" = 2 ]; echo 8 >&5
+		[ "$(sed -n "s/^ready //p" info)" = 3 ]; echo 9 >&5
+		[ "$(ls -l .. | awk -v q="$(basename "$PWD")" "\$9 == q { print \$5 }")" = 4 ]; echo 10 >&5
+		grep "$(basename "$PWD").* 5$" ../../status/metrics >/dev/null; echo first >&6
+		[ "$(cat priority/7/ready/*)" = first ]
+		[ "$(cat next)" = first ]; echo all >purge
+		[ "$(ls ready | wc -l)" = 0 ]; echo 11 >&5; echo all >purge; [ "$(stat -c %s .)" = 0 ]; echo 12 >&5
+		echo 13 >in; printf 14 >&5; exec 5>&- 6>&-
+		[ "$(cat out)" = "12
+13
+14" ]'
+}
+@test "queues: who writes and then reads finds what it wrote, whatever it reads, with linger.ms of a minute (bash, dash)" {
+	each_shell_queue check_each_queue_reader
+}
+
+# queue_wait TEXT COMMAND... - a consumer that waits gets TEXT from COMMAND, though nothing is closed or synced.
+queue_wait() {
+	local text=$1 reader
+	shift
+	cat wait >"$BATS_TEST_TMPDIR/got" 3>&- 5>&- 6>&- &
+	reader=$!
+	blocked $reader
+	"$@"
+	wait $reader
+	is "$(cat "$BATS_TEST_TMPDIR/got")" "$text"
+}
+
+@test "queues: what lingers does not for a consumer that waits, nor for ever" {
+	queue
+	echo 60000 >config/linger.ms
+	echo yes >config/auto.ack
+	exec 5>>in
+	queue_wait one write_five one
+	queue_wait two write_five two
+	sleep 0.5 # the daemon has stopped looking
+	queue_wait three write_five three
+	queue_wait four write_newly_opened four
+	for i in $(seq 20); do
+		queue_wait "$i" write_five "$i"
+	done
+	staged
+	cat stream >"$BATS_TEST_TMPDIR/stream" 3>&- 5>&- 6>&- &
+	local stream=$!
+	blocked $stream
+	seq 1000 >&5
+	eventually numbers "$BATS_TEST_TMPDIR/stream" 1000
+	kill $stream
+	wait $stream || true
+	echo 5 >config/linger.ms
+	echo late >&5
+	is "$(t cat take)" late
+	exec 5>&- 6>&-
+}
+
+@test "queues: in, in.nul and priority/N/in linger; head, in.json, put/, O_SYNC, a transaction, and where a write may be refused, do not" {
+	queue
+	eventually not staged
+	echo plain >>in
+	not staged # linger.ms is 0
+	echo 60000 >config/linger.ms
+	echo head >>./head
+	echo '{"payload":"json"}' >>in.json
+	echo put >put/name
+	dd if=/dev/zero of=in bs=1 count=1 oflag=append,sync conv=notrunc status=none
+	mkdir "$M/tx/lingers"
+	echo tx >>"$M/tx/lingers/queues/${Q##*/}/in"
+	not staged
+	echo commit >"$M/tx/lingers/state"
+	rmdir "$M/tx/lingers"
+	is "$(stat -c %s ready)" 6
+	echo all >purge
+	echo 1 >config/max.length
+	echo reject-publish >config/overflow
+	echo one >>in
+	not staged
+	fails EDQUOT bash -c 'exec 5>>in; echo two >&5'
+	echo drop-head >config/overflow
+	exec 5>>in 6>>priority/5/in.nul
+	staged
+	printf 'high\nest\0' >&6
+	echo low >&5
+	fails EBUSY bash -c 'echo reject-publish-dlx >config/overflow'
+	is "$(cat config/overflow)" drop-head
+	is "$(cat dlq/ready/*)" onelow
+	is "$(cat take.raw)" "$(printf 'high\nest')"
+	exec 5>&- 6>&-
+	echo reject-publish-dlx >config/overflow
+}
+
+# drained COUNT - the queue gives the numbers from 1 on, each once and in order.
+drained() {
+	: >"$BATS_TEST_TMPDIR/drained"
+	while [ "$(stat -c %s ready)" != 0 ]; do
+		cat out >>"$BATS_TEST_TMPDIR/drained"
+	done
+	numbers "$BATS_TEST_TMPDIR/drained" "$1" || { echo "$1 written, $(wc -l <"$BATS_TEST_TMPDIR/drained") there"; return 1; }
+}
+
+@test "queues: kill -9 of the daemon, again and again, while a writer goes on: nothing is lost, nothing doubled" {
+	queue
+	echo 5 >config/linger.ms
+	echo yes >config/auto.ack
+	echo 100000 >config/prefetch
+	local round goal count
+	for round in 1 2 3; do
+		rm -f "$BATS_TEST_TMPDIR/stop"
+		cd priority/3
+		counting_writer
+		cd ../..
+		eventually at_least $((RANDOM % 2000 + 100))
+		crash
+		goal=$(($(written) + 500))
+		eventually at_least $goal # into the file of a mount that is gone
+		[ $round = 2 ] || crash # and once more, with the writer still there
+		goal=$(($(written) + 500))
+		eventually at_least $goal
+		touch "$BATS_TEST_TMPDIR/stop"
+		wait $writer || true
+		count=$(written)
+		eventually not staged
+		is "$(stat -c %s priority/3/ready)" "$count"
+		drained "$count"
+	done
+}
+
+check_queue_confirmed() {
+	echo 60000 >config/linger.ms
+	in_shell 'exec 5>>in; echo confirmed >&5; sync in; echo written >&5; mv "$PWD" "$PWD.new"; echo renamed >&5'
+	mv "$Q.new" "$Q"
+	crash
+	is "$(t cat out)" "$(printf 'confirmed\nwritten\nrenamed')"
+	in_shell 'exec 5>>in; printf "whole\nhalf" >&5; kill -KILL $$' || true
+	eventually test "$(stat -c %s ready)" = 1
+	is "$(cat take)" whole
+	in_shell 'exec 5>>in; echo kept >&5; ! rmdir "$PWD" 2>/dev/null'
+	is "$(cat take)" kept
+}
+@test "queues: sync confirms, a rename changes nothing, a half message goes with who is killed, a queue with staged messages is not empty (bash, dash)" {
+	each_shell_queue check_queue_confirmed
+}
+
+@test "queues: too long is dropped and told by fsync, and a queue that is removed under a writer tells him" {
+	queue
+	echo 60000 >config/linger.ms
+	echo 10 >config/max.message.bytes
+	t python3 -c '
+import errno, os
+fd = os.open("in", os.O_WRONLY | os.O_APPEND)
+os.write(fd, b"one\n" + b"x" * 11 + b"\ntwo\n")
+try:
+    os.fsync(fd)
+    raise SystemExit("fsync does not tell")
+except OSError as e:
+    assert e.errno == errno.EMSGSIZE, e
+'
+	told EMSGSIZE max.message.bytes
+	is "$(cat out)" "$(printf 'one\ntwo')"
+	echo all >purge
+	cd /
+	t bash -c "exec 5>>$Q/in; for f in $Q/unacked/*; do rm \$f; done; rmdir $Q; echo x >&5"
+	eventually told EIDRM ''
+	eventually not staged
+}
