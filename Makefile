@@ -75,11 +75,11 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/l
 	$(link) $(libs)
 $(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
-# The engine and the tree with allocations that a test makes fail: tests/lib/alloc.h.
-allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create
+# The engine and the tree with allocations and reads that a test makes fail: tests/lib/alloc.h.
+allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create openat64 pread64 lseek64 readdir64 fstat64
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
-$(BUILD)/tests/engine/test_local_alloc $(BUILD)/tests/engine/test_local_forward: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
+$(BUILD)/tests/engine/test_local_alloc $(BUILD)/tests/engine/test_local_forward $(BUILD)/tests/engine/test_local_start: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(FUSE_LIBS) $(libs)

@@ -11,9 +11,17 @@
 #define MQFS_IO_H
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+
+/* It failed for want of memory or descriptors: that says nothing of the files. */
+static inline bool io_wants_means(int rc)
+{
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
+}
 
 struct io_ops {
 	int (*open)(int dirfd, const char *name, int flags, mode_t mode);

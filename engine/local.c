@@ -420,7 +420,7 @@ static int recover(struct local *local)
 	queue_forget_placed(local);
 	if (rc == 0 && local->recovered_moves)
 		rc = FAILPOINT("recover_before_checkpoint");
-	if (rc == 0 && local->recovered_moves)
+	if (rc == 0 && local->recovered_moves && !atomic_load(&local->commits.stuck))
 		rc = checkpoint_run(local);
 	if (rc == 0 && !local->read_only)
 		checkpoint_keep_copy(local);

@@ -107,8 +107,8 @@ static int add_note(struct commit_marks *marks, const struct commit_pending *pen
 	uint32_t parts;
 	int rc = 0;
 
-	if (pending->next != pending->pieces || pending->size < NOTE_HEAD)
-		return 0; /* it is not whole */
+	if (!commit_is_whole(pending))
+		return 0;
 	parts = bytes_get32(pending->note);
 	for (uint32_t i = 0; i < parts && rc == 0; i++) {
 		head = at;

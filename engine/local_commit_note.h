@@ -28,6 +28,12 @@ struct commit_pending {
 	UT_hash_handle hh;
 };
 
+/* A crash may have left the first pieces only: then nothing of it has happened. */
+static inline bool commit_is_whole(const struct commit_pending *pending)
+{
+	return pending->next == pending->pieces && pending->size >= NOTE_HEAD;
+}
+
 void commit_pending_free(struct commit_pending *pending); /* NULL allowed */
 int commit_pending_add(struct local *local, struct commit_pending *pending);
 
@@ -36,6 +42,7 @@ int commit_pending_add(struct local *local, struct commit_pending *pending);
 #define NOTED_FOR_OTHERS 1u /* it is not for this target */
 #define NOTED_THERE 2u      /* it is in a log, or was trimmed there */
 #define NOTED_GONE 4u       /* it was taken from there, as the journal says, and then lost */
+#define NOTED_UNREAD 8u     /* the log could not be read: whether it is there is found out later */
 
 struct noted_target {
 	uint64_t id;

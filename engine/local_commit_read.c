@@ -146,7 +146,7 @@ int noted_parts_add(struct noted_parts *parts, struct commit_pending *pending)
 	uint32_t count;
 	int rc = 0;
 
-	if (pending->next != pending->pieces || pending->size < NOTE_HEAD)
+	if (!commit_is_whole(pending))
 		return 0;
 	count = bytes_get32(pending->note);
 	for (uint32_t i = 0; i < count && rc == 0; i++) {

@@ -23,6 +23,7 @@ struct watched {
 	} key;
 	uint64_t from, earliest;
 	uint64_t passed; /* messages of the target that is looked at */
+	int unread;      /* negative errno: it could not be read to its end for now, and what it has is not known */
 	int64_t ts_ms;   /* the earliest of the notes */
 	UT_hash_handle hh;
 };
@@ -109,57 +110,64 @@ static uint8_t *find_mark(struct recovery *r, uint64_t id, uint64_t mark)
 	return NULL;
 }
 
-/* The log of a target; NULL: it cannot be read, or is not there. */
-static struct plog *log_of(struct object *object, uint32_t index)
+/* The log of a target. ENOENT: it is not there, and has nothing; else it cannot be opened for now. */
+static int log_of(struct object *object, uint32_t index, struct plog **ret_plog)
 {
-	struct plog *plog = NULL;
+	struct lane *lane;
+	int rc = -ENOENT;
 
-	if (object->kind == ENGINE_QUEUE && index < ENGINE_PRIORITIES && queue_open(queue_of_object(object)) == 0 &&
-	    queue_lane(queue_of_object(object), index) != NULL)
-		return atomic_load(&queue_lane(queue_of_object(object), index)->plog);
-	if (object->kind == ENGINE_TOPIC && index < atomic_load(&topic_of_object(object)->partitions) &&
-	    partition_open_log(topic_partition(topic_of_object(object), index), &plog) == 0)
-		return plog;
-	return NULL;
+	if (object->kind == ENGINE_QUEUE && index < ENGINE_PRIORITIES) {
+		rc = queue_open(queue_of_object(object));
+		lane = rc == 0 ? queue_lane(queue_of_object(object), index) : NULL;
+		*ret_plog = lane != NULL ? atomic_load(&lane->plog) : NULL;
+		return rc == 0 && *ret_plog == NULL ? -ENOENT : rc;
+	}
+	if (object->kind == ENGINE_TOPIC && index < atomic_load(&topic_of_object(object)->partitions))
+		rc = partition_open_log(topic_partition(topic_of_object(object), index), ret_plog);
+	return rc;
 }
 
 /*
  * Where to look from: where the log ended, or earlier if a power cut took its end, an earlier start gave it the messages further
  * down, and died before it could take the notes away. Those have the times of their notes.
  */
-static uint64_t scan_from(const struct watched *log, struct plog *plog)
+static int scan_from(const struct watched *log, struct plog *plog, uint64_t *ret_offset)
 {
 	uint64_t offset;
+	int rc = plog_find_time(plog, log->ts_ms, &offset);
 
-	return plog_find_time(plog, log->ts_ms, &offset) == 0 && offset < log->from ? offset : log->from;
+	*ret_offset = rc == 0 && offset < log->from ? offset : log->from;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 /* Looks for marks. What is damaged is passed over. */
-static void scan(struct recovery *r, struct watched *log, struct plog *plog)
+static int scan(struct recovery *r, struct watched *log, struct plog *plog)
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_partition_stat stat;
 	uint64_t offset, id;
+	int rc;
 
 	plog_stat(plog, &stat);
 	log->earliest = stat.earliest;
-	offset = scan_from(log, plog);
+	rc = scan_from(log, plog, &offset);
 	offset = offset > stat.earliest ? offset : stat.earliest;
-	while (offset < stat.end) {
+	while (rc == 0 && offset < stat.end) {
 		struct engine_view view = { 0 };
-		int rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
 
-		if (view.batch.count == 0)
-			break;
+		rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
 		for (uint32_t i = 0; rc == 0 && view.batch.props != NULL && i < view.batch.count; i++) {
 			uint8_t *there = find_mark(r, log->key.id, view.batch.props[i].mark);
 
 			if (there != NULL)
 				*there |= NOTED_THERE;
 		}
+		if (view.batch.count > 0)
+			rc = 0;
 		offset = view.offset + view.batch.count;
 	}
 	engine_scratch_release(&scratch);
+	return rc;
 }
 
 static void scan_all(struct recovery *r)
@@ -168,10 +176,12 @@ static void scan_all(struct recovery *r)
 
 	HASH_ITER (hh, r->logs, log, next) {
 		struct object *object = registry_get(r->local, log->key.id);
-		struct plog *plog = object != NULL ? log_of(object, (uint32_t)log->key.index) : NULL;
+		struct plog *plog;
+		int rc = object != NULL ? log_of(object, (uint32_t)log->key.index, &plog) : -ENOENT;
 
-		if (plog != NULL)
-			scan(r, log, plog);
+		if (rc == 0)
+			rc = scan(r, log, plog);
+		log->unread = rc == -ENOENT ? 0 : rc;
 		object_put(object);
 	}
 }
@@ -210,8 +220,11 @@ static void note_gone(struct noted_part *part, const struct noted_target *target
 	}
 }
 
-/* What was trimmed since was there. In a topic each comes behind those of the part before it, at least. */
-static bool misses_some(struct recovery *r, struct noted_target *target, bool in_order)
+/*
+ * What was trimmed since was there. In a topic each comes behind those of the part before it, at least. ret_unread: of a log of
+ * which it is not known whether it misses some; those it is not given now.
+ */
+static bool misses_some(struct recovery *r, struct noted_target *target, bool in_order, int *ret_unread)
 {
 	bool misses = false;
 
@@ -231,6 +244,10 @@ static bool misses_some(struct recovery *r, struct noted_target *target, bool in
 			*there |= NOTED_THERE;
 		if (log != NULL)
 			log->passed += in_order;
+		if (log != NULL && log->unread < 0 && *there == 0) {
+			*there = NOTED_UNREAD;
+			*ret_unread = log->unread;
+		}
 		misses |= *there == 0;
 	}
 	return misses;
@@ -312,12 +329,12 @@ static int give(struct recovery *r, struct noted_part *part, struct noted_target
 {
 	struct object *object = registry_get(r->local, target->id);
 	struct rest rest = { 0 };
-	int rc = 0;
+	int rc = 0, unread = 0;
 
 	if (object == NULL || (object->kind != ENGINE_QUEUE && object->kind != ENGINE_TOPIC))
 		goto out; /* it is gone, and misses nothing */
 	note_gone(part, target);
-	if (!misses_some(r, target, object->kind == ENGINE_TOPIC))
+	if (!misses_some(r, target, object->kind == ENGINE_TOPIC, &unread))
 		goto out;
 	rc = rest_init(&rest, part, target);
 	if (rc == 0)
@@ -328,7 +345,7 @@ static int give(struct recovery *r, struct noted_part *part, struct noted_target
 	rest_release(&rest);
 out:
 	object_put(object);
-	return rc == -EIDRM ? 0 : rc;
+	return rc == 0 || rc == -EIDRM ? unread : rc;
 }
 
 static void give_all(struct recovery *r)
@@ -417,7 +434,7 @@ int commit_finish(struct local *local)
 	recovery_release(&r);
 	HASH_ITER (hh, list, pending, next) {
 		HASH_DELETE(hh, list, pending);
-		if (rc == 0 && !pending->missed && (pending->size < NOTE_HEAD || bytes_get32(pending->note + 4) == 0)) {
+		if (rc == 0 && !pending->missed && (!commit_is_whole(pending) || bytes_get32(pending->note + 4) == 0)) {
 			commit_pending_free(pending);
 			continue;
 		}

@@ -106,9 +106,10 @@ int note_replay(struct local *local, struct plog_redo *redo, const void *record,
 
 	if (rc == -ENOENT || rc == -EBADMSG) /* the log, or this part of it, was removed since */
 		return 0;
-	if (rc == 0)
-		rc = remember(local, redo->id, redo->base);
-	return rc;
+	if (rc < 0)
+		return engine_explain(
+		    rc, "a log, whose end is in the journal, cannot be read or written: %s", strerror(-rc));
+	return remember(local, redo->id, redo->base);
 }
 
 void notes_forget(struct local *local)

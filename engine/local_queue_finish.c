@@ -15,8 +15,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/failpoint.h"
+#include "engine/io.h"
 #include "engine/local_queue_move.h"
 
 struct pending_move {
@@ -95,42 +97,53 @@ static void look(struct local *local, struct pending_move *move)
 
 /* ---- again ---- */
 
-/* Is the message where it was to go? */
-static bool has_arrived(struct lane *lane, const struct queue_pending *move)
+/* Is the message where it was to go? What is damaged there was. */
+static int has_arrived(struct lane *lane, const struct queue_pending *move, bool *ret_arrived)
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
 	uint64_t id = 0;
-	bool arrived;
+	int rc;
 
+	*ret_arrived = false;
 	if (move->to_offset >= lane->end)
-		return false;
-	arrived = lane_read(lane, move->to_offset, 1, &scratch, &view, &id) < 0 || id == move->id;
+		return 0;
+	rc = lane_read(lane, move->to_offset, 1, &scratch, &view, &id);
+	*ret_arrived = rc < 0 || id == move->id;
 	engine_scratch_release(&scratch);
-	return arrived; /* what cannot be read was there */
+	return io_wants_means(rc) ? rc : 0;
 }
 
-/* Reads it from where it still is, the last place first: that which the move found went from. ENODATA: nowhere. */
+/* Reads it from where it still is, the last place first: that which the move found went from. ENODATA: nowhere; EIO: it is lost; EBUSY: that is not known, as a queue cannot be opened. */
 static int find(struct local *local, const struct pending_move *move, struct engine_scratch *scratch,
     struct engine_view *ret_view, const struct pending_move **ret_found)
 {
-	int rc = -ENODATA;
+	int lost = -ENODATA;
 
 	for (; move != NULL; move = move->before) {
 		struct lane *from = queue_find_lane(local, move->pending.from_queue, move->pending.from_priority);
 		uint64_t id = 0;
+		int rc = from != NULL ? queue_open(from->queue) : 0;
 
-		if (from == NULL || queue_open(from->queue) < 0)
+		if (from == NULL)
 			continue;
-		if (lane_read(from, move->pending.from_offset, 1, scratch, ret_view, &id) == 0 &&
-		    id == move->pending.id) {
+		if (rc < 0 && !io_wants_means(rc)) {
+			lost = -EBUSY;
+			continue;
+		}
+		if (rc == 0)
+			rc = lane_read(from, move->pending.from_offset, 1, scratch, ret_view, &id);
+		if (io_wants_means(rc))
+			return rc;
+		if (rc == 0 && id == move->pending.id) {
 			*ret_found = move;
 			return 0;
 		}
-		if (move->pending.from_offset < from->end) /* else it had come just before, and was never on the disk */
-			rc = -EIO;
+		/* Else it had come just before, and was never on the disk. */
+		if (lost == -ENODATA && move->pending.from_offset < from->end)
+			lost = -EIO;
 	}
-	return rc;
+	return lost;
 }
 
 /* It is nowhere: will the commit that it came by give it again? */
@@ -265,28 +278,63 @@ static int move_again(struct local *local, struct lane *to, const struct pending
 	return rc;
 }
 
-static int finish(struct local *local, const struct pending_move *move)
+/* The journal stays as it is: no checkpoint drops it. */
+static void try_later(struct local *local, const struct pending_move *move)
 {
-	struct lane *to = queue_find_lane(local, move->pending.to_queue, move->pending.to_priority);
+	local_fault(local, EIO,
+	    "message %" PRIu64
+	    " was being moved when the daemon died, and one of its queues cannot be opened; the next start "
+	    "tries again, and until then the journal grows",
+	    move->pending.id);
+	atomic_store(&local->commits.stuck, true);
+}
+
+/* It is not where it was to go. */
+static int find_and_move(struct local *local, struct lane *to, const struct pending_move *move)
+{
 	const struct pending_move *found = NULL;
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
+	int rc = find(local, move, &scratch, &view, &found);
+
+	CRASHPOINT("recover_move");
+	local->recovered_moves = true;
+	if (rc == 0) {
+		rc = move_again(local, to, move, found, &view);
+		if (rc < 0)
+			rc = engine_explain(rc,
+			    "message %" PRIu64 " was being moved when the daemon died, and cannot be yet: %s",
+			    move->pending.id, strerror(-rc));
+	} else if (rc == -EBUSY) {
+		try_later(local, move);
+		rc = 0;
+	} else if (rc == -ENODATA || rc == -EIO) {
+		if (!is_given_again(move) && rc == -EIO)
+			local_fault(local, EIO,
+			    "message %" PRIu64 " was being moved when the machine died, and is lost", move->pending.id);
+		rc = 0;
+	}
+	engine_scratch_release(&scratch);
+	return rc;
+}
+
+/* An error: it can be finished by a later start only, for which the journal has to stay as it is. */
+static int finish(struct local *local, const struct pending_move *move)
+{
+	struct lane *to = queue_find_lane(local, move->pending.to_queue, move->pending.to_priority);
+	bool arrived = false;
 	int rc;
 
-	if (move->settled || to == NULL || queue_open(to->queue) < 0 || has_arrived(to, &move->pending))
+	if (move->settled || to == NULL)
 		return 0;
-	rc = find(local, move, &scratch, &view, &found);
-	CRASHPOINT("recover_move");
+	rc = queue_open(to->queue);
+	if (rc < 0 && !io_wants_means(rc)) {
+		try_later(local, move);
+		return 0;
+	}
 	if (rc == 0)
-		rc = move_again(local, to, move, found, &view);
-	else if ((rc == -EIO || rc == -ENODATA) && is_given_again(move))
-		rc = 0;
-	else if (rc == -EIO)
-		local_fault(local, EIO, "message %" PRIu64 " was being moved when the machine died, and is lost",
-		    move->pending.id);
-	local->recovered_moves = true;
-	engine_scratch_release(&scratch);
-	return rc == -EIO || rc == -ENODATA ? 0 : rc;
+		rc = has_arrived(to, &move->pending, &arrived);
+	return rc < 0 || arrived ? rc : find_and_move(local, to, move);
 }
 
 int queue_finish_moves(struct local *local)

@@ -46,6 +46,7 @@
 
 #include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/limits.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
 
@@ -321,6 +322,8 @@ static int replay_range(struct local *local, const uint8_t *record, size_t size)
 	}
 	if (lane == NULL || count == 0 || first > INT64_MAX || !is_new(lane->queue, bytes_get64(record + 8)))
 		return 0;
+	if (size == PLACED_BYTES && count > LIMIT_SEGMENT_DATA / 16)
+		return 0; /* no batch has so many */
 	if (size == PLACED_BYTES)
 		return queue_remember_placed(lane, first, count, bytes_get64(record + QUEUE_BYTES));
 	span = span_at(lane, first);

@@ -302,6 +302,14 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 	return 0;
 }
 
+/* The journal goes on saying what it says: any of that may be of what cannot be read. */
+static void cannot_read(struct local *local, const char *what, int rc)
+{
+	for (struct stage_replayed *r = local->stages->replayed; r != NULL; r = r->hh.next)
+		r->used = false;
+	local_fault(local, -rc, "staging file %s cannot be read: %s", what, strerror(-rc));
+}
+
 static int look_at(struct local *local, const char *name)
 {
 	struct stages *stages = local->stages;
@@ -314,20 +322,31 @@ static int look_at(struct local *local, const char *name)
 	if (number > stages->next_number)
 		stages->next_number = number;
 	fd = io_open_existing(stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
-	if (fd < 0)
-		return 0;
-	rc = read_header(local, fd, &header);
+	rc = fd < 0 ? fd : read_header(local, fd, &header);
 	if (rc == 0)
 		return adopt(local, number, fd, &header);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	if (rc == -EBADMSG) {
 		remove_file(local, number);
 		return 0;
 	}
-	for (struct stage_replayed *r = stages->replayed; r != NULL; r = r->hh.next)
-		r->used = false; /* any of them may be of this file */
-	local_fault(local, -rc, "staging file %s cannot be read: %s", name, strerror(-rc));
+	if (rc != -ENOENT && rc != -ELOOP)
+		cannot_read(local, name, rc);
 	return 0;
+}
+
+/* The files there are; negative errno: they cannot be looked for. */
+static int look_at_all(struct local *local, DIR *dir)
+{
+	const struct dirent *entry;
+	int rc = 0;
+
+	while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+		rc = look_at(local, entry->d_name);
+	if (rc == 0 && errno != 0)
+		cannot_read(local, "(any of them)", -errno);
+	return rc;
 }
 
 bool stages_are_left(struct local *local)
@@ -347,20 +366,19 @@ bool stages_are_left(struct local *local)
 
 int stages_recover(struct local *local)
 {
-	struct stages *stages = local->stages;
-	const struct dirent *entry;
 	DIR *dir = NULL;
-	int rc = 0;
+	int rc = local->read_only ? -ENOENT : io_open_dir(local->store.dirfd, STAGE_DIR, &dir);
 
-	if (stages->dirfd >= 0)
-		(void)io_open_dir(stages->dirfd, ".", &dir);
-	while (rc == 0 && dir != NULL && (entry = readdir(dir)) != NULL)
-		rc = look_at(local, entry->d_name);
+	if (rc == 0 && local->stages->dirfd < 0)
+		rc = -EIO;
+	if (rc < 0 && rc != -ENOENT)
+		cannot_read(local, "(any of them)", rc);
+	rc = rc == 0 ? look_at_all(local, dir) : 0;
 	CRASHPOINT("recover_stages");
 	if (dir != NULL)
 		closedir(dir);
 	if (rc == 0)
-		stages_forget_replayed(stages, false);
+		stages_forget_replayed(local->stages, false);
 	return rc;
 }
 

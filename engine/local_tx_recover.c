@@ -13,6 +13,7 @@
 
 #include "engine/bytes.h"
 #include "engine/failpoint.h"
+#include "engine/io.h"
 #include "engine/local_commit_note.h"
 #include "engine/local_tx.h"
 
@@ -36,7 +37,7 @@ static bool read_tail(const struct commit_pending *pending, struct tx_note *ret_
 {
 	uint32_t size;
 
-	if (pending->pieces == 0 || pending->next != pending->pieces || pending->size < NOTE_HEAD)
+	if (!commit_is_whole(pending))
 		return false;
 	size = bytes_get32(pending->note + 4);
 	return size > 0 && size <= pending->size - NOTE_HEAD &&
@@ -162,16 +163,34 @@ static int settle_again(
 	return state == SPAN_UNACKED ? span_return(span, offset, 1, ENDED_SETTLED, target, WHY_NOTHING, wake) : 0;
 }
 
+/* Locked. One that is damaged stays. */
+static int take_read(struct lane *lane, uint64_t offset)
+{
+	static const struct span_set gone = { .state = SPAN_GONE };
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+	uint64_t id;
+	int rc = lane_read(lane, offset, 1, &scratch, &view, &id);
+
+	if (rc == 0) {
+		struct span_facts facts = facts_of(&view, id);
+
+		rc = lane_set(lane, offset, 1, &gone, &facts, WHY_MOVED_OUT, NULL);
+		queue_local(lane->queue)->recovered_moves = true;
+	} else if (!io_wants_means(rc)) {
+		rc = 0;
+	}
+	engine_scratch_release(&scratch);
+	return rc;
+}
+
 /* A dead letter went on through an exchange: wherever in its dlq it is now, it is gone. */
 static int take_again(struct local *local, const struct staged_settle *settle)
 {
-	static const struct span_set gone = { .state = SPAN_GONE };
 	struct object *object = registry_get(local, settle->queue);
 	struct queue *queue = queue_of_object(object);
-	struct engine_scratch scratch = { 0 };
-	struct engine_view view;
 	struct lane *lane;
-	uint64_t offset, id;
+	uint64_t offset;
 	struct span *span;
 	int rc = 0;
 
@@ -183,15 +202,10 @@ static int take_again(struct local *local, const struct staged_settle *settle)
 	rc = queue_lock(queue);
 	if (rc < 0)
 		goto out;
-	if (lane_state(lane, offset, &span) != SPAN_GONE && lane_read(lane, offset, 1, &scratch, &view, &id) == 0) {
-		struct span_facts facts = facts_of(&view, id);
-
-		rc = lane_set(lane, offset, 1, &gone, &facts, WHY_MOVED_OUT, NULL);
-		local->recovered_moves = true;
-	}
+	if (lane_state(lane, offset, &span) != SPAN_GONE)
+		rc = take_read(lane, offset);
 	queue_unlock(queue);
 out:
-	engine_scratch_release(&scratch);
 	object_put(object);
 	return rc;
 }

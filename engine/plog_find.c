@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "engine/io.h"
 #include "engine/plog_internal.h"
 
 /* The first entry from slot on, below end, that is not a stray; end if there is none. */
@@ -55,7 +56,7 @@ static int find_segment(struct plog *plog, uint64_t id, size_t *ret_i)
 		for (; i < high && !found; i++) {
 			int rc = plog_reader(plog, i, &reader);
 
-			if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE)
+			if (io_wants_means(rc))
 				return rc;
 			found = !rc && next_regular(&reader, 0, reader.slots, &entry) < reader.slots;
 		}

@@ -167,7 +167,7 @@ static int walk_messages(struct walk *walk)
 		rc = pin_at(walk->plog, offset, &reader, &next);
 		if (rc == -ENODATA)
 			break;
-		if (rc < 0 && rc != -ENOMEM && rc != -EMFILE && rc != -ENFILE && next > offset) {
+		if (rc < 0 && !io_wants_means(rc) && next > offset) {
 			rc = 0; /* damaged: readers are told */
 			continue;
 		}

@@ -251,14 +251,19 @@ static int open_one(int dirfd, uint64_t base, const char *suffix, int flags, int
 	return 0;
 }
 
-static bool is_segment(const struct plog_redo *redo, const uint8_t store_uuid[16])
+/* ENOENT: it is another, or none. */
+static int check_segment(const struct plog_redo *redo, const uint8_t store_uuid[16])
 {
 	uint8_t bytes[INDEX_SLOT];
 	struct index_header header;
+	int rc = io_pread_all(redo->index_fd, bytes, sizeof(bytes), 0);
 
-	return !io_pread_all(redo->index_fd, bytes, sizeof(bytes), 0) && !index_get_header(bytes, &header) &&
-	       header.log_id == redo->id && header.base_offset == redo->base &&
-	       memcmp(header.uuid, store_uuid, sizeof(header.uuid)) == 0;
+	if (rc < 0)
+		return rc == -ENODATA ? -ENOENT : rc;
+	return !index_get_header(bytes, &header) && header.log_id == redo->id && header.base_offset == redo->base &&
+		       memcmp(header.uuid, store_uuid, sizeof(header.uuid)) == 0
+		   ? 0
+		   : -ENOENT;
 }
 
 void plog_redo_close(struct plog_redo *redo)
@@ -288,8 +293,8 @@ int plog_redo_open(struct plog_redo *redo, const struct plog_options *options, u
 	redo->id = options->id;
 	redo->base = base;
 	rc = open_one(redo->dirfd, base, "index", O_RDWR, &redo->index_fd);
-	if (!rc && !is_segment(redo, options->store_uuid))
-		rc = -ENOENT;
+	if (!rc)
+		rc = check_segment(redo, options->store_uuid);
 	if (!rc)
 		rc = open_one(redo->dirfd, base, "data", O_RDWR, &redo->data_fd);
 	if (!rc) /* it may have none */
@@ -303,15 +308,17 @@ int plog_redo_open(struct plog_redo *redo, const struct plog_options *options, u
  * Whether the mark of the segment covers what the record has: then its files are on disk, and may have become others since (a
  * compacted segment has the name of one that it replaced).
  */
-static bool is_synced(const struct plog_redo *redo, const struct tail *tail)
+static int is_synced(const struct plog_redo *redo, const struct tail *tail)
 {
 	uint8_t bytes[INDEX_SLOT];
 	struct index_entry last;
 	struct index_mark mark;
+	int rc = io_pread_all(redo->index_fd, bytes, sizeof(bytes), INDEX_SLOT);
 
+	if (rc < 0)
+		return rc == -ENODATA ? 0 : rc;
 	return !index_get_entry(tail->slot_bytes + (size_t)(tail->slots - 1) * INDEX_SLOT, &last) &&
-	       !io_pread_all(redo->index_fd, bytes, sizeof(bytes), INDEX_SLOT) && !index_get_mark(bytes, &mark) &&
-	       mark.end_offset >= last.base_offset + last.count;
+	       !index_get_mark(bytes, &mark) && mark.end_offset >= last.base_offset + last.count;
 }
 
 static int write_tail(struct plog_redo *redo, const struct tail *tail)
@@ -341,10 +348,11 @@ int plog_redo(struct plog_redo *redo, const struct plog_options *options, const 
 		return -EBADMSG;
 	of.id = tail.id;
 	rc = plog_redo_open(redo, &of, tail.base);
-	if (!rc && is_synced(redo, &tail))
-		return 0;
 	if (!rc)
-		rc = is_missing(redo, &tail);
+		rc = is_synced(redo, &tail);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	rc = is_missing(redo, &tail);
 	if (rc <= 0)
 		return rc;
 	return options->read_only ? 0 : write_tail(redo, &tail);

@@ -129,7 +129,7 @@ static int error_of_trim(int rc)
 {
 	if (rc == -EDQUOT)
 		return -ENOSPC;
-	return !rc || rc == -ENOSPC || rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -EROFS ? rc : -EIO;
+	return !rc || rc == -ENOSPC || rc == -EROFS || io_wants_means(rc) ? rc : -EIO;
 }
 
 int plog_trim(struct plog *plog, uint64_t before)

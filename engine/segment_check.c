@@ -29,51 +29,68 @@ struct check {
 	void *ctx;
 };
 
-static bool data_is_whole(const struct check *check, const struct index_entry *entry)
+/* 1; or 0: the file ends before, or is gone. What a disk cannot read is no end of a file, and is not cut off: its error. */
+static int read_part(int fd, uint8_t *out, uint32_t len, off_t pos)
+{
+	int rc = fd >= 0 ? io_pread_all(fd, out, len, pos) : -ENODATA;
+
+	return rc == -ENODATA ? 0 : rc < 0 ? rc : 1;
+}
+
+/* 1; 0: it is not. Negative errno: it cannot be read. So do all that are called so. */
+static int data_is_whole(const struct check *check, const struct index_entry *entry)
 {
 	uint32_t crc = 0;
 
 	for (uint32_t done = 0, part; done < entry->length; done += part) {
+		int rc;
+
 		part = entry->length - done < LIMIT_CHECK_BYTES ? entry->length - done : LIMIT_CHECK_BYTES;
-		if (io_pread_all(check->segment->data_fd, check->data, part, (off_t)entry->pos + done))
-			return false;
+		rc = read_part(check->segment->data_fd, check->data, part, (off_t)entry->pos + done);
+		if (rc <= 0)
+			return rc;
 		crc = crc32c(crc, check->data, part);
 	}
 	return crc == entry->data_crc;
 }
 
 /* The CRC and the length; what is in it is for readers. */
-static bool meta_is_whole(const struct check *check, const struct index_entry *entry)
+static int meta_is_whole(const struct check *check, const struct index_entry *entry)
 {
 	uint32_t crc = meta_crc_seed(entry->data_crc), want = 0;
 
 	if (entry->meta_len == 0)
-		return true;
+		return 1;
 	if (entry->meta_len < META_FIXED)
-		return false;
+		return 0;
 	for (uint32_t done = 0, part; done < entry->meta_len; done += part) {
 		uint32_t skip = done == 0 ? 4 : 0;
+		int rc;
 
 		part = entry->meta_len - done < LIMIT_CHECK_BYTES ? entry->meta_len - done : LIMIT_CHECK_BYTES;
-		if (io_pread_all(check->segment->meta_fd, check->data, part, (off_t)entry->meta_pos + done))
-			return false;
+		rc = read_part(check->segment->meta_fd, check->data, part, (off_t)entry->meta_pos + done);
+		if (rc <= 0)
+			return rc;
 		if (done == 0) {
 			want = bytes_get32(check->data);
 			if (bytes_get32(check->data + 4) != entry->meta_len)
-				return false;
+				return 0;
 		}
 		crc = crc32c(crc, check->data + skip, part - skip);
 	}
 	return crc == want;
 }
 
-static bool entry_is_whole(const struct check *check, const struct index_entry *entry)
+static int entry_is_whole(const struct check *check, const struct index_entry *entry)
 {
 	const struct segment_whole *at = &check->at;
+	int rc;
 
-	return entry->base_offset == at->end_offset && entry->pos == at->data_end &&
-	       (entry->meta_len == 0 || entry->meta_pos == at->meta_end) && data_is_whole(check, entry) &&
-	       meta_is_whole(check, entry);
+	if (entry->base_offset != at->end_offset || entry->pos != at->data_end ||
+	    (entry->meta_len > 0 && entry->meta_pos != at->meta_end))
+		return 0;
+	rc = data_is_whole(check, entry);
+	return rc > 0 ? meta_is_whole(check, entry) : rc;
 }
 
 static int look_at_mark(void *ctx, uint32_t i, const struct engine_props *props)
@@ -84,7 +101,7 @@ static int look_at_mark(void *ctx, uint32_t i, const struct engine_props *props)
 	return props->mark != 0 && check->is_lost(check->ctx, props->mark);
 }
 
-/* Of one that is whole. ENOMEM. */
+/* Of one that is whole. ENOMEM, or it cannot be read. */
 static int has_lost(struct check *check, const struct index_entry *entry)
 {
 	uint8_t *meta;
@@ -95,11 +112,14 @@ static int has_lost(struct check *check, const struct index_entry *entry)
 	meta = malloc(entry->meta_len);
 	if (meta == NULL)
 		return -ENOMEM;
-	if (!io_pread_all(check->segment->meta_fd, meta, entry->meta_len, (off_t)entry->meta_pos))
+	rc = read_part(check->segment->meta_fd, meta, entry->meta_len, (off_t)entry->meta_pos);
+	if (rc > 0) {
 		rc =
 		    meta_each(meta, entry->meta_len, entry->count, entry->length, entry->data_crc, look_at_mark, check);
+		rc = rc == 1; /* what is not right in it is for readers */
+	}
 	free(meta);
-	return rc == 1; /* what is not right in it is for readers */
+	return rc;
 }
 
 static void go_past(struct check *check, const struct index_entry *entry)
@@ -112,7 +132,7 @@ static void go_past(struct check *check, const struct index_entry *entry)
 		check->complete = check->at;
 }
 
-/* Stops at the first entry that is not whole, or has a message that is lost. ENOMEM. */
+/* Stops at the first entry that is not whole, or has a message that is lost. */
 static int check_slots(struct check *check)
 {
 	uint32_t end = check->segment->slots;
@@ -121,15 +141,18 @@ static int check_slots(struct check *check)
 	while (check->at.slots < end) {
 		uint32_t count = end - check->at.slots < SLOTS_AT_ONCE ? end - check->at.slots : SLOTS_AT_ONCE;
 
-		if (io_pread_all(check->segment->index_fd, check->slots, (size_t)count * INDEX_SLOT,
-			(off_t)INDEX_FIRST + (off_t)check->at.slots * INDEX_SLOT))
-			return 0;
+		rc = read_part(check->segment->index_fd, check->slots, count * INDEX_SLOT,
+		    (off_t)INDEX_FIRST + (off_t)check->at.slots * INDEX_SLOT);
+		if (rc <= 0)
+			return rc;
 		for (uint32_t i = 0; i < count; i++) {
 			struct index_entry entry;
 
-			if (index_get_entry(check->slots + (size_t)i * INDEX_SLOT, &entry) ||
-			    !entry_is_whole(check, &entry))
+			if (index_get_entry(check->slots + (size_t)i * INDEX_SLOT, &entry))
 				return 0;
+			rc = entry_is_whole(check, &entry);
+			if (rc <= 0)
+				return rc;
 			rc = has_lost(check, &entry);
 			if (rc != 0)
 				return rc < 0 ? rc : 0;

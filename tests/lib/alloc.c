@@ -1,15 +1,22 @@
 #include "tests/lib/alloc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static _Thread_local struct {
 	bool armed;
 	uint64_t n, count;
 } alloc;
+static _Thread_local struct {
+	uint64_t n, count;
+	int err; /* 0: not armed */
+} reads;
 
 void alloc_arm(uint64_t n)
 {
@@ -75,4 +82,52 @@ DIR *alloc_fdopendir(int fd)
 int alloc_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg)
 {
 	return fails() ? ENOMEM : pthread_create(thread, attr, run, arg);
+}
+
+/* ---- reading ---- */
+
+void alloc_arm_reads(uint64_t n, int err)
+{
+	reads.n = n;
+	reads.count = 0;
+	reads.err = err;
+}
+
+uint64_t alloc_disarm_reads(void)
+{
+	reads.err = 0;
+	return reads.count;
+}
+
+static bool read_fails(void)
+{
+	if (reads.err == 0 || ++reads.count != reads.n)
+		return false;
+	errno = reads.err;
+	return true;
+}
+
+int alloc_openat64(int dirfd, const char *name, int flags, mode_t mode)
+{
+	return !(flags & O_CREAT) && read_fails() ? -1 : openat(dirfd, name, flags, mode);
+}
+
+ssize_t alloc_pread64(int fd, void *buf, size_t size, off_t pos)
+{
+	return read_fails() ? -1 : pread(fd, buf, size, pos);
+}
+
+off_t alloc_lseek64(int fd, off_t pos, int whence)
+{
+	return read_fails() ? -1 : lseek(fd, pos, whence);
+}
+
+struct dirent *alloc_readdir64(DIR *dir)
+{
+	return read_fails() ? NULL : readdir(dir);
+}
+
+int alloc_fstat64(int fd, struct stat *st)
+{
+	return read_fails() ? -1 : fstat(fd, st);
 }

@@ -1,9 +1,9 @@
 /*
- * alloc - makes the n-th allocation of what is tested fail.
+ * alloc - makes the n-th allocation of what is tested fail, or the n-th call that reads a file.
  *
  * A test program is linked with a copy of libengine.a (and libfs.a) that calls these in the place of malloc() and its like: see the
  * Makefile, which makes it. What the test itself allocates, and what libraries do, never fails. Only the calls of the thread that
- * armed it are counted, so that each run has the same ones.
+ * armed it are counted, so that each run has the same ones. (What changes files has its own seam: fault.h.)
  */
 #ifndef MQFS_TEST_ALLOC_H
 #define MQFS_TEST_ALLOC_H
@@ -12,12 +12,19 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* From now on the n-th allocation (from 1) of this thread gives NULL. */
 void alloc_arm(uint64_t n);
 
 /* None fails any more. Returns how many were counted since it was armed; the same again if it is not armed. */
 uint64_t alloc_disarm(void);
+
+/* From now on the n-th call (from 1) of this thread that opens a file or directory that is there, or reads it, gives -1 and errno err. */
+void alloc_arm_reads(uint64_t n, int err);
+
+/* None fails any more. Returns how many were counted. */
+uint64_t alloc_disarm_reads(void);
 
 /* What the engine calls instead: the names that the Makefile gives them. */
 void *alloc_malloc(size_t size);
@@ -26,6 +33,12 @@ void *alloc_realloc(void *old, size_t size);
 char *alloc_strdup(const char *text);
 int alloc_asprintf(char **ret_text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 DIR *alloc_fdopendir(int fd);
+int alloc_openat64(int dirfd, const char *name, int flags, mode_t mode);
+ssize_t alloc_pread64(int fd, void *buf, size_t size, off_t pos);
+off_t alloc_lseek64(int fd, off_t pos, int whence);
+struct dirent *alloc_readdir64(DIR *dir);
+struct stat;
+int alloc_fstat64(int fd, struct stat *st);
 int alloc_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
 
 #endif
