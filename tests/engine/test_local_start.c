@@ -453,7 +453,7 @@ static uint64_t start(const struct way *way, unsigned state, uint64_t n, const c
 static void starts(const struct way *way)
 {
 	prepare();
-	for (unsigned state = 0; state < STATES; state++) {
+	for (unsigned state = 0; state < (way->is_lost ? STATES - 1 : STATES); state++) {
 		char *expected = whole(state);
 		uint64_t n = 1;
 
