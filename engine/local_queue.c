@@ -436,14 +436,16 @@ static int finish_lane(struct lane *lane)
 	if (had > stat.end) { /* the machine died before the log was synced */
 		lane_cut(lane, stat.end);
 		/* On disk before these offsets are given again: else what the journal has of those before would be taken for theirs. */
-		if (!queue_local(queue)->read_only && queue_note_cut(lane, stat.end) == 0)
+		rc = queue_local(queue)->read_only ? 0 : queue_note_cut(lane, stat.end);
+		if (rc == 0 && !queue_local(queue)->read_only)
 			rc = journal_sync(queue_local(queue)->journal);
 		if (rc < 0)
 			return rc;
 	}
 	lane_skip(lane, stat.earliest);
-	lane->last_id = plog_last_id(atomic_load(&lane->plog));
-	rc = stat.synced < stat.end ? finish_tail(lane, stat.synced) : 0;
+	rc = plog_last_id(atomic_load(&lane->plog), &lane->last_id);
+	if (rc == 0 && stat.synced < stat.end)
+		rc = finish_tail(lane, stat.synced);
 	if (rc < 0)
 		return rc;
 	for (node = tree_first(&lane->spans); node != NULL; node = tree_next(node))

@@ -373,7 +373,7 @@ int stages_recover(struct local *local)
 		rc = -EIO;
 	if (rc < 0 && rc != -ENOENT)
 		cannot_read(local, "(any of them)", rc);
-	rc = rc == 0 ? look_at_all(local, dir) : 0;
+	rc = dir != NULL && rc == 0 ? look_at_all(local, dir) : 0;
 	CRASHPOINT("recover_stages");
 	if (dir != NULL)
 		closedir(dir);

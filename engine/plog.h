@@ -99,7 +99,7 @@ int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset);
 /* The entry of the batch that offset is in. ESTALE, ENODATA, EIO as plog_read. */
 
 int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry);
-uint64_t plog_last_id(struct plog *plog); /* the highest id that is no stray's, 0 if there is none */
+int plog_last_id(struct plog *plog, uint64_t *ret_id); /* the highest id that is no stray's, 0 if there is none */
 /* Offset at which the segment begins that offset is in: plog_trim() to it removes what can be removed below. */
 uint64_t plog_segment_base(struct plog *plog, uint64_t offset);
 

@@ -118,24 +118,32 @@ int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry
 	return rc == -EBADMSG ? -EIO : rc;
 }
 
-uint64_t plog_last_id(struct plog *plog)
+int plog_last_id(struct plog *plog, uint64_t *ret_id)
 {
 	uint64_t last = 0;
+	int rc = 0;
 
 	pthread_mutex_lock(&plog->mutex);
 	for (size_t i = plog->count; i > 0 && last == 0; i--) {
 		struct segment_reader reader;
 		struct index_entry entry;
 
-		if (plog_reader(plog, i - 1, &reader))
+		rc = plog_reader(plog, i - 1, &reader);
+		if (rc < 0 && (i == plog->count || io_wants_means(rc)))
+			break;
+		if (rc < 0) { /* it is damaged, and was told of */
+			rc = 0;
 			continue;
+		}
 		for (uint32_t slot = reader.slots; slot > 0 && last == 0; slot--) {
 			if (!segment_read_entry(&reader, slot - 1, &entry) && !(entry.flags & INDEX_STRAY))
 				last = entry.first_id + entry.count - 1;
 		}
 	}
 	pthread_mutex_unlock(&plog->mutex);
-	return last;
+	if (rc == 0)
+		*ret_id = last;
+	return rc;
 }
 
 uint64_t plog_segment_base(struct plog *plog, uint64_t offset)

@@ -30,8 +30,9 @@
 
 static const char *const objects[] = { "queue q", "queue o", "queue r", "consumer q/w1", "topic t", "topic k",
 	"set k cleanup.policy compact", "set t dedup.window.ms 3600000", "set q dedup.window.ms 3600000",
-	"set q max.priority 9", "exchange x", "pattern x #", "pattern x some", "bind x # q q", "bind x # t t",
-	"bind x some o o", "exchange dead", "type dead fanout", "pattern dead #", "bind dead # t t", "bind dead # o o",
+	"set q max.priority 9", "set o consumer.timeout.ms 2000000000", "set o ack.timeout.ms 2000000000", "exchange x",
+	"pattern x #", "pattern x some", "bind x # q q", "bind x # t t", "bind x some o o", "exchange dead",
+	"type dead fanout", "pattern dead #", "bind dead # t t", "bind dead # o o",
 	"set r dead.letter.to exchanges/dead", NULL };
 
 static const char *const queues[] = { "send q g", "get q/w1", "ack q/w1 g", "send q a b:p5 c d:d100000000 e f",
