@@ -474,6 +474,20 @@ static int remove_object(struct object *object)
 	return rc;
 }
 
+/*
+ * What a consumer holds goes back before it is removed, also if nobody looked at the queue since the start. Where the disk
+ * cannot be read nobody gets it in any case.
+ */
+static int give_back(struct queue_consumer *consumer)
+{
+	struct queue *queue = queue_of_object(consumer->object.parent);
+	int rc = queue_open(queue);
+
+	if (rc == 0)
+		holder_return(queue, &consumer->holder, NULL);
+	return rc != -EIO ? rc : 0;
+}
+
 int local_remove(struct engine_object *base)
 {
 	struct object *object = NULL, *parent;
@@ -486,7 +500,11 @@ int local_remove(struct engine_object *base)
 	parent = object->parent;
 	object_ref(object); /* the registry's goes */
 	if (object->kind == ENGINE_CONSUMER)
-		holder_return(queue_of_object(parent), &queue_consumer_of(object)->holder, NULL);
+		rc = give_back(queue_consumer_of(object));
+	if (rc < 0) {
+		object_put(object);
+		return rc;
+	}
 	stages_take(object);
 	if (object->kind == ENGINE_TOPIC)
 		topic_open_logs(topic_of_object(object), ENGINE_ANY); /* may report; so before the locks */

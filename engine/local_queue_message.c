@@ -283,6 +283,15 @@ int queue_message_read(
 	return 0;
 }
 
+/* Of what was leased and is no stray the log says that it is settled. lock */
+static void remember_removed(const struct found *f, uint64_t id)
+{
+	if (f->state != SPAN_UNACKED)
+		queue_remember_gone(f->queue, id, f->span != NULL ? (enum span_ended)f->span->ended : ENDED_NEVER);
+	else if (f->span->id != 0)
+		queue_remember_gone(f->queue, id, ENDED_SETTLED);
+}
+
 int queue_message_remove(struct engine_object *base, uint64_t id, enum engine_message_state state)
 {
 	static const struct span_set gone = { .state = SPAN_GONE };
@@ -298,8 +307,7 @@ int queue_message_remove(struct engine_object *base, uint64_t id, enum engine_me
 	rc = (int)f.state == (int)state ? lane_read(f.lane, f.offset, 1, &f.queue->scratch, &view, &first_id) : -ENOENT;
 	if (rc == 0) {
 		facts = facts_of(&view, first_id);
-		if (state != ENGINE_UNACKED)
-			queue_remember_gone(f.queue, id, f.span != NULL ? (enum span_ended)f.span->ended : ENDED_NEVER);
+		remember_removed(&f, id);
 		rc = lane_set(
 		    f.lane, f.offset, 1, &gone, &facts, state == ENGINE_UNACKED ? WHY_ACKED : WHY_DROPPED, NULL);
 		queue_used(f.queue);

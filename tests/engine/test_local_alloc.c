@@ -48,7 +48,7 @@
 	T(q_stream_holds) T(q_consumer_timeout) T(q_redelivery_delay) T(q_wakes_in_time) T(q_dead_letter_to) T(q_dlq) \
 	T(q_reject_publish) T(q_reject_publish_dlx) T(q_moves_to_limits) T(q_purge) T(q_conservation) T(q_in_parallel) \
 	T(dedup_topic) T(dedup_partitions) T(dedup_queue) T(dedup_batches) T(dedup_refused) T(dedup_setting) \
-	T(dedup_parallel) T(q_reopen_states) T(q_reopen_order) T(q_reopen_leases) T(q_reopen_holders) \
+	T(dedup_parallel) T(q_reopen_states) T(q_reopen_order) T(q_reopen_leases) T(q_reopen_holders) T(q_reopen_removed_holder) \
 	T(q_crash_holders_delay) T(q_crash_holders_limit) T(q_reopen_totals) T(q_reopen_settings) T(x_objects) \
 	T(x_types) T(x_patterns) T(x_bindings) T(x_bind_errors) T(x_circles) T(x_removal) T(x_topic) T(x_direct) \
 	T(x_fanout) T(x_headers) T(x_one_copy) T(x_exchanges) T(x_alternate) T(x_all_or_none) T(x_batches) \

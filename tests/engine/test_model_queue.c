@@ -525,6 +525,7 @@ static void run_model(bool reopens, uint64_t steps, unsigned nth)
 	m->reopens = reopens;
 	m->traces = getenv("MQFS_MODEL_TRACE") != NULL;
 	m->every = (unsigned)from_environment("MQFS_MODEL_EVERY", UINT_MAX);
+	tmpdir_in_memory();
 	q_open(m->a, false);
 	q_open(m->b, local);
 	q_own_time(true);

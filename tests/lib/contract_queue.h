@@ -38,7 +38,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 /* clang-format off */
 #define CONTRACT_QUEUE_TESTS(T) \
 	/* contract_queue_states.c */ \
-	T(q_lifecycle) T(q_transitions) T(q_refused) T(q_settle_errors) T(q_settle_ranges) \
+	T(q_lifecycle) T(q_transitions) T(q_refused) T(q_settle_errors) T(q_settle_moved) T(q_settle_ranges) \
 	T(q_late_acks) T(q_late_acks_purged) T(q_late_acks_redriven) T(q_objects) T(q_remove) T(q_settings) T(q_consumer_settings) T(q_props) \
 	/* contract_queue_order.c */ \
 	T(q_order) T(q_head) T(q_priorities) T(q_max_priority) T(q_comes_back_in_place) T(q_one) \
@@ -61,7 +61,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 
 #define CONTRACT_QUEUE_REOPEN_TESTS(T) \
 	/* contract_queue_reopen.c */ \
-	T(q_reopen_states) T(q_reopen_order) T(q_reopen_snapshot) T(q_reopen_leases) T(q_reopen_lease_setting) T(q_reopen_after_delay) T(q_reopen_holders) \
+	T(q_reopen_states) T(q_reopen_order) T(q_reopen_snapshot) T(q_reopen_leases) T(q_reopen_lease_setting) T(q_reopen_after_delay) T(q_reopen_removed_holder) T(q_reopen_holders) \
 	T(q_crash_holders) T(q_crash_holders_delay) T(q_crash_holders_limit) \
 	T(q_reopen_users) T(q_reopen_times) T(q_reopen_not_in_order) T(q_reopen_dead) T(q_reopen_totals) T(q_reopen_settings) \
 	/* contract_dedup.c */ \

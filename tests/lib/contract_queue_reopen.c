@@ -139,3 +139,13 @@ void contract_test_q_reopen_after_delay(struct contract *c)
 	    "get q => a", "tick 100", "show q =>  |  | a", "reopen", "show q =>  |  | a", "tick 30",
 	    "show q => a |  | ", "reopen", "show q => a |  | ", "message q a => ready p0 d1");
 }
+
+/* What a consumer holds goes back as it is removed, also if that is the first that is done to the queue after a start. */
+void contract_test_q_reopen_removed_holder(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "set q delivery.limit 1 => ok", "send q a b", "get q/w1 => a",
+	    "nack q/w1 a => 1", "get q/w1 => a+", "get q/w1 => b", "reopen", "rmdir q/w1 => ok", "show q => b |  | ",
+	    "show q/dlq => a |  | ", "ack q b => ESTALE", "set q redelivery.delay.ms 1000 => ok", "consumer q/w2",
+	    "get q/w2 => b+", "reopen", "set q delivery.limit 9 => ok", "reopen", "rmdir q/w2 => ok", "tick 600",
+	    "message q b => delayed p0 d2 +400");
+}
