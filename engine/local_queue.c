@@ -436,8 +436,7 @@ static int finish_lane(struct lane *lane)
 	if (had > stat.end) { /* the machine died before the log was synced */
 		lane_cut(lane, stat.end);
 		/* On disk before these offsets are given again: else what the journal has of those before would be taken for theirs. */
-		rc = queue_local(queue)->read_only ? 0 : queue_note_cut(lane, stat.end);
-		if (rc == 0 && !queue_local(queue)->read_only)
+		if (!queue_local(queue)->read_only && queue_note_cut(lane, stat.end) == 0)
 			rc = journal_sync(queue_local(queue)->journal);
 		if (rc < 0)
 			return rc;
