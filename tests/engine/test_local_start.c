@@ -180,6 +180,7 @@ static void prepare(void)
 	topic = q_object(t.c, "t");
 	assert_ok(checkpoint_run(local));
 	timers_stop(local);
+	cleaner_stop(local); /* nobody makes a file while those there are are listed */
 	cut = powercut_start_store(local->store.dirfd, "catalog", "reserve");
 	local->timers.stop = false;
 	assert_ok(timers_start(local));
@@ -194,7 +195,6 @@ static void prepare(void)
 	run_all(after);
 	run_all((const char *const[]){ "await r/dlq 0", NULL });
 	timers_stop(local);
-	cleaner_stop(local);
 	assert_ok(journal_sync(local->journal));
 	powercut_stop(cut);
 	stage();

@@ -105,6 +105,13 @@ static unsigned file_of(int fd)
 {
 	unsigned file = find_file(fd);
 
+	if (file >= recording->files) {
+		char link[64], path[4096] = "";
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (readlink(link, path, sizeof(path) - 1) > 0)
+			fprintf(stderr, "%s: ", path);
+	}
 	must(file < recording->files, "a file that was not recorded");
 	return file;
 }
