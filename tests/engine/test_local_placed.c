@@ -129,6 +129,7 @@ Test(local_placed, head_without_its_record)
 	assert_text(list(c, "q"), "h g e d c a b f ");
 	powercut_free(cut);
 	q_close(c);
+	free(c);
 	free(file);
 }
 
