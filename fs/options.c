@@ -233,8 +233,7 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "options", 'o', "OPTIONS", 0,
 		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
 		    "threads=N, busy_poll=USEC, user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, "
-		    "user_tx=N, "
-		    "user_tx_bytes=N, user_unacked=N, separated by commas",
+		    "user_tx=N, user_tx_bytes=N, user_unacked=N, separated by commas",
 		    0 },
 		{ 0 },
 	};

@@ -428,96 +428,22 @@ STAGE_TEST(a_writer_outlives_the_engine)
 	c->ops->put(queue);
 }
 
-struct shared {
-	char path[PATH_MAX];      /* of the staging file */
-	_Atomic uint64_t written; /* messages */
-	_Atomic bool stop;
-};
-
-/* The process of the engine, which takes in as fast as it can until it is killed. */
-static void take_until_killed(struct contract *c, struct shared *shared)
+static void take_until_killed(struct contract *c, struct staging_shared *shared)
 {
-	struct engine_object *queue;
-	struct engine_stage *stage;
-	char link[64];
-	ssize_t len;
-	int fd;
-
 	contract_open(c);
-	queue = contract_lookup(c, c->root, ENGINE_QUEUE, "q");
-	stage = open_stage(c, queue, 3);
-	fd = c->ops->stage->descriptor(stage);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	len = readlink(link, shared->path + 1, sizeof(shared->path) - 2);
-	cr_assert_gt(len, 0);
-	atomic_thread_fence(memory_order_seq_cst);
-	*(volatile char *)shared->path = '>';
-	for (;;)
-		(void)c->ops->stage->take(stage);
-}
-
-/* A writer, which never stops for anything that happens to the engine; a part at a time, so that takes see halves. */
-static void write_until_stopped(struct shared *shared, const char *path)
-{
-	int writer = open(path, O_WRONLY | O_APPEND);
-	uint64_t next = atomic_load(&shared->written);
-	char line[32];
-
-	while (!atomic_load(&shared->stop)) {
-		int len = snprintf(line, sizeof(line), "%" PRIu64 "\n", next), half = len / 2;
-
-		if (write(writer, line, (size_t)half) != half ||
-		    write(writer, line + half, (size_t)(len - half)) != len - half)
-			_exit(1);
-		atomic_store(&shared->written, ++next);
-	}
-	_exit(0);
+	staging_take_until_killed(c, open_stage(c, contract_lookup(c, c->root, ENGINE_QUEUE, "q"), 3), shared);
 }
 
 /* The engine is killed at any moment, again and again, while a writer goes on: all that was written is there, once. */
 STAGE_TEST(killed_at_any_moment)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	unsigned seed = (unsigned)time(NULL);
+	struct staging_shared *shared = staging_share();
 	struct engine_object *queue = lingering(c);
 	uint64_t taken = 0;
-	int status;
 
-	fprintf(stderr, "seed %u\n", seed);
-	srand(seed);
 	c->ops->put(queue);
 	for (int round = 0; round < 20; round++) {
-		uint64_t target = atomic_load(&shared->written) + 20 + (uint64_t)rand() % 3000;
-		pid_t engine, writer;
-
-		contract_close(c);
-		shared->path[0] = '\0';
-		atomic_store(&shared->stop, false);
-		engine = fork();
-		if (engine == 0)
-			take_until_killed(c, shared);
-		while (*(volatile char *)shared->path != '>')
-			nanosleep(&(struct timespec){ 0, 100000 }, NULL);
-		writer = fork();
-		if (writer == 0)
-			write_until_stopped(shared, shared->path + 1);
-		while (atomic_load(&shared->written) < target)
-			nanosleep(&(struct timespec){ 0, 100000 }, NULL);
-		kill(engine, SIGKILL);
-		waitpid(engine, &status, 0);
-		if (round % 2 == 0) { /* he ends before the next engine begins, or while it is there */
-			atomic_store(&shared->stop, true);
-			waitpid(writer, &status, 0);
-			cr_assert_eq(status, 0);
-		}
-		contract_open(c);
-		if (round % 2 == 1) {
-			target = atomic_load(&shared->written) + 100;
-			while (atomic_load(&shared->written) < target)
-				nanosleep(&(struct timespec){ 0, 100000 }, NULL);
-			atomic_store(&shared->stop, true);
-			waitpid(writer, &status, 0);
-		}
+		staging_kill(c, shared, take_until_killed, round % 2 == 1);
 		queue = contract_lookup(c, c->root, ENGINE_QUEUE, "q");
 		take_numbers(c, queue, &taken, atomic_load(&shared->written), "after a kill");
 		contract_wait(c, staging_no_files, NULL, "the staging file to go");

@@ -2,6 +2,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 const struct engine_cred staging_cred = { 1000, 100, 4711 };
@@ -65,4 +71,96 @@ bool staging_no_files(struct contract *c, void *ctx)
 {
 	(void)ctx;
 	return staging_files(c) == 0;
+}
+
+/* ---- killed at any moment ---- */
+
+struct staging_shared *staging_share(void)
+{
+	unsigned seed = (unsigned)time(NULL);
+	void *shared =
+	    mmap(NULL, sizeof(struct staging_shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	cr_assert_neq(shared, MAP_FAILED);
+	fprintf(stderr, "seed %u\n", seed);
+	srand(seed);
+	return shared;
+}
+
+_Noreturn void staging_take_until_killed(struct contract *c, struct engine_stage *stage, struct staging_shared *shared)
+{
+	int fd = c->ops->stage->descriptor(stage);
+	char link[64];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, shared->path + 1, sizeof(shared->path) - 2);
+	cr_assert_gt(len, 0);
+	atomic_thread_fence(memory_order_seq_cst);
+	*(volatile char *)shared->path = '>';
+	for (;;)
+		(void)c->ops->stage->take(stage);
+}
+
+/* He never stops for anything that happens to the engine; a part at a time, so that takes see halves. */
+static _Noreturn void write_until_stopped(struct staging_shared *shared)
+{
+	int writer = open(shared->path + 1, O_WRONLY | O_APPEND);
+	uint64_t next = atomic_load(&shared->written);
+	char line[32];
+
+	while (!atomic_load(&shared->stop)) {
+		int len = snprintf(line, sizeof(line), "%" PRIu64 "\n", next), half = len / 2;
+
+		if (write(writer, line, (size_t)half) != half ||
+		    write(writer, line + half, (size_t)(len - half)) != len - half)
+			_exit(1);
+		atomic_store(&shared->written, ++next);
+	}
+	_exit(0);
+}
+
+static void await_written(struct staging_shared *shared, uint64_t more)
+{
+	uint64_t target = atomic_load(&shared->written) + more;
+
+	while (atomic_load(&shared->written) < target)
+		nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+}
+
+static void stop_writer(struct staging_shared *shared, pid_t writer)
+{
+	int status;
+
+	atomic_store(&shared->stop, true);
+	waitpid(writer, &status, 0);
+	cr_assert_eq(status, 0);
+}
+
+void staging_kill(struct contract *c, struct staging_shared *shared,
+    void (*run)(struct contract *c, struct staging_shared *shared), bool late)
+{
+	pid_t engine, writer;
+
+	contract_close(c);
+	shared->path[0] = '\0';
+	atomic_store(&shared->stop, false);
+	engine = fork();
+	if (engine == 0)
+		run(c, shared);
+	while (*(volatile char *)shared->path != '>')
+		nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+	writer = fork();
+	if (writer == 0)
+		write_until_stopped(shared);
+	await_written(shared, 20 + (uint64_t)rand() % 3000);
+	kill(engine, SIGKILL);
+	waitpid(engine, NULL, 0);
+	if (!late)
+		stop_writer(shared, writer);
+	contract_open(c);
+	if (late) {
+		await_written(shared, 100);
+		stop_writer(shared, writer);
+	}
 }

@@ -5,6 +5,9 @@
 #ifndef MQFS_TESTS_STAGING_H
 #define MQFS_TESTS_STAGING_H
 
+#include <limits.h>
+#include <stdatomic.h>
+
 #include "tests/lib/contract.h"
 
 extern const struct engine_cred staging_cred; /* who opens */
@@ -20,5 +23,22 @@ int staging_end(struct contract *c, struct engine_stage *stage, int writer);
 
 size_t staging_files(struct contract *c);
 bool staging_no_files(struct contract *c, void *ctx); /* for contract_wait() */
+
+/* Of the process of an engine, which is killed, and of one that writes on. */
+struct staging_shared {
+	char path[PATH_MAX];      /* of the staging file, after a '>' as soon as it is there */
+	_Atomic uint64_t written; /* messages: numbers from 0 */
+	_Atomic bool stop;
+};
+
+struct staging_shared *staging_share(void); /* goes with munmap() */
+/* Takes in as fast as it can until it is killed. */
+_Noreturn void staging_take_until_killed(struct contract *c, struct engine_stage *stage, struct staging_shared *shared);
+/*
+ * One round: `run` opens the engine in a process of its own and takes in; a writer begins, the engine is killed at any moment, and the
+ * engine is opened here, before the writer ends (late) or after.
+ */
+void staging_kill(struct contract *c, struct staging_shared *shared,
+    void (*run)(struct contract *c, struct staging_shared *shared), bool late);
 
 #endif

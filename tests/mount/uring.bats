@@ -133,7 +133,7 @@ while not over.is_set() and count < 4000:
     count += 1
     if count % 64 == 0:
         over.wait(0.02)
-print(count if over.wait(50) else "never", flush=True)
+print(count if over.wait(15) else "never", flush=True)
 time.sleep(1000)
 ' >"$BATS_TEST_TMPDIR/count" 3>&- &
 	pid=$!
