@@ -398,8 +398,7 @@ static void close_store(void)
 static void make_store(unsigned state)
 {
 	t.told = 0;
-	shell("rm -rf '%s'; : %s", t.source, "");
-	shell("cp -r '%s' '%s'", t.saved[state], t.source);
+	shell("rm -rf '%2$s' && cp -r '%1$s' '%2$s'", t.saved[state], t.source);
 }
 
 /* What is in the store, for whoever opens it and meets nothing. */

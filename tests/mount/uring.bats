@@ -128,7 +128,7 @@ def wait():
         if error.errno == errno.EDQUOT:
             over.set()
 count = 0
-while not over.is_set() and count < 4000:
+while not over.is_set() and count < 2200:
     threading.Thread(target=wait, daemon=True).start()
     count += 1
     if count % 64 == 0:
