@@ -216,7 +216,7 @@ static int serve(struct fs *fs, const struct options *options, struct signals *s
 {
 	struct report report = { 0 };
 	const struct session_options session_options = { options->read_only, options->allow_other, options->fsname,
-		options->threads, options->busy_poll, options->debug, options->io_uring };
+		options->threads, options->busy_poll, options->awake, options->debug, options->io_uring };
 	int err = session_start(fs, &session_options);
 	if (err) {
 		fill_report(&report, EXIT_MOUNT, options->mountpoint, err);

@@ -67,6 +67,18 @@ static void set_noio_uring(struct options *options, const char *value)
 	options->io_uring = false;
 }
 
+static void set_pm_qos(struct options *options, const char *value)
+{
+	(void)value;
+	options->awake = AWAKE_ALWAYS;
+}
+
+static void set_nopm_qos(struct options *options, const char *value)
+{
+	(void)value;
+	options->awake = AWAKE_NEVER;
+}
+
 static void set_fsname(struct options *options, const char *value)
 {
 	options->fsname = value;
@@ -132,6 +144,8 @@ static const struct mount_option {
 	{ "nostaging", set_nostaging, false },
 	{ "io_uring", set_io_uring, false },
 	{ "noio_uring", set_noio_uring, false },
+	{ "pm_qos", set_pm_qos, false },
+	{ "nopm_qos", set_nopm_qos, false },
 	{ "fsname", set_fsname, true },
 	{ "threads", set_threads, true },
 	{ "busy_poll", set_busy_poll, true },
@@ -232,7 +246,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		{ "debug", 'd', NULL, 0, "Print every request (implies -f)", 0 },
 		{ "options", 'o', "OPTIONS", 0,
 		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
-		    "threads=N, busy_poll=USEC, user_handles=N, user_parked=N, user_part_bytes=N, user_put_files=N, "
+		    "threads=N, busy_poll=USEC, pm_qos, nopm_qos, user_handles=N, user_parked=N, user_part_bytes=N, "
+		    "user_put_files=N, "
 		    "user_tx=N, user_tx_bytes=N, user_unacked=N, separated by commas",
 		    0 },
 		{ 0 },

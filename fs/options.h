@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fs/awake.h"
 #include "fs/quota.h"
 
 struct options {
@@ -18,6 +19,7 @@ struct options {
 	bool io_uring;
 	unsigned threads;
 	unsigned busy_poll;          /* us: fs/receive.h */
+	enum awake_want awake;       /* fs/awake.h */
 	uint64_t quota[QUOTA_KINDS]; /* of one user, 0: no limit */
 };
 

@@ -38,7 +38,8 @@
 
 struct session {
 	struct fuse_session *fuse;
-	struct turn turn;       /* who has it reads a request, see above */
+	struct turn turn; /* who has it reads a request, see above */
+	struct awake awake;
 	struct receive receive; /* of who has the turn, as the next two */
 	uint32_t client;        /* who asked last */
 	unsigned in_a_row;
@@ -192,6 +193,7 @@ static void serve_all(struct session *session, struct fuse_buf *buf)
 			      : receive_request(&session->receive, buf);
 		if (got <= 0 && got != -EINTR)
 			break;
+		awake_count(&session->awake);
 		has_turn = got < 0 || execute(session, buf);
 	}
 	turn_pass(&session->turn);
@@ -315,9 +317,10 @@ int session_start(struct fs *fs, const struct session_options *options)
 {
 	pthread_mutex_init(&the_session.lock, NULL);
 	pthread_cond_init(&the_session.changed, NULL);
+	awake_init(&the_session.awake, options->awake);
 	int err = new_session(fs, options);
 	if (!err)
-		err = turn_init(&the_session.turn);
+		err = turn_init(&the_session.turn, &the_session.awake);
 	if (err)
 		goto err_session;
 	if (fuse_session_mount(the_session.fuse, fs->mountpoint)) {
@@ -339,6 +342,7 @@ err_mount:
 err_session:
 	uring_stop();
 	turn_destroy(&the_session.turn);
+	awake_destroy(&the_session.awake);
 	if (the_session.fuse)
 		fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;
@@ -392,6 +396,7 @@ void session_free(struct fs *fs)
 		fuse_session_unmount(the_session.fuse); /* finds that it is unmounted, and frees its path */
 	uring_stop();
 	turn_destroy(&the_session.turn);
+	awake_destroy(&the_session.awake);
 	fuse_session_destroy(the_session.fuse);
 	the_session.fuse = NULL;
 	fs->session = NULL;

@@ -4,6 +4,7 @@
 #ifndef MQFS_FS_SESSION_H
 #define MQFS_FS_SESSION_H
 
+#include "fs/awake.h"
 #include "fs/fs.h"
 
 struct session_options {
@@ -11,6 +12,7 @@ struct session_options {
 	const char *fsname; /* first column of mount and df; NULL: the source */
 	unsigned threads;
 	unsigned busy_poll; /* us: receive.h */
+	enum awake_want awake;
 	bool debug;
 	bool io_uring; /* requests come by io_uring, if that can be had: uring.h */
 };

@@ -1,6 +1,7 @@
 #include "fs/turn.h"
 
 #include "engine/engine.h"
+#include "fs/awake.h"
 
 #define TICK_MS 1
 #define IDLE_TICKS 20 /* without a request, until the watchman sleeps */
@@ -26,8 +27,11 @@ static void take_away(struct turn *turn, uint64_t word)
 static bool may_sleep(struct turn *turn, uint64_t word)
 {
 	atomic_store(&turn->watched, false);
-	if (atomic_load(&turn->word) == word)
+	if (atomic_load(&turn->word) == word) {
+		if (turn->awake)
+			awake_rest(turn->awake);
 		return true;
+	}
 	atomic_store(&turn->watched, true);
 	return false;
 }
@@ -51,7 +55,8 @@ static void *watch(void *arg)
 		do {
 			clock_sleep(TICK_MS);
 			uint64_t word = atomic_load(&turn->word);
-			idle = word == seen ? idle + 1 : 0;
+			bool some = turn->awake && awake_tick(turn->awake);
+			idle = word == seen && !some ? idle + 1 : 0;
 			if (word == seen && word % 2 == 1)
 				take_away(turn, word);
 			seen = word;
@@ -61,6 +66,16 @@ static void *watch(void *arg)
 }
 
 /* ---- those who read ---- */
+
+static void have_it_watched(struct turn *turn)
+{
+	if (atomic_load(&turn->watched))
+		return;
+	pthread_mutex_lock(&turn->lock);
+	atomic_store(&turn->watched, true);
+	pthread_cond_signal(&turn->watch);
+	pthread_mutex_unlock(&turn->lock);
+}
 
 void turn_take(struct turn *turn)
 {
@@ -73,6 +88,8 @@ void turn_take(struct turn *turn)
 
 void turn_pass(struct turn *turn)
 {
+	if (turn->awake)
+		have_it_watched(turn);
 	pthread_mutex_lock(&turn->lock);
 	give_up(turn);
 	pthread_mutex_unlock(&turn->lock);
@@ -82,12 +99,7 @@ uint64_t turn_begin(struct turn *turn)
 {
 	uint64_t begun = atomic_load_explicit(&turn->word, memory_order_relaxed) + 1;
 	atomic_store(&turn->word, begun);
-	if (!atomic_load(&turn->watched)) {
-		pthread_mutex_lock(&turn->lock);
-		atomic_store(&turn->watched, true);
-		pthread_cond_signal(&turn->watch);
-		pthread_mutex_unlock(&turn->lock);
-	}
+	have_it_watched(turn);
 	return begun;
 }
 
@@ -98,11 +110,12 @@ bool turn_end(struct turn *turn, uint64_t begun)
 
 /* ---- life ---- */
 
-int turn_init(struct turn *turn)
+int turn_init(struct turn *turn, struct awake *awake)
 {
-	*turn = (struct turn){
-		.lock = PTHREAD_MUTEX_INITIALIZER, .free = PTHREAD_COND_INITIALIZER, .watch = PTHREAD_COND_INITIALIZER
-	};
+	*turn = (struct turn){ .lock = PTHREAD_MUTEX_INITIALIZER,
+		.free = PTHREAD_COND_INITIALIZER,
+		.watch = PTHREAD_COND_INITIALIZER,
+		.awake = awake };
 	int err = -pthread_create(&turn->watchman, NULL, watch, turn);
 	turn->has_watchman = !err;
 	return err;

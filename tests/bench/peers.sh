@@ -272,7 +272,11 @@ run_mqfs() {
 		;;
 	wait)
 		new_topic
+		echo 0 >"$place/config/linger.ms"
 		measure wait "$us" "$build/tests/bench/works" topic "$place" wait "$count"
+		drop_place
+		new_topic
+		measure wait "$us, lingering" "$build/tests/bench/works" topic "$place" wait "$count"
 		drop_place
 		new_queue
 		measure wait "$us, queue" "$build/tests/bench/works" queue "$place" wait "$count"

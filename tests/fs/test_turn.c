@@ -9,7 +9,7 @@ static uint64_t order;
 
 static void setup(void)
 {
-	cr_assert_eq(turn_init(&turn), 0);
+	cr_assert_eq(turn_init(&turn, NULL), 0);
 	sem_init(&begun, 0, 0);
 	sem_init(&go_on, 0, 0);
 }

@@ -237,6 +237,27 @@ does_not_mount() {
 	done
 }
 
+# Whether it asks for it; only where there are few processors if it is not told.
+holds_latency() {
+	find "/proc/$(daemon_pid)/fd" -lname /dev/cpu_dma_latency | grep -q .
+}
+
+@test "pm_qos: the daemon may keep processors awake, by default where there are few" {
+	[ -w /dev/cpu_dma_latency ] || skip "no /dev/cpu_dma_latency"
+	mount_store -o pm_qos
+	holds_latency
+	mkdir "$M/topics/t"
+	echo 0 >"$M/topics/t/config/linger.ms"
+	for i in $(seq 500); do echo "$i" >>"$M/topics/t/in"; done
+	is "$(wc -l <"$M/topics/t/partitions/0/log")" 500
+	unmount
+	mount_store -o nopm_qos
+	not holds_latency
+	unmount
+	mount_store
+	if [ "$(nproc --all)" -gt 1 ] && [ "$(nproc --all)" -le 8 ]; then holds_latency; else not holds_latency; fi
+}
+
 @test "a mount whose daemon was killed can be detached and mounted again" {
 	mount_store
 	mkdir "$M/topics/t"
