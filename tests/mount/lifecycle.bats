@@ -249,7 +249,7 @@ holds_latency() {
 	mkdir "$M/topics/t"
 	echo 0 >"$M/topics/t/config/linger.ms"
 	for i in $(seq 500); do echo "$i" >>"$M/topics/t/in"; done
-	is "$(wc -l <"$M/topics/t/partitions/0/log")" 500
+	is "$(wc -l <"$M/topics/t/0/log")" 500
 	unmount
 	mount_store -o nopm_qos
 	not holds_latency
