@@ -118,6 +118,8 @@ static int take_id(struct draft *draft, const char *field, const json_t *value)
 {
 	if (json_is_integer(value))
 		return 0; /* the number a message had in a queue */
+	if (draft->props.id.ptr)
+		return explain(draft, -EINVAL, "id and dedup_id exclude each other");
 	return take_text(draft, field, value, RECORD_ID_MAX, &draft->props.id);
 }
 
@@ -205,6 +207,7 @@ static const struct {
 	{ "key_base64", take_key },
 	{ "headers", take_headers },
 	{ "id", take_id },
+	{ "dedup_id", take_id }, /* beside the number */
 	{ "ts", take_ts },
 	{ "priority", take_priority },
 	{ "ttl_ms", take_ttl },

@@ -104,11 +104,12 @@ static void add_number(struct buffer *out, const char *name, int64_t number)
 	buffer_add_i64(out, number);
 }
 
-static void add_props(struct buffer *out, const struct engine_props *props)
+/* in_queue: id is its number there, so that by which it is known again has a name of its own. */
+static void add_props(struct buffer *out, const struct engine_props *props, bool in_queue)
 {
 	if (props->key.ptr)
 		add_bytes(out, "key", props->key);
-	add_text(out, ",\"id\":", props->id);
+	add_text(out, in_queue ? ",\"dedup_id\":" : ",\"id\":", props->id);
 	add_text(out, ",\"routing_key\":", props->routing_key);
 	add_number(out, ",\"priority\":", props->priority);
 	add_number(out, ",\"ttl_ms\":", props->ttl_ms);
@@ -188,7 +189,7 @@ static void add_json(
 	buffer_add_i64(out, props.ts_ms >= 0 ? props.ts_ms : batch->ts_ms);
 	if (view->deliveries)
 		add_history(out, &view->deliveries[index]);
-	add_props(out, &props);
+	add_props(out, &props, view->deliveries != NULL);
 	if (props.death_count > 0)
 		add_deaths(out, &props);
 	buffer_add_text(out, ",\"uid\":");

@@ -77,6 +77,7 @@ static const struct {
 	{ "{\"payload\":\"a\",\"headers\":{\"a\":1}}", -EINVAL, "headers" },
 	{ "{\"payload\":\"a\",\"headers\":null}", -EINVAL, "headers" },
 	{ "{\"payload\":\"a\",\"id\":true}", -EINVAL, "id" },
+	{ "{\"payload\":\"a\",\"id\":\"x\",\"dedup_id\":\"x\"}", -EINVAL, "dedup_id" },
 	{ "{\"payload\":\"a\",\"routing_key\":null}", -EINVAL, "routing_key" },
 	{ "{\"payload\":\"a\",\"ts\":\"now\"}", -EINVAL, "ts" },
 	{ "{\"payload\":\"a\",\"ts\":1.5}", -EINVAL, "ts" },

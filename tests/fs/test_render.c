@@ -226,13 +226,18 @@ static void expect_same(const struct sample *sample, const struct engine_batch *
 }
 
 /* Whatever a message holds, in.json takes the line .json gives, and makes the same message of it, and the same line. */
-Test(render, record_round_trip)
+static void round_trip(bool in_queue)
 {
 	struct sample *sample = malloc(sizeof(*sample));
 	for (unsigned seed = 1; seed <= 5000; seed++) {
 		srand(seed);
 		random_sample(sample);
-		struct engine_view one = { .partition = (uint32_t)random_below(1024), .offset = seed };
+		struct engine_delivery delivery = { .id = seed, .priority = (uint32_t)random_below(10) };
+		struct engine_view one = { .partition = in_queue ? ENGINE_ANY : (uint32_t)random_below(1024),
+			.offset = seed,
+			.deliveries = in_queue ? &delivery : NULL };
+		if (in_queue)
+			sample->props.priority = (int32_t)delivery.priority;
 		one.batch = (struct engine_batch){ .data = sample->payload,
 			.len = sample->length + 1,
 			.count = 1,
@@ -248,7 +253,9 @@ Test(render, record_round_trip)
 		cr_assert_leq(line.len, RECORD_LINE_MAX(sample->length));
 		int result = record_batch_add_line(&records, line.ptr, line.len - 1, sample->length, reason);
 		cr_assert_eq(result, 1, "seed %u: %s: %.*s", seed, reason, (int)line.len, line.ptr);
-		struct engine_view back = { .partition = one.partition, .offset = one.offset };
+		struct engine_view back = {
+			.partition = one.partition, .offset = one.offset, .deliveries = one.deliveries
+		};
 		record_batch_get(&records, &back.batch);
 		expect_same(sample, &back.batch, one.partition, seed);
 		render_view(FRAME_JSON, &back, "t", 0, 1, &again);
@@ -258,6 +265,16 @@ Test(render, record_round_trip)
 		buffer_release(&again);
 	}
 	free(sample);
+}
+
+Test(render, record_round_trip)
+{
+	round_trip(false);
+}
+
+Test(render, record_round_trip_of_queue)
+{
+	round_trip(true);
 }
 
 /* The vectors of RFC 4648, both ways. */

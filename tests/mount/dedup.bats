@@ -60,3 +60,20 @@ retried() {
 @test 'what is sent again after a kill -9 arrives once' {
 	each_shell retried
 }
+
+# id is the number of a message there, as every reader of JSON finds it, and what in.json takes back has both.
+both_ids() {
+	queue
+	in_shell 'cd "$1" && echo "{\"payload\":\"x\",\"id\":\"a\"}" >> in.json && cat out.json > "$2" && cat "$2" >> in.json' - "$Q" "$BATS_TEST_TMPDIR/record"
+	python3 - "$BATS_TEST_TMPDIR/record" <<-'END'
+		import json, sys
+		record = json.loads(open(sys.argv[1]).read())
+		assert type(record['id']) is int and record['dedup_id'] == 'a', record
+	END
+	grep -qx 'deduplicated 1' "$Q/info"
+	grep -qx 'unacked 1' "$Q/info"
+	grep -qx 'ready 0' "$Q/info"
+}
+@test 'a record of a queue has its number and the id it was sent with, and in.json takes it as it is (bash, dash)' {
+	each_shell both_ids
+}
