@@ -1,5 +1,5 @@
 # mqfs. Targets: all, mount, check, check-long, coverage, fuzz, tests, install, uninstall, clean.
-# Variables: SECONDS= BUILD= SAN=address,undefined|thread FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
+# Variables: SECONDS= BUILD= SAN=address,undefined|thread GCOV=1 FUSE=system CFLAGS= DESTDIR= PREFIX= HELPERDIR= MQ= STORE= RUN=
 BUILD ?= build
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
@@ -18,9 +18,10 @@ required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -fno-strict-aliasing \
 	$(if $(SAN),-fsanitize=$(SAN) -DMQFS_DEBUG -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error)
 of_dir = $(if $(filter fs/% tests/fs/% tests/fuzz/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
-	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"')
+	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"') $(gcov)
+gcov = $(if $(GCOV),$(if $(filter tests/%,$<),-O2,--coverage -O0 -fprofile-update=atomic))# GCOV=1: .ci/coverage
 libs = -llmdb -ljansson -lm -pthread
-link = $(CC) $(required) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
+link = $(CC) $(required) $(if $(GCOV),--coverage) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %main.c,$(wildcard $(1)/*.c)))
 programs = $(BUILD)/mqfs $(BUILD)/mount.mqfs $(BUILD)/fsck.mqfs $(BUILD)/mkfs.mqfs
@@ -60,7 +61,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(CC) $(required) $(of_dir) $(CFLAGS) -c -o $@ $<
 
 # Everything is compiled anew when the flags change (another SAN, another libfuse).
-flags = $(CC) $(required) $(CFLAGS) $(FUSE_CFLAGS) $(FUSE_LIBS)
+flags = $(CC) $(required) $(GCOV) $(CFLAGS) $(FUSE_CFLAGS) $(FUSE_LIBS)
 prefix = $(PREFIX)
 $(BUILD)/flags $(BUILD)/prefix: force
 	@mkdir -p $(@D); echo '$($(@F))' | cmp -s - $@ || echo '$($(@F))' >$@
@@ -87,7 +88,7 @@ $(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/test
 with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)
 $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(required) -DMQFS_FAILPOINTS $(CFLAGS) -c -o $@ $<
+	$(CC) $(required) -DMQFS_FAILPOINTS $(gcov) $(CFLAGS) -c -o $@ $<
 $(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
 $(BUILD)/tests/engine/test_failpoints: $(BUILD)/tests/engine/test_failpoints.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
 	$(link) -lcriterion $(libs)

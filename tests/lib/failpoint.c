@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+/* Of gcov, where it is linked in: writes what was run so far. */
+void __gcov_dump(void) __attribute__((weak));
+
 extern struct failpoint *const __start_failpoints[], *const __stop_failpoints[];
 
 static struct {
@@ -28,8 +31,11 @@ int failpoint_hit(struct failpoint *point)
 
 	if (atomic_load(&armed.point) != point || hits != armed.n)
 		return 0;
-	if (armed.err == FAILPOINT_DIES)
+	if (armed.err == FAILPOINT_DIES) {
+		if (__gcov_dump != NULL)
+			__gcov_dump();
 		kill(getpid(), SIGKILL);
+	}
 	return -armed.err;
 }
 
