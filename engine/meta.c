@@ -114,9 +114,10 @@ static void sink_props(struct sink *sink, const struct engine_props *props, int6
 		sink_span(sink, TOMBSTONE, (struct engine_span){ "", 0 });
 }
 
+/* a has one. */
 static bool same_key(const struct engine_span *a, const struct engine_span *b)
 {
-	if (!a->ptr || !b->ptr || a->len != b->len)
+	if (!b->ptr || a->len != b->len)
 		return false;
 	return a->ptr == b->ptr || a->len == 0 || !memcmp(a->ptr, b->ptr, a->len);
 }
@@ -351,14 +352,13 @@ void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_m
 {
 	const uint8_t *p = record + META_FIXED, *end = record + size;
 	uint8_t flags = record[8];
-	struct engine_span key = { 0 }, list;
+	struct engine_span key = { 0 }, list = { 0 };
 	uint64_t length = 0;
-	bool ok = true;
 
 	if (flags & META_KEY)
-		ok = take_span(&p, end, &key);
+		take_span(&p, end, &key);
 	for (uint32_t i = 0; flags & META_LENGTHS && i < count; i++) {
-		ok = ok && bytes_get_leb(&p, end, &length);
+		bytes_get_leb(&p, end, &length);
 		lengths[i] = (uint32_t)length;
 	}
 	for (uint32_t i = 0; flags & (META_PROPS | META_KEY) && i < count; i++) {
@@ -367,7 +367,8 @@ void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_m
 		props[i].ts_ms = ts_ms;
 		if (!(flags & META_PROPS))
 			continue;
-		ok = ok && take_span(&p, end, &list) && take_props(list, &props[i], headers, deaths);
+		take_span(&p, end, &list);
+		take_props(list, &props[i], headers, deaths);
 		if (props[i].header_count > 0) {
 			props[i].headers = headers;
 			headers += props[i].header_count;
@@ -377,14 +378,14 @@ void meta_get(const uint8_t *record, uint32_t size, uint32_t count, int64_t ts_m
 			deaths += props[i].death_count;
 		}
 	}
-	assert(ok && p == end);
+	assert(p == end);
 }
 
 int meta_each(const uint8_t *record, uint32_t size, uint32_t count, uint32_t data_length, uint32_t data_crc,
     int (*each)(void *ctx, uint32_t i, const struct engine_props *props), void *ctx)
 {
 	const uint8_t *p = record + META_FIXED, *end = record + size;
-	struct engine_span key = { NULL, 0 }, span;
+	struct engine_span key = { NULL, 0 }, list = { NULL, 0 };
 	struct meta_shape shape;
 	uint64_t length;
 	int rc = meta_check(record, size, count, data_length, data_crc, &shape);
@@ -398,8 +399,10 @@ int meta_each(const uint8_t *record, uint32_t size, uint32_t count, uint32_t dat
 	for (uint32_t i = 0; i < count && rc == 0; i++) {
 		struct engine_props props = ENGINE_PROPS_INIT;
 
-		if (shape.flags & META_PROPS && take_span(&p, end, &span))
-			take_props(span, &props, NULL, NULL);
+		if (shape.flags & META_PROPS) {
+			take_span(&p, end, &list);
+			take_props(list, &props, NULL, NULL);
+		}
 		if (shape.flags & META_KEY)
 			props.key = key;
 		rc = each(ctx, i, &props);

@@ -113,7 +113,9 @@ int headers_check(const char *pattern)
 		    !(is_text(pair.value, "all") || is_text(pair.value, "any") || is_text(pair.value, "all-with-x") ||
 			is_text(pair.value, "any-with-x")))
 			return engine_explain(-EINVAL, "x-match is all, any, all-with-x or any-with-x");
-		for (earlier = pattern; next_pair(&earlier, &other) && other.name.ptr != pair.name.ptr;) {
+		for (earlier = pattern; next_pair(&earlier, &other);) {
+			if (other.name.ptr == pair.name.ptr)
+				break;
 			if (other.name.len == pair.name.len &&
 			    memcmp(other.name.ptr, pair.name.ptr, pair.name.len) == 0)
 				return engine_explain(-EINVAL, "a header stands twice in the pattern");

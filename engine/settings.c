@@ -318,7 +318,7 @@ static bool names_only(const struct engine_setting *setting, const char **ret_ch
 		*ret_choice = setting->choices[i];
 		count++;
 	}
-	return count == 1 && setting->kind == ENGINE_EXCHANGE;
+	return count == 1;
 }
 
 /* One of the words, or one that ends in a slash and a name. */

@@ -49,6 +49,7 @@ Test(engine, opens_local)
 	cr_assert_eq(open_source(path), -ENOENT);
 	snprintf(path, sizeof(path), "local:%s/absent", dir.path);
 	cr_assert_eq(open_source(path), -ENOENT);
+	cr_assert_eq(open_source("absent"), -ENOENT); /* where it was started */
 	snprintf(path, sizeof(path), "%s/absent/kafka://x", dir.path);
 	cr_assert_eq(open_source(path), -ENOENT);
 	tmpdir_remove(&dir);
@@ -58,7 +59,7 @@ Test(engine, opens_local)
 Test(engine, refuses_other_schemes)
 {
 	static const char *const sources[] = { "kafka://host:9092", "amqp://host/vhost", "a+b-c.1://", "file:///tmp",
-		"local:///tmp", "memory://" };
+		"local:///tmp", "memory://", "a-scheme-that-is-longer-than-anyone-reads://" };
 
 	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
 		cr_assert_eq(open_source(sources[i]), -EPROTONOSUPPORT, "%s", sources[i]);

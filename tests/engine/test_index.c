@@ -87,6 +87,9 @@ Test(index, newer_version)
 	bytes_put32(slot + 8, INDEX_VERSION_GAPS + 1);
 	bytes_put32(slot + 60, crc32c(0, slot, 60));
 	cr_assert_eq(index_get_header(slot, &header), -EUCLEAN);
+	bytes_put32(slot + 8, 0); /* there never was one */
+	bytes_put32(slot + 60, crc32c(0, slot, 60));
+	cr_assert_eq(index_get_header(slot, &header), -EUCLEAN);
 	index_put_start(slot, &start);
 	bytes_put32(slot + 8, 2);
 	bytes_put32(slot + 60, crc32c(0, slot, 60));

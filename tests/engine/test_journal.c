@@ -627,6 +627,96 @@ Test(journal, goes_on_when_a_rotate_fails)
 	cr_assert_eq(look().count, 3);
 }
 
+static int fallocate_err, unlink_err;
+static unsigned fallocates;
+
+static int faulty_fallocate(int fd, int mode, off_t pos, off_t size)
+{
+	fallocates++;
+	return fallocate_err ? fallocate_err : io_posix.fallocate(fd, mode, pos, size);
+}
+
+static int faulty_unlink(int dirfd, const char *name, int flags)
+{
+	return unlink_err ? unlink_err : io_posix.unlink(dirfd, name, flags);
+}
+
+/* Where space cannot be taken ahead it is not asked for again; where there is none, it is, and no zeros are written before the records. */
+Test(journal, goes_without_space_ahead)
+{
+	static const int errors[] = { -EOPNOTSUPP, -ENOSYS, -ENOSPC };
+	uint64_t number = 1;
+
+	use_faulty_io();
+	faulty.fallocate = faulty_fallocate;
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++, number++) {
+		struct seen seen = { 0 };
+		struct journal *journal;
+		char name[JOURNAL_NAME_SIZE];
+		struct stat st;
+
+		fallocate_err = errors[i];
+		journal = open_journal(&seen);
+		fallocates = 0;
+		append(journal, 1);
+		cr_assert_eq(journal_sync(journal), 0);
+		append(journal, 2);
+		cr_expect_eq(fallocates > 0, errors[i] == -ENOSPC);
+		journal_file_name(name, number);
+		cr_assert_eq(fstatat(dir.fd, name, &st, 0), 0);
+		cr_expect_eq(st.st_size, JOURNAL_HEADER + 2 * 48);
+		cr_assert_eq(journal_close(journal), 0);
+	}
+	cr_assert_eq(look().count, 6);
+}
+
+/* Old files that cannot be synced at the start are named; if no new one can be made, it does not open, and what was there stays. */
+Test(journal, tells_what_a_start_cannot_do)
+{
+	struct engine_notify nobody = { 0 };
+	struct journal *journal = NULL;
+	struct seen seen = { 0 };
+
+	make_records(2);
+	use_faulty_io();
+	open_err = -EIO;
+	cr_assert_eq(try_open(false, &seen, &journal), -EIO);
+	cr_expect_eq(seen.errors, 1);
+	cr_expect(strstr(seen.text, "cannot be synced") != NULL);
+	cr_expect(strstr(engine_reason(), "cannot begin a file") != NULL);
+	cr_assert_eq(journal_open(dir.fd, uuid, false, nobody, see, &seen, &journal), -EIO);
+	cr_assert_null(journal);
+	open_err = 0;
+	cr_assert_eq(look().count, 2);
+}
+
+/* Dropping ends at a file that cannot be removed, and never takes the one in use; the oldest is known, where there is one. */
+Test(journal, drops_in_order)
+{
+	struct seen seen = { 0 };
+	struct journal *journal;
+	uint64_t number = 7;
+
+	cr_assert_eq(journal_oldest(dir.fd, &number), -ENODATA);
+	cr_assert_eq(number, 7);
+	journal = open_journal(&seen);
+	for (int i = 0; i < 3; i++) {
+		append(journal, 1);
+		cr_assert_eq(journal_rotate(journal, &number), 0);
+	}
+	use_faulty_io();
+	faulty.unlink = faulty_unlink;
+	unlink_err = -EIO;
+	cr_assert_eq(journal_drop(journal, number), -EIO);
+	cr_assert_eq(journal_oldest(dir.fd, &number), 0);
+	cr_assert_eq(number, 1);
+	unlink_err = 0;
+	cr_assert_eq(journal_drop(journal, UINT64_MAX), 0);
+	cr_assert_eq(journal_oldest(dir.fd, &number), 0);
+	cr_assert_eq(number, 4);
+	cr_assert_eq(journal_close(journal), 0);
+}
+
 /* A rotate whose sync of the old file fails is as final as a failed sync; nothing is, while the new one is not there. */
 Test(journal, takes_a_failed_rotate_for_a_failed_sync)
 {

@@ -146,6 +146,98 @@ Test(meta, damage)
 	free(record);
 }
 
+/* The key is kept once only if all have it, and it is the same: no key is not the empty one. */
+Test(meta, same_keys)
+{
+	static const struct {
+		const char *a, *b;
+		bool same;
+	} rows[] = { { "k", "k", true }, { "k", "x", false }, { "k", "kk", false }, { "k", NULL, false },
+		{ "", NULL, false }, { NULL, "k", false }, { NULL, "", false }, { "", "", true } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct engine_props props[2] = { ENGINE_PROPS_INIT, ENGINE_PROPS_INIT };
+		struct engine_batch batch = { .len = 2, .count = 2, .props = props };
+		char b[4] = "";
+
+		if (rows[i].a != NULL)
+			props[0].key = (struct engine_span){ rows[i].a, strlen(rows[i].a) };
+		if (rows[i].b != NULL)
+			props[1].key = (struct engine_span){ strcpy(b, rows[i].b), strlen(rows[i].b) };
+		cr_expect_eq(meta_flags(&batch, 0, 2, false), rows[i].same ? META_KEY : META_PROPS, "row %zu", i);
+	}
+}
+
+#define PROP(type, ...)                                                                                                \
+	{                                                                                                              \
+		(2 + sizeof((uint8_t[]){ __VA_ARGS__ })), (type), sizeof((uint8_t[]){ __VA_ARGS__ }), __VA_ARGS__      \
+	}
+#define BEYOND_32 0xff, 0xff, 0xff, 0xff, 0x7f                               /* 2^35 - 1 */
+#define BEYOND_63 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01 /* 2^64 - 1 */
+
+static int count_one(void *ctx, uint32_t i, const struct engine_props *props)
+{
+	(void)i, (void)props;
+	++*(unsigned *)ctx;
+	return 0;
+}
+
+/* Properties that say what cannot be are refused one by one, by who looks at all and by who goes through them; what is not known is passed over. */
+Test(meta, bad_properties)
+{
+	static const struct {
+		uint8_t list[16]; /* its length, then type, length and value of one */
+		int rc;
+	} rows[] = { { PROP(5, 7), 0 }, { PROP(5, 7, 7), -EBADMSG }, { PROP(5, 0x80), -EBADMSG },
+		{ PROP(5, BEYOND_63), -EBADMSG }, { PROP(6, BEYOND_63), -EBADMSG }, { PROP(7, BEYOND_63), -EBADMSG },
+		{ PROP(8, BEYOND_32), -EBADMSG }, { PROP(8, 9), 0 }, { PROP(10, BEYOND_63), -EBADMSG },
+		{ PROP(10, 1), 0 }, { PROP(2, 1, 'a', 'b'), 0 }, { PROP(2, 3, 'a', 'b'), -EBADMSG },
+		{ PROP(9, 0, 1, 2, 'q'), 0 }, { PROP(9, 99, 1, 2, 'q'), -EBADMSG },
+		{ PROP(9, 0, BEYOND_32, 2), -EBADMSG }, { PROP(9, 0x80), -EBADMSG }, { PROP(9, 0, 0x80), -EBADMSG },
+		{ PROP(9, 0, 0, 0x80), -EBADMSG }, { PROP(99, 1), 0 }, { { 2, 5, 9 }, -EBADMSG },
+		{ { 1, 5 }, -EBADMSG } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint8_t record[META_FIXED + 16] = { 0 }, seed[4];
+		uint32_t size = META_FIXED + 1u + rows[i].list[0];
+		struct meta_shape shape;
+		unsigned count = 0;
+
+		bytes_put32(record + 4, size);
+		record[8] = META_PROPS;
+		memcpy(record + META_FIXED, rows[i].list, 1u + rows[i].list[0]);
+		bytes_put32(seed, CRC);
+		bytes_put32(record, crc32c(crc32c(0, seed, 4), record + 4, size - 4));
+		cr_expect_eq(meta_check(record, size, 1, 2, CRC, &shape), rows[i].rc, "row %zu", i);
+		cr_expect_eq(meta_each(record, size, 1, 2, CRC, count_one, &count), rows[i].rc, "row %zu", i);
+		cr_expect_eq(count, rows[i].rc == 0);
+	}
+}
+
+static int refuse_second(void *ctx, uint32_t i, const struct engine_props *props)
+{
+	cr_assert(same_span(props->key, SPAN("key")));
+	*(uint32_t *)ctx = i;
+	return i == 1 ? -ENOTRECOVERABLE : 0;
+}
+
+/* Who goes through a record is given what each message has, past their lengths, and can end it. */
+Test(meta, each)
+{
+	struct engine_props props[3] = { ENGINE_PROPS_INIT, ENGINE_PROPS_INIT, ENGINE_PROPS_INIT };
+	uint32_t lengths[3] = { 1, 2, 3 }, size, last = 9;
+	struct engine_batch batch = { .len = 9, .count = 3, .lengths = lengths, .props = props };
+	uint8_t *record, flags;
+
+	for (int i = 0; i < 3; i++)
+		props[i].key = SPAN("key");
+	record = put(&batch, true, &size, &flags);
+	cr_assert_eq(flags, META_KEY | META_LENGTHS);
+	cr_assert_eq(meta_each(record, size, 3, 9, CRC, refuse_second, &last), -ENOTRECOVERABLE);
+	cr_assert_eq(last, 1);
+	free(record);
+}
+
 /* A record whose CRC is right but whose content is not is refused without reading beyond it (made by hand or by a bug). */
 Test(meta, hostile)
 {

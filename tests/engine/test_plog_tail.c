@@ -4,9 +4,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
@@ -16,6 +18,12 @@ static struct box box;
 static void set_up(void)
 {
 	box_make(&box);
+}
+
+static void nosync_and_set_up(void)
+{
+	nosync_install();
+	set_up();
 }
 
 static void tear_down(void)
@@ -226,6 +234,106 @@ Test(plog_tail, synced_stays)
 	redo_notes(&box, &notes, 0);
 	cr_assert_eq(box_open(&box), 0);
 	cr_assert_eq(box_check(&box, 0, NULL), 3, "the flip is still there");
+	free_notes(&notes);
+}
+
+/* What is older than what was noted or synced says nothing; a log that is read-only is not noted. */
+Test(plog_tail, older_and_read_only)
+{
+	struct notes notes = { 0 };
+	struct plog_tail first, to;
+	uint8_t record[1];
+	size_t size;
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(plog_sync_begin(box.plog, &first), 1);
+	cr_assert_eq(box_append(&box, 3, 2, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	plog_tail_noted(box.plog, &first);
+	plog_tail_synced(box.plog, &first);
+	cr_assert_eq(box_stat(&box).synced, 5);
+	cr_assert_eq(take_note(&notes, NULL), 0);
+	cr_assert_eq(box_close(&box), 0);
+	box.options.read_only = true;
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_eq(plog_tail(box.plog, record, sizeof(record), &size, &to), -EROFS);
+	cr_assert_eq(box_close(&box), 0);
+	box.options.read_only = false;
+	cr_assert_eq(box_open(&box), 0);
+	free_notes(&notes);
+}
+
+/* Files under the name of the segment that are not it stay as they are. */
+Test(plog_tail, foreign_files)
+{
+	struct plog_redo redo = PLOG_REDO_INIT;
+	struct notes notes = { 0 };
+	struct note *note = &notes.list[0];
+	int fd;
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_close(&box), 0);
+	fd = box_dir(&box);
+	cr_assert_eq(renameat(fd, "00000000000000000000.index", fd, "00000000000000000001.index"), 0);
+	note->record[8] = 1; /* the base */
+	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), -ENOENT);
+	cr_assert_eq(renameat(fd, "00000000000000000001.index", fd, "00000000000000000000.index"), 0);
+	note->record[8] = 0;
+	cr_assert_eq(renameat(box.dir.fd, BOX_LOG, box.dir.fd, "000000000000002b"), 0);
+	note->record[0] ^= 1; /* the id */
+	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), -ENOENT);
+	note->record[0] ^= 1;
+	cr_assert_eq(renameat(box.dir.fd, "000000000000002b", box.dir.fd, BOX_LOG), 0);
+	box_flip(&box, 0, "index", 3);
+	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), -ENOENT);
+	box_flip(&box, 0, "index", 3);
+	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), 0);
+	plog_redo_close(&redo);
+	box_cut(&box, 0, "index", 10);
+	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), -ENOENT);
+	close(fd);
+	free_notes(&notes);
+}
+
+/* Whatever fails while a record is brought back, it says so, and is brought back the next time. Read-only nothing is written. */
+Test(plog_tail, redo_fails, .init = nosync_and_set_up)
+{
+	struct notes notes = { 0 };
+	struct box before;
+	bool reached = true;
+	unsigned failed = 0;
+	uint64_t end;
+
+	box_fill(&box, 1);
+	box_copy(&before, &box);
+	end = box_fill(&box, 9);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	for (uint64_t n = 0; n == 0 || reached; n++) {
+		struct plog_redo redo = PLOG_REDO_INIT;
+		const struct note *note = &notes.list[0];
+		struct box copy;
+		int rc;
+
+		box_copy(&copy, &before);
+		copy.options.read_only = n == 0;
+		fault_arm(FAULT_ANY | FAULT_READ, n, EIO, false);
+		rc = plog_redo(&redo, &copy.options, note->record, note->size);
+		if (rc == 0)
+			rc = plog_redo_sync(&redo);
+		reached = fault_disarm() >= n;
+		cr_assert(rc == 0 || (rc == -EIO && n > 0 && reached), "call %d: %d", (int)n, rc);
+		failed += rc == -EIO;
+		cr_assert(n > 0 || box_size(&copy, 0, "data") == box_size(&before, 0, "data"));
+		plog_redo_close(&redo);
+		copy.options.read_only = false;
+		redo_notes(&copy, &notes, 0);
+		cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(box_check(&copy, 0, NULL), end);
+		box_remove(&copy);
+	}
+	cr_assert_geq(failed, 8);
+	box_remove(&before);
 	free_notes(&notes);
 }
 

@@ -106,6 +106,34 @@ Test(routing, counts_bindings)
 	routing_free(routing);
 }
 
+/* The same for headers; what is not bound is not taken away. */
+Test(routing, counts_bindings_of_headers)
+{
+	static const struct engine_header header = { { "a", 1 }, { "b", 1 } };
+	static const struct {
+		const char *take;
+		uint64_t of;
+		bool any;
+	} rows[] = { { "a=c", 1, true }, { "a=b", 2, true }, { "a=b", 1, true }, { "a=b", 1, false },
+		{ "a=b", 1, false } };
+	struct routing *routing = routing_new(ENGINE_HEADERS);
+
+	cr_assert_eq(routing_add(routing, "a=b", 1), 0);
+	cr_assert_eq(routing_add(routing, "x", 1), 0);
+	cr_assert_eq(routing_add(routing, "a=d", 2), 0);
+	cr_assert_eq(routing_add(routing, "a=b", 1), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct routing_match match = { 0 };
+		bool any = false;
+
+		routing_remove(routing, rows[i].take, rows[i].of);
+		cr_assert_eq(routing_find(routing, span("k"), &header, 1, &match, &any), 0);
+		cr_expect_eq(any, rows[i].any, "row %zu", i);
+		routing_match_release(&match);
+	}
+	routing_free(routing);
+}
+
 static const struct {
 	const char *pattern, *headers; /* headers as in a pattern */
 	bool match;

@@ -234,6 +234,21 @@ Test(settings, names)
 	cr_assert_eq(engine_setting_parse(find("dead.letter.to"), text, value), -EINVAL);
 }
 
+/* A routing key is as long as a key may be, and has no control characters. */
+Test(settings, keys)
+{
+	char text[ENGINE_KEY_MAX + 2], value[ENGINE_VALUE_MAX];
+
+	memset(text, 'k', sizeof(text));
+	text[ENGINE_KEY_MAX] = '\0';
+	cr_assert_eq(engine_setting_parse(find("dead.letter.routing.key"), text, value), 0);
+	cr_assert_str_eq(value, text);
+	text[ENGINE_KEY_MAX] = 'k';
+	text[ENGINE_KEY_MAX + 1] = '\0';
+	cr_assert_eq(engine_setting_parse(find("dead.letter.routing.key"), text, value), -EINVAL);
+	cr_assert_eq(engine_setting_parse(find("dead.letter.routing.key"), "a\177b", value), -EINVAL);
+}
+
 /* A setting that inherits takes an empty value, which is none of its own; others it checks as ever. */
 Test(settings, inherited)
 {

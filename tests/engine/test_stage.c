@@ -12,7 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/crc32c.h"
 #include "engine/io.h"
 #include "engine/local_internal.h"
 #include "engine/stage_cut.h"
@@ -81,6 +83,71 @@ Test(stage_file, header)
 	cr_assert_eq(stage_header_get(bytes, other, &back), -EUCLEAN);
 	bytes[70] ^= 1;
 	cr_assert_eq(stage_header_get(bytes, uuid, &back), -EBADMSG);
+	bytes[70] ^= 1;
+	bytes[0] ^= 1;
+	cr_assert_eq(stage_header_get(bytes, uuid, &back), -EBADMSG);
+}
+
+/* Whole, and of a version that is not known, or saying what cannot be. */
+Test(stage_file, bad_header)
+{
+	static const struct {
+		size_t at;
+		uint8_t byte;
+		int rc;
+	} rows[] = { { 8, 1, 0 }, { 8, 3, -EUCLEAN }, { 8, 0, -EUCLEAN }, { 28, 0, -EBADMSG }, { 60, '\n', 0 },
+		{ 60, 0, 0 }, { 60, ';', -EBADMSG } };
+	struct stage_header header = { .id = 7, .target = 9, .delimiter = '\n' }, back;
+	uint8_t uuid[16] = "0123456789abcde", bytes[STAGE_DATA];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		stage_header_put(bytes, uuid, &header);
+		bytes[rows[i].at] = rows[i].byte;
+		bytes_put32(bytes + STAGE_DATA - 4, crc32c(0, bytes, STAGE_DATA - 4));
+		cr_expect_eq(stage_header_get(bytes, uuid, &back), rows[i].rc, "row %zu", i);
+	}
+}
+
+/* An idle file is for another channel only if all that its header says of it is the same. */
+Test(stage_file, same)
+{
+	static const struct stage_header header = {
+		.id = 7, .target = 9, .partition = 3, .cred = { 1, 2, 3 }, .has_key = true, .key_len = 1, .key = "k"
+	};
+	struct stage_header other[] = { header, header, header, header, header, header, header, header, header,
+		header };
+
+	other[0].target++;
+	other[1].of_queue = true;
+	other[2].partition++;
+	other[3].delimiter = '\n';
+	other[4].cred.uid++;
+	other[5].cred.gid++;
+	other[6].cred.pid++;
+	other[7].has_key = false;
+	other[8].key_len++;
+	other[9].key[0]++;
+	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++)
+		cr_expect_not(stage_header_same(&header, &other[i]), "row %zu", i);
+	other[0] = header;
+	other[0].id++;
+	cr_expect(stage_header_same(&header, &other[0]));
+}
+
+/* Their names are 16 hexadecimal digits, and nothing else. */
+Test(stage_file, names)
+{
+	uint64_t number = 1;
+	char name[STAGE_NAME_SIZE];
+
+	stage_name(name, 0xabc);
+	cr_assert_str_eq(name, "0000000000000abc");
+	cr_assert(stage_parse_name(name, &number));
+	cr_assert_eq(number, 0xabc);
+	cr_expect_not(stage_parse_name("000000000000abc", &number));
+	cr_expect_not(stage_parse_name("0000000000000ABC", &number));
+	cr_expect_not(stage_parse_name("0000000000000ab/", &number));
+	cr_expect_not(stage_parse_name("00000000000000abc", &number));
 }
 
 /* What is cut off, for bytes, limits and delimiters of all kinds: messages, bytes used, bytes of one that is too long. */

@@ -63,6 +63,7 @@ static const struct {
 	{ "\x80", -EINVAL, -EINVAL },
 	{ "overlong\xc0\xaf", -EINVAL, -EINVAL },
 	{ "overlong\xe0\x80\xaf", -EINVAL, -EINVAL },
+	{ "overlong\xf0\x80\x80\xaf", -EINVAL, -EINVAL },
 	{ "surrogate\xed\xa0\x80", -EINVAL, -EINVAL },
 	{ "beyond\xf4\x90\x80\x80", -EINVAL, -EINVAL },
 };
@@ -199,6 +200,14 @@ Test(name, escape)
 		{ "\xc2\x85", 2, "\\xc2\\x85" },
 		{ "\xe2\x80\xae", 3, "\\xe2\\x80\\xae" },
 		{ "\xe2\x80\xa8", 3, "\\xe2\\x80\\xa8" },
+		{ "\xe2\x80\xa7", 3, "\xe2\x80\xa7" }, /* what is beside those that mislead is shown */
+		{ "\xe2\x80\xaf", 3, "\xe2\x80\xaf" },
+		{ "\xd8\x9c", 2, "\\xd8\\x9c" },
+		{ "\xe2\x80\x8e", 3, "\\xe2\\x80\\x8e" },
+		{ "\xe2\x80\x8f", 3, "\\xe2\\x80\\x8f" },
+		{ "\xe2\x81\xa6", 3, "\\xe2\\x81\\xa6" },
+		{ "\xe2\x81\xa9", 3, "\\xe2\\x81\\xa9" },
+		{ "\xe2\x81\xaa", 3, "\xe2\x81\xaa" },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		char out[64];
