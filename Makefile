@@ -90,7 +90,7 @@ $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(required) -DMQFS_FAILPOINTS $(gcov) $(CFLAGS) -c -o $@ $<
 $(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
-$(BUILD)/tests/engine/test_failpoints: $(BUILD)/tests/engine/test_failpoints.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
+$(BUILD)/tests/engine/test_failpoints $(BUILD)/tests/engine/test_commit_trim: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
 	$(link) -lcriterion $(libs)
 interrupted = openat64 mkdirat fdatasync fsync syncfs ftruncate64 fallocate64 renameat unlinkat pread64 pwritev64
 $(BUILD)/tests/engine/test_local_eintr: $(BUILD)/tests/engine/test_local_eintr.o $(BUILD)/libtest.a $(BUILD)/libengine.a

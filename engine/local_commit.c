@@ -205,7 +205,7 @@ static int leave_out_seen(const struct commit_part *part, struct commit_target *
 
 /* ---- claiming ---- */
 
-static int add_log(struct commit_target *target, uint32_t index, uint64_t end)
+static int add_log(struct commit_target *target, uint32_t index)
 {
 	struct commit_log *grown;
 
@@ -216,7 +216,7 @@ static int add_log(struct commit_target *target, uint32_t index, uint64_t end)
 	grown = realloc(target->logs, (target->log_count + 1) * sizeof(*grown));
 	if (grown == NULL)
 		return -ENOMEM;
-	grown[target->log_count++] = (struct commit_log){ index, end };
+	grown[target->log_count++] = (struct commit_log){ .index = index };
 	target->logs = grown;
 	return 0;
 }
@@ -227,12 +227,8 @@ static int claim_topic(struct commit_target *target, bool again)
 	int rc = topic_claim(topic, &target->batch, again, target->places);
 
 	for (uint32_t i = 0; i < target->count && rc == 0; i++) {
-		struct engine_partition_stat stat;
-
-		if (i > 0 && target->places[i] == target->places[i - 1])
-			continue;
-		plog_stat(atomic_load(&topic_partition(topic, target->places[i])->plog), &stat);
-		rc = add_log(target, target->places[i], stat.end);
+		if (i == 0 || target->places[i] != target->places[i - 1])
+			rc = add_log(target, target->places[i]);
 	}
 	return rc;
 }
@@ -246,7 +242,7 @@ static int claim_queue(struct commit_target *target, bool again)
 		return rc;
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
 		if (target->claim.lanes >> p & 1)
-			rc = add_log(target, p, target->claim.ends[p]);
+			rc = add_log(target, p);
 	}
 	if (rc < 0)
 		queue_unclaim(queue, &target->claim);
@@ -303,6 +299,42 @@ int commit_claim(struct commit *commit)
 	for (uint32_t i = 0; i < commit->part_count && rc < 0; i++)
 		unclaim(&commit->parts[i]);
 	return rc;
+}
+
+/* ---- where the logs end ---- */
+
+static uint64_t end_of_partition(struct topic *topic, uint32_t index)
+{
+	struct engine_partition_stat stat;
+
+	plog_stat(atomic_load(&topic_partition(topic, index)->plog), &stat);
+	return stat.end;
+}
+
+/* Under the lock: a batch that is taken back must not count. */
+static uint64_t end_of_lane(struct queue *queue, uint32_t priority)
+{
+	uint64_t end;
+
+	pthread_mutex_lock(&queue->lock);
+	end = queue_lane(queue, priority)->end;
+	pthread_mutex_unlock(&queue->lock);
+	return end;
+}
+
+void commit_find_ends(struct commit *commit)
+{
+	for (uint32_t i = 0; i < commit->part_count; i++) {
+		for (uint32_t t = 0; t < commit->parts[i].target_count; t++) {
+			struct commit_target *target = &commit->parts[i].targets[t];
+
+			for (uint32_t l = 0; l < target->log_count; l++)
+				target->logs[l].end =
+				    target->object->kind == ENGINE_QUEUE
+					? end_of_lane(queue_of_object(target->object), target->logs[l].index)
+					: end_of_partition(topic_of_object(target->object), target->logs[l].index);
+		}
+	}
 }
 
 /* ---- sending ---- */
@@ -454,7 +486,9 @@ int commit_run(struct commit *commit, bool noted)
 {
 	int rc;
 
+	CRASHPOINT("commit_after_claim");
 	commit_enter(commit->local);
+	commit_find_ends(commit);
 	rc = commit->take_count == 0 && is_noted(commit, noted) ? commit_begin(commit->local) : 0;
 	if (rc == 0)
 		rc = FAILPOINT("commit_before_note");

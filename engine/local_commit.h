@@ -8,7 +8,8 @@
  * the room; logs are opened and lanes made; every message has its place, a lane or a partition, from here on.
  *
  * Running takes what was claimed. With several targets it is first noted in the journal, whole: that is the moment when it
- * has happened. Each message carries a mark, a number of its own, into the logs. If the daemon dies in between, the start
+ * has happened. Where the logs end is read just before; no trim comes between that and the sending (commit_await). Each
+ * message carries a mark, a number of its own, into the logs. If the daemon dies in between, the start
  * finds the note and gives each target those of its messages whose mark is not in its logs. What a target could not take at
  * once (its disk is full, or failed) it is given at a checkpoint, or at the next start; the caller is told of success, as
  * the message will come, and status/errors tells the rest.
@@ -24,10 +25,10 @@
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
 
-/* A log that a part goes to: of a queue by priority, of a topic by partition; and where it ended before. */
+/* A log that a part goes to: of a queue by priority, of a topic by partition; and where it ended when it was noted. */
 struct commit_log {
 	uint32_t index;
-	uint64_t end;
+	uint64_t end; /* by commit_find_ends() */
 };
 
 struct commit_target {
@@ -122,6 +123,13 @@ int commit_run(struct commit *commit, bool noted);
  */
 void commit_enter(struct local *local);
 void commit_leave(struct local *local);
+/* Where the logs end that it goes to. Within commit_enter, before the note; no lock of an object may be held. */
+void commit_find_ends(struct commit *commit);
+/*
+ * Waits for those that are within commit_enter. Who trims a log reads its end, waits, and trims no further than that: what a
+ * note says of the log is then never behind the trim, unless all targets were served. No lock of commit_enter or behind it.
+ */
+void commit_await(struct local *local);
 
 /* Notes the parts that have several targets, or all of them, and the tail; messages are marked by it. */
 int commit_note(struct commit *commit, bool all);
@@ -153,6 +161,8 @@ bool commit_keeps_some(struct local *local); /* what is kept so, the journal has
 
 int commit_replay(struct local *local, const void *record, size_t size);
 int commit_finish(struct local *local); /* gives targets what they miss (local_commit_recover.c) */
+/* Where a log ended before what it still misses: what is trimmed behind that would be taken to have been there. UINT64_MAX: none. */
+uint64_t commit_missed_from(struct local *local, uint64_t id, uint32_t index);
 void commit_forget(struct local *local);
 /*
  * A checkpoint has begun a new file of the journal: waits for the commits that are noted in the old ones, and sees to what their

@@ -21,7 +21,8 @@
  *
  * At the start the logs that the notes name are read once, each from the lowest end noted, for marks: what a target has is
  * known by them, message by message. The rest it is given, with the same marks, so that it does not matter how often that is
- * begun. What was trimmed since is taken to have been there. Before a checkpoint drops notes, the logs they name are synced,
+ * begun. What was trimmed since is taken to have been there: no log is trimmed behind an end that is noted before it was sent all
+ * of it (commit_await), and a queue's, where a trim is nothing that anybody asked for, before it has all of it. Before a checkpoint drops notes, the logs they name are synced,
  * and what is still not given is noted anew.
  */
 #define HASH_NONFATAL_OOM 1
@@ -33,6 +34,7 @@
 
 #include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit_note.h"
 #include "engine/local_tx.h"
 #include "engine/local_visible.h"
@@ -334,6 +336,13 @@ void commit_leave(struct local *local)
 {
 	pthread_rwlock_unlock(&local->commits.running);
 	visible_let_go();
+}
+
+void commit_await(struct local *local)
+{
+	CRASHPOINT("commit_await");
+	pthread_rwlock_wrlock(&local->commits.running);
+	pthread_rwlock_unlock(&local->commits.running);
 }
 
 void commit_keep(struct commit *commit, const struct commit_part *part)

@@ -196,6 +196,38 @@ static uint64_t end_noted(const struct noted_target *target, uint32_t index)
 	return UINT64_MAX;
 }
 
+/* commits.lock */
+static int read_pending(struct local *local, struct noted_parts *parts)
+{
+	struct commit_pending *pending, *next;
+	int rc = 0;
+
+	HASH_ITER (hh, local->commits.pending, pending, next) {
+		if (rc == 0 || rc == -EBADMSG)
+			rc = noted_parts_add(parts, pending);
+	}
+	return rc == -EBADMSG ? 0 : rc;
+}
+
+uint64_t commit_missed_from(struct local *local, uint64_t id, uint32_t index)
+{
+	struct noted_parts parts = { 0 };
+	uint64_t from = UINT64_MAX, end;
+	int rc;
+
+	pthread_mutex_lock(&local->commits.lock);
+	rc = read_pending(local, &parts);
+	for (uint32_t i = 0; i < parts.count; i++) {
+		for (uint32_t t = 0; t < parts.list[i].target_count; t++) {
+			end = parts.list[i].targets[t].id == id ? end_noted(&parts.list[i].targets[t], index) : from;
+			from = end < from ? end : from;
+		}
+	}
+	noted_parts_release(&parts);
+	pthread_mutex_unlock(&local->commits.lock);
+	return rc == 0 ? from : 0;
+}
+
 /* At the start: what the journal says of messages that were lost. The last place of each counts. */
 static void look_at_placed(struct recovery *r)
 {

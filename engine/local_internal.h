@@ -497,6 +497,8 @@ void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint6
 void partition_fault(struct partition *partition, int err, const char *what);
 void partition_sync_begin(struct sync_point *point);
 int partition_sync(struct sync_point *point);
+/* Before its log is trimmed to an end that was read before: no commit is on its way to it, and what came by one is on disk. */
+void partition_before_trim(struct partition *partition);
 void topic_sum(struct topic *topic, struct engine_stat *stat); /* adds messages, bytes, totals; raises mtime_ms */
 
 /* -- local_producer.c -- */

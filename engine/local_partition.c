@@ -104,6 +104,7 @@ static int purge_one(struct topic *topic, uint32_t index, uint64_t before)
 	if (before <= stat.earliest)
 		return 0;
 	raise_purged(partition, before);
+	partition_before_trim(partition);
 	do
 		rc = plog_trim(plog, before);
 	while (reserve_again(local_of(&topic->object), rc, &again));

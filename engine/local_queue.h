@@ -180,9 +180,8 @@ struct queue_run {
 /* Room that a queue keeps for a batch it has said it takes, and where its logs ended then: see local_commit.h. */
 struct queue_claim {
 	uint64_t messages, bytes; /* of what counts as READY */
-	uint64_t ends[ENGINE_PRIORITIES];
-	uint32_t lanes; /* bit p: the batch has messages for lane p */
-	bool partly;    /* noted: if not all can be sent, what was sent stays, and the rest is given later */
+	uint32_t lanes;           /* bit p: the batch has messages for lane p */
+	bool partly;              /* noted: if not all can be sent, what was sent stays, and the rest is given later */
 };
 
 struct queue_totals {

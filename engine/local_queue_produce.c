@@ -801,8 +801,6 @@ static int claim_room(const struct sending *s, struct queue_claim *claim)
 		count_ready(s, &claim->messages, &claim->bytes);
 	s->queue->claimed_messages += claim->messages;
 	s->queue->claimed_bytes += claim->bytes;
-	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++)
-		claim->ends[p] = queue_lane(s->queue, p) != NULL ? queue_lane(s->queue, p)->end : 0;
 	return 0;
 }
 

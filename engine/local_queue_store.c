@@ -18,7 +18,7 @@
 
 #include "engine/bytes.h"
 #include "engine/catalog.h"
-#include "engine/local_queue.h"
+#include "engine/local_commit.h"
 
 #define QUEUE_ROW 72u
 #define LANE_ROW 16u
@@ -327,6 +327,21 @@ int queue_checkpoint(struct local *local)
 
 /* ---- room that is given back ---- */
 
+/* Not as long as a commit may have more for it that is noted below: see local_commit.h. What it was given is on disk then. */
+static bool may_trim(struct lane *lane, uint64_t base)
+{
+	struct local *local = queue_local(lane->queue);
+	bool noted;
+
+	commit_await(local);
+	if (commit_missed_from(local, lane->queue->object.id, lane->priority) < base)
+		return false;
+	pthread_mutex_lock(&lane->queue->lock);
+	noted = lane->noted;
+	pthread_mutex_unlock(&lane->queue->lock);
+	return !noted || lane->sync.run(&lane->sync) == 0;
+}
+
 static void trim_lane(struct lane *lane)
 {
 	struct plog *plog = atomic_load(&lane->plog);
@@ -345,7 +360,7 @@ static void trim_lane(struct lane *lane)
 	base = plog_segment_base(plog, lowest);
 	if (lowest == stat.end && stat.end_pos - stat.start_pos >= QUEUE_TRIM_BYTES)
 		base = lowest;
-	if (base <= stat.earliest)
+	if (base <= stat.earliest || !may_trim(lane, base))
 		return;
 	queue_remember_trimmed(lane, base);
 	plog_trim(plog, base); /* if it fails, the next checkpoint tries again */

@@ -387,6 +387,14 @@ int partition_sync(struct sync_point *point)
 	return rc;
 }
 
+/* A commit that is noted finds what a log misses by where that ended: local_commit.h. */
+void partition_before_trim(struct partition *partition)
+{
+	commit_await(local_of(&partition->topic->object));
+	if (atomic_load(&partition->marked))
+		partition_sync(&partition->sync);
+}
+
 /* ---- removal ---- */
 
 /* change */

@@ -443,6 +443,7 @@ int tx_note(struct tx_work *work)
 {
 	int rc = FAILPOINT("tx_before_note");
 
+	commit_find_ends(&work->commit);
 	if (rc == 0)
 		rc = commit_note(&work->commit, true);
 	if (rc < 0)

@@ -64,7 +64,7 @@ int64_t retain_delay(const struct object *topic)
 	return retention_ms > RETAIN_MIN_MS ? retention_ms : RETAIN_MIN_MS;
 }
 
-static int retain(struct object *topic, struct plog *plog, int64_t wall_ms, int64_t *ret_next_ms)
+static int retain(struct object *topic, struct plog *plog, int64_t wall_ms, uint64_t limit, int64_t *ret_next_ms)
 {
 	bool keeps = setting_value(topic, SET_CLEANUP_POLICY) == POLICY_COMPACT;
 	bool again = false;
@@ -72,7 +72,7 @@ static int retain(struct object *topic, struct plog *plog, int64_t wall_ms, int6
 
 	do
 		rc = plog_retain(plog, keeps ? -1 : setting_value(topic, SET_RETENTION_MS),
-		    keeps ? -1 : setting_value(topic, SET_RETENTION_BYTES), wall_ms, ret_next_ms);
+		    keeps ? -1 : setting_value(topic, SET_RETENTION_BYTES), wall_ms, limit, ret_next_ms);
 	while (reserve_again(local_of(topic), rc, &again));
 	return rc;
 }
@@ -110,7 +110,8 @@ void partition_retain_fire(struct timer *timer)
 	partition_bounds(partition, &before, &end);
 	wall_ms = clock_wall_ms();
 	visible_enter(local_of(object));
-	rc = retain(object, plog, wall_ms, &next_ms);
+	partition_before_trim(partition);
+	rc = retain(object, plog, wall_ms, end, &next_ms);
 	visible_leave(local_of(object));
 	partition_bounds(partition, &earliest, &end);
 	report_retained(partition, earliest, before);

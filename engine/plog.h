@@ -114,10 +114,12 @@ int plog_trim(struct plog *plog, uint64_t before);
 
 /*
  * Retention: removes whole segments from the front while their last message is older than retention_ms (-1: no limit), or
- * while without them retention_bytes (-1: no limit) are still held. An active segment that is wholly too old is rolled and
- * removed too. ret_next_ms: Unix time at which time retention may have more to do, INT64_MAX if never.
+ * while without them retention_bytes (-1: no limit) are still held; none that goes on behind `limit`, an offset. An active
+ * segment that is wholly too old is rolled and removed too. ret_next_ms: Unix time at which time retention may have more to do,
+ * INT64_MAX if never.
  */
-int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes, int64_t now_ms, int64_t *ret_next_ms);
+int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes, int64_t now_ms, uint64_t limit,
+    int64_t *ret_next_ms);
 
 /*
  * Syncs all that was appended before the call (data first, then what points at it) and advances the synced mark. One

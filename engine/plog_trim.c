@@ -156,7 +156,7 @@ int plog_trim(struct plog *plog, uint64_t before)
 
 struct retention {
 	int64_t ms, bytes, now_ms;
-	uint64_t end_pos;
+	uint64_t end_pos, limit;
 };
 
 static bool is_old(const struct retention *r, int64_t last_ms)
@@ -169,6 +169,9 @@ static int may_go(struct plog *plog, size_t i, const struct retention *r, bool *
 {
 	int rc = 0;
 
+	*ret_go = false;
+	if (plog_segment_end(plog, i) > r->limit)
+		return 0;
 	*ret_go = plog_segment_end(plog, i) > plog->segments[i]->base && is_old(r, plog_last_ms(plog, i));
 	if (!*ret_go && r->bytes >= 0 && i + 1 < plog->count) {
 		rc = plog_load(plog, i + 1, NULL);
@@ -234,9 +237,10 @@ static int retain(struct plog *plog, struct retention *r, int64_t *ret_next_ms)
 	return 0;
 }
 
-int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes, int64_t now_ms, int64_t *ret_next_ms)
+int plog_retain(struct plog *plog, int64_t retention_ms, int64_t retention_bytes, int64_t now_ms, uint64_t limit,
+    int64_t *ret_next_ms)
 {
-	struct retention r = { .ms = retention_ms, .bytes = retention_bytes, .now_ms = now_ms };
+	struct retention r = { .ms = retention_ms, .bytes = retention_bytes, .now_ms = now_ms, .limit = limit };
 	int rc;
 
 	pthread_mutex_lock(&plog->trim_mutex);

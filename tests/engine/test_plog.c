@@ -438,18 +438,34 @@ Test(plog, retain_by_time)
 
 	for (uint64_t i = 0; i < 10; i++)
 		box_append(&box, i, 1, (int64_t)(1000 + 100 * i), 1);
-	cr_assert(!plog_retain(box.plog, 5000, -1, 5999, &next) && next == 6000);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 5999, UINT64_MAX, &next) && next == 6000);
 	cr_assert_eq(stat_of().earliest, 0);
-	cr_assert(!plog_retain(box.plog, 5000, -1, 6250, &next) && next == 6300);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 6250, UINT64_MAX, &next) && next == 6300);
 	cr_assert_eq(stat_of().earliest, 3);
 	reopen();
-	cr_assert(!plog_retain(box.plog, -1, -1, 99999, &next) && next == INT64_MAX);
+	cr_assert(!plog_retain(box.plog, -1, -1, 99999, UINT64_MAX, &next) && next == INT64_MAX);
 	cr_assert_eq(stat_of().earliest, 3);
-	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, &next) && next == INT64_MAX);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, UINT64_MAX, &next) && next == INT64_MAX);
 	cr_assert(stat_of().earliest == 10 && stat_of().end == 10);
 	reopen();
 	cr_assert(stat_of().earliest == 10 && stat_of().start_pos == stat_of().end_pos);
-	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, &next) && next == INT64_MAX);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, UINT64_MAX, &next) && next == INT64_MAX);
+	box_append(&box, 10, 1, 99999, 1);
+	cr_assert_eq(box_check(&box, 0, NULL), 1);
+}
+
+/* However old they are, and however much is held: what goes on behind the limit stays. */
+Test(plog, retain_to_limit)
+{
+	int64_t next;
+
+	for (uint64_t i = 0; i < 10; i++)
+		box_append(&box, i, 1, (int64_t)(1000 + 100 * i), 1);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, 0, &next) && stat_of().earliest == 0);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, 3, &next) && stat_of().earliest == 3 && next == 6300);
+	cr_assert(!plog_retain(box.plog, -1, 0, 99999, 5, &next) && stat_of().earliest == 5);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, 9, &next) && stat_of().earliest == 9);
+	cr_assert(!plog_retain(box.plog, 5000, -1, 99999, 10, &next) && stat_of().earliest == 10);
 	box_append(&box, 10, 1, 99999, 1);
 	cr_assert_eq(box_check(&box, 0, NULL), 1);
 }
@@ -461,10 +477,10 @@ Test(plog, retain_by_bytes)
 
 	for (uint64_t i = 0; i < 10; i++)
 		box_append_big(&box, 'x', 99, 1, 100);
-	cr_assert(!plog_retain(box.plog, -1, 1000, 5, &next) && stat_of().earliest == 0);
-	cr_assert(!plog_retain(box.plog, -1, 951, 5, &next) && stat_of().earliest == 0);
-	cr_assert(!plog_retain(box.plog, -1, 650, 5, &next) && stat_of().earliest == 3);
-	cr_assert(!plog_retain(box.plog, -1, 0, 5, &next) && stat_of().earliest == 9);
+	cr_assert(!plog_retain(box.plog, -1, 1000, 5, UINT64_MAX, &next) && stat_of().earliest == 0);
+	cr_assert(!plog_retain(box.plog, -1, 951, 5, UINT64_MAX, &next) && stat_of().earliest == 0);
+	cr_assert(!plog_retain(box.plog, -1, 650, 5, UINT64_MAX, &next) && stat_of().earliest == 3);
+	cr_assert(!plog_retain(box.plog, -1, 0, 5, UINT64_MAX, &next) && stat_of().earliest == 9);
 	reopen();
 	cr_assert(stat_of().earliest == 9 && stat_of().start_pos == 900 && stat_of().end_pos == 1000);
 }
@@ -511,7 +527,7 @@ Test(plog, read_only)
 	cr_assert_eq(box_check(&box, 0, NULL), 10);
 	cr_assert_eq(box_append(&box, 10, 1, 1, MIB), -EROFS);
 	cr_assert_eq(plog_trim(box.plog, 5), -EROFS);
-	cr_assert_eq(plog_retain(box.plog, 0, 0, 100, &next), -EROFS);
+	cr_assert_eq(plog_retain(box.plog, 0, 0, 100, UINT64_MAX, &next), -EROFS);
 	cr_assert_eq(plog_sync(box.plog), 0);
 	cr_assert_eq(box_close(&box), 0);
 	cr_assert_eq(fault_disarm(), 0);

@@ -89,7 +89,7 @@ static int run_history(struct box *of, struct history *h)
 			h->trimmed = rc ? 0 : 7;
 		}
 	}
-	rc = plog_retain(of->plog, -1, 200, 1, &next);
+	rc = plog_retain(of->plog, -1, 200, 1, UINT64_MAX, &next);
 	cr_assert(!rc || rc == -EIO || rc == -ENOSPC || rc == -EROFS, "%d", rc);
 	return first ? first : rc;
 }
@@ -254,7 +254,7 @@ static size_t run_and_promise(struct promise *promises, const struct powercut *c
 			cr_assert_eq(plog_trim(box.plog, trimmed), 0);
 		}
 		if (i == 38)
-			cr_assert_eq(plog_retain(box.plog, -1, 100, 1, &next), 0);
+			cr_assert_eq(plog_retain(box.plog, -1, 100, 1, UINT64_MAX, &next), 0);
 		promise(promises, &count, cut, trimmed);
 	}
 	return count;

@@ -2,6 +2,8 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Of gcov, where it is linked in: writes what was run so far. */
@@ -14,6 +16,14 @@ static struct {
 	unsigned n;
 	int err;
 } armed;
+
+#define CALLS 4
+
+static struct {
+	struct failpoint *point;
+	void (*call)(void *ctx);
+	void *ctx;
+} calls[CALLS];
 
 size_t failpoint_count(void)
 {
@@ -29,6 +39,10 @@ int failpoint_hit(struct failpoint *point)
 {
 	unsigned hits = atomic_fetch_add(&point->hits, 1) + 1;
 
+	for (size_t i = 0; i < CALLS && calls[i].point != NULL; i++) {
+		if (calls[i].point == point)
+			calls[i].call(calls[i].ctx);
+	}
 	if (atomic_load(&armed.point) != point || hits != armed.n)
 		return 0;
 	if (armed.err == FAILPOINT_DIES) {
@@ -37,6 +51,26 @@ int failpoint_hit(struct failpoint *point)
 		kill(getpid(), SIGKILL);
 	}
 	return -armed.err;
+}
+
+struct failpoint *failpoint_find(const char *name)
+{
+	for (size_t i = 0; i < failpoint_count(); i++) {
+		if (strcmp(failpoint_at(i)->name, name) == 0)
+			return failpoint_at(i);
+	}
+	abort();
+}
+
+void failpoint_call(const char *name, void (*call)(void *ctx), void *ctx)
+{
+	size_t i = 0;
+
+	while (calls[i].point != NULL)
+		i++;
+	calls[i].call = call;
+	calls[i].ctx = ctx;
+	calls[i].point = failpoint_find(name);
 }
 
 void failpoint_arm(struct failpoint *point, unsigned n, int err)

@@ -136,7 +136,7 @@ static void *upkeep(void *arg)
 		if (round % 4 == 1)
 			MUST(plog_trim(plog, stat.earliest + (stat.end - stat.earliest) / 3) == 0);
 		if (round % 4 == 2)
-			MUST(plog_retain(plog, -1, 4 * SEGMENT, 0, &next_ms) == 0);
+			MUST(plog_retain(plog, -1, 4 * SEGMENT, 0, UINT64_MAX, &next_ms) == 0);
 		if (round % 4 == 3)
 			plog_release_files(plog);
 	}
