@@ -16,9 +16,10 @@
 #define NAME_SIZE 64
 #define FILES_MAX 1024u /* directories are files, too; the first is where it begins */
 #define SECTOR 512u
+#define PAGE 4096u
 #define DATABASE_META 8192u /* of LMDB: every commit changes it */
 
-enum kind { WRITE, TRUNCATE, SYNC, LINK, UNLINK, SYNC_DIR, COPY };
+enum kind { WRITE, TRUNCATE, PUNCH, SYNC, LINK, UNLINK, SYNC_DIR, COPY };
 
 /* One change. LINK gives a file a name, and takes that name from another; a rename is a LINK and an UNLINK. */
 struct change {
@@ -250,7 +251,18 @@ static int record_ftruncate(int fd, off_t size)
 
 static int record_fallocate(int fd, int mode, off_t pos, off_t size)
 {
-	return recording->real->fallocate(fd, mode, pos, size);
+	struct change *change;
+	int rc;
+
+	begin();
+	rc = recording->real->fallocate(fd, mode, pos, size);
+	if (!rc && (mode & FALLOC_FL_PUNCH_HOLE)) { /* else it is room, and no bytes */
+		change = add(PUNCH, file_of(fd));
+		change->pos = (uint64_t)pos;
+		change->size = (uint64_t)size;
+	}
+	end();
+	return rc;
 }
 
 /* A file that came past the recording: a database has made it, which syncs what it writes. */
@@ -455,6 +467,12 @@ static void put(struct image *image, uint64_t pos, const uint8_t *bytes, uint64_
 		memcpy(image->bytes + pos, bytes, size);
 }
 
+static void clear(struct image *image, uint64_t pos, uint64_t size)
+{
+	if (pos < image->size)
+		memset(image->bytes + pos, 0, size < image->size - pos ? size : image->size - pos);
+}
+
 static void apply(struct image *image, const struct change *change)
 {
 	if (change->kind == COPY) {
@@ -462,6 +480,8 @@ static void apply(struct image *image, const struct change *change)
 		put(image, 0, change->bytes, change->size);
 	} else if (change->kind == WRITE)
 		put(image, change->pos, change->bytes, change->size);
+	else if (change->kind == PUNCH)
+		clear(image, change->pos, change->size);
 	else
 		resize(image, change->size);
 }
@@ -477,8 +497,11 @@ static void put_part(struct image *image, uint64_t pos, const uint8_t *bytes, ui
 		put(image, pos, bytes, size);
 }
 
-/* A write that was not synced: some of its sectors, or only room for them. cache: NULL, or the file as processes see it. */
-static void apply_some(
+/*
+ * A write that was not synced: some of its sectors, or only room for them. cache: NULL, or the file as processes see it. False: what comes
+ * after it is not there, either.
+ */
+static bool apply_some(
     struct image *image, const struct change *change, struct random *random, const struct image *cache)
 {
 	bool torn = random->seed > 1 && chance(random, 4);
@@ -491,10 +514,12 @@ static void apply_some(
 		} else if (random->seed > 1 && change->kind == WRITE && chance(random, 3) &&
 			   change->pos + change->size > image->size)
 			resize(image, change->pos + change->size);
-		return;
+		else if (cache != NULL && change->kind == TRUNCATE)
+			return false; /* new blocks are not the file's before the old ones are gone */
+		return true;
 	}
 	if (change->kind != WRITE)
-		return;
+		return cache == NULL || change->kind != TRUNCATE;
 	for (uint64_t done = 0, part; done < change->size; done += part) {
 		part = SECTOR - (change->pos + done) % SECTOR;
 		if (part > change->size - done)
@@ -502,6 +527,7 @@ static void apply_some(
 		if (chance(random, 2))
 			put_part(image, change->pos + done, change->bytes + done, part, cache);
 	}
+	return true;
 }
 
 /* The index one past the last change of this kind (and file, for SYNC and SYNC_DIR) among the first n. */
@@ -549,14 +575,15 @@ static struct image make_file(const struct powercut *cut, size_t n, unsigned fil
 	for (size_t i = 0; i < n; i++) {
 		const struct change *change = &cut->changes[i];
 
-		if (change->file != file || (change->kind != WRITE && change->kind != TRUNCATE && change->kind != COPY))
+		if (change->file != file || (change->kind != WRITE && change->kind != TRUNCATE &&
+						change->kind != PUNCH && change->kind != COPY))
 			continue;
 		if (raw)
 			apply(&cache, change);
 		if (i < synced || change->kind == COPY)
 			apply(&image, change);
-		else
-			apply_some(&image, change, random, raw ? &cache : NULL);
+		else if (!apply_some(&image, change, random, raw ? &cache : NULL))
+			break;
 	}
 	free(cache.bytes);
 	return image;
@@ -604,6 +631,19 @@ static void add_hash(uint64_t *hash, const void *bytes, uint64_t size)
 	}
 }
 
+/* Where nothing was ever written, or was punched out again, a file has no blocks. */
+static void make_holes(int dirfd, const char *name, const struct image *image)
+{
+	static const uint8_t zeros[PAGE];
+	int fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC);
+
+	must(fd >= 0, name);
+	for (uint64_t pos = 0; pos + PAGE <= image->size; pos += PAGE)
+		if (memcmp(image->bytes + pos, zeros, PAGE) == 0)
+			must(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)pos, PAGE), "fallocate");
+	close(fd);
+}
+
 /* What is in directory `dir`, and below it. */
 static void make_dir(struct making *m, unsigned dir, int to_dirfd)
 {
@@ -626,6 +666,8 @@ static void make_dir(struct making *m, unsigned dir, int to_dirfd)
 		image = make_file(m->cut, m->n, file, &m->random);
 		add_hash(&m->hash, image.bytes, image.size);
 		tmpdir_put(to_dirfd, m->places[file].name, image.bytes, image.size);
+		if (is_raw(m->cut, file))
+			make_holes(to_dirfd, m->places[file].name, &image);
 		free(image.bytes);
 	}
 }

@@ -5,7 +5,8 @@
  * builds a directory as a power cut after the first n of them may have left it:
  *   - what was synced before is there; of what was not, each write is there or not, whichever came first, and a large one
  *     torn at any 512-byte sector; or a file has grown, and zeros are where bytes should be; a sector of a staging file,
- *     whose bytes carry no checksum, has what was written to it up to some point;
+ *     whose bytes carry no checksum, has what was written to it up to some point, and a hole where a page of it has only zeros; what
+ *     was written to one after it was cut is there only if the cut is, as file systems with a journal keep it;
  *   - names that were made, renamed or removed in a directory are there up to some point in their order (as file systems
  *     with a journal keep it), and at least up to the last sync of that directory.
  * A kill of the process alone leaves all that was written: powercut_kill().
