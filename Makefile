@@ -74,7 +74,7 @@ $(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a $(BUI
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(libs)
-$(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libtest.a $(BUILD)/libengine.a
+$(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libtest.a $(BUILD)/tests/libengine.punching.a
 	$(link) -lcriterion $(libs)
 # The engine and the tree with allocations and reads that a test makes fail: tests/lib/alloc.h.
 allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create openat64 pread64 lseek64 readdir64 fstat64
@@ -92,6 +92,11 @@ $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
 $(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
 $(BUILD)/tests/engine/test_failpoints $(BUILD)/tests/engine/test_commit_trim: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
 	$(link) -lcriterion $(libs)
+# Staging files whose room is given back by the page: tests/long/work_stage.c.
+$(BUILD)/punching/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(required) -DSTAGE_PUNCH=4096u $(CFLAGS) -c -o $@ $<
+$(BUILD)/tests/libengine.punching.a: $(BUILD)/punching/engine/local_stage_take.o $(filter-out $(BUILD)/engine/local_stage_take.o,$(call objects,engine))
 interrupted = openat64 mkdirat fdatasync fsync syncfs ftruncate64 fallocate64 renameat unlinkat pread64 pwritev64
 $(BUILD)/tests/engine/test_local_eintr: $(BUILD)/tests/engine/test_local_eintr.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(interrupted:%=-Wl,--wrap=%) -lcriterion $(libs)

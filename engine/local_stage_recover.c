@@ -11,7 +11,9 @@
  * not be made of that: from the first hole on nothing is taken; and if the hole is where taking would begin, it begins
  * behind it, at the next whole message. Nor of a sector that was never written, in a block that has others: those are
  * zeros up to the sector's end. So of a file of an earlier start of the machine nothing is taken from the first zeros on
- * that end a sector. Messages that hold such zeros are not told from them; nobody confirmed those, either.
+ * that end a sector. Messages that hold such zeros are not told from them; nobody confirmed those, either. What a file had
+ * before it was emptied for another channel is not told from what that wrote: this relies on the file system, which, with a journal or
+ * by copying on write, gives a file no new blocks before the old ones are gone.
  */
 #define HASH_NONFATAL_OOM 1
 

@@ -234,7 +234,7 @@ static int run(struct work *w, unsigned operations, uint64_t n)
 		die.n = n;
 		die.armed = true;
 		w->scratch = (struct engine_scratch){ 0 }; /* was of another process */
-		w->stage = NULL;
+		memset(w->staging, 0, sizeof(w->staging));
 		work_open(w);
 		work_find_objects(w);
 		for (unsigned i = 0; i < operations; i++)
@@ -355,7 +355,7 @@ static struct work *begin(struct tmpdir *dir, uint64_t seed)
 	w->seed = w->random = seed;
 	w->segment_bytes = "16384";
 	w->is_long = true;
-	w->has_members = true;
+	w->has_members = w->lingers = true;
 	tmpdir_make(dir);
 	snprintf(w->source, sizeof(w->source), "%s", dir->path);
 	if (fork() == 0) {

@@ -2,11 +2,12 @@
  * Power loss, many times: random works on a store are recorded, the disks that a power cut or a kill could leave at each of their
  * changes are made, opened by the real recovery, closed, and looked at by a checker that shares no code with the engine.
  *
- * The works are those of work.h (each third with members of a group), what must be so in every state is at the head of state.c.
+ * The works are those of work.h (each third with members of a group, each second with a queue that lingers), what must be so in every state is at the head of state.c.
  * From some states the recovery is recorded, too, and cut, and the same holds of what the next one makes of that.
  *
  * MQFS_POWER_STATES (distinct ones, by a hash of the image; 3000), MQFS_POWER_SECONDS (0: no bound), MQFS_POWER_SEED (1, the first of
- * the works), MQFS_POWER_FROM (0: the change of each to begin at), MQFS_POWER_JOBS (1); MQFS_POWER_KEEP: stop at the first violation,
+ * the works), MQFS_POWER_STEP (1: to the seed of the next; 2, from 2 on: those with a queue that lingers), MQFS_POWER_FROM (0: the
+ * change of each to begin at), MQFS_POWER_EACH (1: every change; 7: each 7th), MQFS_POWER_JOBS (1); MQFS_POWER_KEEP: stop at the first violation,
  * with the store as it was before its recovery in /dev/shm/long-before. The last line is: power STATES DISTINCT RECOVERY WORKS VIOLATIONS FIRST-SEED LAST-SEED.
  */
 #include <fcntl.h>
@@ -69,7 +70,7 @@ static void cut_recovery(struct work *w, struct powercut *cut, size_t n, bool ki
 
 static void try_state(struct work *w, size_t n, unsigned which)
 {
-	bool kill = which == 2, records = work_pick(w, RECOVERIES_ONE_OF) == 0;
+	bool kill = which == 2, records = work_pick(w, kill && w->lingers ? 2 : RECOVERIES_ONE_OF) == 0;
 	uint64_t seed = kill ? 1 : which < 2 ? which : (w->seed << 40) + n * SEEDS + which;
 	struct powercut *cut = NULL;
 	struct tmpdir dir;
@@ -109,12 +110,14 @@ static void run_work(struct figures *figures, uint64_t seed, uint64_t states, ti
 {
 	struct work *w = calloc(1, sizeof(*w));
 	struct tmpdir dir;
+	uint64_t each = work_environment("MQFS_POWER_EACH", 1);
 	int fd;
 
 	w->figures = figures;
 	w->segment_bytes = "4096";
 	w->seed = w->random = seed;
 	w->has_members = seed % 3 == 0;
+	w->lingers = seed % 2 == 0;
 	nosync_install();
 	tmpdir_make(&dir);
 	snprintf(w->source, sizeof(w->source), "%s/store", dir.path);
@@ -127,7 +130,7 @@ static void run_work(struct figures *figures, uint64_t seed, uint64_t states, ti
 		work_step(w);
 	powercut_stop(w->cut);
 	work_close(w);
-	for (size_t n = work_environment("MQFS_POWER_FROM", 0); n <= powercut_count(w->cut); n++)
+	for (size_t n = work_environment("MQFS_POWER_FROM", 0) + seed % each; n <= powercut_count(w->cut); n += each)
 		for (unsigned i = 0;
 		     i < SEEDS && atomic_load(&figures->distinct) < states && (!until || time(NULL) < until); i++)
 			try_state(w, n, i);
@@ -149,7 +152,7 @@ int main(void)
 	struct figures *f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t states = work_environment("MQFS_POWER_STATES", 3000), jobs = work_environment("MQFS_POWER_JOBS", 1);
 	uint64_t first = work_environment("MQFS_POWER_SEED", 1), seed = first, running = 0;
-	uint64_t seconds = work_environment("MQFS_POWER_SECONDS", 0);
+	uint64_t seconds = work_environment("MQFS_POWER_SECONDS", 0), step = work_environment("MQFS_POWER_STEP", 1);
 	time_t begin = time(NULL), until = seconds ? begin + (time_t)seconds : 0;
 	int status;
 
@@ -158,7 +161,7 @@ int main(void)
 		if (running < jobs && atomic_load(&f->distinct) < states && (!until || time(NULL) < until)) {
 			if (fork() == 0)
 				run_child(f, seed, states, until);
-			seed++;
+			seed += step;
 			running++;
 			continue;
 		}
@@ -171,6 +174,6 @@ int main(void)
 	}
 	fprintf(stderr, "%" PRIu64 " states in %" PRId64 " s\n", f->distinct, (int64_t)(time(NULL) - begin));
 	printf("power %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", f->tried,
-	    f->distinct, f->recovery, f->works, f->violations, first, seed - 1);
+	    f->distinct, f->recovery, f->works, f->violations, first, seed - step);
 	return f->violations > 0;
 }

@@ -16,6 +16,10 @@
 	MQFS_POWER_STATES=1200 MQFS_POWER_SEED=3 MQFS_POWER_FROM=300 "${MQFS_BUILD:-build}"/tests/long/long_power
 }
 
+@test "power cuts: queues that linger, at some moments of several works" {
+	MQFS_POWER_STATES=1200 MQFS_POWER_SEED=2 MQFS_POWER_STEP=2 MQFS_POWER_EACH=211 "${MQFS_BUILD:-build}"/tests/long/long_power
+}
+
 @test "damage: some bits flipped, some cuts" {
 	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const work_targets[TARGETS] = { "t", "u", "r", "s", "q", "dlq" };
+const char *const work_targets[TARGETS] = { "t", "u", "r", "s", "q", "l", "dlq" };
 
 void work_must(bool ok, const char *what)
 {
@@ -79,8 +79,8 @@ struct engine_producer *work_producer(struct work *w, enum target target, uint32
 {
 	struct engine_producer *p = NULL;
 
-	if (target == Q)
-		OK(w->ops->queue->producer_open(w->targets[Q], part, false, &p));
+	if (target >= Q)
+		OK(w->ops->queue->producer_open(w->targets[target], part, false, &p));
 	else
 		OK(w->ops->producer_open(w->targets[target], part, (struct engine_span){ NULL, 0 }, &p));
 	return p;
@@ -103,6 +103,7 @@ struct copy *work_add(struct work *w, enum target target, unsigned number)
 		.begin = work_now(w),
 		.accepted = NEVER,
 		.confirmed = NEVER,
+		.moved = NEVER,
 		.gone_begin = NEVER,
 		.gone_accepted = NEVER,
 		.gone = NEVER };
@@ -143,7 +144,7 @@ void work_find_objects(struct work *w)
 {
 	for (int i = 0; i < D; i++)
 		OK(w->ops->lookup(
-		    w->engine, w->root, i == Q ? ENGINE_QUEUE : ENGINE_TOPIC, work_targets[i], &w->targets[i]));
+		    w->engine, w->root, i >= Q ? ENGINE_QUEUE : ENGINE_TOPIC, work_targets[i], &w->targets[i]));
 	OK(w->ops->lookup(w->engine, w->targets[T], ENGINE_GROUP, "g", &w->group));
 	OK(w->ops->lookup(w->engine, w->root, ENGINE_EXCHANGE, "e", &w->exchange));
 	find_dlq(w);
@@ -172,7 +173,7 @@ void work_set_up(struct work *w)
 	static const struct engine_owner owner = { 1, 2, 0755 };
 
 	for (int i = 0; i < D; i++) {
-		enum engine_kind kind = i == Q ? ENGINE_QUEUE : ENGINE_TOPIC;
+		enum engine_kind kind = i >= Q ? ENGINE_QUEUE : ENGINE_TOPIC;
 
 		OK(w->ops->create(w->engine, w->root, kind, work_targets[i], &owner, &w->targets[i]));
 		if (kind == ENGINE_TOPIC)
@@ -180,6 +181,7 @@ void work_set_up(struct work *w)
 	}
 	set(w, w->targets[T], ENGINE_TOPIC, "partitions", "2");
 	set(w, w->targets[S], ENGINE_TOPIC, "linger.ms", "60000");
+	set(w, w->targets[L], ENGINE_QUEUE, "linger.ms", "60000");
 	set(w, w->targets[R], ENGINE_TOPIC, "retention.bytes", "6000");
 	OK(w->ops->create(w->engine, w->targets[T], ENGINE_GROUP, "g", &owner, &w->group));
 	find_dlq(w);

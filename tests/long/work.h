@@ -2,7 +2,7 @@
  * work - random works on a store, of which it is known at each moment what is sure: producing to topics (segments which roll), past
  * the daemon through a staging file, to queues, through an exchange to both, in transactions; leases and acks, cursors of a
  * group, purges and retention, checkpoints, making and removing topics, closing and opening; in some, members of the group and what
- * they reject.
+ * they reject; in some, a queue that lingers.
  *
  * Moments are counts of changes of files. What begins is written down before the engine is asked, so that whoever shares the memory
  * of a work that was killed knows of it. state.c says what must be so after a crash.
@@ -25,6 +25,7 @@
 #define NAMES 512u
 #define SEEKS 2048u
 #define MEMBERS 3u
+#define STAGINGS 3u
 #define GOES_ON 999999u /* number of the message that each state takes at the end */
 
 enum target {
@@ -33,9 +34,10 @@ enum target {
 	R,
 	S,
 	Q,
+	L,
 	D,
 	TARGETS
-}; /* S lingers, and is produced to through a staging file; D: dlq of the group of T */
+}; /* S, and the queue L, linger, and are produced to through staging files; D: dlq of the group of T */
 extern const char *const work_targets[TARGETS];
 
 /* A message in one target. */
@@ -46,6 +48,7 @@ struct copy {
 	uint32_t part;         /* D: where it was in T */
 	uint64_t offset;
 	size_t begin, accepted, confirmed;
+	size_t moved;                           /* it was asked for, first, that it goes to another priority */
 	size_t gone_begin, gone_accepted, gone; /* purged or settled: asked for, answered, and confirmed */
 };
 
@@ -76,13 +79,15 @@ struct work {
 	struct engine *engine;
 	const struct engine_ops *ops;
 	struct engine_object *root, *targets[TARGETS], *group, *exchange;
-	struct engine_stage *stage; /* or NULL */
-	int writer;                 /* of it */
+	struct {
+		struct engine_stage *stage; /* or NULL */
+		int writer;                 /* of it */
+	} staging[STAGINGS];                /* of S, and of two priorities of L */
 	struct engine_scratch scratch;
 	struct powercut *cut;      /* NULL: moments are not counted */
 	const char *segment_bytes; /* of topics */
 	bool is_long;              /* it is closed and checkpointed rarely */
-	bool has_members;
+	bool has_members, lingers; /* the group; L, and S is synced */
 	uint64_t random, seed;
 	struct copy copies[COPIES];
 	uint16_t of_number[TARGETS][COPIES]; /* index of the copy, +1 */
@@ -138,9 +143,10 @@ void work_find_members(struct work *w);
 void work_put_members(struct work *w);
 
 /* -- work_stage.c -- */
-void work_stage_send(struct work *w, unsigned first, const struct engine_batch *batch);
+void work_stage_send(struct work *w, unsigned which, unsigned first, const struct engine_batch *batch);
 void work_stage_take(struct work *w);
 void work_stage_close(struct work *w);
+void work_stage_end(struct work *w, unsigned which);
 
 /* -- state.c -- */
 void state_boot(bool another); /* the machine was started anew since the work, or not */

@@ -7,11 +7,18 @@
 #include "engine/local_internal.h"
 #include "tests/long/work.h"
 
+static uint32_t pick_part(struct work *w, enum target target)
+{
+	static const unsigned parts[TARGETS] = { [T] = 2, [Q] = 3, [L] = 4 };
+
+	return parts[target] > 0 ? work_pick(w, parts[target]) : ENGINE_ANY;
+}
+
 static void send_batch(struct work *w, enum target target)
 {
-	char data[4096];
-	unsigned first = w->next, count = 1 + work_pick(w, 5);
-	uint32_t part = target == T ? work_pick(w, 2) : target == Q ? work_pick(w, 3) : ENGINE_ANY;
+	char data[8192];
+	unsigned first = w->next, count = 1 + work_pick(w, target == L ? 24 : 5);
+	uint32_t part = pick_part(w, target);
 	struct engine_batch batch = work_batch(w, count, data);
 	struct engine_producer *p;
 	struct wait wait = WAIT;
@@ -19,8 +26,8 @@ static void send_batch(struct work *w, enum target target)
 
 	for (unsigned i = 0; i < count; i++)
 		work_add(w, target, w->next++);
-	if (target == S) {
-		work_stage_send(w, first, &batch);
+	if (target == S || (target == L && part != 1)) { /* of L half to the lowest priority */
+		work_stage_send(w, target == S ? 0 : part == 2 ? 2 : 1, first, &batch);
 	} else {
 		p = work_producer(w, target, part);
 		OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
@@ -29,10 +36,10 @@ static void send_batch(struct work *w, enum target target)
 	work_accept(w, before, false);
 }
 
-static void pair_up(struct work *w, unsigned count, bool tx)
+static void pair_up(struct work *w, unsigned count, enum target queue, bool tx)
 {
 	for (unsigned i = 0; i < count; i++, w->next++) {
-		struct copy *u = work_add(w, U, w->next), *q = work_add(w, Q, w->next);
+		struct copy *u = work_add(w, U, w->next), *q = work_add(w, queue, w->next);
 
 		u->tx = q->tx = tx;
 		u->pair = (unsigned)(q - w->copies) + 1;
@@ -49,7 +56,7 @@ static void publish(struct work *w)
 	struct engine_batch batch = work_batch(w, count, data);
 	size_t before = w->count;
 
-	pair_up(w, count, false);
+	pair_up(w, count, Q, false);
 	OK(w->ops->producer_open(w->exchange, ENGINE_ANY, (struct engine_span){ "k", 1 }, &p));
 	OK(work_wait(&wait, w->ops->producer_send(p, &batch, &wait.done)));
 	w->ops->producer_close(p);
@@ -64,15 +71,16 @@ static void transact(struct work *w)
 	unsigned count = 1 + work_pick(w, 3);
 	struct engine_batch batch = work_batch(w, count, data);
 	size_t before = w->count;
+	enum target queue = w->lingers && work_pick(w, 2) == 0 ? L : Q;
 
 	snprintf(name, sizeof(name), "tx%u", w->next);
-	pair_up(w, count, true);
+	pair_up(w, count, queue, true);
 	OK(w->ops->create(w->engine, w->root, ENGINE_TX, name, &owner, &tx));
 	for (int i = 0; i < 2; i++) {
 		struct engine_producer *p = NULL;
 
 		OK(w->ops->tx->producer_open(
-		    tx, w->targets[i == 0 ? U : Q], ENGINE_ANY, false, (struct engine_span){ NULL, 0 }, &p));
+		    tx, w->targets[i == 0 ? U : queue], ENGINE_ANY, false, (struct engine_span){ NULL, 0 }, &p));
 		OK(w->ops->producer_send(p, &batch, NULL));
 		w->ops->producer_close(p);
 	}
@@ -108,13 +116,13 @@ static void sync_target(struct work *w, enum target target)
 	struct wait wait = WAIT;
 	size_t before = work_now(w);
 
-	if (target == S)
+	if (target == S && !w->lingers) /* else the sync does it */
 		work_stage_take(w);
 	OK(work_wait(&wait, w->ops->producer_sync(p, &wait.done)));
 	w->ops->producer_close(p);
 	confirm(w, target, before);
-	if (target == Q)
-		sync_settled(w, Q);
+	if (target >= Q)
+		sync_settled(w, target);
 }
 
 static void lease(struct work *w, enum target target)
@@ -217,11 +225,67 @@ static void reopen(struct work *w)
 	work_find_objects(w);
 }
 
+/* One of those that wait in L, if there is one: it goes to another priority, behind all that is there. */
+static void move_one(struct work *w)
+{
+	struct engine_consumer *consumer = NULL;
+	struct engine_place to = { .queue = w->targets[L], .state = ENGINE_READY, .priority = work_pick(w, 5) };
+	struct engine_view view;
+	struct copy *c;
+	uint64_t id;
+
+	OK(w->ops->queue->consumer_open(w->targets[L], ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
+	if (w->ops->consumer_fetch(consumer, 1, SIZE_MAX, &w->scratch, &view) == 1) {
+		id = view.deliveries[0].id;
+		c = work_find(w, L, (unsigned)strtoul(view.batch.data + 1, NULL, 10));
+		work_must(c != NULL, "a message nobody sent");
+		if (c->moved == NEVER)
+			c->moved = work_now(w);
+		OK(w->ops->queue->message_move(w->targets[L], id, ENGINE_UNACKED, &to));
+	}
+	w->ops->consumer_close(consumer);
+}
+
+/*
+ * What was settled is confirmed alone, just after it came: where the log has lost it, the staging file has it still, and it must not come
+ * out of that again.
+ */
+static void settle_new(struct work *w)
+{
+	send_batch(w, L);
+	lease(w, L);
+	sync_settled(w, L);
+}
+
+/* All that is done with L. */
+static void queue_step(struct work *w)
+{
+	struct engine_queue_stat stat;
+	unsigned dice = work_pick(w, 24);
+
+	if (dice < 8)
+		send_batch(w, L);
+	else if (dice < 11)
+		lease(w, L);
+	else if (dice < 14)
+		move_one(w);
+	else if (dice < 15)
+		OK(w->ops->queue->queue_stat(w->targets[L], &stat)); /* takes in */
+	else if (dice < 17)
+		work_stage_end(w, 1 + dice % 2);
+	else if (dice < 18)
+		OK(checkpoint_run((struct local *)w->engine));
+	else if (dice < 20)
+		settle_new(w);
+	else
+		sync_target(w, dice < 23 ? L : S);
+}
+
 static enum target pick_target(struct work *w)
 {
-	static const enum target targets[D] = { T, U, R, Q, S };
+	static const enum target targets[] = { T, U, R, Q, S };
 
-	return targets[work_pick(w, w->cut != NULL ? S + 1 : D)];
+	return targets[work_pick(w, w->cut != NULL ? 4 : 5)];
 }
 
 void work_step(struct work *w)
@@ -230,7 +294,9 @@ void work_step(struct work *w)
 
 	if (w->is_long && dice >= 94 && work_pick(w, 8) > 0)
 		dice = 41;
-	if (w->has_members && work_pick(w, 5) < 2)
+	if (w->lingers && work_pick(w, 5) < 2)
+		queue_step(w);
+	else if (w->has_members && work_pick(w, 5) < 2)
 		work_group_step(w);
 	else if (dice < 12)
 		send_batch(w, T);
