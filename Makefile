@@ -17,7 +17,7 @@ FUSE_LIBS := $(shell $(pkg_config) $(if $(own_fuse),--static) --libs fuse3 2>/de
 required = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -pthread -MMD -MP -Wall -Wextra -Werror -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -fno-strict-aliasing \
 	$(if $(SAN),-fsanitize=$(SAN) -DMQFS_DEBUG -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error)
-of_dir = $(if $(filter fs/% tests/fs/% tests/fuzz/%,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
+of_dir = $(if $(filter fs/% tests/fs/% tests/fuzz/% tests/bench/floor.c,$<),$(FUSE_CFLAGS)) $(if $(filter tests/%,$<),-Wno-missing-prototypes) \
 	$(if $(filter mount-helpers/%,$<),-DMQFS_PROGRAM='"$(PREFIX)/sbin/mqfs"') $(gcov)
 gcov = $(if $(GCOV),$(if $(filter tests/%,$<),-O2,--coverage -O0 -fprofile-update=atomic))# GCOV=1: .ci/coverage
 libs = -llmdb -ljansson -lm -pthread
@@ -102,6 +102,8 @@ $(BUILD)/tests/engine/test_local_eintr: $(BUILD)/tests/engine/test_local_eintr.o
 	$(link) $(interrupted:%=-Wl,--wrap=%) -lcriterion $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
+$(BUILD)/tests/bench/floor: $(BUILD)/tests/bench/floor.o
+	$(link) $(FUSE_LIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
 	$(link)
 $(peers_bin): %: %.o

@@ -66,6 +66,7 @@ finish() {
 		umount "$mnt" || umount -l "$mnt"
 		while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 	done
+	! mountpoint -q "$dir/floor" || umount -l "$dir/floor"
 	rm -rf "$dir"
 }
 trap finish EXIT
@@ -308,6 +309,17 @@ run_plain() {
 	rm -f "$file" "$file.offset"
 }
 
+# The least that FUSE takes, where a client waits for each answer.
+run_floor() {
+	local count who='FUSE alone'
+	count=$(count_of "$1" mqfs)
+	case $1 in
+	answered) measure answered "$who" "$build/tests/bench/works" plain "$dir/floor/in" answered "$count" ;;
+	wait) measure wait "$who" "$build/tests/bench/works" topic "$dir/floor" wait "$count" ;;
+	shell) measure shell "$who" tests/bench/shell_loop file "$dir/floor/in" "$count" ;;
+	esac
+}
+
 run_peer() {
 	local work=$1 peer=$2 count server=$2
 	count=$(count_of "$work" "$peer")
@@ -351,7 +363,15 @@ mount_ring() {
 	[ "$requests" = io_uring ] || ring=''
 }
 
+mount_floor() {
+	mkdir "$dir/floor"
+	start "$build/tests/bench/floor" "$dir/floor"
+	until_up 10 mountpoint -q "$dir/floor" || exit
+	about "FUSE alone" "a file system with libfuse that keeps nothing: what the protocol takes, no peer"
+}
+
 "$build/mqfs" "$store" "$mnt" || exit
+mount_floor
 describe_machine
 [ -z "$ring" ] || mount_ring
 start_peers
@@ -361,6 +381,7 @@ for work in $works; do
 		run_mqfs "$work"
 		[ -z "$ring" ] || us='mqfs, io_uring' mnt=$dir/mq-ring run_mqfs "$work"
 		run_plain "$work"
+		run_floor "$work"
 		for peer in $peers; do
 			run_peer "$work" "$peer"
 		done

@@ -1,0 +1,132 @@
+/*
+ * floor - a FUSE file system that keeps nothing: what the protocol itself costs, under the same works as mqfs.
+ *
+ *     floor DIR
+ *
+ * Every name is there: groups, g, consumers and c are directories, all else is a file that opens without the page cache. A write is
+ * dropped. A read of `stream` waits until the next write and gets what that wrote; any other read is at its end. close(2) asks, as it
+ * must where it can refuse. Ends when it is unmounted.
+ */
+#define FUSE_USE_VERSION 312
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define STAYS 3600.0 /* s: nothing changes */
+
+/* What has a name of its own; its inode is its place here, behind the root's. All else is one file more. */
+static const char *const names[] = { "groups", "g", "consumers", "c", "stream" };
+enum { LAST_DIRECTORY = FUSE_ROOT_ID + 4, STREAM, OTHER };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static fuse_req_t waiting; /* the read of a stream */
+
+static struct stat attr_of(fuse_ino_t ino)
+{
+	return (struct stat){
+		.st_ino = ino, .st_mode = ino <= LAST_DIRECTORY ? S_IFDIR | 0755 : S_IFREG | 0666, .st_nlink = 1
+	};
+}
+
+static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fuse_entry_param entry = { .ino = FUSE_ROOT_ID + 1, .attr_timeout = STAYS, .entry_timeout = STAYS };
+
+	(void)parent;
+	while (entry.ino < OTHER && strcmp(name, names[entry.ino - FUSE_ROOT_ID - 1]) != 0)
+		entry.ino++;
+	entry.attr = attr_of(entry.ino);
+	fuse_reply_entry(req, &entry);
+}
+
+static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	struct stat attr = attr_of(ino);
+
+	(void)file;
+	fuse_reply_attr(req, &attr, STAYS);
+}
+
+static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	(void)ino;
+	file->direct_io = 1;
+	fuse_reply_open(req, file);
+}
+
+static void write_file(
+    fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	fuse_req_t reader;
+
+	(void)offset;
+	(void)file;
+	(void)ino;
+	pthread_mutex_lock(&lock);
+	reader = waiting;
+	waiting = NULL;
+	pthread_mutex_unlock(&lock);
+	if (reader != NULL)
+		fuse_reply_buf(reader, data, size);
+	fuse_reply_write(req, size);
+}
+
+static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
+{
+	fuse_req_t before = NULL;
+
+	(void)size;
+	(void)offset;
+	(void)file;
+	if (ino != STREAM) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	before = waiting;
+	waiting = req;
+	pthread_mutex_unlock(&lock);
+	if (before != NULL)
+		fuse_reply_err(before, EBUSY);
+}
+
+static void flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+{
+	(void)ino;
+	(void)file;
+	fuse_reply_err(req, 0);
+}
+
+static const struct fuse_lowlevel_ops operations = {
+	.lookup = lookup,
+	.getattr = getattr,
+	.open = open_file,
+	.write = write_file,
+	.read = read_file,
+	.flush = flush,
+	.release = flush,
+};
+
+int main(int argc, char **argv)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+	struct fuse_session *session;
+	int status;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: floor DIR\n");
+		return 2;
+	}
+	session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
+	if (session == NULL || fuse_session_mount(session, argv[1]) < 0)
+		return 1;
+	status = fuse_session_loop_mt(session, NULL);
+	fuse_session_unmount(session);
+	fuse_session_destroy(session);
+	return status != 0;
+}
