@@ -35,9 +35,10 @@ enum engine_seek {
 
 /* What an open consuming file gives. */
 enum engine_consume {
-	ENGINE_CONSUME_ONE,      /* one message: next, wait */
+	ENGINE_CONSUME_ONE,      /* one message: next; of groups wait, too */
 	ENGINE_CONSUME_SNAPSHOT, /* what is there when it is opened, at most max.poll.records: out */
 	ENGINE_CONSUME_STREAM,   /* all that comes: stream */
+	ENGINE_CONSUME_WAIT,     /* of queues: as ONE, but where it is not its turn it waits as a STREAM does: wait */
 };
 
 #endif

@@ -161,7 +161,7 @@ struct engine_queue_ops {
 	 * than prefetch (0: no limit) for the consumer; a STREAM's leases go back when its file is closed. SNAPSHOT gives at most
 	 * as many as were READY at open (and at most prefetch), of those with an id given before it was opened, each behind
 	 * the one before in order, so that none is given twice. EBUSY: single.active.consumer, and another is active (a
-	 * STREAM then waits for its turn instead, and a consumer that is not active any more is given nothing). Consumers in this
+	 * STREAM and a WAIT then wait for their turn instead, and a consumer that is not active any more is given nothing). Consumers in this
 	 * sense are: a named one with all its files and sessions, and each file of the anonymous one; the one opened first is active.
 	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority, of one producer, produced alike: those that
 	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes;

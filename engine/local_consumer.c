@@ -275,6 +275,7 @@ static bool pick(struct consumer *consumer, struct pick *ret_pick)
 	case ENGINE_CONSUME_ONE: return pick_one(consumer, ret_pick);
 	case ENGINE_CONSUME_SNAPSHOT: return pick_snapshot(consumer, ret_pick);
 	case ENGINE_CONSUME_STREAM: return pick_stream(consumer, ret_pick);
+	case ENGINE_CONSUME_WAIT: break; /* of queues */
 	}
 	return false;
 }
@@ -296,6 +297,7 @@ static bool is_current(const struct consumer *consumer, const struct pick *read)
 		       consumer->next_offset == read->offset && !is_lost(consumer, &consumer->ranges[consumer->at]);
 	case ENGINE_CONSUME_STREAM:
 		return cursor->owner == consumer && cursor->epoch == read->epoch && cursor->position == read->offset;
+	case ENGINE_CONSUME_WAIT: break; /* of queues */
 	}
 	return false;
 }
@@ -315,6 +317,7 @@ static void advance(struct consumer *consumer, const struct pick *read, uint64_t
 		group->cursors[read->partition].position = next;
 		consumer->rotor = (read->partition + 1) % group->cursor_count;
 		break;
+	case ENGINE_CONSUME_WAIT: break; /* of queues */
 	}
 }
 

@@ -243,7 +243,8 @@ struct queue_reader {
 	struct queue *queue;
 	struct object *owner; /* a reference: the queue, or a named consumer of it */
 	struct holder *holder;
-	enum engine_consume how;
+	enum engine_consume how; /* never WAIT: that is ONE, in_turn */
+	bool in_turn;            /* under single.active.consumer it waits until it is its turn */
 	bool take;
 	uint32_t uid;          /* who is charged for what it leases */
 	bool finished;         /* ONE: has given its message; queue.lock, as all below */

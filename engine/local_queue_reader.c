@@ -224,7 +224,7 @@ static int check_open(const struct queue_reader *reader)
 {
 	const struct queue_reader *first = reader->queue->readers;
 
-	if (reader->is_session || reader->how == ENGINE_CONSUME_STREAM || first == NULL ||
+	if (reader->is_session || reader->in_turn || first == NULL ||
 	    setting_value(&reader->queue->object, SET_QUEUE_SINGLE_ACTIVE) == 0 || same_consumer(first, reader))
 		return 0;
 	return engine_explain(-EBUSY, "the queue has single.active.consumer, and another consumer is active");
@@ -300,7 +300,10 @@ static void close_reader(struct queue_reader *reader)
 int queue_reader_open(
     struct engine_object *base, enum engine_consume how, bool take, uint32_t uid, struct engine_consumer **ret_consumer)
 {
-	const struct queue_reader plan = { .how = how, .take = take, .uid = uid };
+	const struct queue_reader plan = { .how = how == ENGINE_CONSUME_WAIT ? ENGINE_CONSUME_ONE : how,
+		.in_turn = how == ENGINE_CONSUME_WAIT || how == ENGINE_CONSUME_STREAM,
+		.take = take,
+		.uid = uid };
 	struct queue_reader *reader;
 	int rc = open_reader(base, &plan, &reader);
 

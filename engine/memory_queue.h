@@ -71,7 +71,8 @@ struct memory_holder {
 
 struct memory_queue_file {
 	struct memory_holder holder;
-	enum engine_consume how;
+	enum engine_consume how; /* never WAIT: that is ONE, in_turn */
+	bool in_turn;            /* under single.active.consumer it waits until it is its turn */
 	bool take;
 	uint32_t uid;          /* who is charged for what it leases */
 	bool done;             /* ONE: its message was given */

@@ -118,7 +118,7 @@ static int check_open(const struct memory_queue_file *file, struct memory_object
 {
 	struct memory_queue *queue = memory_queue_of(consumer)->queue;
 
-	if (file->how == ENGINE_CONSUME_STREAM || queue->holders == NULL ||
+	if (file->in_turn || queue->holders == NULL ||
 	    memory_setting(memory_queue_of(consumer), "single.active.consumer")[0] == 'f')
 		return 0;
 	if (queue->holders->consumer == consumer && consumer->kind == ENGINE_CONSUMER)
@@ -149,7 +149,8 @@ int memory_queue_consumer_open(struct engine_object *consumer, enum engine_consu
 		free(file);
 		return rc;
 	}
-	file->how = how;
+	file->how = how == ENGINE_CONSUME_WAIT ? ENGINE_CONSUME_ONE : how;
+	file->in_turn = how == ENGINE_CONSUME_WAIT || how == ENGINE_CONSUME_STREAM;
 	file->take = take;
 	file->uid = uid;
 	rc = self->kind == ENGINE_QUEUE || self->kind == ENGINE_CONSUMER ? check_open(file, self) : -EINVAL;

@@ -10,10 +10,8 @@
 #include "fs/fuse.h"
 #include "fs/handle.h"
 
-/* Beside enum engine_consume: one message, waiting for it if there is none. */
-#define READER_WAIT (ENGINE_CONSUME_STREAM + 1)
-/* One message, acknowledged as it is delivered. */
-#define READER_TAKE (ENGINE_CONSUME_STREAM + 2)
+/* Beside enum engine_consume: one message, acknowledged as it is delivered. */
+#define READER_TAKE (ENGINE_CONSUME_WAIT + 1)
 /* A channel that puts to the head of a queue. */
 #define CHANNEL_HEAD 1
 

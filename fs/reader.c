@@ -396,14 +396,16 @@ static int open_source(struct reader *reader, const struct node *node, uint32_t 
 		return err;
 	if (log)
 		return start_walk(reader);
-	enum engine_consume how = reader->single ? ENGINE_CONSUME_ONE : (enum engine_consume)reader->handle.arg;
+	bool take = reader->handle.arg == READER_TAKE;
+	enum engine_consume how = take ? ENGINE_CONSUME_ONE : (enum engine_consume)reader->handle.arg;
 	struct engine_identity identity;
 	err = fs->engine->ops->identity(reader->object, &identity);
 	if (err)
 		return err;
 	if (identity.kind == ENGINE_QUEUE || identity.kind == ENGINE_CONSUMER)
-		return fs->engine->ops->queue->consumer_open(
-		    reader->object, how, reader->handle.arg == READER_TAKE, uid, &reader->consumer);
+		return fs->engine->ops->queue->consumer_open(reader->object, how, take, uid, &reader->consumer);
+	if (how == ENGINE_CONSUME_WAIT)
+		how = ENGINE_CONSUME_ONE;
 	return fs->engine->ops->consumer_open(reader->object, node->partition, how, &reader->consumer);
 }
 
@@ -418,8 +420,8 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	pthread_mutex_init(&reader->lock, NULL);
 	reader->waiter.wake = reader_wake;
 	reader->refs = 1;
-	reader->waits = !log && (node->row->arg == ENGINE_CONSUME_STREAM || node->row->arg == READER_WAIT);
-	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == READER_WAIT ||
+	reader->waits = !log && (node->row->arg == ENGINE_CONSUME_STREAM || node->row->arg == ENGINE_CONSUME_WAIT);
+	reader->single = !log && (node->row->arg == ENGINE_CONSUME_ONE || node->row->arg == ENGINE_CONSUME_WAIT ||
 				     node->row->arg == READER_TAKE);
 	int err = handle_init(&reader->handle, fs, node, flags, cred);
 	if (err)

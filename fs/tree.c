@@ -29,7 +29,7 @@
 	}
 #define CONSUMING_ALL(dir)                                                                                             \
 	CONSUMING(dir, "next", ".next", ONE_MESSAGE, ENGINE_CONSUME_ONE),                                              \
-	    CONSUMING(dir, "wait", ".wait", ONE_MESSAGE, READER_WAIT),                                                 \
+	    CONSUMING(dir, "wait", ".wait", ONE_MESSAGE, ENGINE_CONSUME_WAIT),                                         \
 	    CONSUMING(dir, "out", ".out", CONSUMED, ENGINE_CONSUME_SNAPSHOT),                                          \
 	    CONSUMING(dir, "stream", ".stream", CONSUMED, ENGINE_CONSUME_STREAM)
 

@@ -465,6 +465,8 @@ static enum engine_consume how_of(const char *word)
 {
 	if (strncmp(word, "stream", 6) == 0)
 		return ENGINE_CONSUME_STREAM;
+	if (strncmp(word, "wait", 4) == 0)
+		return ENGINE_CONSUME_WAIT;
 	return strncmp(word, "snap", 4) == 0 ? ENGINE_CONSUME_SNAPSHOT : ENGINE_CONSUME_ONE;
 }
 
@@ -684,7 +686,7 @@ static bool run_consumer(struct contract *c, char *const *w)
 		read_new(c, w[1], "snap", false);
 	else if (strcmp(w[0], "take") == 0)
 		read_new(c, w[1], "one", true);
-	else if (strcmp(w[0], "open") == 0) /* open f q stream, one, snap or session */
+	else if (strcmp(w[0], "open") == 0) /* open f q stream, one, wait, snap or session */
 		answer_ok(open_handle(c, w[1], w[2], w[3]));
 	else if (strcmp(w[0], "close") == 0)
 		close_handle(c, handle_of(w[1]));

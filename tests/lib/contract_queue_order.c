@@ -113,7 +113,10 @@ void contract_test_q_single_active(struct contract *c)
 	    "get q/w1 => EBUSY", "take q => EBUSY", "read f 1 => a", "woken g => no", "close f", "woken g => yes",
 	    "read h => -", "read g => a+,b", "open s q/w1 session", "close g", "read h => -", "get q/w1 => a+",
 	    "totals q consumers => 2", "close s", "read h => a+,b+", "set q single.active.consumer false => ok",
-	    "send q c", "get q/w1 => c", "close h");
+	    "send q c", "get q/w1 => c", "close h", "set q single.active.consumer true => ok", "open s q/w1 session",
+	    "open w q wait", "send q d", "read w => -", "arm w => 0", "get q => EBUSY", "get q/w1 => a+",
+	    "woken w => no", "close s", "woken w => yes", "read w => a+", "read w => -", "get q/w1 => EBUSY", "close w",
+	    "get q/w1 => b+");
 }
 
 struct page {

@@ -222,6 +222,27 @@ session_check() {
 	each_shell_queue session_check
 }
 
+takes_over() {
+	local pid
+	mkdir consumers/a consumers/b
+	echo true >config/single.active.consumer
+	printf 'm\nn\n' >>in
+	exec 9>consumers/a/session
+	in_shell 'cat consumers/b/wait > "$0"' "$BATS_TEST_TMPDIR/given" 9>&- &
+	pid=$!
+	until grep -qx 'consumers 2' info; do sleep 0.01; done
+	fails EBUSY cat consumers/b/next
+	is "$(cat consumers/a/next)" m
+	kill -0 $pid
+	exec 9>&-
+	wait $pid
+	is "$(cat "$BATS_TEST_TMPDIR/given")" m
+}
+
+@test "under single.active.consumer who waits takes over when the active one goes (bash, dash)" {
+	each_shell_queue takes_over
+}
+
 @test "a live holder's lease is not taken; an ordinary one ends while the daemon runs; touch renews it" {
 	queue
 	printf '%s\n' held mine >>in
