@@ -140,7 +140,9 @@ int catalog_see_message_ids(struct catalog *catalog, uint64_t *ret_next);
 
 /*
  * Checkpoints of queues: rows whose values are the caller's. put writes (or, with len 0, removes) all of them or none, except
- * those of queues that are gone; each gives the queue's own row first, then each lane's before those of its spans.
+ * those of queues that are gone; each gives the queue's own row first, then each lane's before those of its spans. With them, unless
+ * journal is 0, put notes that the catalog has all that the journal's files below this number say. catalog_journal: that number; 0 if
+ * none was noted.
  */
 enum catalog_queue_what { CATALOG_OF_QUEUE, CATALOG_OF_LANE, CATALOG_OF_SPAN };
 struct catalog_queue_row {
@@ -151,7 +153,9 @@ struct catalog_queue_row {
 	uint8_t priority; /* of a lane or span */
 	uint8_t value[95];
 };
-int catalog_put_queue_rows(struct catalog *catalog, const struct catalog_queue_row *rows, size_t count);
+int catalog_put_queue_rows(
+    struct catalog *catalog, const struct catalog_queue_row *rows, size_t count, uint64_t journal);
+int catalog_journal(struct catalog *catalog, uint64_t *ret_number);
 int catalog_each_queue_row(
     struct catalog *catalog, uint64_t queue_id, int (*each)(void *ctx, const struct catalog_queue_row *row), void *ctx);
 

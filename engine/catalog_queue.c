@@ -109,7 +109,49 @@ int catalog_add_lane(struct catalog *catalog, uint64_t queue_id, uint32_t priori
 struct rows_change {
 	const struct catalog_queue_row *rows;
 	size_t count;
+	uint64_t journal;
 };
+
+static void journal_key(struct catalog_key *key)
+{
+	catalog_key_init(key, CATALOG_FACT, 0);
+	catalog_key_add_text(key, "journal", strlen("journal"));
+}
+
+static int write_journal(struct catalog_txn *txn, uint64_t number)
+{
+	struct catalog_key key;
+	uint8_t value[8];
+
+	journal_key(&key);
+	bytes_put64(value, number);
+	return catalog_put_row(txn, &key, value, sizeof(value));
+}
+
+static int read_journal(struct catalog_txn *txn, void *arg)
+{
+	struct engine_span value;
+	struct catalog_key key;
+	int err;
+
+	journal_key(&key);
+	err = catalog_get_row(txn, &key, &value);
+	if (!err && value.len != 8)
+		err = catalog_damaged_row(txn, key.bytes);
+	if (!err)
+		*(uint64_t *)arg = bytes_get64((const uint8_t *)value.ptr);
+	return err == -ENODATA || err == -EIO ? 0 : err; /* damage was told of; without it all files are replayed */
+}
+
+int catalog_journal(struct catalog *catalog, uint64_t *ret_number)
+{
+	uint64_t number = 0;
+	int err = catalog_view(catalog, read_journal, &number);
+
+	if (!err)
+		*ret_number = number;
+	return err;
+}
 
 static void row_key(struct catalog_key *key, const struct catalog_queue_row *row)
 {
@@ -145,12 +187,13 @@ static int write_rows(struct catalog_txn *txn, void *arg)
 		if (err && (err != -ENODATA || row->len > 0))
 			return err;
 	}
-	return 0;
+	return change->journal > 0 ? write_journal(txn, change->journal) : 0;
 }
 
-int catalog_put_queue_rows(struct catalog *catalog, const struct catalog_queue_row *rows, size_t count)
+int catalog_put_queue_rows(
+    struct catalog *catalog, const struct catalog_queue_row *rows, size_t count, uint64_t journal)
 {
-	struct rows_change change = { .rows = rows, .count = count };
+	struct rows_change change = { .rows = rows, .count = count, .journal = journal };
 
 	return count == 0 ? 0 : catalog_change(catalog, CATALOG_MAY_USE_RESERVE, write_rows, &change);
 }

@@ -137,10 +137,10 @@ static void sync_old(const struct journal_replay *how, const char *name)
 		close(fd);
 }
 
-/* Replays all files, removes those without a record, and tells the highest number there was. */
-static int replay_all(const struct journal_replay *how, bool read_only, uint64_t *ret_last)
+/* Replays all files from a number on, removes those without a record, and tells the highest number there was. */
+static int replay_all(const struct journal_replay *how, bool read_only, uint64_t from, uint64_t *ret_last)
 {
-	uint64_t *numbers, records, last = 0;
+	uint64_t *numbers, records, last = from > 0 ? from - 1 : 0;
 	size_t count;
 	int err;
 
@@ -150,6 +150,8 @@ static int replay_all(const struct journal_replay *how, bool read_only, uint64_t
 	for (size_t i = 0; i < count && !err; i++) {
 		char name[JOURNAL_NAME_SIZE];
 
+		if (numbers[i] < from)
+			continue;
 		last = numbers[i];
 		err = journal_replay_file(how, last, &records);
 		journal_file_name(name, last);
@@ -166,7 +168,7 @@ static int replay_all(const struct journal_replay *how, bool read_only, uint64_t
 
 /* --------------------------------------------------------------------------------------- opening, closing */
 
-int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, struct engine_notify notify,
+int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64_t from, struct engine_notify notify,
     int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx,
     struct journal **ret_journal)
 {
@@ -185,7 +187,7 @@ int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, struct
 	journal->notify = notify;
 	journal->fd = -1;
 	memcpy(journal->store_uuid, store_uuid, sizeof(journal->store_uuid));
-	err = replay_all(&how, read_only, &last);
+	err = replay_all(&how, read_only, from, &last);
 	if (err)
 		goto err_after_new;
 	if (!read_only) {

@@ -45,10 +45,11 @@ struct journal_cursor {
 /*
  * Opens the journal in directory dirfd (borrowed, as must outlive it) of the store with this uuid, and calls replay for
  * every record found, oldest first (record is aligned to 8 bytes); a replay that returns a negative errno ends the
- * opening with it. EUCLEAN: a newer format, or a file of another store. After opening, appends go to a new file. notify
+ * opening with it. Files below the number `from` are passed over; new ones are not among them. EUCLEAN: a newer format, or a
+ * file of another store. After opening, appends go to a new file. notify
  * is called for what is damaged or was cut; no error comes of that.
  */
-int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, struct engine_notify notify,
+int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64_t from, struct engine_notify notify,
     int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx,
     struct journal **ret_journal);
 int journal_close(struct journal *journal); /* syncs, and returns the error of that; NULL allowed */

@@ -356,11 +356,13 @@ static int open_journal(struct local *local)
 {
 	struct replaying replaying = { local, PLOG_REDO_INIT };
 	bool again = false;
-	int rc;
+	int rc = catalog_journal(local->catalog, &local->journal_from);
 
+	if (rc < 0)
+		return rc;
 	do
-		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->notify,
-		    checkpoint_replay, &replaying, &local->journal);
+		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->journal_from,
+		    local->notify, checkpoint_replay, &replaying, &local->journal);
 	while (reserve_again(local, rc, &again));
 	plog_redo_close(&replaying.redo);
 	return rc;

@@ -2,9 +2,14 @@
  * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
  *
  * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog,
- * in one transaction; sync the logs whose ends the journal has (local_note.c), and the copy of the catalog; drop the files before the new one. A record is appended and its cursor changed under the group's
+ * in one transaction; sync the logs whose ends the journal has (local_note.c); write what changed of the queues; sync the copy of the
+ * catalog; drop the files before the new one. A record is appended and its cursor changed under the group's
  * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
  * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
+ *
+ * What the old files say of cursors, logs and transactions may be replayed over a catalog that has it already; but not what they say of
+ * queues: what became of a message that a commit brought is passed over then, and the commit brings it again. So the rows of
+ * queues come last, and in their transaction it is noted that the files before the new one do not count any more.
  *
  * It runs when the journal has grown by LOCAL_JOURNAL_BYTES (but not more than once a second, until it is much more), LOCAL_CHECKPOINT_MS after the first change, and at close.
  *
@@ -128,8 +133,11 @@ void checkpoint_keep_copy(struct local *local)
 {
 	uint64_t oldest;
 
-	if (journal_oldest(local->store.journal_dirfd, &oldest) == 0)
-		keep_copy(local, oldest);
+	if (journal_oldest(local->store.journal_dirfd, &oldest) < 0)
+		return;
+	keep_copy(local, oldest > local->journal_from ? oldest : local->journal_from);
+	if (oldest < local->journal_from)
+		journal_drop(local->journal, local->journal_from); /* if not, then the next time */
 }
 
 /* checkpoint_lock */
@@ -157,10 +165,6 @@ static int run(struct local *local)
 		mark_again(local, &c);
 	free(c.rows);
 	if (rc == 0)
-		rc = FAILPOINT("checkpoint_before_queues");
-	if (rc == 0)
-		rc = queue_checkpoint(local);
-	if (rc == 0)
 		rc = tx_checkpoint(local);
 	if (rc == 0)
 		rc = commit_sync(local);
@@ -170,6 +174,10 @@ static int run(struct local *local)
 		rc = notes_settle(local);
 	if (rc == 0)
 		rc = stages_checkpoint(local);
+	if (rc == 0)
+		rc = FAILPOINT("checkpoint_before_queues");
+	if (rc == 0)
+		rc = queue_checkpoint(local, number);
 	if (rc == 0)
 		rc = FAILPOINT("checkpoint_before_drop");
 	if (rc == 0)

@@ -334,6 +334,7 @@ struct local {
 	struct store store;
 	struct catalog *catalog;
 	struct journal *journal;
+	uint64_t journal_from; /* when it was opened, the catalog had all that files below this number say */
 	struct stages *stages;
 	struct engine_notify notify;
 	struct engine_users users;
@@ -585,7 +586,7 @@ int settle_run(struct local *local); /* syncs what was noted since the last chec
 
 /* -- local_checkpoint.c -- */
 int checkpoint_run(struct local *local);
-void checkpoint_keep_copy(struct local *local); /* of the catalog; at the start */
+void checkpoint_keep_copy(struct local *local); /* of the catalog, and drops files that do not count; at the start */
 void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */

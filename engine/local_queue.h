@@ -462,8 +462,9 @@ void queue_forget_placed(struct local *local);
 /* ---- local_queue_store.c ---- */
 
 int queue_load(struct queue *queue);
-int queue_checkpoint(struct local *local); /* into the catalog; the journal was rotated */
-void queue_trim_all(struct local *local);  /* after a checkpoint */
+int queue_checkpoint(
+    struct local *local, uint64_t journal); /* into the catalog, and that it has files below this number */
+void queue_trim_all(struct local *local);   /* after a checkpoint */
 
 int queue_sync_moved(struct local *local); /* messages that came by moves: the journal, then the logs */
 

@@ -290,18 +290,18 @@ int queue_sync_moved(struct local *local)
 	return rc;
 }
 
-static int put_rows(struct local *local, const struct rows *rows)
+static int put_rows(struct local *local, const struct rows *rows, uint64_t journal)
 {
 	bool again = false;
 	int rc;
 
 	do
-		rc = catalog_put_queue_rows(local->catalog, rows->list, rows->count);
+		rc = catalog_put_queue_rows(local->catalog, rows->list, rows->count, journal);
 	while (reserve_again(local, rc, &again));
 	return rc;
 }
 
-int queue_checkpoint(struct local *local)
+int queue_checkpoint(struct local *local, uint64_t journal)
 {
 	struct rows rows = { 0 };
 	struct object *object;
@@ -318,7 +318,7 @@ int queue_checkpoint(struct local *local)
 	if (rc == 0)
 		rc = queue_sync_moved(local);
 	if (rc == 0)
-		rc = put_rows(local, &rows);
+		rc = put_rows(local, &rows, journal);
 	if (rc < 0)
 		mark_again(local, &rows);
 	free(rows.list);

@@ -281,7 +281,7 @@ int tx_checkpoint(struct local *local)
 	}
 	if (rc == 0 && count > 0) {
 		do
-			rc = catalog_put_queue_rows(local->catalog, rows, count);
+			rc = catalog_put_queue_rows(local->catalog, rows, count, 0);
 		while (reserve_again(local, rc, &again));
 	}
 	if (rc < 0)

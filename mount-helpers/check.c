@@ -416,10 +416,14 @@ static int check_journal(struct check *check)
 {
 	struct engine_notify notify = { on_notify, check };
 	struct journal *journal;
+	uint64_t from = 0;
 	int rc;
 
 	check->part = NULL;
-	rc = journal_open(check->store->journal_dirfd, check->store->uuid, true, notify, count_record, check, &journal);
+	if (check->catalog != NULL)
+		catalog_journal(check->catalog, &from); /* what is before is in the catalog, and a mount drops it */
+	rc = journal_open(
+	    check->store->journal_dirfd, check->store->uuid, true, from, notify, count_record, check, &journal);
 	if (rc == 0)
 		journal_close(journal);
 	else if (rc != -ENOMEM)

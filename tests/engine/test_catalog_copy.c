@@ -173,7 +173,7 @@ static void change_all(struct catalog *catalog, uint64_t first)
 	DO(catalog_add_partition(catalog, first, 0, first + 10));
 	DO(catalog_add_lane(catalog, first + 2, 4, first + 11));
 	DO(catalog_put_cursors(catalog, &cursor, 1));
-	DO(catalog_put_queue_rows(catalog, rows, 2));
+	DO(catalog_put_queue_rows(catalog, rows, 2, 0));
 	DO(catalog_put_binding(catalog, &binding));
 	DO(catalog_put_keys(catalog, first, &keyed, 1, &covered, 1));
 	DO(catalog_set_owner(catalog, first, &owner, 77));
@@ -184,7 +184,7 @@ static void change_all(struct catalog *catalog, uint64_t first)
 	DO(catalog_put_settings(catalog, first, ENGINE_TOPIC, &none, 1));
 	DO(catalog_drop_binding(catalog, &binding));
 	rows[1].len = 0;
-	DO(catalog_put_queue_rows(catalog, rows, 2));
+	DO(catalog_put_queue_rows(catalog, rows, 2, 0));
 }
 
 static struct catalog *open_in(int dirfd)
@@ -339,7 +339,7 @@ Test(catalog_copy, knows_that_it_lacks_a_checkpoint)
 
 	struct catalog_queue_row lane = { .queue_id = 202, .what = CATALOG_OF_LANE, .len = 16, .priority = 4 };
 
-	cr_assert_eq(catalog_put_queue_rows(catalog, &lane, 1), 0);
+	cr_assert_eq(catalog_put_queue_rows(catalog, &lane, 1, 0), 0);
 	catalog_close(catalog);
 	tmpdir_copy(dir.fd, other.fd);
 	unlinkat(other.fd, "catalog", 0);

@@ -65,11 +65,16 @@ static void hear(void *ctx, int err, const char *text)
 	snprintf(seen->text, sizeof(seen->text), "%s", text);
 }
 
-static int try_open(bool read_only, struct seen *seen, struct journal **ret_journal)
+static int try_open_from(uint64_t from, bool read_only, struct seen *seen, struct journal **ret_journal)
 {
 	struct engine_notify notify = { .fn = hear, .ctx = seen };
 
-	return journal_open(dir.fd, uuid, read_only, notify, see, seen, ret_journal);
+	return journal_open(dir.fd, uuid, read_only, from, notify, see, seen, ret_journal);
+}
+
+static int try_open(bool read_only, struct seen *seen, struct journal **ret_journal)
+{
+	return try_open_from(0, read_only, seen, ret_journal);
 }
 
 static struct journal *open_journal(struct seen *seen)
@@ -199,6 +204,33 @@ Test(journal, replays_more_than_its_window)
 	cr_assert_eq(seen.count, n);
 	cr_assert_eq(seen.sum, sum);
 	cr_assert_eq(seen.reports, 0);
+}
+
+/* Files below the number are passed over, and stay. What is begun later is not one of them, even if there is no file at all. */
+Test(journal, begins_where_it_is_told)
+{
+	struct seen seen = { 0 };
+	struct journal *journal = open_journal(&seen);
+	uint64_t number;
+
+	append(journal, 1);
+	cr_assert_eq(journal_rotate(journal, &number), 0);
+	append(journal, 20);
+	cr_assert_eq(journal_close(journal), 0);
+	cr_assert_eq(try_open_from(number, true, &seen, &journal), 0);
+	cr_assert_eq(seen.count, 1);
+	cr_assert_eq(seen.committed[0], 20);
+	cr_assert_eq(journal_close(journal), 0);
+	cr_assert_eq(look().count, 2);
+	seen = (struct seen){ 0 };
+	cr_assert_eq(try_open_from(100, false, &seen, &journal), 0);
+	cr_assert_eq(seen.count, 0);
+	append(journal, 300);
+	cr_assert_eq(journal_close(journal), 0);
+	seen = (struct seen){ 0 };
+	cr_assert_eq(try_open_from(100, true, &seen, &journal), 0);
+	cr_assert_eq(seen.count, 1);
+	cr_assert_eq(journal_close(journal), 0);
 }
 
 /* The bytes of a file are those of mqfs-format(5). */

@@ -40,7 +40,7 @@ static const char *const queues[] = { "send q g", "get q/w1", "ack q/w1 g", "sen
 	"in n reject q/w1 e", "in n send o h", "in n push o i", NULL };
 
 static const char *const after[] = { "mv q ready f o ready", "redrive q/dlq b", "send r j l", "get r", "reject r j",
-	"get o", "touch o unacked i +100000000", NULL };
+	"get o", "touch o unacked i +100000000", "get o", "ack o h", NULL };
 
 static struct {
 	struct contract *c;
@@ -456,7 +456,7 @@ static uint64_t start(const struct way *way, unsigned state, uint64_t n, const c
 static void starts(const struct way *way)
 {
 	prepare();
-	for (unsigned state = 0; state < (way->is_lost ? STATES - 1 : STATES); state++) {
+	for (unsigned state = 0; state < STATES; state++) {
 		char *expected = whole(state);
 		uint64_t n = 1;
 
@@ -511,6 +511,43 @@ Test(local_start, cannot_write)
 Test(local_start, disk_is_full)
 {
 	starts(&(struct way){ "change", disk_is_full, fault_disarm, false });
+}
+
+/* A start none of whose files goes, from the n-th on: what it had brought into the catalog does not come to that once more. */
+static uint64_t start_without_unlink(unsigned state, uint64_t n, const char *expected)
+{
+	uint64_t calls;
+
+	make_store(state);
+	fault_arm(FAULT_UNLINK, n, EIO, true);
+	if (open_store() == 0) {
+		cr_assert_str_eq(dump(), expected, "state %u, from the %" PRIu64 "th on nothing is removed", state, n);
+		close_store();
+	}
+	calls = fault_disarm();
+	assert_ok(open_store());
+	dump();
+	cr_assert(has_same(text, expected),
+	    "state %u, from the %" PRIu64 "th of %" PRIu64 " on nothing was removed: there is\n%s\nand not\n%s", state,
+	    n, calls, text, expected);
+	close_store();
+	return calls;
+}
+
+/* What the old files of the journal say does not count once more when they are still there. */
+Test(local_start, old_files_stay)
+{
+	prepare();
+	for (unsigned state = 0; state < STATES; state++) {
+		char *expected = whole(state);
+		uint64_t n = 1;
+
+		while (start_without_unlink(state, n, expected) >= n)
+			n++;
+		cr_assert_gt(n, 1);
+		free(expected);
+	}
+	finish();
 }
 
 /* ---- records that make no sense ---- */

@@ -34,7 +34,7 @@ static int count(void *ctx, enum journal_type type, const void *record, size_t s
 static int open_it(const struct tmpdir *dir, struct seen *seen, struct journal **ret_journal)
 {
 	*seen = (struct seen){ 0 };
-	return journal_open(dir->fd, uuid, false, (struct engine_notify){ 0 }, count, seen, ret_journal);
+	return journal_open(dir->fd, uuid, false, 0, (struct engine_notify){ 0 }, count, seen, ret_journal);
 }
 
 /* Gives each record of the bytes the CRC it wants. */

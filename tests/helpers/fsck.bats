@@ -108,6 +108,26 @@ flip() { # FILE POSITION
 	[[ $output == *' 10 messages,'*clean ]]
 }
 
+@test "a file of the journal that a checkpoint could not remove does not count, and goes with the next mount" {
+	needs_mount
+	filled
+	"$MQFS_PROGRAM" "$S" "$M"
+	id=$(echo settled >"$M/queues/jobs/in"; basename "$(ls "$M/queues/jobs/ready" | tail -n 1)")
+	rm "$M/queues/jobs/ready/$id"
+	cp -r "$S/journal" "$BATS_TEST_TMPDIR/old"
+	umount "$M"
+	wait_gone "$(cat "$S/lock")"
+	cp -n "$BATS_TEST_TMPDIR"/old/* "$S/journal/"
+	[ "$(ls "$S/journal" | wc -l)" -gt 1 ]
+	status 0 fsck.mqfs -n "$S"
+	[[ $output == *', 0 records in the journal'*clean ]]
+	"$MQFS_PROGRAM" "$S" "$M"
+	[ "$(ls "$S/journal" | wc -l)" = 1 ]
+	[ "$(ls "$M/queues/jobs/ready" | wc -l)" = 5 ]
+	umount "$M"
+	wait_gone "$(cat "$S/lock")"
+}
+
 @test "a flipped bit costs its batch, is found, named, and left" {
 	needs_mount
 	filled

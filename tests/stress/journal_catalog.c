@@ -113,7 +113,7 @@ int main(void)
 	size_t count = 0;
 
 	tmpdir_make(&dir);
-	must(journal_open(dir.fd, uuid, false, (struct engine_notify){ 0 }, ignore, NULL, &journal) == 0,
+	must(journal_open(dir.fd, uuid, false, 0, (struct engine_notify){ 0 }, ignore, NULL, &journal) == 0,
 	    "open journal");
 	run(use_journal, take_checkpoints);
 	must(journal_close(journal) == 0, "close journal");
