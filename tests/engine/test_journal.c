@@ -716,7 +716,7 @@ Test(journal, tells_what_a_start_cannot_do)
 	cr_expect_eq(seen.errors, 1);
 	cr_expect(strstr(seen.text, "cannot be synced") != NULL);
 	cr_expect(strstr(engine_reason(), "cannot begin a file") != NULL);
-	cr_assert_eq(journal_open(dir.fd, uuid, false, nobody, see, &seen, &journal), -EIO);
+	cr_assert_eq(journal_open(dir.fd, uuid, false, 0, nobody, see, &seen, &journal), -EIO);
 	cr_assert_null(journal);
 	open_err = 0;
 	cr_assert_eq(look().count, 2);
