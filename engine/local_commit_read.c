@@ -105,8 +105,8 @@ static int read_part(const uint8_t **at, const uint8_t *end, struct noted_part *
 	const uint8_t *head = take(at, end, PART_HEAD);
 	int rc;
 
-	if (head == NULL || bytes_get32(head + 8) == 0)
-		return -EBADMSG;
+	if (head == NULL || bytes_get32(head + 8) == 0 || bytes_get32(head + 8) > (uint64_t)(end - *at))
+		return -EBADMSG; /* each message has a byte at least: no memory is had for what cannot be there */
 	part->mark = bytes_get64(head);
 	part->batch = (struct engine_batch){ .count = bytes_get32(head + 8),
 		.cred = { bytes_get32(head + 24), bytes_get32(head + 28), bytes_get32(head + 32) },
