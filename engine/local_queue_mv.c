@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #include "engine/local_queue_move.h"
+#include "engine/local_queue_span.h"
 
 struct mv {
 	struct queue *from, *to;
@@ -15,6 +16,7 @@ struct mv {
 	uint32_t uid;          /* and who is charged for that */
 	uint32_t priority;     /* or ENGINE_ANY */
 	enum engine_message_state state;
+	struct span *own; /* the lease that it had, whose charge went over to the new one; or NULL */
 	struct wake_list wake;
 };
 
@@ -28,14 +30,43 @@ static bool is_full(struct queue *queue, uint64_t bytes)
 		   (length_bytes >= 0 && queue->bytes[SPAN_READY] + bytes > (uint64_t)length_bytes));
 }
 
+/* Who claims what he has leased already goes on with one lease: it is not charged again, and his limit does not matter. */
+static int charge(struct queue *queue, struct mv *mv, struct span *span, uint64_t offset, struct span_set *set)
+{
+	int64_t granted;
+	int rc;
+
+	if (span == NULL || span->lessee != LESSEE_OF(mv->uid)) {
+		granted = lease_charge(queue, mv->uid, 1, &set->lessee);
+		return granted < 0 ? (int)granted : 0;
+	}
+	rc = span_reserve(span->lane);
+	if (rc < 0)
+		return rc;
+	mv->own = span_cut_out(span, offset, 1);
+	set->lessee = mv->own->lessee;
+	mv->own->lessee = 0;
+	return 0;
+}
+
+/* The lease did not begin. */
+static void uncharge(struct queue *queue, struct mv *mv, const struct span_set *set)
+{
+	if (mv->own != NULL)
+		mv->own->lessee = set->lessee;
+	else
+		lease_uncharge(queue, set->lessee, 1);
+	mv->own = NULL;
+}
+
 /* What a message is that the holder has claimed. EDQUOT; else who claims it is charged. */
-static int lease_to(struct queue *queue, const struct mv *mv, struct span_set *set)
+static int lease_to(struct queue *queue, struct mv *mv, struct span *span, uint64_t offset, struct span_set *set)
 {
 	const struct holder *holder = mv->holder;
-	int64_t granted = lease_charge(queue, mv->uid, 1, &set->lessee);
+	int rc = charge(queue, mv, span, offset, set);
 
-	if (granted < 0)
-		return (int)granted;
+	if (rc < 0)
+		return rc;
 	set->state = SPAN_UNACKED;
 	set->deliveries++;
 	set->held = holder->sessions > 0;
@@ -83,14 +114,14 @@ static int move_in_place(
 		return 0;
 	}
 	if (mv->holder != NULL)
-		rc = lease_to(mv->from, mv, &set);
+		rc = lease_to(mv->from, mv, span, offset, &set);
 	else
 		set.state = SPAN_READY;
 	if (rc < 0)
 		return rc;
 	rc = lane_set(lane, offset, 1, &set, facts, mv->holder != NULL ? WHY_DELIVERED : WHY_NOTHING, &span);
 	if (rc < 0) {
-		lease_uncharge(mv->from, set.lessee, 1);
+		uncharge(mv->from, mv, &set);
 		return rc;
 	}
 	if (mv->holder != NULL) {
@@ -155,7 +186,7 @@ static int move_away(
 		come_back_to(mv->to, &m.set);
 	}
 	if (mv->holder != NULL)
-		rc = lease_to(mv->to, mv, &m.set);
+		rc = lease_to(mv->to, mv, span, offset, &m.set);
 	if (rc < 0)
 		return rc;
 	if (!within)
@@ -165,7 +196,7 @@ static int move_away(
 						: ENDED_NEVER);
 	rc = lane_move(&m, &at);
 	if (rc < 0) {
-		lease_uncharge(mv->to, m.set.lessee, 1);
+		uncharge(mv->to, mv, &m.set);
 		return rc;
 	}
 	if (mv->holder != NULL) {

@@ -205,6 +205,20 @@ static void claim(struct memory_item *item, const struct engine_place *to)
 	memory_make_unacked(item, consumer, NULL, to->uid);
 }
 
+/* A lease that begins is charged; that of a message which the user has leased already goes on as he has it. */
+static int charge_claim(struct memory_item *item, const struct engine_place *to)
+{
+	int rc = 0;
+
+	if (to->state != ENGINE_UNACKED || renews(item, to))
+		return 0;
+	if (item->lessee == (uint64_t)to->uid + 1)
+		item->lessee = 0; /* the charge goes over to the new one */
+	else
+		rc = (int)memory_charge(item->queue->memory, to->uid, 1);
+	return rc < 0 ? rc : 0;
+}
+
 int memory_message_move(
     struct engine_object *queue, uint64_t id, enum engine_message_state state, const struct engine_place *to)
 {
@@ -215,10 +229,9 @@ int memory_message_move(
 	if (rc < 0)
 		return rc;
 	rc = check_place(item, to);
-	if (rc == 0 && to->state == ENGINE_UNACKED && !renews(item, to))
-		rc = (int)memory_charge(self->memory, to->uid, 1);
-	if (rc >= 0) {
-		rc = 0;
+	if (rc == 0)
+		rc = charge_claim(item, to);
+	if (rc == 0) {
 		if (is_new_there(item, memory_of(to->queue)))
 			move_away(item, to);
 		else if (to->state == ENGINE_UNACKED)

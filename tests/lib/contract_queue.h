@@ -54,7 +54,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_moves) T(q_moves_and_priorities) T(q_move_errors) T(q_moves_to_limits) T(q_purge) T(q_conservation) \
 	T(q_in_parallel) \
 	/* contract_queue_users.c */ \
-	T(q_users) T(q_users_ends) T(q_users_moves) T(q_users_waits) \
+	T(q_users) T(q_users_ends) T(q_users_moves) T(q_users_own) T(q_users_waits) \
 	/* contract_dedup.c */ \
 	T(dedup_topic) T(dedup_partitions) T(dedup_queue) T(dedup_batches) T(dedup_refused) T(dedup_setting) \
 	T(dedup_parallel)

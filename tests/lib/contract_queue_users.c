@@ -43,6 +43,19 @@ void contract_test_q_users_moves(struct contract *c)
 	    "held 2 => 1", "mv o unacked a q ready => ok", "held 2 => 0", "close s");
 }
 
+/* Who is at the limit may move his own leases about: to another consumer, another priority, another queue. Not those of others. */
+void contract_test_q_users_own(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "queue o", "consumer q/w1", "consumer q/w2", "consumer o/w", "limit 3",
+	    "send q a b c d e", "as 1", "open f q snap", "read f 3 => a,b,c", "close f", "held 1 => 3",
+	    "mv q unacked b q unacked q/w1 => ok", "held 1 => 3", "mv q unacked b q unacked q/w1 => ok", "held 1 => 3",
+	    "mv q unacked b q unacked q/w2 p5 => ok", "held 1 => 3", "mv q unacked a o unacked o/w => ok",
+	    "held 1 => 3", "mv q ready d q unacked q => EDQUOT", "as 2", "mv o unacked a o unacked o => ok",
+	    "held 1 => 2", "held 2 => 1", "as 1", "mv q ready d q unacked q/w1 => ok", "held 1 => 3",
+	    "mv o unacked a o unacked o/w => EDQUOT", "held 1 => 3", "held 2 => 1", "show q => e | c,b,d | ",
+	    "ack q/w2 b => 1", "ack q c => 1", "nack q/w1 d => 1", "held 1 => 0", "ack o a => 1", "held 2 => 0");
+}
+
 /* Who waits is refused when something comes; what comes then is for another who waits. */
 void contract_test_q_users_waits(struct contract *c)
 {
