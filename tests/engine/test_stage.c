@@ -609,18 +609,18 @@ static struct {
 	int err; /* 0: a read has a part */
 } reading;
 
-static bool is_staging_file(int fd)
+static bool is_file_of(int fd, const char *directory)
 {
 	char link[64], path[PATH_MAX] = "";
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, "/staging/") != NULL;
+	return readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, directory) != NULL;
 }
 
 /* From the n-th read of a staging file on. */
 static ssize_t failing_pread(int fd, void *buf, size_t size, off_t pos)
 {
-	if (!is_staging_file(fd) || atomic_fetch_add(&reading.count, 1) + 1 < reading.n)
+	if (!is_file_of(fd, "/staging/") || atomic_fetch_add(&reading.count, 1) + 1 < reading.n)
 		return reading.real->pread(fd, buf, size, pos);
 	return reading.err ? -reading.err : reading.real->pread(fd, buf, size > 1 ? size / 2 : size, pos);
 }
@@ -703,6 +703,75 @@ STAGE_TEST(a_file_that_cannot_be_read_is_kept)
 		}
 	}
 	cr_assert_geq(failed, 4); /* its head, and what is in it */
+}
+
+/* The same, by an engine that is killed: only the log tells that the first was taken. */
+static void leave_file_killed(struct contract *c, uint64_t *next)
+{
+	struct engine_object *topic;
+	struct engine_stage *stage;
+	int writer, status;
+	pid_t child;
+
+	contract_close(c);
+	child = fork();
+	if (child == 0) {
+		contract_open(c);
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		stage = open_stage(c, topic, '\n');
+		writer = staging_writer(c, stage);
+		put_number(writer, next);
+		assert_ok(c->ops->stage->take(stage));
+		put_number(writer, next);
+		put_number(writer, next);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	*next += 3;
+}
+
+/* Reads of logs, of which all fail. */
+static ssize_t failing_log_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	if (!is_file_of(fd, "/logs/"))
+		return reading.real->pread(fd, buf, size, pos);
+	atomic_fetch_add(&reading.count, 1);
+	return -ENOMEM;
+}
+
+/*
+ * What was taken in of a file follows from its log, which cannot be read at a start: then what the journal says of the file stays,
+ * however often it begins anew, and nothing is taken twice when the log can be read again.
+ */
+STAGE_TEST(whose_log_cannot_be_read_is_kept)
+{
+	struct io_ops failing;
+	struct engine_object *topic;
+	uint64_t next = 0;
+
+	c->ops->put(lingering(c));
+	leave_file_killed(c, &next);
+	reading.real = io;
+	failing = *io;
+	failing.pread = failing_log_pread;
+	for (unsigned start = 0; start < 2; start++) {
+		atomic_store(&reading.count, 0);
+		io = &failing;
+		contract_open(c);
+		cr_assert_gt(atomic_load(&reading.count), 0);
+		c->ops->health(c->engine, c->text, CONTRACT_TEXT);
+		cr_assert_not_null(strstr(c->text, "staging file"), "%s", c->text);
+		assert_ok(checkpoint_run((struct local *)c->engine)); /* the journal begins anew */
+		io = reading.real;
+		contract_close(c);
+		cr_assert_geq(staging_files(c), 1);
+	}
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	check_count(c, topic, next, "when its log can be read");
+	c->ops->put(topic);
+	contract_wait(c, staging_no_files, NULL, "the file to go");
 }
 
 /* Files of closed channels, all taken, that a killed engine had no time to empty are removed, and not taken again. */
