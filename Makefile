@@ -70,6 +70,8 @@ $(BUILD)/mount-helpers/mount.o: $(BUILD)/prefix
 # Tests of the engine are linked without libfuse. Those in mount/ see the mount alone.
 $(BUILD)/tests/fs/%: $(BUILD)/tests/fs/%.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(FUSE_LIBS) $(libs)
+$(BUILD)/tests/fs/test_process: $(BUILD)/tests/fs/test_process.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+	$(link) -Wl,--wrap=open64 -lcriterion $(FUSE_LIBS) $(libs)
 $(BUILD)/tests/helpers/%: $(BUILD)/tests/helpers/%.o $(BUILD)/libhelpers.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/libengine.a

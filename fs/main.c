@@ -24,6 +24,7 @@
 #include "fs/events.h"
 #include "fs/handle.h"
 #include "fs/node.h"
+#include "fs/open.h"
 #include "fs/options.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
@@ -98,7 +99,7 @@ static void fs_release(struct fs *fs)
 	quota_free(fs->quota); /* after all who charge */
 }
 
-/* Is a store mounted somewhere, as the list of mounts has it? */
+/* Is a store mounted somewhere, as the list of mounts has it? If that cannot be read its daemon is awaited, and has not ended. */
 static bool is_mounted(const char *source)
 {
 	FILE *mounts = setmntent("/proc/self/mounts", "r");
@@ -115,7 +116,7 @@ static bool await_holder(const char *source)
 {
 	char path[PATH_MAX], text[32] = "";
 	snprintf(path, sizeof path, "%s/lock", source);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open_file(path, O_RDONLY, 0);
 	if (fd < 0)
 		return false;
 	ssize_t got = read(fd, text, sizeof text - 1);

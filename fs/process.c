@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "fs/open.h"
 
 #define PF_EXITING 0x4u    /* include/linux/sched.h: getting shut down */
 #define TICK_MS 20         /* starts of processes are known to 10 ms, times of files to 4 */
@@ -17,7 +18,7 @@ static bool read_proc(uint32_t pid, const char *name, char *buf, size_t size)
 {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%u/%s", pid, name);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open_file(path, O_RDONLY, 0);
 	if (fd < 0)
 		return false;
 	ssize_t got = read(fd, buf, size - 1);

@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "fs/key.h"
+#include "fs/open.h"
 #include "fs/process.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
@@ -144,9 +145,10 @@ bool spool_exists(struct spool *spool, uint64_t topic, uint64_t tx, const char *
 /* An unnamed file where the store is; in memory for a store that has no directory. */
 static int unnamed_file(const struct spool *spool)
 {
-	int fd = open(spool->directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0 && (errno == ENOENT || errno == EOPNOTSUPP || errno == EISDIR))
-		fd = memfd_create("mqfs-put", MFD_CLOEXEC);
+	int fd = open_file(spool->directory, O_TMPFILE | O_RDWR, 0600);
+	if (fd != -ENOENT && fd != -EOPNOTSUPP && fd != -EISDIR)
+		return fd;
+	fd = memfd_create("mqfs-put", MFD_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
