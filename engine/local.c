@@ -227,6 +227,7 @@ static const struct engine_ops local_ops = {
 	.close = local_close,
 	.health = local_health,
 	.space = local_space,
+	.give_files = local_give_files,
 	.create = look_create,
 	.lookup = local_lookup,
 	.get = local_get,

@@ -208,8 +208,12 @@ int checkpoint_run(struct local *local)
 void checkpoint_fire(struct timer *timer)
 {
 	struct local *local = (struct local *)((char *)timer - offsetof(struct local, checkpoint_timer));
-	int rc = checkpoint_run(local);
+	unsigned int tries = 0;
+	int rc;
 
+	do
+		rc = checkpoint_run(local);
+	while (warm_again(local, rc, &tries));
 	if (rc == 0)
 		return;
 	/* A full disk is told of by the reserve, for as long as it is full. */

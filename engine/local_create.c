@@ -206,7 +206,7 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	return 0;
 }
 
-int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+static int create_once(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
     const struct engine_owner *owner, struct engine_object **ret_object)
 {
 	struct local *local = (struct local *)engine;
@@ -235,6 +235,18 @@ int local_create(struct engine *engine, struct engine_object *parent, enum engin
 	object_changed(above);
 	*ret_object = &object->base;
 	return 0;
+}
+
+int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    const struct engine_owner *owner, struct engine_object **ret_object)
+{
+	unsigned int tries = 0;
+	int rc;
+
+	do
+		rc = create_once(engine, parent, kind, name, owner, ret_object);
+	while (warm_again((struct local *)engine, rc, &tries));
+	return rc;
 }
 
 /* Groups of a store that was made before groups had dead letters get theirs. At start */

@@ -226,6 +226,8 @@ static void run_alone(struct flusher *flusher)
 	flusher->alone = point->next;
 	flusher->working++;
 	pthread_mutex_unlock(&flusher->lock);
+	if (point->warm != NULL)
+		warm_touch(point->warm);
 	result = point->run(point);
 	finish(flusher, point, result);
 	pthread_mutex_lock(&flusher->lock);

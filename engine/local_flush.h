@@ -40,6 +40,7 @@ struct sync_point {
 	void (*begin)(struct sync_point *point); /* of a log */
 	struct plog *_Atomic *log;               /* whose end may be noted in the journal; NULL: the journal itself */
 	struct object *object;                   /* kept by a reference while queued; NULL for the journal */
+	struct warm *warm;                       /* of a log: to be touched before run; NULL for the journal */
 	struct sync_point *next;                 /* in a queue, or in a round; flusher.lock */
 	struct sync_wait *waits;                 /* for the next run; flusher.lock */
 	struct sync_wait *served;                /* by this one; who runs it */

@@ -388,7 +388,9 @@ struct local {
 		pthread_mutex_t lock;
 		struct warm **list;   /* of those that may have files open; lock */
 		size_t count, room;   /* lock */
-		_Atomic size_t files; /* how many all of them are to have at most */
+		size_t files;         /* how many all of them are to have at most; never changes */
+		_Atomic size_t lent;  /* of these, what staging files have */
+		int ceiling;          /* a descriptor from here on: few are left; never changes */
 		uint64_t random;      /* lock */
 	} warm;
 
@@ -557,7 +559,16 @@ void topic_assign_streams(struct topic *topic); /* after growing; the same */
 /* -- local_warm.c -- */
 void warm_start(struct local *local); /* raises RLIMIT_NOFILE to what the process may have */
 void warm_stop(struct local *local);
-void warm_yield(struct local *local); /* a descriptor of theirs is another's from now on */
+size_t warm_share(const struct local *local); /* how many they can do without */
+/* A descriptor of theirs, which was just opened, is another's until it is closed. False: it is to be closed, too few are left. */
+bool warm_lend(struct local *local, int fd);
+void warm_take_back(struct local *local);
+/*
+ * What failed for want of descriptors is to be tried again: some were given back. As memory_again(): what is tried must not have changed anything
+ * when it fails so. Locks as warm_touch().
+ */
+bool warm_again(struct local *local, int rc, unsigned int *tries);
+bool local_give_files(struct engine *engine);
 void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog);
 void warm_touch(struct warm *warm); /* it is about to be used; no lock but object.change: others may be synced */
 void warm_cool(struct warm *warm);  /* it goes away */

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/io.h"
 #include "engine/local_commit.h"
 #include "engine/local_exchange.h"
 #include "engine/local_queue.h"
@@ -525,7 +526,7 @@ static int append_sorted(struct sorting *s)
 			rc = append(topic_partition(s->producer->topic, p), &part);
 		while (s->done > 0 && memory_again(rc, &tries)); /* others have their parts */
 	}
-	return rc == -ENOMEM && s->done > 0 ? -EIO : rc;
+	return io_wants_means(rc) && s->done > 0 ? -EIO : rc;
 }
 
 /* Those parts that were stored, though others were not. */
@@ -626,22 +627,14 @@ static int send_props(struct producer *producer, struct object *object, const st
 	return rc;
 }
 
-int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done)
+static int send_once(struct producer *producer, const struct engine_batch *batch)
 {
-	struct producer *producer = producer_of(handle);
 	struct engine_batch stamped = *batch;
 	struct object *object = NULL;
 	int64_t max_bytes;
 	uint32_t index;
 	int rc;
 
-	(void)done; /* the page cache has it at once */
-	if (producer->of == ENGINE_QUEUE)
-		return queue_producer_send(handle, batch);
-	if (producer->of == ENGINE_EXCHANGE)
-		return route_producer_send(handle, batch);
-	if (producer->of == ENGINE_TX)
-		return tx_producer_send(handle, batch);
 	rc = object_enter_change(&producer->topic->object.base, ENGINE_TOPIC, &object);
 	if (rc < 0)
 		return rc;
@@ -661,6 +654,25 @@ int local_producer_send(struct engine_producer *handle, const struct engine_batc
 	if (!is_plain(producer, &stamped, &index))
 		return send_props(producer, object, &stamped);
 	return append(topic_partition(producer->topic, index), &stamped);
+}
+
+int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done)
+{
+	struct producer *producer = producer_of(handle);
+	unsigned int tries = 0;
+	int rc;
+
+	(void)done; /* the page cache has it at once */
+	if (producer->of == ENGINE_QUEUE)
+		return queue_producer_send(handle, batch);
+	if (producer->of == ENGINE_EXCHANGE)
+		return route_producer_send(handle, batch);
+	if (producer->of == ENGINE_TX)
+		return tx_producer_send(handle, batch);
+	do
+		rc = send_once(producer, batch);
+	while (warm_again(local_of(&producer->topic->object), rc, &tries));
+	return rc;
 }
 
 /* ---- in two steps ---- */

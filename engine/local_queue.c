@@ -17,6 +17,7 @@
 #include "engine/catalog.h"
 #include "engine/clock.h"
 #include "engine/index.h"
+#include "engine/io.h"
 #include "engine/local_commit.h"
 #include "engine/local_queue.h"
 #include "engine/local_stage.h"
@@ -533,6 +534,7 @@ static int finish_opening(struct queue *queue)
 static int open_logs(struct queue *queue)
 {
 	struct local *local = queue_local(queue);
+	unsigned int tries = 0;
 	int rc = 0;
 
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
@@ -543,7 +545,9 @@ static int open_logs(struct queue *queue)
 		if (lane == NULL || atomic_load(&lane->plog) != NULL)
 			continue;
 		options = local_log_options(local, lane->log_id);
-		rc = plog_open(&options, &plog);
+		do
+			rc = plog_open(&options, &plog);
+		while (warm_again(local, rc, &tries));
 		if (rc < 0)
 			break;
 		atomic_store(&lane->plog, plog);
@@ -582,9 +586,9 @@ int queue_open(struct queue *queue)
 	}
 	pthread_mutex_unlock(&queue->lock);
 	if (rc < 0) {
-		if (!queue->open_failed)
+		if (!queue->open_failed && !io_wants_means(rc))
 			queue_fault(queue, rc, "its logs cannot be opened");
-		queue->open_failed = true;
+		queue->open_failed = queue->open_failed || !io_wants_means(rc);
 		return engine_explain(rc == -EUCLEAN || rc == -ENOENT ? -EIO : rc,
 		    "the logs of the queue cannot be opened: %s", strerror(-rc));
 	}

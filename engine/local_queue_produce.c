@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/io.h"
 #include "engine/local_queue.h"
 #include "engine/local_queue_span.h"
 #include "engine/local_stage.h"
@@ -157,6 +158,7 @@ int lane_sync_run(struct sync_point *point)
 {
 	struct lane *lane = (struct lane *)((char *)point - offsetof(struct lane, sync));
 	struct plog *plog = atomic_load(&lane->plog);
+	unsigned int tries = 0;
 	bool noted;
 	int rc;
 
@@ -168,8 +170,10 @@ int lane_sync_run(struct sync_point *point)
 	/* A failure of the journal is told of by its own sync, and final: nobody relies on what comes after it. */
 	if (noted)
 		journal_sync(queue_local(lane->queue)->journal);
-	rc = plog != NULL ? plog_sync(plog) : 0;
-	if (rc < 0 && !atomic_exchange(&lane->failed, true))
+	do
+		rc = plog != NULL ? plog_sync(plog) : 0;
+	while (warm_again(queue_local(lane->queue), rc, &tries));
+	if (rc < 0 && !io_wants_means(rc) && !atomic_exchange(&lane->failed, true))
 		queue_fault(lane->queue, rc, "a sync failed, so it takes no more messages");
 	return rc;
 }
@@ -751,9 +755,8 @@ static bool is_divided(struct queue_producer *producer, const struct engine_batc
 	return false;
 }
 
-int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+static int send_once(struct queue_producer *producer, const struct engine_batch *batch)
 {
-	struct queue_producer *producer = producer_of(handle);
 	struct sending s = { .producer = producer, .queue = producer->queue };
 	struct dedup_send dedup = { .pass = { .batch = *batch } };
 	struct object *object = NULL;
@@ -775,6 +778,18 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	if (s.batch.count > 0)
 		rc = send_batch(&s, &dedup);
 	local_dedup_end(&dedup);
+	return rc;
+}
+
+int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+{
+	struct queue_producer *producer = producer_of(handle);
+	unsigned int tries = 0;
+	int rc;
+
+	do
+		rc = send_once(producer, batch);
+	while (warm_again(queue_local(producer->queue), rc, &tries));
 	return rc;
 }
 

@@ -273,7 +273,7 @@ int reserve_open(struct local *local)
 
 bool memory_again(int rc, unsigned int *tries)
 {
-	if (rc != -ENOMEM || ++*tries > MEMORY_TRIES)
+	if (!io_wants_means(rc) || ++*tries > MEMORY_TRIES)
 		return false;
 	if (*tries > 1)
 		clock_sleep(MEMORY_WAIT_MS);

@@ -50,7 +50,7 @@ int reserve_open(struct local *local);
 bool reserve_again(struct local *local, int rc, bool *again);
 
 /*
- * For what has to be done, as it is noted already: when there is no memory, some may be free in a moment. As reserve_again(), with
+ * For what has to be done, as it is noted already: when there is no memory, or no descriptor, some may be free in a moment. As reserve_again(), with
  * tries 0 at first; gives up after half a second.
  */
 bool memory_again(int rc, unsigned int *tries);

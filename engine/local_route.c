@@ -189,9 +189,8 @@ static void count_published(struct exchange *exchange, const struct publishing *
 
 /* ---- calls ---- */
 
-int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+static int send_once(struct route_producer *producer, const struct engine_batch *batch)
 {
-	struct route_producer *producer = producer_of(handle);
 	struct local *local = local_of(&producer->exchange->object);
 	struct object *object = NULL;
 	struct publishing p;
@@ -210,6 +209,18 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 	}
 	count_published(producer->exchange, &p, rc);
 	release(&p);
+	return rc;
+}
+
+int route_producer_send(struct engine_producer *handle, const struct engine_batch *batch)
+{
+	struct route_producer *producer = producer_of(handle);
+	unsigned int tries = 0;
+	int rc;
+
+	do
+		rc = send_once(producer, batch);
+	while (warm_again(local_of(&producer->exchange->object), rc, &tries));
 	return rc;
 }
 

@@ -126,6 +126,12 @@ static bool tells_errors(int dirfd)
 	return false;
 }
 
+static int sync_one(struct sync_point *point)
+{
+	warm_touch(point->warm);
+	return point->run(point);
+}
+
 static int sync_all(struct local *local)
 {
 	int rc = local->journal_sync.run(&local->journal_sync);
@@ -146,6 +152,8 @@ static void sync_together(struct local *local, struct logs *logs)
 	for (size_t i = 0; i < logs->count; i++) {
 		struct log *log = &logs->list[i];
 
+		if (log->together && rc == 0)
+			warm_touch(log->point->warm); /* for the mark its files are opened */
 		log->together = log->together && rc == 0 && plog_sync_end(plog_of(log), &log->to) == 0;
 	}
 }
@@ -161,7 +169,7 @@ int settle_run(struct local *local)
 	if (rc == 0 && logs.count >= LOCAL_SETTLE_TOGETHER && tells_errors(local->store.dirfd))
 		sync_together(local, &logs);
 	for (; rc == 0 && done < logs.count; done += rc == 0)
-		rc = logs.list[done].together ? 0 : logs.list[done].point->run(logs.list[done].point);
+		rc = logs.list[done].together ? 0 : sync_one(logs.list[done].point);
 	release(&logs, done);
 	return rc;
 }

@@ -259,7 +259,7 @@ static struct stage *make_file(struct local *local)
 	int fd = -EAGAIN;
 
 	pthread_mutex_lock(&stages->lock);
-	if (stages->count < stages->limit)
+	if (atomic_load(&local->warm.lent) < stages->limit)
 		number = ++stages->next_number;
 	pthread_mutex_unlock(&stages->lock);
 	if (number == 0)
@@ -268,12 +268,14 @@ static struct stage *make_file(struct local *local)
 	fd = io->open(stages->dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return NULL;
-	stage = stage_new(local, number, fd);
+	if (warm_lend(local, fd)) {
+		stage = stage_new(local, number, fd);
+		if (stage == NULL)
+			warm_take_back(local);
+	}
 	if (stage == NULL) {
 		close(fd);
 		io->unlink(stages->dirfd, name, 0);
-	} else {
-		warm_yield(local);
 	}
 	return stage;
 }
@@ -399,10 +401,16 @@ static int stage_open(
 
 static int stage_descriptor(struct engine_stage *base)
 {
+	struct local *local = stage_of(base)->local;
 	char name[STAGE_NAME_SIZE];
+	unsigned int tries = 0;
+	int rc;
 
 	stage_name(name, stage_of(base)->number);
-	return io_open_existing(stage_of(base)->local->stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	do
+		rc = io_open_existing(local->stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	while (warm_again(local, rc, &tries));
+	return rc;
 }
 
 /* ---- using it ---- */
@@ -526,15 +534,15 @@ void stages_clean(struct local *local, int64_t before_ms)
 	}
 }
 
-static size_t choose_limit(void)
+/* Together with the least that logs have, and what is kept for others, they are not more than there are. */
+static size_t choose_limit(const struct local *local)
 {
+	size_t share = warm_share(local);
 	struct rlimit limit;
-	rlim_t share;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return STAGE_FILES_MIN;
-	share = limit.rlim_cur / STAGE_FILES_SHARE;
-	return share < STAGE_FILES_MIN ? STAGE_FILES_MIN : share > STAGE_FILES_MAX ? STAGE_FILES_MAX : (size_t)share;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && share > limit.rlim_cur / STAGE_FILES_SHARE)
+		share = (size_t)(limit.rlim_cur / STAGE_FILES_SHARE);
+	return share > STAGE_FILES_MAX ? STAGE_FILES_MAX : share;
 }
 
 int stages_init(struct local *local)
@@ -545,7 +553,7 @@ int stages_init(struct local *local)
 	if (stages == NULL)
 		return -ENOMEM;
 	stages->dirfd = -1;
-	stages->limit = choose_limit();
+	stages->limit = choose_limit(local);
 	pthread_mutex_init(&stages->lock, NULL);
 	pthread_mutex_init(&stages->scratch.lock, NULL);
 	local->stages = stages;

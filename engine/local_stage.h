@@ -26,10 +26,9 @@
 #define STAGE_PUNCH (4u << 20)   /* taken bytes that are left in a file before their room is given back */
 #endif
 #define STAGE_REUSE_MAX (64u << 10) /* a file with more than this is emptied when it is given back */
-/* Open at a time, at most half of the descriptors there are; a writer beyond writes through the daemon. */
+/* Open at a time, at most half of the descriptors there are, and what logs can do without; a writer beyond writes through the daemon. */
 #define STAGE_FILES_MAX 16384u
 #define STAGE_FILES_SHARE 2u
-#define STAGE_FILES_MIN 16u
 /* Free bytes, or share of the disk, below which a channel gets no file: then a full disk refuses a write as it is made. */
 #define STAGE_ROOM (64u << 20)
 #define STAGE_ROOM_SHARE 4u

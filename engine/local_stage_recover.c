@@ -266,6 +266,16 @@ static void remove_file(struct local *local, uint64_t number)
 	io->unlink(local->stages->dirfd, name, 0);
 }
 
+/* Else it would keep the room of the file. */
+static void close_file(struct stage *stage)
+{
+	pthread_mutex_lock(&stage->lock);
+	close(stage->fd);
+	stage->fd = -1;
+	pthread_mutex_unlock(&stage->lock);
+	warm_take_back(stage->local);
+}
+
 /* Makes an orphan of the file behind fd, which it takes over. */
 static int adopt(struct local *local, uint64_t number, int fd, const struct stage_header *header)
 {
@@ -278,6 +288,7 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		object_put(object);
 		return rc;
 	}
+	(void)warm_lend(local, 0); /* it stays open, however many there are: it may have a writer */
 	stage->header = *header;
 	stage->orphan = stage->behind = true;
 	if (object == NULL || object->kind != (header->of_queue ? ENGINE_QUEUE : ENGINE_TOPIC)) {
@@ -285,6 +296,7 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		local_notify(local, EIDRM,
 		    "staging file %" PRIu64 " is of a topic or queue that was removed; it is removed too", number);
 		remove_file(local, number);
+		close_file(stage);
 		return 0; /* the struct stays, GONE, until the end */
 	}
 	rc = restore(stage, object);
@@ -316,6 +328,7 @@ static int look_at(struct local *local, const char *name)
 {
 	struct stages *stages = local->stages;
 	struct stage_header header;
+	unsigned int tries = 0;
 	uint64_t number;
 	int fd, rc;
 
@@ -323,7 +336,9 @@ static int look_at(struct local *local, const char *name)
 		return 0;
 	if (number > stages->next_number)
 		stages->next_number = number;
-	fd = io_open_existing(stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	do
+		fd = io_open_existing(stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	while (warm_again(local, fd, &tries));
 	rc = fd < 0 ? fd : read_header(local, fd, &header);
 	if (rc == 0)
 		return adopt(local, number, fd, &header);
@@ -446,9 +461,6 @@ bool stage_look_after(struct stage *stage)
 		tell_part(stage, left);
 	remove_file(stage->local, stage->number);
 	stage_detach(stage, STAGE_GONE);
-	pthread_mutex_lock(&stage->lock);
-	close(stage->fd); /* else it would keep the room of the file */
-	stage->fd = -1;
-	pthread_mutex_unlock(&stage->lock);
+	close_file(stage);
 	return true;
 }

@@ -545,7 +545,7 @@ static struct object *prepare(struct taking *taking, uint64_t *ret_id)
 	return target;
 }
 
-int stage_take(struct stage *stage, enum stage_how how)
+static int take_once(struct stage *stage, enum stage_how how)
 {
 	struct taking taking = { .stage = stage };
 	struct object *target;
@@ -573,5 +573,16 @@ int stage_take(struct stage *stage, enum stage_how how)
 	wake(taking.woken, target);
 	tell(&taking, target);
 	object_put(target);
+	return rc;
+}
+
+int stage_take(struct stage *stage, enum stage_how how)
+{
+	unsigned int tries = 0;
+	int rc;
+
+	do
+		rc = take_once(stage, how);
+	while (warm_again(stage->local, rc, &tries));
 	return rc;
 }

@@ -22,6 +22,7 @@
 
 #include "engine/clock.h"
 #include "engine/failpoint.h"
+#include "engine/io.h"
 #include "engine/local_commit.h"
 
 struct plog_options local_log_options(struct local *local, uint64_t log_id)
@@ -251,12 +252,13 @@ static int open_log(struct partition *partition, struct plog **ret_plog, struct 
 {
 	struct local *local = local_of(&partition->topic->object);
 	struct plog_options options = local_log_options(local, partition->log_id);
+	unsigned int tries = 0;
 	bool again = false;
 	int rc;
 
 	do
 		rc = plog_open(&options, ret_plog);
-	while (reserve_again(local, rc, &again));
+	while (reserve_again(local, rc, &again) || warm_again(local, rc, &tries));
 	if (rc < 0)
 		return rc;
 	plog_stat(*ret_plog, ret_stat);
@@ -305,7 +307,7 @@ static int open_or_wait(struct partition *partition)
 	partition->opening = false;
 	if (rc == 0)
 		publish_log(partition, plog, &stat);
-	report = rc < 0 && rc != -ENOMEM; /* another time there may be memory for it */
+	report = rc < 0 && !io_wants_means(rc); /* another time there may be memory for it */
 	report = !atomic_exchange(&partition->open_failed, report) && report;
 	pthread_cond_broadcast(&partition->changed);
 	pthread_mutex_unlock(&partition->lock);
@@ -337,13 +339,13 @@ int topic_open_logs(struct topic *topic, uint32_t index)
 	if (index != ENGINE_ANY && index < partitions)
 		rc = partition_open_log(topic_partition(topic, index), &plog);
 	if (index != ENGINE_ANY || atomic_load(&topic->opened) >= partitions)
-		return rc == -ENOMEM ? rc : 0;
-	for (uint32_t i = 0; i < partitions && rc != -ENOMEM; i++) {
+		return io_wants_means(rc) ? rc : 0;
+	for (uint32_t i = 0; i < partitions && !io_wants_means(rc); i++) {
 		/* Who asks for one that cannot be opened by its number tries again; who wants all goes on. */
 		if (!atomic_load(&topic_partition(topic, i)->open_failed))
 			rc = partition_open_log(topic_partition(topic, i), &plog);
 	}
-	return rc == -ENOMEM ? rc : 0;
+	return io_wants_means(rc) ? rc : 0;
 }
 
 void partition_bounds(struct partition *partition, uint64_t *ret_earliest, uint64_t *ret_end)
@@ -372,6 +374,7 @@ int partition_sync(struct sync_point *point)
 	struct partition *partition = (struct partition *)((char *)point - offsetof(struct partition, sync));
 	struct local *local = local_of(&partition->topic->object);
 	struct plog *plog = atomic_load(&partition->plog);
+	unsigned int tries = 0;
 	int rc;
 
 	partition_sync_begin(point);
@@ -381,8 +384,10 @@ int partition_sync(struct sync_point *point)
 		 : 0;
 	if (rc < 0)
 		return rc;
-	rc = plog != NULL ? plog_sync(plog) : 0;
-	if (rc < 0 && !atomic_exchange(&partition->failed, true))
+	do
+		rc = plog != NULL ? plog_sync(plog) : 0;
+	while (warm_again(local, rc, &tries));
+	if (rc < 0 && !io_wants_means(rc) && !atomic_exchange(&partition->failed, true))
 		partition_fault(partition, rc, "a sync failed, so it takes no more messages");
 	return rc;
 }

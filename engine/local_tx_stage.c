@@ -211,13 +211,17 @@ int tx_producer_send(struct engine_producer *handle, const struct engine_batch *
 {
 	struct tx_producer *producer = producer_of(handle);
 	struct tx *tx = NULL;
+	unsigned int tries = 0;
 	int rc = tx_enter_open(&producer->tx->object.base, &tx);
 
 	if (rc < 0)
 		return rc == -EIDRM ? engine_explain(-ECANCELED, "the transaction was removed") : rc;
 	rc = atomic_load(&producer->target->removed) ? -EIDRM : reserve_check(local_of(&tx->object));
-	if (rc == 0)
-		rc = stage(producer, batch);
+	if (rc == 0) {
+		do
+			rc = stage(producer, batch);
+		while (warm_again(local_of(&tx->object), rc, &tries));
+	}
 	tx_leave_open(tx);
 	return rc;
 }

@@ -6,8 +6,14 @@
  * taken at random, unless it was used since it was last looked at. Not the one that was used longest ago: who writes to more
  * logs than there is room for, in turn, would then find every one of them closed, and this way most of them open.
  *
+ * Other files take descriptors too: staging files, which may have half, files in put/, transactions. A new descriptor is the lowest that is
+ * free, so its number tells how many there are at least. When that comes near the limit, logs give way (16 of them) and staging files are not
+ * made. And if a descriptor could not be had after all, warm_again() closes logs, and the call is tried once more.
+ *
  * What is not synced is noted in the journal before its files are closed, since an error of writing it back could be lost with them.
  */
+#include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -22,13 +28,18 @@
 #define FILES_RESERVED 64u
 #define FILES_MIN 32u
 #define FILES_MAX (8u * 24576) /* as if all logs of twice the topics that we design for were read */
+#define SPARE 64u              /* descriptors, or a quarter of a few: with less than these left, logs give way to whatever it is */
+#define SPARE_SHARE 4u
+#define SQUEEZES 4u /* rounds of VICTIMS at a time when there is no descriptor left */
+#define TRIES 3u    /* of a call that found none */
 
 /* As many descriptors as the process may have: of these, all but some are for logs, as long as staging files do not take them. */
-static size_t raise_files(void)
+static size_t raise_files(int *ret_ceiling)
 {
 	struct rlimit limit;
 	rlim_t others;
 
+	*ret_ceiling = INT_MAX;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return FILES_MIN;
 	if (limit.rlim_cur < limit.rlim_max) {
@@ -36,6 +47,9 @@ static size_t raise_files(void)
 		setrlimit(RLIMIT_NOFILE, &limit); /* if not, what was there has to do */
 		getrlimit(RLIMIT_NOFILE, &limit);
 	}
+	others = limit.rlim_cur / SPARE_SHARE < SPARE ? limit.rlim_cur / SPARE_SHARE : SPARE;
+	if (limit.rlim_cur < INT_MAX)
+		*ret_ceiling = (int)(limit.rlim_cur - others);
 	if (limit.rlim_cur > FILES_MAX)
 		return FILES_MAX;
 	others = limit.rlim_cur / OTHERS_SHARE + FILES_RESERVED;
@@ -45,14 +59,33 @@ static size_t raise_files(void)
 void warm_start(struct local *local)
 {
 	pthread_mutex_init(&local->warm.lock, NULL);
-	local->warm.files = raise_files();
+	local->warm.files = raise_files(&local->warm.ceiling);
 	local->warm.random = (uint64_t)clock_mono_ms() | 1;
 }
 
-void warm_yield(struct local *local)
+size_t warm_share(const struct local *local)
 {
-	if (atomic_load(&local->warm.files) > FILES_MIN)
-		atomic_fetch_sub(&local->warm.files, 1);
+	return local->warm.files - FILES_MIN;
+}
+
+bool warm_lend(struct local *local, int fd)
+{
+	if (fd >= local->warm.ceiling)
+		return false;
+	atomic_fetch_add(&local->warm.lent, 1);
+	return true;
+}
+
+void warm_take_back(struct local *local)
+{
+	atomic_fetch_sub(&local->warm.lent, 1);
+}
+
+static size_t most_files(const struct local *local)
+{
+	size_t lent = atomic_load_explicit(&local->warm.lent, memory_order_relaxed);
+
+	return local->warm.files > lent + FILES_MIN ? local->warm.files - lent : FILES_MIN;
 }
 
 void warm_stop(struct local *local)
@@ -143,12 +176,20 @@ static bool take_any(struct local *local, const struct warm *but, struct warm **
 	return false;
 }
 
+/* Are there more than there may be, or few descriptors left? */
+static bool are_too_many(struct local *local)
+{
+	return segment_files_open() > most_files(local) || segment_last_fd() >= local->warm.ceiling;
+}
+
 /* As many as are too many. */
 static size_t take_surplus(struct local *local, const struct warm *but, struct warm *ret_victims[VICTIMS])
 {
-	size_t files = segment_files_open(), most = atomic_load(&local->warm.files), count = 0, surplus;
+	size_t files = segment_files_open(), most = most_files(local), count = 0, surplus;
 
 	surplus = files > most ? (files - most + FILES_PER_LOG - 1) / FILES_PER_LOG : 0;
+	if (segment_last_fd() >= local->warm.ceiling)
+		surplus = VICTIMS;
 	while (count < surplus && count < VICTIMS && take_any(local, but, &ret_victims[count]))
 		count++;
 	return count;
@@ -176,10 +217,13 @@ static size_t take_idle(struct local *local, size_t *i, struct warm *ret_victims
  * What is not on disk yet is noted in the journal first: the checkpoint that drops the note syncs it. (An error of the disk in
  * between is told to that, or to whoever opens and syncs the file next.) What is too much for that is synced now.
  */
+static _Thread_local bool releasing; /* by this thread, which is not to begin with it again */
+
 static void release_files(struct local *local, struct warm *const *victims, size_t count)
 {
 	uint8_t *record = NULL;
 
+	releasing = true;
 	for (size_t i = 0; i < count; i++) {
 		struct plog *plog = atomic_load(victims[i]->plog);
 		struct plog_tail to;
@@ -194,11 +238,42 @@ static void release_files(struct local *local, struct warm *const *victims, size
 		object_put(victims[i]->object);
 	}
 	free(record);
+	releasing = false;
+}
+
+/* Closes some logs, whatever there may be. False: there is none that could be. */
+static bool squeeze(struct local *local)
+{
+	struct warm *victims[VICTIMS];
+	size_t before = segment_files_open(), count = VICTIMS;
+
+	for (unsigned int i = 0; i < SQUEEZES && count > 0 && segment_files_open() + VICTIMS > before; i++) {
+		pthread_mutex_lock(&local->warm.lock);
+		for (count = 0; count < VICTIMS && take_any(local, NULL, &victims[count]);)
+			count++;
+		pthread_mutex_unlock(&local->warm.lock);
+		release_files(local, victims, count);
+	}
+	return segment_files_open() < before;
+}
+
+bool warm_again(struct local *local, int rc, unsigned int *tries)
+{
+	if ((rc != -EMFILE && rc != -ENFILE) || releasing || ++*tries > TRIES || !squeeze(local))
+		return false;
+	engine_reason_clear();
+	return true;
+}
+
+bool local_give_files(struct engine *engine)
+{
+	return squeeze((struct local *)engine);
 }
 
 void warm_init(struct warm *warm, struct sync_point *sync, struct plog *_Atomic *plog)
 {
 	warm->sync = sync;
+	sync->warm = warm;
 	warm->object = sync->object;
 	warm->plog = plog;
 }
@@ -212,7 +287,7 @@ void warm_touch(struct warm *warm)
 
 	if (!atomic_load_explicit(&warm->used, memory_order_relaxed))
 		atomic_store_explicit(&warm->used, true, memory_order_relaxed);
-	if (atomic_load_explicit(&warm->warm, memory_order_relaxed) && segment_files_open() <= local->warm.files)
+	if (releasing || (atomic_load_explicit(&warm->warm, memory_order_relaxed) && !are_too_many(local)))
 		return;
 	pthread_mutex_lock(&local->warm.lock);
 	if (!atomic_load(&warm->warm)) {

@@ -406,11 +406,18 @@ static int memory_space(struct engine *engine, uint64_t *ret_total, uint64_t *re
 	return 0;
 }
 
+static bool memory_give_files(struct engine *engine)
+{
+	(void)engine;
+	return false;
+}
+
 static const struct engine_ops memory_ops = {
 	.name = "memory",
 	.close = memory_close,
 	.health = memory_health,
 	.space = memory_space,
+	.give_files = memory_give_files,
 	.create = memory_create,
 	.lookup = memory_lookup,
 	.get = memory_get,

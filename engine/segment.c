@@ -42,10 +42,16 @@ void segment_name(char out[SEGMENT_NAME_SIZE], uint64_t base, const char *suffix
 }
 
 static _Atomic size_t files_open;
+static _Atomic int last_fd;
 
 size_t segment_files_open(void)
 {
 	return atomic_load_explicit(&files_open, memory_order_relaxed);
+}
+
+int segment_last_fd(void)
+{
+	return atomic_load_explicit(&last_fd, memory_order_relaxed);
 }
 
 static void close_fd(int *fd)
@@ -53,6 +59,7 @@ static void close_fd(int *fd)
 	if (*fd >= 0) {
 		close(*fd);
 		atomic_fetch_sub_explicit(&files_open, 1, memory_order_relaxed);
+		atomic_store_explicit(&last_fd, 0, memory_order_relaxed);
 	}
 	*fd = -1;
 }
@@ -60,6 +67,7 @@ static void close_fd(int *fd)
 void segment_set_fd(int *fd, int opened)
 {
 	*fd = opened;
+	atomic_store_explicit(&last_fd, opened, memory_order_relaxed);
 	atomic_fetch_add_explicit(&files_open, 1, memory_order_relaxed);
 }
 

@@ -64,6 +64,7 @@ void segment_set_fd(int *fd, int opened);
 
 /* Files that all segments of the process have open. */
 size_t segment_files_open(void);
+int segment_last_fd(void); /* that was opened, if none was closed since: descriptors below it are in use */
 
 /* Unlinks the files, index first; the caller syncs the directory. Files that are not there are no error. */
 int segment_unlink(uint64_t base, int dirfd);

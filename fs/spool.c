@@ -159,6 +159,8 @@ static int make_file(struct fs *fs, const struct engine_cred *cred, struct spool
 	if (err)
 		return err;
 	file->fd = unnamed_file(fs->spool);
+	if (file->fd == -EMFILE && fs->engine->ops->give_files(fs->engine))
+		file->fd = unnamed_file(fs->spool);
 	if (file->fd < 0)
 		quota_leave(file->user, QUOTA_PUT_FILES);
 	return file->fd < 0 ? file->fd : 0;

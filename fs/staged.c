@@ -70,15 +70,18 @@ struct engine_stage *staged_open(struct fs *fs, const struct node *node, struct 
 	return NULL;
 }
 
-/* What the kernel knows the file by, asking it if need be; 0: it will not know it. */
+/* What the kernel knows the file by, asking it if need be; 0: it will not know it, nor the next one unless we had no descriptor. */
 static int32_t backing_of(struct fs *fs, struct engine_stage *stage, fuse_req_t req)
 {
 	if (stage->backing > 0)
 		return stage->backing;
 	int fd = fs->engine->ops->stage->descriptor(stage);
-	int id = fd >= 0 ? register_file(req, fd) : 0;
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return 0;
+	int id = register_file(req, fd);
+	close(fd);
+	if (id <= 0)
+		fs->staging = false;
 	stage->backing = id > 0 ? id : 0;
 	return stage->backing;
 }
@@ -91,7 +94,6 @@ bool staged_pass(struct fs *fs, uint64_t node, struct engine_stage *stage, fuse_
 	}
 	int32_t id = backing_of(fs, stage, req);
 	if (id == 0) {
-		fs->staging = false; /* nor would the next one be */
 		fs->engine->ops->stage->close(stage, true);
 		return false;
 	}
