@@ -386,12 +386,12 @@ struct local {
 
 	struct {
 		pthread_mutex_t lock;
-		struct warm **list;   /* of those that may have files open; lock */
-		size_t count, room;   /* lock */
-		size_t files;         /* how many all of them are to have at most; never changes */
-		_Atomic size_t lent;  /* of these, what staging files have */
-		int ceiling;          /* a descriptor from here on: few are left; never changes */
-		uint64_t random;      /* lock */
+		struct warm **list;  /* of those that may have files open; lock */
+		size_t count, room;  /* lock */
+		size_t files;        /* how many all of them are to have at most; never changes */
+		_Atomic size_t lent; /* of these, what staging files have */
+		int ceiling;         /* a descriptor from here on: few are left; never changes */
+		uint64_t random;     /* lock */
 	} warm;
 
 	struct {

@@ -28,7 +28,7 @@
 #define FILES_RESERVED 64u
 #define FILES_MIN 32u
 #define FILES_MAX (8u * 24576) /* as if all logs of twice the topics that we design for were read */
-#define SPARE 64u              /* descriptors, or a quarter of a few: with less than these left, logs give way to whatever it is */
+#define SPARE 64u /* descriptors, or a quarter of a few: with less than these left, logs give way to whatever it is */
 #define SPARE_SHARE 4u
 #define SQUEEZES 4u /* rounds of VICTIMS at a time when there is no descriptor left */
 #define TRIES 3u    /* of a call that found none */

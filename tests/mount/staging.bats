@@ -591,3 +591,56 @@ except OSError as e:
 	eventually told EIDRM ''
 	eventually not staged
 }
+
+# What is open while a checkpoint syncs all logs, 120 topics and as many queues: prints how many lines each got.
+hold_open() {
+	t python3 - "$few" "$BATS_TEST_TMPDIR/few/journal" "$1" <<'END'
+import os, sys
+few, journal, shell = sys.argv[1:]
+paths = ["%s/%s/%s%d/in" % (few, kind, shell, i) for i in range(120) for kind in ("topics", "queues")]
+files = [os.open(path, os.O_WRONLY | os.O_APPEND) for path in paths]
+put = [os.open("%s/queues/%s0/put/%d" % (few, shell, i), os.O_WRONLY | os.O_CREAT) for i in range(20)]
+number, before = 3, os.listdir(journal)
+while os.listdir(journal) == before or number < 6:
+    number += 1
+    for fd in files:
+        os.write(fd, b"%d %s\n" % (number, 8000 * b"x"))
+        os.fsync(fd)
+for fd in put:
+    os.write(fd, b"file\n")
+for fd in put + files:
+    os.close(fd)
+print(number)
+END
+}
+
+check_few_descriptors() {
+	local i count
+	for ((i = 0; i < 120; i++)); do echo "$few/topics/$1$i"; echo "$few/queues/$1$i"; done | xargs mkdir
+	# shellcheck disable=SC2016 # for that shell
+	M=$few t "$1" -c 'set -e
+		for round in 1 2 3; do
+			i=0
+			while [ $i -lt 120 ]; do
+				echo $round >>"$M/topics/$0$i/in"; echo $round >>"$M/queues/$0$i/in"
+				i=$((i + 1))
+			done
+		done' "$1"
+	count=$(hold_open "$1")
+	for ((i = 0; i < 120; i++)); do
+		is "$(cut -d ' ' -f 1 "$few/topics/$1$i/0/log")" "$(seq "$count")"
+		is "$(sed -n 's/^ready //p' "$few/queues/$1$i/info")" $((count + (i == 0 ? 20 : 0)))
+	done
+}
+
+@test "a daemon with few descriptors takes what is written to more topics and queues than it has (bash, dash)" {
+	local few=$BATS_TEST_TMPDIR/mnt shell
+	mkdir "$few"
+	(ulimit -n 256 && exec "$MQFS_PROGRAM" "$BATS_TEST_TMPDIR/few" "$few" </dev/null 3>&- 4>&-)
+	for shell in $SHELLS; do
+		check_few_descriptors "$shell"
+	done
+	is "$(cat "$few/status/health")" 'state ok'
+	is "$(cat "$few/status/errors")" ''
+	umount "$few"
+}
