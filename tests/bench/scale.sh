@@ -14,15 +14,16 @@
 #     size        10 ... 100000 bytes a message: MB/s in writes of 64 KiB, and read through a group
 #     mount       a topic of 1 ... --gib (1) GiB: what a mount takes after a clean end, and after kill -9 in the middle of writing
 #
-# In the first two each round goes over all points, and client and daemon are bound to one processor: else what a message costs
-# depends on whether they happen to share one.
+# Each round goes over all points of a curve, where these can be there side by side. In the first two client and daemon are bound to one
+# processor: else what a message costs depends on whether they happen to share one. Where a message costs a fraction of a
+# microsecond, there are as many as take some 0.3 s at least.
 #
 # The report goes to stdout and to DIR/scale.md (build/bench/scale). Needs root, and disk below TMPDIR: 2 GB for ten million
 # messages, and --gib. --smoke: every curve with two small points, for a test.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${MQFS_BUILD:-build}
-out='' rounds=3 most=10000000 gib=1 smoke='' per_run=20000
+out='' rounds=3 most=10000000 gib=1 smoke='' per_run=20000 per_bulk=3000000 small_bytes=150000000 large_bytes=600000000
 all_curves='waiting backlog topics groups partitions size mount'
 
 usage() {
@@ -37,7 +38,7 @@ while [ $# -gt 0 ]; do
 	--most) most=$2 && shift 2 ;;
 	--gib) gib=$2 && shift 2 ;;
 	--out) out=$2 && shift 2 ;;
-	--smoke) smoke=1 rounds=1 most=10000 per_run=200 && shift ;;
+	--smoke) smoke=1 rounds=1 most=10000 per_run=200 per_bulk=200 small_bytes=400000 large_bytes=400000 && shift ;;
 	-*) usage ;;
 	*) break ;;
 	esac
@@ -194,36 +195,45 @@ curve_topics() {
 	done
 }
 
-# publish_and_read CURVE POINT TOPIC: what was published is read by group g, and then gone.
+# publish_and_read CURVE POINT: what was published is read by group g, and then gone.
 publish_and_read() {
-	local round
-	for ((round = 0; round < rounds; round++)); do
-		cost "$1" "$2" 'publish, µs' topic "$3" produce $per_run
-		cost "$1" "$2" 'read, µs' topic "$3" read-group $per_run
-		echo latest >"$3/groups/g/offset" || die 'cannot go on'
-	done
+	local topic=$mnt/topics/$2
+	cost "$1" "$2" 'publish, µs' topic "$topic" produce "$per_bulk"
+	cost "$1" "$2" 'read, µs' topic "$topic" read-group "$per_bulk"
+	echo latest >"$topic/groups/g/offset" || die 'cannot go on'
+	echo all >"$topic/purge" || die 'cannot purge'
 	memory "$1" "$2"
 }
 
 curve_groups() {
-	local goal have=0 topic=$mnt/topics/t
+	local goal round topic have
 	fresh
-	mkdir "$topic" "$topic/groups/g"
 	for goal in $(powers 1 1000); do
-		for ((; have < goal - 1; have++)); do
+		topic=$mnt/topics/$goal
+		mkdir "$topic" "$topic/groups/g"
+		for ((have = 0; have < goal - 1; have++)); do
 			mkdir "$topic/groups/g$have" && cat "$topic/groups/g$have/next" >/dev/null || die 'cannot make groups'
 		done
-		publish_and_read groups "$goal" "$topic"
+	done
+	for ((round = 0; round < rounds; round++)); do
+		for goal in $(powers 1 1000); do
+			publish_and_read groups "$goal"
+		done
 	done
 }
 
 curve_partitions() {
-	local goal topic=$mnt/topics/t
+	local goal round topic
 	fresh
-	mkdir "$topic" "$topic/groups/g"
 	for goal in $(powers 1 100); do
+		topic=$mnt/topics/$goal
+		mkdir "$topic" "$topic/groups/g"
 		echo "$goal" >"$topic/config/partitions" || die 'cannot make partitions'
-		publish_and_read partitions "$goal" "$topic"
+	done
+	for ((round = 0; round < rounds; round++)); do
+		for goal in $(powers 1 100); do
+			publish_and_read partitions "$goal"
+		done
 	done
 }
 
@@ -239,16 +249,18 @@ curve_size() {
 	local size count round topic
 	fresh
 	for size in $(powers 10 100000); do
-		topic=$mnt/topics/size-$size
-		count=$((per_run * 2000 / size))
-		mkdir "$topic" "$topic/groups/g"
-		for ((round = 0; round < rounds; round++)); do
+		mkdir "$mnt/topics/$size" "$mnt/topics/$size/groups/g"
+	done
+	for ((round = 0; round < rounds; round++)); do
+		for size in $(powers 10 100000); do
+			topic=$mnt/topics/$size
+			count=$(((size < 100 ? small_bytes : large_bytes) / size))
 			megabytes size "$size" 'publish, MB/s' "$size" "$works" "size:$size" "$topic/in" - $count
 			megabytes size "$size" 'read, MB/s' "$size" "$works" topic "$topic" read-group $count
 			echo latest >"$topic/groups/g/offset" || die 'cannot go on'
+			echo all >"$topic/purge" || die 'cannot purge'
+			memory size "$size"
 		done
-		echo all >"$topic/purge"
-		memory size "$size"
 	done
 }
 
