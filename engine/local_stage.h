@@ -21,9 +21,10 @@
 #include "engine/stage_file.h"
 
 #define STAGE_DIR "staging"
-#define STAGE_PIECE (256u << 10) /* bytes taken at a time: they stay in a core's cache from read to write */
-#ifndef STAGE_PUNCH              /* a test has less */
-#define STAGE_PUNCH (4u << 20)   /* taken bytes that are left in a file before their room is given back */
+#define STAGE_PIECE (256u << 10)      /* bytes taken at a time: they stay in a core's cache from read to write */
+#define STAGE_PIECE_BEHIND (4u << 20) /* of what a daemon before has left: each piece takes a sync of the journal */
+#ifndef STAGE_PUNCH                   /* a test has less */
+#define STAGE_PUNCH (4u << 20)        /* taken bytes that are left in a file before their room is given back */
 #endif
 #define STAGE_REUSE_MAX (64u << 10) /* a file with more than this is emptied when it is given back */
 /* Open at a time, at most half of the descriptors there are, and what logs can do without; a writer beyond writes through the daemon. */

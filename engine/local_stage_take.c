@@ -342,7 +342,7 @@ static int take_piece(struct taking *taking)
 {
 	struct stage *stage = taking->stage;
 	uint64_t from = stage->scanned, left = taking->end > from ? taking->end - from : 0;
-	size_t len = left < STAGE_PIECE ? (size_t)left : STAGE_PIECE;
+	size_t most = stage->behind ? STAGE_PIECE_BEHIND : STAGE_PIECE, len = left < most ? (size_t)left : most;
 
 	if (len == 0)
 		return 0;
