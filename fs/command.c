@@ -178,12 +178,14 @@ static int take(const struct form *form, bool in_partition, uint32_t partition, 
 		numbers++;
 	}
 	int err = take_argument(form, numbers, &command);
-	if (err == -EINVAL)
+	if (err == -EINVAL) {
 		snprintf(reason, COMMAND_REASON_MAX, "the first number of a range is the lower one");
-	else if (err)
+		return err;
+	}
+	if (err)
 		goto err_range;
 	*ret_command = command;
-	return err;
+	return 0;
 err_range:
 	snprintf(reason, COMMAND_REASON_MAX, "the number is beyond any partition, offset or time there can be");
 	return -ERANGE;

@@ -188,6 +188,32 @@ Test(stage_cut, table)
 	}
 }
 
+/* What needs memory for each message is cut in batches of a fixed count; what needs none, is not. */
+Test(stage_cut, count)
+{
+	static const struct {
+		const char *key;
+		char delimiter;
+		uint32_t count;
+	} rows[] = { { NULL, '\0', STAGE_CUT_COUNT }, { "k", '\n', STAGE_CUT_COUNT },
+		{ NULL, '\n', STAGE_CUT_COUNT + 9 } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct engine_span key = { rows[i].key, rows[i].key != NULL };
+		struct stage_scratch scratch = { 0 };
+		struct stage_cut cut;
+		size_t len = STAGE_CUT_COUNT + 9;
+
+		cr_assert_eq(stage_scratch_reserve(&scratch, len), 0);
+		memset(scratch.buf, rows[i].delimiter, len);
+		cr_assert_eq(stage_cut(&scratch, len, rows[i].delimiter, 9, len, key, &cut), 0);
+		cr_expect_eq(cut.batch.count, rows[i].count, "row %zu", i);
+		cr_expect_eq(cut.used, rows[i].count);
+		cr_expect(cut.batch.props == NULL || cut.batch.props[STAGE_CUT_COUNT - 1].key.ptr == key.ptr);
+		stage_scratch_release(&scratch);
+	}
+}
+
 /* ---- taking ---- */
 
 /* Complete messages are there for whoever asks, at once; the part when the channel is closed. */

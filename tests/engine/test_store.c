@@ -230,6 +230,12 @@ Test(store, refuses_other_formats)
 		{ "mqfs store, format -1, 123e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
 		{ "mqfs store, format 0, 123e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
 		{ "mqfs store, format 1", "not that of a store" },
+		{ "mqfs store, format 1, 123e4567xe89b-42d3-a456-426614174000\n", "not that of a store" },
+		{ "mqfs store, format 1, 123e4567-e89b-42d3xa456-426614174000\n", "not that of a store" },
+		{ "mqfs store, format 1, G23e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
+		{ "mqfs store, format 1, ~23e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
+		{ "mqfs store, format 1. 123e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
+		{ "mqfs store, format :, 123e4567-e89b-42d3-a456-426614174000\n", "not that of a store" },
 		{ "something else", "not that of a store" },
 		{ "", "not that of a store" },
 	};
@@ -244,6 +250,9 @@ Test(store, refuses_other_formats)
 	}
 	cr_assert_eq(unlinkat(store_fd, "FORMAT", 0), 0);
 	cr_assert_eq(mkfifoat(store_fd, "FORMAT", 0600), 0);
+	expect_refusal(path, true, -EUCLEAN, "FORMAT");
+	cr_assert_eq(unlinkat(store_fd, "FORMAT", 0), 0);
+	cr_assert_eq(symlinkat("/dev/zero", store_fd, "FORMAT"), 0);
 	expect_refusal(path, true, -EUCLEAN, "FORMAT");
 	cr_assert_eq(unlinkat(store_fd, "FORMAT", 0), 0);
 	cr_assert_eq(mkdirat(store_fd, "FORMAT", 0700), 0);

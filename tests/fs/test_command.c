@@ -125,12 +125,21 @@ static const struct {
 	{ COMMAND_PURGE_PARTITION, "before", -EINVAL, { 0 } },
 	{ COMMAND_PURGE_PARTITION, "before -1", -EINVAL, { 0 } },
 	{ COMMAND_PURGE_PARTITION, "17", -EINVAL, { 0 } },
+	/* messages of a queue */
+	{ COMMAND_SETTLE, "all", 0, { COMMAND_ALL, GROUP, 0, 0, 0, 0, 0 } },
+	{ COMMAND_SETTLE, "17", 0, { COMMAND_IDS, GROUP, 0, 0, 0, 17, 17 } },
+	{ COMMAND_SETTLE, "17-19", 0, { COMMAND_IDS, GROUP, 0, 0, 0, 17, 19 } },
+	{ COMMAND_SETTLE, "19-17", -EINVAL, { 0 } },
+	{ COMMAND_SETTLE, "17-", -EINVAL, { 0 } },
+	{ COMMAND_SETTLE, "17 19", -EINVAL, { 0 } },
+	/* beyond all there can be is one that is not known */
+	{ COMMAND_SETTLE, "1-99999999999999999999", 0, { COMMAND_IDS, GROUP, 0, 0, 0, 1, UINT64_MAX - 1 } },
 };
 
 static bool same(const struct command *a, const struct command *b)
 {
 	return a->verb == b->verb && a->partition == b->partition && a->offset == b->offset && a->how == b->how &&
-	       a->value == b->value;
+	       a->value == b->value && a->first == b->first && a->last == b->last;
 }
 
 /* Each line is what the table says; a refused one changes nothing and says why. */

@@ -282,6 +282,24 @@ Test(frame, refuse)
 	}
 }
 
+/* The same with NUL as delimiter, where what is taken may have newlines. */
+Test(frame, refuse_nul)
+{
+	struct framer framer;
+	struct frame_scan scan;
+	struct buffer got = BUFFER_INIT;
+	framer_init(&framer, FRAME_NUL);
+	cr_assert_eq(framer_scan(&framer, "a\nb\0c\0d", 7, NO_LIMIT, &scan), 0);
+	cr_assert_eq(framer_refuse(&framer, &scan, 1, -EINVAL), 0);
+	cr_expect_eq(scan.taken, 4);
+	collect(&got, &scan.batch);
+	framer_commit(&framer, &scan, 1);
+	expect_got(&got, "[a\nb]", "what came before");
+	cr_expect_eq(framer.part_len, 0);
+	buffer_release(&got);
+	framer_release(&framer);
+}
+
 /* A bad record right behind the rest of a long one: that rest is taken as done, the record is refused next time. */
 Test(frame, refuse_after_skipping)
 {

@@ -232,6 +232,15 @@ Test(name, escape_cut)
 	}
 }
 
+/* A text is valid if all of it is. */
+Test(utf8, valid)
+{
+	cr_expect(utf8_valid("", 0));
+	cr_expect(utf8_valid("a" E_ACUTE_NFC "b", 4));
+	cr_expect_not(utf8_valid("a\xc3", 2));
+	cr_expect_not(utf8_valid("a\xffz", 3));
+}
+
 /* The decoder agrees with a straightforward encoder for every code point there is. */
 Test(utf8, every_code_point)
 {

@@ -68,6 +68,10 @@ static const struct {
 	{ "{\"payload_base64\":\"YR==\"}", -EINVAL, "payload_base64" }, /* unused bits set */
 	{ "{\"payload_base64\":\"YQ==YQ==\"}", -EINVAL, "payload_base64" },
 	{ "{\"payload_base64\":\"====\"}", -EINVAL, "payload_base64" },
+	{ "{\"payload_base64\":\"a{aa\"}", -EINVAL, "payload_base64" },
+	{ "{\"payload_base64\":\"a`aa\"}", -EINVAL, "payload_base64" },
+	{ "{\"payload_base64\":\"a:aa\"}", -EINVAL, "payload_base64" },
+	{ "{\"payload_base64\":\"a+/9\"}", 1, "k\xef\xfd" },
 	{ "{\"payload_base64\":7}", -EINVAL, "payload_base64" },
 	/* types */
 	{ "{\"payload\":\"a\",\"key\":1}", -EINVAL, "key" },

@@ -12,8 +12,10 @@
 	T(tx_life) T(tx_ends) T(tx_timeout) T(tx_kept) T(tx_sends) T(tx_settles) T(tx_settle_errors) \
 	T(tx_pins) T(tx_pin_ends) T(tx_conflict) T(tx_full) T(tx_many_sends) T(tx_removed_target) \
 	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_rejects) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
-	T(tx_refuses) T(tx_many) T(tx_reject_limits)
-#define CONTRACT_TX_REOPEN_TESTS(T) T(tx_reopen) T(tx_reopen_committed)
+	T(tx_refuses) T(tx_many) T(tx_reject_limits) \
+	/* contract_tx_errors.c */ \
+	T(tx_partitions) T(tx_staging_ended) T(tx_members) T(tx_producers)
+#define CONTRACT_TX_REOPEN_TESTS(T) T(tx_reopen) T(tx_reopen_committed) T(tx_crash_of_what_is_gone)
 /* clang-format on */
 
 CONTRACT_TX_TESTS(CONTRACT_DECLARE)
