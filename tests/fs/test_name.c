@@ -232,6 +232,14 @@ Test(name, escape_cut)
 	}
 }
 
+/* In a text what ends a line is a blank, and what is no text is shown byte by byte; quotes stay. */
+Test(name, escape_text)
+{
+	char out[64];
+	cr_expect_eq(name_escape_text("a\n\"b\"\x7f\xff\x1b", 8, out, sizeof(out)), 11);
+	cr_expect_str_eq(out, "a \"b\" \\xff ");
+}
+
 /* A text is valid if all of it is. */
 Test(utf8, valid)
 {

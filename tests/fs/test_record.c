@@ -188,6 +188,24 @@ Test(record, fields)
 	record_batch_release(&batch);
 }
 
+/* As many headers as there may be, and one more. */
+Test(record, headers_max)
+{
+	for (unsigned count = RECORD_HEADERS_MAX; count <= RECORD_HEADERS_MAX + 1; count++) {
+		struct record_batch batch = { 0 };
+		struct buffer line = BUFFER_INIT;
+		char reason[RECORD_REASON_MAX];
+		buffer_add_text(&line, "{\"payload\":\"\",\"headers\":{");
+		for (unsigned i = 0; i < count; i++)
+			buffer_printf(&line, "%s\"%u\":\"\"", i > 0 ? "," : "", i);
+		buffer_add_text(&line, "}}");
+		cr_expect_eq(record_batch_add_line(&batch, line.ptr, line.len, LIMIT, reason),
+		    count > RECORD_HEADERS_MAX ? -ERANGE : 1, "%u: %s", count, reason);
+		buffer_release(&line);
+		record_batch_release(&batch);
+	}
+}
+
 /* Keys, ids and headers have limits of their own. */
 Test(record, limits)
 {
