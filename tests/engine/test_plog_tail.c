@@ -20,12 +20,6 @@ static void set_up(void)
 	box_make(&box);
 }
 
-static void nosync_and_set_up(void)
-{
-	nosync_install();
-	set_up();
-}
-
 static void tear_down(void)
 {
 	box_remove(&box);
@@ -297,7 +291,7 @@ Test(plog_tail, foreign_files)
 }
 
 /* Whatever fails while a record is brought back, it says so, and is brought back the next time. Read-only nothing is written. */
-Test(plog_tail, redo_fails, .init = nosync_and_set_up)
+Test(plog_tail, redo_fails, .init = nosync_install)
 {
 	struct notes notes = { 0 };
 	struct box before;
