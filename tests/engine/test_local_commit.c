@@ -21,6 +21,7 @@
 	static void name(struct contract *c);                                                                          \
 	Test(local_commit, name)                                                                                       \
 	{                                                                                                              \
+		tmpdir_in_memory(); /* a crash here leaves what processes see, on any file system */                   \
 		contract_run(true, name);                                                                              \
 	}                                                                                                              \
 	static void name(struct contract *c)
