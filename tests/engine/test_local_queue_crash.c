@@ -453,7 +453,7 @@ struct crash {
 	bool kill;
 	unsigned synced, done,
 	    begun; /* moments: the last sync, the last that was over, the one that had begun (or was over) */
-	char what[400];
+	char what[640];
 };
 
 static void find_moments(struct crash *crash)
