@@ -312,39 +312,12 @@ static void write_done(struct engine_done *done, int result)
 }
 
 /*
- * Sends what is complete and makes the write's effect last. Returns 0 with *ret_answer, ENGINE_PENDING if the engine answers
- * later (then pending has what is needed), or the error. Call with the lock held.
- */
-static int take_write(struct channel *channel, const char *buf, size_t size, struct pending_write *pending,
-    uint32_t pid, size_t *ret_answer, char reason[RECORD_REASON_MAX])
-{
-	const struct engine_ops *ops = channel->handle.fs->engine->ops;
-	struct frame_scan *scan = &pending->scan;
-	struct engine_batch batch;
-	int err = scan_write(channel, buf, size, scan, &batch, reason);
-	if (err && channel->framer.skipping)
-		channel->framer.part_pid = pid; /* whose message it is that is too long */
-	if (err)
-		return err;
-	if (batch.count > 0) {
-		pending->sending = true;
-		err = ops->producer_send(channel->producer, &batch, &pending->done);
-		if (err < 0 && batch.count > 1)
-			err = send_one_by_one(channel, scan, &batch);
-		if (err)
-			return err;
-	}
-	*ret_answer = scan->taken;
-	framer_commit(&channel->framer, scan, pid);
-	return 0;
-}
-
-/*
  * What has no delimiter yet may be all there will be: `printf x >> in`. So that its refusal is an error of the write, and not
  * only of the close, it is looked at as far as it goes. A write that brought more is short then, and the rest is
  * written again. Call with the lock held, after the commit.
  */
-static int check_part(struct channel *channel, size_t *answer, char reason[RECORD_REASON_MAX])
+static int check_part(
+    struct channel *channel, const struct frame_scan *scan, size_t *answer, char reason[RECORD_REASON_MAX])
 {
 	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	struct framer *framer = &channel->framer;
@@ -367,10 +340,41 @@ static int check_part(struct channel *channel, size_t *answer, char reason[RECOR
 		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
 	if (!err)
 		return 0;
-	size_t before = *answer > framer->part_len ? *answer - framer->part_len : 0;
-	drop_part(channel);
-	*answer = before;
-	return before > 0 ? 0 : err;
+	*answer = framer_refuse_part(framer, scan);
+	charge_part(channel);
+	return *answer > 0 ? 0 : err;
+}
+
+/*
+ * Sends what is complete and makes the write's effect last. Returns 0 with *ret_answer, ENGINE_PENDING if the engine answers
+ * later (then pending has what is needed), or the error. Call with the lock held.
+ */
+static int take_write(struct channel *channel, const char *buf, size_t size, struct pending_write *pending,
+    uint32_t pid, size_t *ret_answer, char reason[RECORD_REASON_MAX])
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct frame_scan *scan = &pending->scan;
+	struct engine_batch batch;
+	bool json = channel->framer.framing == FRAME_JSON;
+	int err = scan_write(channel, buf, size, scan, &batch, reason);
+	if (err && channel->framer.skipping)
+		channel->framer.part_pid = pid; /* whose message it is that is too long */
+	if (err)
+		return err;
+	if (batch.count > 0) {
+		pending->sending = true;
+		err = ops->producer_send(channel->producer, &batch, &pending->done);
+		if (err < 0 && batch.count > 1)
+			err = send_one_by_one(channel, scan, &batch);
+		else if (err < 0)
+			err = framer_refuse(&channel->framer, scan, json ? channel->records.line_of[0] : 0, err);
+		if (err)
+			return err;
+	}
+	*ret_answer = scan->taken;
+	struct frame_scan taken = *scan;
+	framer_commit(&channel->framer, scan, pid);
+	return check_part(channel, &taken, ret_answer, reason);
 }
 
 static void channel_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
@@ -387,9 +391,7 @@ static void channel_write(struct handle *handle, fuse_req_t req, const char *buf
 	}
 	pthread_mutex_lock(&channel->lock);
 	int err = take_write(channel, buf, size, pending, request_cred(req).pid, &answer, reason);
-	if (!err)
-		err = check_part(channel, &answer, reason);
-	else
+	if (err)
 		charge_part(channel); /* what the error dropped */
 	channel->refused = err < 0;
 	pthread_mutex_unlock(&channel->lock);

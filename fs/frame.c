@@ -9,6 +9,9 @@
 #define FRAME_SPARE_MAX (16u << 10) /* bytes of unused memory an idle framer may hold: there are a thousand of them */
 #define FRAME_FIRST 64u             /* bytes of the first allocation of a part */
 
+#define FRAME_PIECE_MIN                                                                                                \
+	((1u << 20) - 4096) /* bytes of a write that may be a piece of a longer one; its start is in a page */
+
 /* How far a write gets. */
 struct cut {
 	uint32_t count;  /* complete messages that are good */
@@ -90,7 +93,33 @@ void framer_drop(struct framer *framer)
 	framer->part_len = 0;
 	framer->part_pid = 0;
 	framer->skipping = false;
+	framer->refused = false;
 	trim(framer);
+}
+
+/* FNV-1a. */
+static uint64_t sum_of(const char *buf, size_t size)
+{
+	uint64_t sum = 0xcbf29ce484222325u ^ size;
+	for (size_t i = 0; i < size; i++)
+		sum = (sum ^ (unsigned char)buf[i]) * 0x100000001b3u;
+	return sum;
+}
+
+/* A write is refused, the part is as it was before it. */
+static void mark_refused(struct framer *framer, const char *buf, size_t size)
+{
+	framer->refused = framer->part_len > 0;
+	if (framer->refused)
+		framer->refused_sum = sum_of(buf, size);
+}
+
+/* The write after a refused one: the same again, or the part is given up. */
+static void settle_refused(struct framer *framer, const char *buf, size_t size)
+{
+	if (framer->refused && sum_of(buf, size) != framer->refused_sum)
+		framer_drop(framer);
+	framer->refused = false;
 }
 
 /* Finds the messages that data completes, the part being the beginning of the first. */
@@ -181,6 +210,7 @@ int framer_scan(struct framer *framer, const char *buf, size_t size, size_t limi
 		*ret_scan = scan;
 		return 0;
 	}
+	settle_refused(framer, buf, size);
 	ssize_t skipped = skip(framer, buf, size);
 	if (skipped < 0)
 		return (int)skipped;
@@ -188,10 +218,17 @@ int framer_scan(struct framer *framer, const char *buf, size_t size, size_t limi
 	size_t len = size - (size_t)skipped;
 	struct cut cut = measure(framer, data, len, limit);
 	if (cut.too_long && cut.count == 0 && skipped == 0) {
-		framer_drop(framer);
-		framer->skipping = !cut.ended;
+		if (cut.ended && framer->last >= FRAME_PIECE_MIN) {
+			mark_refused(framer, buf, size);
+		} else {
+			framer_drop(framer);
+			framer->skipping = !cut.ended;
+		}
 		return -EMSGSIZE;
 	}
+	scan.buf = buf;
+	scan.size = size;
+	scan.before = framer->part_len;
 	scan.skipped = (size_t)skipped;
 	scan.tail = cut.too_long ? 0 : len - cut.complete;
 	scan.taken = scan.skipped + cut.complete + scan.tail;
@@ -222,6 +259,7 @@ void framer_commit(struct framer *framer, struct frame_scan *scan, uint32_t pid)
 	framer->part_len = scan->tail + (scan->batch.count > 0 ? 0 : framer->part_len);
 	if (scan->tail > 0)
 		framer->part_pid = pid;
+	framer->last = scan->size;
 	if (scan->skipped > 0)
 		framer->skipping = false;
 	*scan = (struct frame_scan){ 0 };
@@ -233,7 +271,7 @@ int framer_refuse(struct framer *framer, struct frame_scan *scan, uint32_t index
 	struct engine_batch *batch = &scan->batch;
 	assert(index < batch->count && err < 0);
 	if (index == 0 && scan->skipped == 0) {
-		framer_drop(framer);
+		mark_refused(framer, scan->buf, scan->size);
 		return err;
 	}
 	size_t end = 0;
@@ -247,6 +285,18 @@ int framer_refuse(struct framer *framer, struct frame_scan *scan, uint32_t index
 	scan->taken = scan->skipped + (index > 0 ? end - scan->lead : 0);
 	scan->tail = 0;
 	scan->in_spare = false;
+	return 0;
+}
+
+size_t framer_refuse_part(struct framer *framer, const struct frame_scan *scan)
+{
+	size_t stands = scan->taken - scan->tail;
+	if (stands > 0) {
+		framer_drop(framer);
+		return stands;
+	}
+	framer->part_len = scan->before;
+	mark_refused(framer, scan->buf, scan->size);
 	return 0;
 }
 

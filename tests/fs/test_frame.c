@@ -254,7 +254,7 @@ Test(frame, refuse)
 		{ "", "{a}\n{b}\n{c", 0, -EINVAL, "", 0 },
 		{ "", "{a}\n{b}\n{c", 1, 4, "[{a}]", 0 },
 		{ "", "{a}\n\n{b}\n", 2, 5, "[{a}][]", 0 },
-		{ "{ab", "c}\n{b}\n{c", 0, -EINVAL, "", 0 },
+		{ "{ab", "c}\n{b}\n{c", 0, -EINVAL, "", 3 }, /* kept for the same write again */
 		{ "{ab", "c}\n{b}\n{c", 1, 3, "[{abc}]", 0 },
 		{ "{ab", "\n{b}\n{c}\n", 2, 5, "[{ab][{b}]", 0 },
 	};
@@ -296,6 +296,74 @@ Test(frame, refuse_nul)
 	framer_commit(&framer, &scan, 1);
 	expect_got(&got, "[a\nb]", "what came before");
 	cr_expect_eq(framer.part_len, 0);
+	buffer_release(&got);
+	framer_release(&framer);
+}
+
+/* A write that was refused goes on with the part if it is made again, and with nothing if it is another. */
+Test(frame, refused_and_made_again)
+{
+	struct framer framer;
+	struct frame_scan scan;
+	struct buffer got = BUFFER_INIT;
+	framer_init(&framer, FRAME_LINE);
+	write_once(&framer, "ab", 2, NO_LIMIT, &got);
+	for (int again = 0; again < 2; again++) {
+		cr_assert_eq(framer_scan(&framer, "cd\n", 3, NO_LIMIT, &scan), 0);
+		cr_expect_eq(framer_refuse(&framer, &scan, 0, -EDQUOT), -EDQUOT);
+	}
+	cr_expect_eq(write_once(&framer, "cd\n", 3, NO_LIMIT, &got), 3);
+	expect_got(&got, "[abcd]", "the same write");
+	write_once(&framer, "ab", 2, NO_LIMIT, &got);
+	cr_assert_eq(framer_scan(&framer, "cd\n", 3, NO_LIMIT, &scan), 0);
+	cr_expect_eq(framer_refuse(&framer, &scan, 0, -EDQUOT), -EDQUOT);
+	cr_expect_eq(write_once(&framer, "ef\n", 3, NO_LIMIT, &got), 3);
+	expect_got(&got, "[ef]", "another write");
+	buffer_release(&got);
+	framer_release(&framer);
+}
+
+/* So it is with what a write left without an end. */
+Test(frame, refused_part)
+{
+	struct framer framer;
+	struct frame_scan scan;
+	struct buffer got = BUFFER_INIT;
+	framer_init(&framer, FRAME_LINE);
+	write_once(&framer, "ab", 2, NO_LIMIT, &got);
+	for (int again = 0; again < 2; again++) {
+		cr_assert_eq(framer_scan(&framer, "cd", 2, NO_LIMIT, &scan), 0);
+		struct frame_scan taken = scan;
+		framer_commit(&framer, &scan, 7);
+		cr_expect_eq(framer_refuse_part(&framer, &taken), 0);
+	}
+	write_once(&framer, "cd", 2, NO_LIMIT, &got);
+	cr_expect_eq(write_once(&framer, "\nef", 3, NO_LIMIT, &got), 3);
+	expect_got(&got, "[abcd]", "the same write");
+	cr_assert_eq(framer_scan(&framer, "gh\nij", 5, NO_LIMIT, &scan), 0);
+	struct frame_scan taken = scan;
+	framer_commit(&framer, &scan, 7);
+	cr_expect_eq(framer_refuse_part(&framer, &taken), 3, "what was whole stands");
+	cr_expect_eq(framer.part_len, 0);
+	buffer_release(&got);
+	framer_release(&framer);
+}
+
+/* The kernel cuts a long write, and makes a refused last piece again: the end of a message is not one. */
+Test(frame, piece_made_again)
+{
+	enum { PIECE = 1 << 20 };
+	struct framer framer;
+	struct buffer got = BUFFER_INIT;
+	char *piece = malloc(PIECE);
+	memset(piece, 'x', PIECE);
+	framer_init(&framer, FRAME_LINE);
+	cr_expect_eq(write_once(&framer, piece, PIECE, PIECE + 1, &got), PIECE);
+	cr_expect_eq(write_once(&framer, "yz\na\n", 5, PIECE + 1, &got), -EMSGSIZE);
+	cr_expect_eq(write_once(&framer, "yz\na\n", 5, PIECE + 1, &got), -EMSGSIZE);
+	cr_expect_eq(write_once(&framer, "b\n", 2, PIECE + 1, &got), 2);
+	expect_got(&got, "[b]", "after a message that was too long");
+	free(piece);
 	buffer_release(&got);
 	framer_release(&framer);
 }

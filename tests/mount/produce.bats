@@ -333,6 +333,42 @@ synced() {
 	log_is 1234567890
 }
 
+@test "the end of a message that was refused is no message: a long write that the kernel cuts, a full queue" {
+	queue
+	echo 1500000 >config/max.message.bytes
+	timeout 60 python3 - 3>&- <<-'END'
+		import errno, os
+		def refused(fd, data, error):
+		    try:
+		        os.write(fd, data)
+		    except OSError as e:
+		        assert e.errno == error, e
+		    else:
+		        raise AssertionError("not refused")
+		def take():
+		    return open("take.raw", "rb").read()
+		fd = os.open("in", os.O_WRONLY)
+		data = memoryview(b"x" * 1500001 + b"\n")
+		taken = os.write(fd, data)
+		assert 0 < taken < len(data), taken
+		refused(fd, data[taken:], errno.EMSGSIZE)
+		assert os.write(fd, b"good\n") == 5
+		assert (take(), take()) == (b"good", b"")
+		with open("config/overflow", "w") as f:
+		    f.write("reject-publish")
+		with open("config/max.length", "w") as f:
+		    f.write("1")
+		for end, expected in (b"def\n", b"abcdef"), (b"ghi\n", b"ghi"):
+		    os.write(fd, b"abc")
+		    with open("in", "wb") as f:
+		        f.write(b"full\n")
+		    refused(fd, b"def\n", errno.EDQUOT)
+		    assert take() == b"full"
+		    os.write(fd, end)
+		    assert (take(), take()) == (expected, b"")
+	END
+}
+
 @test "what lingers and is too long is told of by fsync, close or status/errors, and good lines are kept" {
 	topic
 	echo 10 >config/max.message.bytes
