@@ -156,6 +156,7 @@ struct lane {
 	uint64_t forward_held;  /* the lowest of those passed over since somebody holds them; UINT64_MAX: none */
 	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
 	bool noted;             /* so did one of which the journal says more: it goes to the disk before the log does */
+	unsigned noted_syncs;   /* that run, of such messages */
 	uint64_t unsynced_messages;
 	int64_t unsynced_since_ms; /* clock_mono_ms */
 	bool flush_asked;

@@ -166,6 +166,7 @@ int lane_sync_run(struct sync_point *point)
 	pthread_mutex_lock(&lane->queue->lock);
 	noted = lane->noted;
 	lane->noted = false;
+	lane->noted_syncs += noted;
 	pthread_mutex_unlock(&lane->queue->lock);
 	/* A failure of the journal is told of by its own sync, and final: nobody relies on what comes after it. */
 	if (noted)
@@ -173,6 +174,10 @@ int lane_sync_run(struct sync_point *point)
 	do
 		rc = plog != NULL ? plog_sync(plog) : 0;
 	while (warm_again(queue_local(lane->queue), rc, &tries));
+	pthread_mutex_lock(&lane->queue->lock);
+	lane->noted_syncs -= noted;
+	lane->noted = lane->noted || (noted && rc < 0);
+	pthread_mutex_unlock(&lane->queue->lock);
 	if (rc < 0 && !io_wants_means(rc) && !atomic_exchange(&lane->failed, true))
 		queue_fault(lane->queue, rc, "a sync failed, so it takes no more messages");
 	return rc;

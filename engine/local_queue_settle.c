@@ -327,6 +327,14 @@ int64_t queue_settle_all(struct engine_object *base, enum engine_settle how)
 	return settle(queue, holder, how, 0, UINT64_MAX);
 }
 
+/* A sync that has begun, or is about to, has done nothing yet. */
+static bool is_behind(struct lane *lane)
+{
+	struct plog *plog = atomic_load(&lane->plog);
+
+	return plog != NULL && plog_durable(plog) < lane->end;
+}
+
 /* Lanes with messages that the journal would bring back if the machine died, settled or not. */
 static size_t noted_points(struct queue *queue, struct sync_point **points)
 {
@@ -336,7 +344,7 @@ static size_t noted_points(struct queue *queue, struct sync_point **points)
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
 
-		if (lane != NULL && lane->noted && lane->unsynced_messages > 0)
+		if (lane != NULL && (lane->noted || lane->noted_syncs > 0) && is_behind(lane))
 			points[count++] = &lane->sync;
 	}
 	pthread_mutex_unlock(&queue->lock);

@@ -207,6 +207,9 @@ int plog_tail(struct plog *plog, uint8_t *record, size_t room, size_t *ret_size,
 void plog_tail_noted(struct plog *plog, const struct plog_tail *to);
 void plog_tail_synced(struct plog *plog, const struct plog_tail *to);
 
+/* Offset below which all is on disk: in the log's own files, or in what plog_tail_synced() told of. */
+uint64_t plog_durable(struct plog *plog);
+
 /* The segment that records are brought back to; kept from one to the next. Starts as PLOG_REDO_INIT. No log is open. */
 struct plog_redo {
 	uint64_t id, base;

@@ -137,6 +137,16 @@ void plog_tail_synced(struct plog *plog, const struct plog_tail *to)
 	pthread_mutex_unlock(&plog->mutex);
 }
 
+uint64_t plog_durable(struct plog *plog)
+{
+	uint64_t durable;
+
+	pthread_mutex_lock(&plog->mutex);
+	durable = plog->durable > plog->synced ? plog->durable : plog->synced;
+	pthread_mutex_unlock(&plog->mutex);
+	return durable;
+}
+
 /* ---- and back ---- */
 
 static int get_tail(const uint8_t *record, size_t size, struct tail *ret_tail)

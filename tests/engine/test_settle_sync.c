@@ -1,0 +1,97 @@
+/*
+ * An acknowledgement is confirmed when no crash brings its message back. Of one that came by a commit the journal says where it
+ * is to be, so its log must be on disk, too; also if somebody else is just about to sync that.
+ */
+#include <semaphore.h>
+
+#include "engine/io.h"
+#include "engine/local_internal.h"
+#include "engine/local_queue.h"
+#include "tests/lib/contract.h"
+
+static struct {
+	struct contract *c;
+	struct engine_object *queue;
+	struct engine_done done;
+	sem_t confirmed;
+	bool asked;
+	uint64_t durable; /* of the log, when it was confirmed */
+} scene;
+
+static struct lane *lane_of_queue(void)
+{
+	return queue_lane(queue_of_object((struct object *)scene.queue), 0);
+}
+
+static void confirm(struct engine_done *done, int result)
+{
+	(void)done;
+	cr_expect_eq(result, 0);
+	scene.durable = plog_durable(atomic_load(&lane_of_queue()->plog));
+	sem_post(&scene.confirmed);
+}
+
+/* The log is about to be synced, once the journal is. */
+static int sync_data(int fd)
+{
+	struct local *local = (struct local *)scene.c->engine;
+
+	if (!scene.asked && journal_synced(local->journal) >= journal_end(local->journal)) {
+		scene.asked = true;
+		int rc = scene.c->ops->queue->settle_sync(scene.queue, &scene.done);
+		if (rc != ENGINE_PENDING)
+			confirm(&scene.done, rc);
+	}
+	return io_posix.fdatasync(fd);
+}
+
+/* A queue that is bound to an exchange, and a message that came through it and is taken. */
+static void publish_and_take(struct contract *c)
+{
+	struct engine_owner owner = { 0, 0, 0755 };
+	struct engine_object *exchange, *other;
+	struct engine_consumer *consumer;
+	struct engine_scratch scratch = { 0 };
+	struct engine_view view;
+
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
+	assert_ok(c->ops->exchange->pattern_add(exchange, "#"));
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "q", &owner, &scene.queue));
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "r", &owner, &other));
+	assert_ok(c->ops->exchange->bind(exchange, "#", "q", scene.queue));
+	assert_ok(c->ops->exchange->bind(exchange, "#", "r", other));
+	contract_send(c, exchange, ENGINE_ANY, "x\n");
+	assert_ok(c->ops->queue->consumer_open(scene.queue, ENGINE_CONSUME_ONE, true, 0, &consumer));
+	cr_assert_eq(c->ops->consumer_fetch(consumer, 1, SIZE_MAX, &scratch, &view), 1);
+	c->ops->consumer_close(consumer);
+	engine_scratch_release(&scratch);
+	c->ops->put(other);
+	c->ops->put(exchange);
+}
+
+static void beside_a_sync(struct contract *c)
+{
+	struct local *local = (struct local *)c->engine;
+	struct io_ops watched = io_posix;
+
+	scene.c = c;
+	scene.done.fn = confirm;
+	sem_init(&scene.confirmed, 0, 0);
+	timers_stop(local);
+	publish_and_take(c);
+	cr_assert(lane_of_queue()->noted);
+	watched.fdatasync = sync_data;
+	io = &watched;
+	assert_ok(lane_sync_run(&lane_of_queue()->sync));
+	cr_assert(scene.asked);
+	while (sem_wait(&scene.confirmed)) {
+	}
+	cr_expect_eq(scene.durable, lane_of_queue()->end);
+	io = &io_posix;
+	c->ops->put(scene.queue);
+}
+
+Test(settle_sync, beside_a_sync)
+{
+	contract_run(true, beside_a_sync);
+}
