@@ -4,7 +4,7 @@
  *     floor DIR
  *
  * Every name is there: groups, g, consumers and c are directories, all else is a file that opens without the page cache. A write is
- * dropped. A read of `stream` waits until the next write and gets what that wrote; any other read is at its end. close(2) asks, as it
+ * dropped, but for the last one that no reader had. A read of `stream` gets that, or waits for the next; any other read is at its end. close(2) asks, as it
  * must where it can refuse. Ends when it is unmounted.
  */
 #define FUSE_USE_VERSION 312
@@ -25,6 +25,8 @@ enum { LAST_DIRECTORY = FUSE_ROOT_ID + 4, STREAM, OTHER };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fuse_req_t waiting; /* the read of a stream */
+static char kept[4096];
+static size_t kept_size;
 
 static struct stat attr_of(fuse_ino_t ino)
 {
@@ -70,6 +72,10 @@ static void write_file(
 	pthread_mutex_lock(&lock);
 	reader = waiting;
 	waiting = NULL;
+	if (reader == NULL && size <= sizeof(kept)) {
+		memcpy(kept, data, size);
+		kept_size = size;
+	}
 	pthread_mutex_unlock(&lock);
 	if (reader != NULL)
 		fuse_reply_buf(reader, data, size);
@@ -79,8 +85,8 @@ static void write_file(
 static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
 {
 	fuse_req_t before = NULL;
+	size_t given;
 
-	(void)size;
 	(void)offset;
 	(void)file;
 	if (ino != STREAM) {
@@ -88,8 +94,14 @@ static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		return;
 	}
 	pthread_mutex_lock(&lock);
-	before = waiting;
-	waiting = req;
+	given = kept_size < size ? kept_size : size;
+	kept_size = 0;
+	if (given > 0) {
+		fuse_reply_buf(req, kept, given);
+	} else {
+		before = waiting;
+		waiting = req;
+	}
 	pthread_mutex_unlock(&lock);
 	if (before != NULL)
 		fuse_reply_err(before, EBUSY);

@@ -282,6 +282,10 @@ run_mqfs() {
 		new_queue
 		measure wait "$us, queue" "$build/tests/bench/works" queue "$place" wait "$count"
 		drop_place
+		new_queue
+		echo true >"$place/config/auto.ack"
+		measure wait "$us, queue, auto.ack" "$build/tests/bench/works" queue "$place" wait-auto-ack "$count"
+		drop_place
 		;;
 	shell)
 		new_topic

@@ -32,7 +32,7 @@ WORKS = {
                'and delete; prefetch 1; fetch 1 and an ack that is awaited; poll and commit; a file: a read, and the offset to another.'),
     'settle-all': ('W5: deliver and acknowledge in bulk', 'A read of 1 MiB, and one ack of all or of a range; XREADGROUP and XACK of a thousand; '
                    '500 reserve and delete on their way; ack of 500 with `multiple`; NATS: fetch a thousand, acks not awaited.'),
-    'wait': ('W6: from a producer to a consumer that waits', 'In read(2) of `stream`, `linger.ms` 0 (lingering: 5, where inotify tells of a message; a queue: each is acknowledged); BRPOP; reserve; a file: inotify.'),
+    'wait': ('W6: from a producer to a consumer that waits', 'In read(2) of `stream`, `linger.ms` 0 (lingering: 5, where inotify tells of a message; a queue: each is acknowledged, by who takes it or by `auto.ack`); BRPOP; reserve; a file: inotify.'),
     'shell': ('W7: from a loop of a shell', '`echo >>` in bash, and what a shell would call for the others: redis-cli, amqp-publish, a client '
               'of NATS, the protocol of beanstalkd through /dev/tcp.'),
     'lifecycle': ('A life: produce, deliver, acknowledge, all in bulk', 'A queue; for Redis a stream with a group.'),
@@ -101,7 +101,7 @@ def targets(figures):
     yield ratio('settle', 'beanstalkd', 2.5)
     yield ratio('settle', 'rabbitmq', 2.5)
     yield ratio('settle-all', 'nats', 10, ours='mqfs, ranges of ids (stream.json)')
-    for ours in (OURS, 'mqfs, queue'):
+    for ours in (OURS, 'mqfs, queue', 'mqfs, queue, auto.ack'):
         yield ratio('wait', 'redis', 0.5, P50, ours)
         yield ratio('wait', 'redis', 1, P99, ours)
     yield ratio('shell', 'plain file', 1 / 3)

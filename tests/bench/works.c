@@ -367,6 +367,12 @@ static void do_wait_queue(const struct place *place)
 	relay_messages(place, "consumers/c/stream", "consumers/c/ack");
 }
 
+/* What is delivered is acknowledged by that: as BRPOP does. */
+static void do_wait_auto_ack(const struct place *place)
+{
+	relay_messages(place, "consumers/c/stream", NULL);
+}
+
 static void do_open_write_close(const struct place *place)
 {
 	uint64_t began = now_ns();
@@ -468,6 +474,7 @@ static const struct work {
 	{ "plain", "wait", do_wait_plain },
 	{ "topic", "wait", do_wait_topic },
 	{ "queue", "wait", do_wait_queue },
+	{ "queue", "wait-auto-ack", do_wait_auto_ack },
 	/* produce, deliver and acknowledge, all in bulk */
 	{ "queue", "lifecycle", do_lifecycle },
 };
