@@ -195,6 +195,17 @@ static int split_path(const char *path, char parent[PATH_MAX], const char **ret_
 	return 0;
 }
 
+/* Another process has made the store meanwhile: this one, which never had the name, goes. What cannot be removed is of no harm. */
+static void remove_aside(int parent_fd, int aside_fd, const char *aside)
+{
+	io->unlink(aside_fd, STORE_FORMAT_NAME, 0); /* first, so that what is left is no store */
+	for (size_t i = 0; i < STORE_DIRS; i++)
+		io->unlink(aside_fd, store_dirs[i], AT_REMOVEDIR);
+	for (size_t i = 0; i < STORE_FILES; i++)
+		io->unlink(aside_fd, store_files[i], 0);
+	io->unlink(parent_fd, aside, AT_REMOVEDIR);
+}
+
 /* Makes a whole store in the directory aside, unless one was left there whole, and renames it. aside_fd is locked. */
 static int make_and_rename(int parent_fd, int aside_fd, const char *aside, const char *name, const char *path,
     const struct engine_owner *root_owner)
@@ -213,6 +224,8 @@ static int make_and_rename(int parent_fd, int aside_fd, const char *aside, const
 	if (err)
 		return err;
 	err = io->rename(parent_fd, aside, parent_fd, name);
+	if (err == -ENOTEMPTY)
+		remove_aside(parent_fd, aside_fd, aside);
 	if (err == -ENOENT || err == -ENOTEMPTY)
 		return -EEXIST; /* another process has renamed it, or has made one of its own */
 	if (!err)
@@ -236,7 +249,7 @@ static int make_in(int parent_fd, const char *name, const char *path, const stru
 		close(lock_fd);
 	}
 	close(fd);
-	return err;
+	return err == -ENOENT ? -EEXIST : err; /* another process has removed it, as there was a store by then */
 }
 
 int store_make(const char *path, const struct engine_owner *root_owner)
