@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #define FRAME_SPARE_MAX (16u << 10) /* bytes of unused memory an idle framer may hold: there are a thousand of them */
 #define FRAME_FIRST 64u             /* bytes of the first allocation of a part */
@@ -97,27 +99,18 @@ void framer_drop(struct framer *framer)
 	trim(framer);
 }
 
-/* FNV-1a. */
-static uint64_t sum_of(const char *buf, size_t size)
-{
-	uint64_t sum = 0xcbf29ce484222325u ^ size;
-	for (size_t i = 0; i < size; i++)
-		sum = (sum ^ (unsigned char)buf[i]) * 0x100000001b3u;
-	return sum;
-}
-
 /* A write is refused, the part is as it was before it. */
 static void mark_refused(struct framer *framer, const char *buf, size_t size)
 {
 	framer->refused = framer->part_len > 0;
 	if (framer->refused)
-		framer->refused_sum = sum_of(buf, size);
+		framer->refused_sum = XXH3_64bits(buf, size);
 }
 
 /* The write after a refused one: the same again, or the part is given up. */
 static void settle_refused(struct framer *framer, const char *buf, size_t size)
 {
-	if (framer->refused && sum_of(buf, size) != framer->refused_sum)
+	if (framer->refused && XXH3_64bits(buf, size) != framer->refused_sum)
 		framer_drop(framer);
 	framer->refused = false;
 }

@@ -28,8 +28,7 @@ static bool may_sleep(struct turn *turn, uint64_t word)
 {
 	atomic_store(&turn->watched, false);
 	if (atomic_load(&turn->word) == word) {
-		if (turn->awake)
-			awake_rest(turn->awake);
+		awake_rest(turn->awake);
 		return true;
 	}
 	atomic_store(&turn->watched, true);
@@ -55,7 +54,7 @@ static void *watch(void *arg)
 		do {
 			clock_sleep(TICK_MS);
 			uint64_t word = atomic_load(&turn->word);
-			bool some = turn->awake && awake_tick(turn->awake);
+			bool some = awake_tick(turn->awake);
 			idle = word == seen && !some ? idle + 1 : 0;
 			if (word == seen && word % 2 == 1)
 				take_away(turn, word);
@@ -88,8 +87,7 @@ void turn_take(struct turn *turn)
 
 void turn_pass(struct turn *turn)
 {
-	if (turn->awake)
-		have_it_watched(turn);
+	have_it_watched(turn);
 	pthread_mutex_lock(&turn->lock);
 	give_up(turn);
 	pthread_mutex_unlock(&turn->lock);

@@ -23,12 +23,12 @@ struct turn {
 	bool taken, ended;
 	bool has_watchman;
 	pthread_t watchman;
-	struct awake *awake;   /* which the watchman ticks; NULL: none */
+	struct awake *awake;   /* which the watchman ticks */
 	_Atomic bool watched;  /* the watchman looks; false: he sleeps */
 	_Atomic uint64_t word; /* odd: who has the turn executes something. Never the same odd number again */
 };
 
-/* -errno of what cannot be had. awake, if there is one, counts what is read: as long as it does, there is something to watch. */
+/* -errno of what cannot be had. awake counts what is read: as long as it does, there is something to watch. */
 int turn_init(struct turn *turn, struct awake *awake);
 
 /* Nobody may be in another call, or come. */

@@ -1,15 +1,18 @@
 #include "fs/turn.h"
 
+#include "fs/awake.h"
+
 #include <criterion/criterion.h>
 #include <semaphore.h>
 
 static struct turn turn;
+static struct awake awake = { .fd = -1 };
 static sem_t begun, go_on;
 static uint64_t order;
 
 static void setup(void)
 {
-	cr_assert_eq(turn_init(&turn, NULL), 0);
+	cr_assert_eq(turn_init(&turn, &awake), 0);
 	sem_init(&begun, 0, 0);
 	sem_init(&go_on, 0, 0);
 }
