@@ -14,7 +14,7 @@
 : "${MQFS_PROGRAM:=$MQFS_BUILD/mqfs}"
 MQFS_PROGRAM=$(realpath -m "$MQFS_PROGRAM")
 SHELLS='bash dash'
-LIMIT_S=20
+LIMIT_S=60
 export LC_ALL=C.UTF-8
 
 # ------------------------------------------------------------------------------------------ mounting
@@ -324,7 +324,7 @@ refused() {
 # blocked PID - waits until the process sleeps in a read.
 blocked() {
 	local i now
-	for ((i = 0; i < 2000; i++)); do
+	for ((i = 0; i < 6000; i++)); do
 		read -r now _ <"/proc/$1/syscall" || return
 		[ "$now" != 0 ] || return 0
 		sleep 0.01
@@ -333,10 +333,10 @@ blocked() {
 	return 1
 }
 
-# eventually COMMAND... - within ten seconds; for what happens some time after a command, and tells nobody.
+# eventually COMMAND... - within half a minute; for what happens some time after a command, and tells nobody.
 eventually() {
 	local i
-	for ((i = 0; i < 500; i++)); do
+	for ((i = 0; i < 1500; i++)); do
 		not "$@" >/dev/null 2>&1 || return 0
 		sleep 0.02
 	done

@@ -116,36 +116,36 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 	read -r first _ < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
 	topic
 	group
+	# Threads that nobody waits for one by one: on a busy processor that takes minutes.
 	taskset -c "$first" python3 -c '
-import errno, os, resource, threading, time
+import _thread, errno, os, resource, threading, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))
 threading.stack_size(65536)
-over = threading.Event()
+refused = threading.Event()
 def wait():
     try:
         os.read(os.open("groups/g/wait", os.O_RDONLY), 100)
     except OSError as error:
         if error.errno == errno.EDQUOT:
-            over.set()
+            refused.set()
 count = 0
-while not over.is_set() and count < 2200:
-    threading.Thread(target=wait, daemon=True).start()
+while not refused.is_set() and count < 2200:
+    _thread.start_new_thread(wait, ())
     count += 1
-    if count % 64 == 0:
-        over.wait(0.02)
-print(count if over.wait(15) else "never", flush=True)
+refused.wait()
+print(count, flush=True)
 time.sleep(1000)
 ' >"$BATS_TEST_TMPDIR/count" 3>&- &
 	pid=$!
 	# shellcheck disable=SC2016 # of the other shell
-	t sh -c 'until [ -s "$1" ]; do sleep 0.05; done' - "$BATS_TEST_TMPDIR/count"
+	LIMIT_S=120 t sh -c 'until [ -s "$1" ]; do sleep 0.05; done' - "$BATS_TEST_TMPDIR/count"
 	[ "$(cat "$BATS_TEST_TMPDIR/count")" -gt 400 ]
 	grep -q 'EDQUOT.*io_uring' "$M/status/errors"
 	t taskset -c "$first" bash -c 'echo x >>in; cat 0/log >/dev/null; ls groups'
 	kill -KILL $pid
 	wait_gone $pid
 	group h
-	t taskset -c "$first" timeout 10 cat groups/h/next
+	t taskset -c "$first" timeout 40 cat groups/h/next
 }
 
 @test "who waits can be interrupted and killed, at once and later" {
