@@ -17,6 +17,25 @@ static enum char_class class_of(unsigned char byte)
 	return byte >= 0x80 ? MULTIBYTE : byte < 0x20 || byte == 0x7f || byte == '"' || byte == '\\' ? ESCAPED : PLAIN;
 }
 
+/*
+ * The number of bytes at the beginning that stand for themselves; eight at a time, by the tests for a zero byte and for a byte below n of
+ * Anderson, "Bit Twiddling Hacks".
+ */
+static size_t plain_run(const char *text, size_t len)
+{
+	const uint64_t ones = UINT64_MAX / 255, highs = ones << 7;
+	size_t at = 0;
+	for (uint64_t word; len - at >= sizeof(word); at += sizeof(word)) {
+		memcpy(&word, text + at, sizeof(word));
+		uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\', del = word ^ ones * 0x7f;
+		if ((((word - ones * 0x20) | (quote - ones) | (backslash - ones) | (del - ones)) | word) & highs)
+			break;
+	}
+	while (at < len && class_of((unsigned char)text[at]) == PLAIN)
+		at++;
+	return at;
+}
+
 static void add_escape(struct buffer *out, unsigned char byte)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -37,7 +56,7 @@ static bool add_string(struct buffer *out, const char *text, size_t len, bool re
 	size_t before = out->len, run = 0;
 	uint32_t code;
 	buffer_add_char(out, '"');
-	for (size_t at = 0; at < len;) {
+	for (size_t at = 0; (at += plain_run(text + at, len - at)) < len;) {
 		unsigned char byte = (unsigned char)text[at];
 		enum char_class class = class_of(byte);
 		size_t size = class == MULTIBYTE ? utf8_char(text + at, len - at, &code) : 1;
@@ -125,26 +144,18 @@ static void add_props(struct buffer *out, const struct engine_props *props, bool
 	buffer_add_char(out, '}');
 }
 
-/* Where a message of a topic is. */
-static void add_place(struct buffer *out, const struct engine_view *view, const char *topic, uint32_t index)
+/* Where a message is, up to its number there, which follows. */
+static void add_place(struct buffer *out, const struct engine_view *view, const char *name)
 {
-	buffer_add_text(out, "{\"topic\":");
-	render_json_string(out, topic, strlen(topic));
+	buffer_add_text(out, view->deliveries ? "{\"queue\":" : "{\"topic\":");
+	render_json_string(out, name, strlen(name));
+	if (view->deliveries) {
+		buffer_add_text(out, ",\"id\":");
+		return;
+	}
 	buffer_add_text(out, ",\"partition\":");
 	buffer_add_u64(out, view->partition);
 	buffer_add_text(out, ",\"offset\":");
-	buffer_add_u64(out, view->offset + index);
-}
-
-/* Which message of a queue it is. */
-static void add_delivery(struct buffer *out, const struct engine_delivery *delivery, const char *queue)
-{
-	buffer_add_text(out, "{\"queue\":");
-	render_json_string(out, queue, strlen(queue));
-	buffer_add_text(out, ",\"id\":");
-	buffer_add_u64(out, delivery->id);
-	buffer_add_text(out, ",\"priority\":");
-	buffer_add_u64(out, delivery->priority);
 }
 
 static void add_history(struct buffer *out, const struct engine_delivery *delivery)
@@ -171,20 +182,17 @@ static void add_deaths(struct buffer *out, const struct engine_props *props)
 	buffer_add_char(out, ']');
 }
 
-static void add_json(
-    struct buffer *out, const struct engine_view *view, const char *topic, uint32_t index, struct engine_span payload)
+/* All between the number of a message and its payload. */
+static void add_facts(struct buffer *out, const struct engine_view *view, uint32_t index)
 {
-	static const struct engine_props none = {
-		.partition = ENGINE_ANY, .ts_ms = -1, .ttl_ms = -1, .delay_ms = -1, .priority = -1
-	};
+	static const struct engine_props none = ENGINE_PROPS_INIT;
 	const struct engine_batch *batch = &view->batch;
 	struct engine_props props = batch->props ? batch->props[index] : none;
-	if (view->deliveries)
+	if (view->deliveries) {
 		props.priority = -1; /* the one it has stands with the delivery */
-	if (view->deliveries)
-		add_delivery(out, &view->deliveries[index], topic);
-	else
-		add_place(out, view, topic, index);
+		buffer_add_text(out, ",\"priority\":");
+		buffer_add_u64(out, view->deliveries[index].priority);
+	}
 	buffer_add_text(out, ",\"ts\":");
 	buffer_add_i64(out, props.ts_ms >= 0 ? props.ts_ms : batch->ts_ms);
 	if (view->deliveries)
@@ -198,11 +206,55 @@ static void add_json(
 	buffer_add_u64(out, batch->cred.gid);
 	buffer_add_text(out, ",\"pid\":");
 	buffer_add_u64(out, batch->cred.pid);
-	if (props.tombstone)
-		buffer_add_text(out, ",\"payload\":null");
-	else
-		add_bytes(out, "payload", payload);
-	buffer_add_text(out, "}\n");
+}
+
+/* Whether add_facts() prints the same of a message as of the one before it. */
+static bool has_same_facts(const struct engine_view *view, uint32_t index)
+{
+	const struct engine_delivery *now = view->deliveries ? &view->deliveries[index] : NULL;
+	return !view->batch.props &&
+	       (!now || (now->priority == now[-1].priority && now->redelivered == now[-1].redelivered &&
+			    now->deliveries == now[-1].deliveries));
+}
+
+/* Appends what is there already, at an offset of it. */
+static void repeat(struct buffer *out, size_t at, size_t len)
+{
+	char *room = buffer_room(out, len);
+	if (!room)
+		return;
+	memcpy(room, out->ptr + at, len);
+	out->len += len;
+}
+
+/* Records of messages that follow each other. What is as in the one before is copied from there: that is most of them. */
+static void add_records(struct buffer *out, const struct engine_view *view, const char *topic, uint32_t first,
+    uint32_t count, const char *data)
+{
+	size_t record = out->len, number = 0, facts = 0, facts_len = 0;
+	for (uint32_t i = first; i < first + count; i++) {
+		size_t begin = out->len;
+		if (i == first)
+			add_place(out, view, topic);
+		else
+			repeat(out, record, number);
+		number = out->len - begin;
+		record = begin;
+		buffer_add_u64(out, view->deliveries ? view->deliveries[i].id : view->offset + i);
+		begin = out->len;
+		if (i > first && has_same_facts(view, i))
+			repeat(out, facts, facts_len);
+		else
+			add_facts(out, view, i);
+		facts_len = out->len - begin;
+		facts = begin;
+		if (view->batch.props && view->batch.props[i].tombstone)
+			buffer_add_text(out, ",\"payload\":null");
+		else
+			add_bytes(out, "payload", (struct engine_span){ data, view->batch.lengths[i] });
+		buffer_add_text(out, "}\n");
+		data += view->batch.lengths[i] + 1;
+	}
 }
 
 /* ----------------------------------------------------------------------------------------- framings */
@@ -243,10 +295,7 @@ int render_view(enum framing framing, const struct engine_view *view, const char
 	case FRAME_LINE: buffer_add(out, data, span_of(lengths, count)); break;
 	case FRAME_NUL: add_nul(out, data, lengths, count); break;
 	case FRAME_RAW: buffer_add(out, data, lengths[0]); break;
-	default:
-		for (uint32_t i = 0; i < count; i++, data += lengths[i - 1] + 1)
-			add_json(out, view, topic, first + i, (struct engine_span){ data, lengths[i] });
-		break;
+	default: add_records(out, view, topic, first, count, data); break;
 	}
 	if (buffer_error(out))
 		out->len = before;

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,47 @@ Test(render, json_plain)
 	    "\"gid\":100,\"pid\":4711,\"payload\":\"\"}\n"
 	    "{\"topic\":\"orders\",\"partition\":2,\"offset\":19,\"ts\":1732300000000,\"headers\":{},\"uid\":1000,"
 	    "\"gid\":100,\"pid\":4711,\"payload\":\"a\\nb\"}\n");
+	buffer_release(&out);
+}
+
+/* A record of a queue has the facts of its own delivery, whatever the one before it had. */
+Test(render, json_deliveries)
+{
+	struct engine_delivery deliveries[] = {
+		{ .id = 9, .priority = 4, .deliveries = 1 },
+		{ .id = 10, .priority = 4, .deliveries = 1 },
+		{ .id = 12, .priority = 4, .deliveries = 2, .redelivered = true },
+	};
+	struct engine_view queue = view;
+	queue.deliveries = deliveries;
+	struct buffer out = BUFFER_INIT;
+	cr_assert_eq(render_view(FRAME_JSON, &queue, "jobs", 0, 3, &out), 0);
+	EXPECT_TEXT(&out,
+	    "{\"queue\":\"jobs\",\"id\":9,\"priority\":4,\"ts\":1732300000000,\"redelivered\":false,\"deliveries\":1,"
+	    "\"headers\":{},\"uid\":1000,\"gid\":100,\"pid\":4711,\"payload\":\"one\"}\n"
+	    "{\"queue\":\"jobs\",\"id\":10,\"priority\":4,\"ts\":1732300000000,\"redelivered\":false,\"deliveries\":1,"
+	    "\"headers\":{},\"uid\":1000,\"gid\":100,\"pid\":4711,\"payload\":\"\"}\n"
+	    "{\"queue\":\"jobs\",\"id\":12,\"priority\":4,\"ts\":1732300000000,\"redelivered\":true,\"deliveries\":2,"
+	    "\"headers\":{},\"uid\":1000,\"gid\":100,\"pid\":4711,\"payload\":\"a\\nb\"}\n");
+	buffer_release(&out);
+}
+
+/* Every character, at every place of a text that is looked at eight bytes at a time, comes back from another's parser. */
+Test(render, json_string_places)
+{
+	struct buffer out = BUFFER_INIT;
+	for (unsigned c = 0; c < 0x80; c++)
+		for (size_t at = 0; at < 20; at++) {
+			char text[] = "abcdefghijklmnopqrst";
+			text[at] = (char)c;
+			buffer_clear(&out);
+			render_json_string(&out, text, 20);
+			json_t *back = json_loadb(out.ptr, out.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+			cr_assert_eq(json_string_length(back), 20);
+			cr_assert(memcmp(json_string_value(back), text, 20) == 0, "%#x at %zu", c, at);
+			cr_assert_null(memchr(out.ptr, 0x7f, out.len));
+			json_decref(back);
+		}
 	buffer_release(&out);
 }
 
