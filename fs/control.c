@@ -8,6 +8,7 @@
 
 #include "fs/command.h"
 #include "fs/events.h"
+#include "fs/exchange.h"
 #include "fs/find.h"
 #include "fs/reply.h"
 #include "fs/text.h"
@@ -431,6 +432,34 @@ static int set_setting(struct handle *handle, const char *line, size_t len, char
 
 static const struct text_calls setting_calls = { .generate = print_setting, .line = set_setting, .whole = true };
 
+/* A value that names a place where messages go takes the right to produce there. */
+static int check_named(struct handle *handle, fuse_req_t req, const char *buf, size_t size)
+{
+	char text[4 * ENGINE_VALUE_MAX + 1], value[ENGINE_VALUE_MAX]; /* with the newline: see set_setting */
+	const struct engine_setting *setting;
+	struct engine_object *object;
+	if (size >= sizeof text || memchr(buf, '\0', size))
+		return 0; /* no value of such a setting */
+	memcpy(text, buf, size);
+	text[size] = '\0';
+	int err = setting_of(handle->fs, handle->object, handle->path, &setting, &object);
+	if (err)
+		return err;
+	put_setting_object(handle->fs, handle->object, object);
+	if (setting->type != ENGINE_TEXT || engine_setting_parse(setting, text, value) || !strchr(value, '/'))
+		return 0; /* it names none; what is wrong with it, set_setting says */
+	return exchange_may_name(req, &handle->cred, value);
+}
+
+static void setting_write(struct handle *handle, fuse_req_t req, const char *buf, size_t size, off_t offset)
+{
+	int err = check_named(handle, req, buf, size);
+	if (err)
+		reply_handle_error(handle, req, err, NULL);
+	else
+		text_write(handle, req, buf, size, offset);
+}
+
 static int setting_open(
     struct fs *fs, const struct node *node, unsigned flags, const struct engine_cred *cred, struct handle **ret_handle)
 {
@@ -447,4 +476,10 @@ static int setting_attr(struct fs *fs, const struct node *node, struct stat *st)
 	return err;
 }
 
-const struct file_class class_setting = { .open = setting_open, TEXT_CLASS, .attr = setting_attr };
+const struct file_class class_setting = { .open = setting_open,
+	.read = text_read,
+	.write = setting_write,
+	.fsync = text_fsync,
+	.owes = text_owes,
+	.release = text_release,
+	.attr = setting_attr };

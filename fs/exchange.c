@@ -84,7 +84,7 @@ static int below_mount(struct fs *fs, const struct node *parent, const char *tar
 	char clean[PATH_MAX] = "", mount[PATH_MAX] = "", here[1024];
 	int err = add_parts(mount, sizeof mount, fs->mountpoint);
 	if (!err && *target != '/') {
-		reply_path(fs, parent->object, parent->path, FRAME_LINE, here, sizeof here);
+		reply_path(fs, 0, parent->object, parent->path, FRAME_LINE, here, sizeof here);
 		strcpy(clean, mount);
 		err = add_parts(clean, sizeof clean, here);
 	}
@@ -143,38 +143,62 @@ static bool in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
-static bool may_write(fuse_req_t req, const struct stat *st)
+/* May they, and, if somebody else gave them their open file, he? Of him no more is known than uid and gid. */
+static bool may_write(fuse_req_t req, const struct engine_cred *opener, const struct stat *st)
 {
-	uid_t uid = fuse_req_ctx(req)->uid;
-	if (uid == 0)
-		return true;
-	if (uid == st->st_uid)
-		return st->st_mode & 0200;
-	return st->st_mode & (in_group(req, st->st_gid) ? 0020 : 0002);
+	const struct engine_cred *creds[] = { opener,
+		&(const struct engine_cred){ fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0 } };
+	for (size_t i = 0; i < 2; i++) {
+		bool in = creds[i]->gid == st->st_gid || (creds[i]->uid == creds[1]->uid && in_group(req, st->st_gid));
+		mode_t bit = creds[i]->uid == st->st_uid ? 0200 : in ? 0020 : 0002;
+		if (creds[i]->uid != 0 && !(st->st_mode & bit))
+			return false;
+	}
+	return true;
 }
 
-/* Binding sends messages there for ever after, so it takes the right to produce there. The kernel cannot know that. */
-static int check_permission(fuse_req_t req, struct engine_object *target, size_t place)
+/* May they write to an entry of a directory of this kind? Also if the kernel cannot know that it is about this one. */
+static int check_write(
+    fuse_req_t req, const struct engine_cred *opener, enum tree_kind what, const char *entry, uint64_t object)
 {
-	struct fs *fs = request_fs(req);
-	struct engine_identity identity;
-	struct stat st;
 	enum framing framing;
 	char stem[ENGINE_KEY_MAX + 1];
-	int err = fs->engine->ops->identity(target, &identity);
+	struct stat st;
+	const struct tree_row *row = tree_find_row(what, entry, &framing, stem);
+	const struct node node = {
+		.row = row, .object = object, .partition = ENGINE_ANY, .framing = framing, .path = stem, .name = stem
+	};
+	int err = attr_get(request_fs(req), &node, &st);
+	return err ? err : may_write(req, opener, &st) ? 0 : -EACCES;
+}
+
+/* Binding sends messages there for ever after, so it takes the right to produce there. */
+static int check_permission(
+    fuse_req_t req, const struct engine_cred *opener, struct engine_object *target, size_t place)
+{
+	struct engine_identity identity;
+	int err = request_fs(req)->engine->ops->identity(target, &identity);
+	if (!err)
+		err = check_write(req, opener, places[place].what, places[place].in, identity.id);
+	if (err == -EACCES)
+		engine_explain(
+		    err, "you may not write to %s/%s/%s", places[place].directory, identity.name, places[place].in);
+	return err;
+}
+
+int exchange_may_name(fuse_req_t req, const struct engine_cred *opener, const char *path)
+{
+	struct engine_object *object;
+	size_t place = 0;
+	int err = find_target(request_fs(req), path, &object, &place);
+	if (err == -ENOENT) {
+		err = check_write(req, opener, DIR_ROOT, places[place].directory, ENGINE_ROOT_ID);
+		return err == -EACCES ? engine_explain(err, "there is no %s, nor may you make it", path) : err;
+	}
 	if (err)
 		return err;
-	const struct tree_row *row = tree_find_row(places[place].what, places[place].in, &framing, stem);
-	const struct node node = { .row = row,
-		.object = identity.id,
-		.partition = ENGINE_ANY,
-		.framing = framing,
-		.path = stem,
-		.name = stem };
-	err = attr_get(fs, &node, &st);
-	if (!err && !may_write(req, &st))
-		err = engine_explain(
-		    -EACCES, "you may not write to %s/%s/%s", places[place].directory, identity.name, places[place].in);
+	err = check_permission(req, opener, object, place);
+	request_fs(req)->engine->ops->put(object);
 	return err;
 }
 
@@ -206,7 +230,8 @@ int exchange_bind(fuse_req_t req, const struct node *parent, const char *name, c
 		err = find_target(fs, path, &object, &place);
 	if (err)
 		return err;
-	err = check_permission(req, object, place);
+	const struct engine_cred cred = request_cred(req);
+	err = check_permission(req, &cred, object, place);
 	if (!err)
 		err = bind_to(req, parent, name, object);
 	fs->engine->ops->put(object);

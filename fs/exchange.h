@@ -26,6 +26,12 @@ int exchange_remove_pattern(struct fs *fs, const struct node *parent, const char
 int exchange_bind(fuse_req_t req, const struct node *parent, const char *name, const char *target);
 int exchange_unbind(struct fs *fs, const struct node *parent, const char *name);
 
+/*
+ * Whether a setting (dead.letter.to, alternate.exchange) may name "queues/NAME" or "exchanges/NAME", to which messages then go as
+ * by a binding: EACCES if whoever writes it, or whoever opened it, may not produce there; of what is not there, make it.
+ */
+int exchange_may_name(fuse_req_t req, const struct engine_cred *opener, const char *path);
+
 /* An object has another name: the kernel, which keeps what links say, is told of those that lead to it. */
 void exchange_renamed(struct fs *fs, uint64_t object);
 

@@ -76,7 +76,8 @@ typed() {
 	routes cron.warning all
 	routes kern.critical.x all
 	routes kern all
-	routes '' all 2>/dev/null || true # no file has an empty name
+	echo '{"payload":"nokey"}' >>in.json # the empty key: no file has that name
+	[[ $(got topics/all) == *nokey* && $(got topics/kern) != *nokey* ]]
 }
 
 @test "topic: the AMQP specification's *.stock.# and the words between two #" {
@@ -326,6 +327,7 @@ full_target() {
 	echo reject-publish >"$M/queues/e2/config/overflow"
 	in_shell 'echo one >>keys/k'
 	fails EDQUOT "$SHELL_NAME" -c '/bin/echo two >>keys/k'
+	told EDQUOT 'the queue e2 is full'
 	fails EDQUOT "$SHELL_NAME" -c '/bin/printf two >>keys/k'
 	is "$(got topics/e1)|$(got topics/e3)" 'one |one '
 	echo 4 >"$M/topics/e3/config/max.message.bytes"
@@ -403,6 +405,47 @@ full_target() {
 	as_nobody ln -s ../../../../topics/p2 bindings/k/
 	chmod 600 in.json
 	fails EACCES setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '/bin/echo y >>keys/k'
+}
+
+as_1001() {
+	t setpriv --reuid=1001 --regid=1001 --clear-groups "$@"
+}
+
+# Where messages go by a setting takes the right to produce there, too: of who writes it, and of who opened the file.
+named_targets() {
+	local queue=sent$SHELL_NAME mine
+	mkdir "$M/queues/$queue" "$M/exchanges/$queue"
+	chmod 1777 "$M/queues" "$M/exchanges"
+	mine=queues/mine$SHELL_NAME
+	cd "$M"
+	as_1001 mkdir "$mine" "exchanges/mine$SHELL_NAME"
+	fails EACCES setpriv --reuid=1001 --regid=1001 --clear-groups "$SHELL_NAME" -c "/bin/echo queues/$queue >$mine/config/dead.letter.to"
+	told EACCES "you may not write to queues/$queue/in"
+	fails EACCES setpriv --reuid=1001 --regid=1001 --clear-groups "$SHELL_NAME" -c "/bin/printf '%300s' exchanges/$queue >$mine/config/dead.letter.to"
+	fails EACCES setpriv --reuid=1001 --regid=1001 --clear-groups "$SHELL_NAME" -c "/bin/echo $queue >exchanges/mine$SHELL_NAME/config/alternate.exchange"
+	told EACCES "exchanges/$queue/in.json"
+	# A program with more rights that is given the open file.
+	fails EACCES python3 - "$mine/config/dead.letter.to" "queues/$queue" <<-'END'
+		import os, sys
+		os.setegid(1001); os.seteuid(1001)
+		fd = os.open(sys.argv[1], os.O_WRONLY)
+		os.seteuid(0); os.setegid(0)
+		os.write(fd, sys.argv[2].encode())
+	END
+	is "$(cat "$mine/config/dead.letter.to" "exchanges/mine$SHELL_NAME/config/alternate.exchange" | tr '\n' ' ')" 'dlq none '
+	as_1001 "$SHELL_NAME" -c "echo queues/later$SHELL_NAME >$mine/config/dead.letter.to && echo none >$mine/config/dead.letter.to"
+	chmod 755 "$M/queues" "$M/exchanges"
+	fails EACCES setpriv --reuid=1001 --regid=1001 --clear-groups "$SHELL_NAME" -c "/bin/echo queues/later$SHELL_NAME >$mine/config/dead.letter.to"
+	told EACCES 'nor may you make it'
+	chgrp 1002 "queues/$queue/in" && chmod 620 "queues/$queue/in"
+	t setpriv --reuid=1001 --regid=1001 --groups=1002 "$SHELL_NAME" -c "echo queues/$queue >$mine/config/dead.letter.to"
+	is "$(cat "$mine/config/dead.letter.to")" "queues/$queue"
+	chmod 602 "exchanges/$queue/in.json"
+	as_1001 "$SHELL_NAME" -c "echo exchanges/$queue >exchanges/mine$SHELL_NAME/config/alternate.exchange"
+}
+
+@test "dead.letter.to and alternate.exchange take the right to produce where they lead (bash, dash)" {
+	for SHELL_NAME in $SHELLS; do named_targets; done
 }
 
 @test "Python publishes, binds and lists as a shell does" {
