@@ -59,6 +59,8 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
  */
 struct route_letter;
 int route_dead(struct exchange *exchange, struct route_letter *letters, uint32_t count);
+/* To its figures, of what was published to it: messages, copies, those that came nowhere; rc < 0: they were refused. */
+void exchange_count(struct exchange *exchange, uint64_t published, uint64_t routed, uint64_t unroutable, int rc);
 /* As engine_exchange_ops.room. */
 int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes);
 int route_producer_sync(struct engine_producer *handle, struct engine_done *done);

@@ -176,15 +176,20 @@ static int publish(struct publishing *p, bool alike)
 	return rc == 0 ? commit_run(&p->commit, false) : rc;
 }
 
-static void count_published(struct exchange *exchange, const struct publishing *p, int rc)
+void exchange_count(struct exchange *exchange, uint64_t published, uint64_t routed, uint64_t unroutable, int rc)
 {
 	if (rc < 0) {
-		atomic_fetch_add(&exchange->refused, p->batch.count);
+		atomic_fetch_add(&exchange->refused, published);
 		return;
 	}
-	atomic_fetch_add(&exchange->published, p->batch.count);
-	atomic_fetch_add(&exchange->routed, p->routed);
-	atomic_fetch_add(&exchange->unroutable, p->unroutable);
+	atomic_fetch_add(&exchange->published, published);
+	atomic_fetch_add(&exchange->routed, routed);
+	atomic_fetch_add(&exchange->unroutable, unroutable);
+}
+
+static void count_published(struct exchange *exchange, const struct publishing *p, int rc)
+{
+	exchange_count(exchange, p->batch.count, p->routed, p->unroutable, rc);
 }
 
 /* ---- calls ---- */

@@ -26,12 +26,16 @@
 struct tx_loaded {
 	uint8_t *bytes;
 	struct packed_batch packed;
+	struct exchange *exchange; /* it goes through; a reference. NULL: none, or that was not asked yet */
+	uint64_t targets;          /* it goes to by that */
 };
 
 static void work_release(struct tx_work *work)
 {
 	commit_release(&work->commit);
 	for (size_t i = 0; i < work->loaded_count; i++) {
+		if (work->loaded[i].exchange != NULL)
+			object_put(&work->loaded[i].exchange->object);
 		packed_release(&work->loaded[i].packed);
 		free(work->loaded[i].bytes);
 	}
@@ -250,13 +254,16 @@ static int check_all(struct tx_work *work)
 /* ---- where it goes ---- */
 
 /* All messages of the batch go the same way: see stage() in local_tx_stage.c. routes */
-static int add_routed(struct tx_work *work, struct exchange *exchange, struct packed_batch *packed)
+static int add_routed(struct tx_work *work, struct exchange *exchange, struct tx_loaded *loaded)
 {
-	const struct engine_props *props = &packed->props[0];
+	const struct engine_props *props = &loaded->packed.props[0];
 	struct routing_match match = { 0 };
 	struct commit_part *part = NULL;
 	int rc = exchange_route(exchange, props->routing_key, props->headers, props->header_count, &match);
 
+	object_ref(&exchange->object);
+	loaded->exchange = exchange;
+	loaded->targets = match.count;
 	if (rc == 0 && match.count == 0) {
 		if (setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
 			rc = engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
@@ -266,7 +273,7 @@ static int add_routed(struct tx_work *work, struct exchange *exchange, struct pa
 		return rc;
 	}
 	if (rc == 0)
-		rc = commit_add_part(&work->commit, &packed->batch, packed->props, &part);
+		rc = commit_add_part(&work->commit, &loaded->packed.batch, loaded->packed.props, &part);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
 		struct object *target = registry_get(work->local, match.targets[i]);
 
@@ -277,8 +284,9 @@ static int add_routed(struct tx_work *work, struct exchange *exchange, struct pa
 	return rc;
 }
 
-static int add_send(struct tx_work *work, const struct staged_send *send, struct packed_batch *packed)
+static int add_send(struct tx_work *work, const struct staged_send *send, struct tx_loaded *loaded)
 {
+	struct packed_batch *packed = &loaded->packed;
 	struct object *target = registry_get(work->local, send->target);
 	struct commit_part *part = NULL;
 	int rc;
@@ -288,7 +296,7 @@ static int add_send(struct tx_work *work, const struct staged_send *send, struct
 	for (uint32_t i = 0; i < packed->batch.count; i++)
 		packed->props[i].partition = send->partition;
 	if (target->kind == ENGINE_EXCHANGE) {
-		rc = add_routed(work, exchange_of_object(target), packed);
+		rc = add_routed(work, exchange_of_object(target), loaded);
 	} else {
 		rc = commit_add_part(&work->commit, &packed->batch, packed->props, &part);
 		if (rc == 0) {
@@ -306,7 +314,7 @@ static int claim(struct tx_work *work)
 	int rc = 0;
 
 	for (size_t i = 0; i < staged->send_count && rc == 0; i++)
-		rc = add_send(work, &staged->sends[i], &work->loaded[i].packed);
+		rc = add_send(work, &staged->sends[i], &work->loaded[i]);
 	return rc == 0 ? commit_claim(&work->commit) : rc;
 }
 
@@ -451,6 +459,19 @@ int tx_note(struct tx_work *work)
 	return rc;
 }
 
+/* As publishing outside of a transaction does. */
+static void count_published(const struct tx_work *work, int rc)
+{
+	for (size_t i = 0; i < work->loaded_count; i++) {
+		const struct tx_loaded *loaded = &work->loaded[i];
+
+		if (loaded->exchange != NULL)
+			exchange_count(loaded->exchange, loaded->packed.batch.count,
+			    loaded->packed.batch.count * loaded->targets,
+			    loaded->targets == 0 ? loaded->packed.batch.count : 0, rc);
+	}
+}
+
 /* tx.lock */
 static int commit(struct tx *tx)
 {
@@ -463,6 +484,7 @@ static int commit(struct tx *tx)
 		rc = load(&work);
 	if (rc == 0)
 		rc = tx_commit_together(&work);
+	count_published(&work, rc);
 	work_release(&work);
 	if (tx->staged.message_bytes > TRIM_BYTES)
 		malloc_trim(0); /* a large one is rare, and its memory would stay with the process */

@@ -340,9 +340,10 @@ void contract_test_tx_lists(struct contract *c)
 	c->ops->put(topic);
 }
 
-/* Publishing to an exchange is routed by the commit. */
+/* Publishing to an exchange is routed, and counted, by the commit. */
 void contract_test_tx_exchanges(struct contract *c)
 {
+	struct engine_exchange_stat stat;
 	struct engine_owner owner = { 1, 2, 0755 };
 	struct engine_object *exchange, *queue, *topic, *tx;
 
@@ -375,6 +376,16 @@ void contract_test_tx_exchanges(struct contract *c)
 	assert_ok(c->ops->tx->commit(tx));
 	Q_SCRIPT(c, "show q => v |  | ");
 	cr_assert_eq(contract_stat(c, topic).messages, 3);
+	c->ops->put(tx);
+	tx = tx_make(c, "v");
+	assert_ok(c->ops->set_setting(exchange, engine_setting_find(ENGINE_EXCHANGE, "mandatory"), "false"));
+	assert_ok(tx_send(c, tx, exchange, ENGINE_ANY, "nowhere", "w\n"));
+	assert_ok(c->ops->tx->commit(tx));
+	assert_ok(c->ops->exchange->exchange_stat(exchange, &stat));
+	cr_assert_eq(stat.published, 4);
+	cr_assert_eq(stat.routed, 4);
+	cr_assert_eq(stat.unroutable, 1);
+	cr_assert_eq(stat.refused, 1); /* by the commit: what staging refuses is not counted */
 	c->ops->put(tx);
 	c->ops->put(topic);
 	c->ops->put(queue);
