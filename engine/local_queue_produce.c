@@ -295,10 +295,13 @@ static bool has_room(const struct queue *queue, uint64_t count, uint64_t bytes)
 }
 
 /* lock */
-static int explain_full(const struct queue *queue)
+static int explain_full(struct queue *queue)
 {
-	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
-	    queue->messages[SPAN_READY], queue->bytes[SPAN_READY]);
+	char name[ENGINE_NAME_MAX + 1];
+
+	object_name(&queue->object, name);
+	return engine_explain(-EDQUOT, "the queue %s is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    name, queue->messages[SPAN_READY], queue->bytes[SPAN_READY]);
 }
 
 bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes)

@@ -136,8 +136,8 @@ static bool dead_letters_excess(const struct memory_object *queue)
 
 static int explain_full(const struct memory_object *queue)
 {
-	return engine_explain(-EDQUOT, "the queue is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
-	    queue->queue->ready_count, queue->queue->ready_bytes);
+	return engine_explain(-EDQUOT, "the queue %s is full: %" PRIu64 " messages of %" PRIu64 " bytes are ready",
+	    queue->name, queue->queue->ready_count, queue->queue->ready_bytes);
 }
 
 void memory_queue_weigh(const struct memory_item *first, uint64_t *count, uint64_t *bytes)

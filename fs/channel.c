@@ -429,7 +429,7 @@ static void report(struct channel *channel, int err, const char *reason)
 	struct handle *handle = &channel->handle;
 	char path[1024], sentence[RECORD_REASON_MAX];
 	snprintf(sentence, sizeof sentence, "%s", *reason ? reason : engine_reason()); /* before it is asked again */
-	reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+	reply_path(handle->fs, handle->tx, handle->object, handle->path, handle->framing, path, sizeof path);
 	report_error(handle->fs, err, &handle->cred, path, sentence);
 }
 

@@ -134,7 +134,7 @@ void events_add(struct fs *fs, uint64_t object, const char *path, const char *fo
 	va_end(args);
 	if (gmtime_r(&now, &tm))
 		strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &tm);
-	reply_path(fs, object, path, FRAME_LINE, where, sizeof where);
+	reply_path(fs, 0, object, path, FRAME_LINE, where, sizeof where);
 	name_escape(where, strlen(where), shown, sizeof shown);
 	snprintf(line, sizeof line, "%s.%03ldZ %s: %s", time_text, (long)(now_ms % 1000), *shown ? shown : "/", what);
 	events_add_line(fs, line);

@@ -389,6 +389,16 @@ static int move_message(struct fs *fs, const struct node *parent, const char *na
 	return err;
 }
 
+static const char *cannot_rename(enum tree_kind what)
+{
+	switch (what) {
+	case DIR_BINDINGS: return "a pattern cannot be renamed: make another, bind there, and remove this one";
+	case DIR_PATTERN: return "a binding cannot be renamed: make another, and remove this one";
+	case DIR_KEYS: return "a key cannot be renamed: produce with the other, and remove this one";
+	default: return "an object is renamed within its directory only";
+	}
+}
+
 /* *ret_identity is set if an object was renamed. */
 static int rename_entry(struct fs *fs, const struct node *parent, const char *name, const struct node *new_parent,
     const char *new_name, unsigned flags, const struct engine_cred *cred, struct engine_identity *ret_identity)
@@ -412,7 +422,7 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 	if (parent->id != new_parent->id ||
 	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS ||
 		what == DIR_MEMBERS || what == DIR_EXCHANGES || what == DIR_TXS))
-		return engine_explain(-EPERM, "an object is renamed within its directory only");
+		return engine_explain(-EPERM, cannot_rename(what));
 	return rename_object(fs, parent, name, new_name, cred->pid, ret_identity);
 }
 

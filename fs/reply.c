@@ -51,11 +51,15 @@ static void object_path(struct fs *fs, uint64_t id, char *ret, size_t size)
 		snprintf(ret, size, "..."); /* cannot be: there is room for four names */
 }
 
-void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)
+void reply_path(
+    struct fs *fs, uint64_t tx, uint64_t object, const char *path, enum framing framing, char *ret, size_t size)
 {
-	char directory[4 * ENGINE_NAME_MAX + 64];
+	char above[ENGINE_NAME_MAX + 64] = "", directory[4 * ENGINE_NAME_MAX + 64];
+	if (tx != 0)
+		object_path(fs, tx, above, sizeof above);
 	object_path(fs, object, directory, sizeof directory);
-	snprintf(ret, size, "%s%s%s%s", directory, *directory && *path ? "/" : "", path, name_suffix(framing));
+	snprintf(ret, size, "%s%s%s%s%s%s", above, *above && (*directory || *path) ? "/" : "", directory,
+	    *directory && *path ? "/" : "", path, name_suffix(framing));
 }
 
 void report_error(struct fs *fs, int err, const struct engine_cred *cred, const char *path, const char *sentence)
@@ -96,7 +100,7 @@ void reply_node_error(fuse_req_t req, int err, const struct node *node, const ch
 {
 	char path[1024], reason[256];
 	snprintf(reason, sizeof reason, "%s", sentence ? sentence : engine_reason());
-	reply_path(request_fs(req), node->object, node->path, node->framing, path, sizeof path);
+	reply_path(request_fs(req), node->tx, node->object, node->path, node->framing, path, sizeof path);
 	if (name && *name) {
 		size_t length = strlen(path);
 		snprintf(path + length, sizeof path - length, "%s%s", length ? "/" : "", name);
@@ -108,6 +112,6 @@ void reply_handle_error(struct handle *handle, fuse_req_t req, int err, const ch
 {
 	char path[1024], reason[256];
 	snprintf(reason, sizeof reason, "%s", sentence ? sentence : engine_reason());
-	reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+	reply_path(handle->fs, handle->tx, handle->object, handle->path, handle->framing, path, sizeof path);
 	reply_error(req, err, path, reason);
 }

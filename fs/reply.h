@@ -13,8 +13,12 @@
 struct fs *request_fs(fuse_req_t req);
 struct engine_cred request_cred(fuse_req_t req);
 
-/* Path of a node below the mount, e.g. topics/orders/groups/billing/ack; "?" for what was removed. */
-void reply_path(struct fs *fs, uint64_t object, const char *path, enum framing framing, char *ret, size_t size);
+/*
+ * Path of a node below the mount, e.g. topics/orders/groups/billing/ack, and if tx is not 0 below that transaction; "?" for what was
+ * removed.
+ */
+void reply_path(
+    struct fs *fs, uint64_t tx, uint64_t object, const char *path, enum framing framing, char *ret, size_t size);
 
 /*
  * Writes the line for status/errors. err is positive or negative; sentence may be NULL or "": then that of the errno. path is

@@ -583,7 +583,7 @@ static void spool_release(struct handle *handle)
 	}
 	pthread_mutex_unlock(&spool->lock);
 	if (err) {
-		reply_path(fs, handle->object, handle->path, FRAME_LINE, path, sizeof path);
+		reply_path(fs, handle->tx, handle->object, handle->path, FRAME_LINE, path, sizeof path);
 		report_error(fs, err, &handle->cred, path, reason);
 	}
 	handle_release(handle);

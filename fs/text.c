@@ -132,7 +132,7 @@ void text_release(struct handle *handle)
 	int err = handle->fs->ending ? 0 : line_buffer_finish(&text->lines, &calls);
 	if (err < 0) {
 		char path[1024];
-		reply_path(handle->fs, handle->object, handle->path, handle->framing, path, sizeof path);
+		reply_path(handle->fs, handle->tx, handle->object, handle->path, handle->framing, path, sizeof path);
 		report_error(handle->fs, err, &handle->cred, path, context.reason);
 	}
 	handle_release(handle);

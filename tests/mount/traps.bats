@@ -60,7 +60,7 @@ full_check() {
 		run in_shell "$script"
 		echo "$SHELL_NAME: $script: $status $output"
 		[ "$status" != 0 ]
-		told EDQUOT 'the queue is full'
+		told EDQUOT "the queue ${Q##*/} is full"
 	done
 	is "$(payloads ready)" '1 2 '
 }

@@ -79,6 +79,7 @@ settle_check() {
 	fails ECANCELED bash -c "echo commit > '$X/state'"
 	told ECANCELED 'rolled back'
 	fails ECANCELED bash -c "echo no >> '$X/queues/$q/in'"
+	[[ $(tail -n 1 "$M/status/errors") == *" tx/${X##*/}/queues/$q/in: "* ]]
 	rmdir "$X"
 	mkdir "$X"
 	echo no >>"$X/queues/$q/in"
