@@ -30,8 +30,7 @@ void awake_destroy(struct awake *awake)
 
 void awake_count(struct awake *awake)
 {
-	uint64_t requests = atomic_load_explicit(&awake->requests, memory_order_relaxed);
-	atomic_store_explicit(&awake->requests, requests + 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&awake->requests, 1, memory_order_relaxed);
 }
 
 static void set(struct awake *awake, bool held)

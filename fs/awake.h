@@ -20,7 +20,7 @@ enum awake_want { AWAKE_AUTO, AWAKE_ALWAYS, AWAKE_NEVER };
 struct awake {
 	int fd; /* of /dev/cpu_dma_latency; -1: it is not wanted, or cannot be had */
 	bool held;
-	_Atomic uint64_t requests;     /* in all; of who reads them. The rest is of who calls awake_tick() */
+	_Atomic uint64_t requests;     /* in all. The rest is of who calls awake_tick() */
 	uint64_t seen, recent;         /* of these, until the last tick; since the window began */
 	unsigned ticks, quiet_windows; /* since the window began; in a row */
 };
@@ -29,7 +29,7 @@ struct awake {
 void awake_init(struct awake *awake, enum awake_want want);
 void awake_destroy(struct awake *awake);
 
-/* One more request; one thread at a time. */
+/* One more request; by any thread. */
 void awake_count(struct awake *awake);
 
 /* To be called every millisecond, by one thread. False: no request since the last one. */

@@ -218,7 +218,10 @@ static void process_of_queue(void *ctx, char *request, size_t size)
 {
 	const struct fuse_buf buf = { .mem = request, .size = size };
 	struct fuse_in_header header = header_of(&buf);
-	process(ctx, &buf, &header);
+	struct session *session = ctx;
+	awake_count(&session->awake);
+	turn_watch(&session->turn);
+	process(session, &buf, &header);
 }
 
 /* Beside what is quick by itself, what is so most often, and is not worth another thread. */

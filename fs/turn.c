@@ -66,7 +66,7 @@ static void *watch(void *arg)
 
 /* ---- those who read ---- */
 
-static void have_it_watched(struct turn *turn)
+void turn_watch(struct turn *turn)
 {
 	if (atomic_load(&turn->watched))
 		return;
@@ -87,7 +87,7 @@ void turn_take(struct turn *turn)
 
 void turn_pass(struct turn *turn)
 {
-	have_it_watched(turn);
+	turn_watch(turn);
 	pthread_mutex_lock(&turn->lock);
 	give_up(turn);
 	pthread_mutex_unlock(&turn->lock);
@@ -97,7 +97,7 @@ uint64_t turn_begin(struct turn *turn)
 {
 	uint64_t begun = atomic_load_explicit(&turn->word, memory_order_relaxed) + 1;
 	atomic_store(&turn->word, begun);
-	have_it_watched(turn);
+	turn_watch(turn);
 	return begun;
 }
 

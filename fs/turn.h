@@ -34,6 +34,9 @@ int turn_init(struct turn *turn, struct awake *awake);
 /* Nobody may be in another call, or come. */
 void turn_destroy(struct turn *turn);
 
+/* A request that came another way, and is no turn: has the watchman tick. */
+void turn_watch(struct turn *turn);
+
 /* Waits until it is the caller's turn. */
 void turn_take(struct turn *turn);
 

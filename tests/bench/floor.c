@@ -3,30 +3,35 @@
  *
  *     floor DIR
  *
- * Every name is there: groups, g, consumers and c are directories, all else is a file that opens without the page cache. A write is
- * dropped, but for the last one that no reader had. A read of `stream` gets that, or waits for the next; any other read is at its end. close(2) asks, as it
- * must where it can refuse. Ends when it is unmounted.
+ * Every name is there: groups, g, consumers, c and 0 are directories, all else is a file that opens without the page cache. A write is
+ * dropped, but for the last one that no reader had. A read of `stream` gets that, or waits for the next; `log` has as many bytes as were written since
+ * `in` was last opened, in lines of 100; any other read is at its end. close(2) asks, as it must where it can refuse. Ends when it is unmounted.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define STAYS 3600.0 /* s: nothing changes */
+#define LINE 100     /* bytes of `log`, with the newline */
 
 /* What has a name of its own; its inode is its place here, behind the root's. All else is one file more. */
-static const char *const names[] = { "groups", "g", "consumers", "c", "stream" };
-enum { LAST_DIRECTORY = FUSE_ROOT_ID + 4, STREAM, OTHER };
+static const char *const names[] = { "groups", "g", "consumers", "c", "0", "stream", "log" };
+enum { LAST_DIRECTORY = FUSE_ROOT_ID + 5, STREAM, LOG, OTHER };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fuse_req_t waiting; /* the read of a stream */
 static char kept[4096];
 static size_t kept_size;
+
+static _Atomic off_t written;          /* bytes, since `in` was opened */
+static char content[(1 << 20) + LINE]; /* of `log`, again and again */
 
 static struct stat attr_of(fuse_ino_t ino)
 {
@@ -56,7 +61,12 @@ static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 
 static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
-	(void)ino;
+	if (ino == OTHER) {
+		written = 0;
+		pthread_mutex_lock(&lock);
+		kept_size = 0;
+		pthread_mutex_unlock(&lock);
+	}
 	file->direct_io = 1;
 	fuse_reply_open(req, file);
 }
@@ -69,6 +79,7 @@ static void write_file(
 	(void)offset;
 	(void)file;
 	(void)ino;
+	written += (off_t)size;
 	pthread_mutex_lock(&lock);
 	reader = waiting;
 	waiting = NULL;
@@ -87,10 +98,12 @@ static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	fuse_req_t before = NULL;
 	size_t given;
 
-	(void)offset;
 	(void)file;
 	if (ino != STREAM) {
-		fuse_reply_buf(req, NULL, 0);
+		off_t left = ino == LOG && offset < written ? written - offset : 0;
+
+		given = size < sizeof(content) - LINE ? size : sizeof(content) - LINE;
+		fuse_reply_buf(req, content + offset % LINE, (off_t)given < left ? given : (size_t)left);
 		return;
 	}
 	pthread_mutex_lock(&lock);
@@ -130,6 +143,8 @@ int main(int argc, char **argv)
 	struct fuse_session *session;
 	int status;
 
+	for (size_t i = LINE - 1; i < sizeof(content); i += LINE)
+		content[i] = '\n';
 	if (argc != 2) {
 		fprintf(stderr, "usage: floor DIR\n");
 		return 2;

@@ -313,13 +313,14 @@ run_plain() {
 	rm -f "$file" "$file.offset"
 }
 
-# The least that FUSE takes, where a client waits for each answer.
+# The least that FUSE takes, where a client waits for each answer, or its bytes go through the daemon.
 run_floor() {
 	local count who='FUSE alone'
 	count=$(count_of "$1" mqfs)
 	case $1 in
 	answered) measure answered "$who" "$build/tests/bench/works" plain "$dir/floor/in" answered "$count" ;;
 	wait) measure wait "$who" "$build/tests/bench/works" topic "$dir/floor" wait "$count" ;;
+	log) measure log "$who" "$build/tests/bench/works" topic "$dir/floor" log "$count" ;;
 	shell) measure shell "$who" tests/bench/shell_loop file "$dir/floor/in" "$count" ;;
 	esac
 }
