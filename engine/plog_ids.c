@@ -280,7 +280,7 @@ static int list_files(int dirfd, uint64_t **ret_list, size_t *ret_count)
 	rc = io_open_dir(dirfd, ".", &dir);
 	if (rc)
 		return rc;
-	while (!rc && (entry = readdir(dir))) {
+	while (!rc && (errno = 0, entry = readdir(dir)) != NULL) {
 		end = 0;
 		if (sscanf(entry->d_name, "%20" SCNu64 ".ids%n", &before, &end) != 1 || end != 24 || entry->d_name[24])
 			continue;
@@ -292,6 +292,8 @@ static int list_files(int dirfd, uint64_t **ret_list, size_t *ret_count)
 			rc = -ENOMEM;
 		}
 	}
+	if (!rc)
+		rc = -errno; /* 0 at the end */
 	closedir(dir);
 	if (rc) {
 		free(list);

@@ -309,10 +309,10 @@ int plog_swap(struct plog *plog, int dirfd, const struct plog_group *group)
 /* The base in a name of 20 digits and this suffix. */
 static bool parse_name(const char *name, const char *suffix, uint64_t *ret_base)
 {
-	int end = 0;
-
-	return strspn(name, "0123456789") == 20 && sscanf(name, "%20" SCNu64 "%n", ret_base, &end) == 1 && end == 20 &&
-	       strcmp(name + 20, suffix) == 0;
+	if (strspn(name, "0123456789") != 20 || strcmp(name + 20, suffix) != 0)
+		return false;
+	*ret_base = strtoull(name, NULL, 10);
+	return true;
 }
 
 /* Calls each for the base of each file with this suffix; the files may be removed by it. */
@@ -327,10 +327,12 @@ static int each_base(
 	rc = io_open_dir(plog->dirfd, ".", &dir);
 	if (rc)
 		return rc;
-	while (!rc && (entry = readdir(dir))) {
+	while (!rc && (errno = 0, entry = readdir(dir)) != NULL) {
 		if (parse_name(entry->d_name, suffix, &base))
 			rc = each(plog, base, ctx);
 	}
+	if (!rc)
+		rc = -errno; /* 0 at the end */
 	closedir(dir);
 	return rc;
 }
@@ -407,16 +409,20 @@ int plog_settle_positions(struct plog *plog)
 	uint64_t size, pos = 0;
 	int rc = 0;
 
-	for (size_t i = plog->count - 1; i > 0 && !rc; i--) {
+	for (size_t i = plog->count - 1; i > 0; i--) {
 		rc = plog_load(plog, i - 1, &mark);
+		if (rc)
+			return rc;
 		size = mark.data_end;
-		if (!rc && mark.end_offset != plog->segments[i]->base)
+		if (mark.end_offset != plog->segments[i]->base)
 			rc = plog_data_size(plog, i - 1, &size);
+		if (rc)
+			return rc;
 		plog->segments[i - 1]->base_pos = plog->segments[i]->base_pos - size;
 	}
 	plog->start_pos = plog->segments[0]->base_pos;
-	if (rc || plog->start_offset <= plog->segments[0]->base)
-		return rc;
+	if (plog->start_offset <= plog->segments[0]->base)
+		return 0;
 	rc = plog_position(plog, plog->start_offset, &pos);
 	if (!rc)
 		plog->start_pos = pos;

@@ -7,9 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/crc32c.h"
 #include "engine/dedup.h"
+#include "engine/io.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
@@ -86,14 +90,20 @@ static int keep(struct plog_compaction *how, uint64_t offset, int64_t ts_ms, con
 	return !(props->tombstone && run->drop_tombstones);
 }
 
-static int compact(struct box *box, const struct model *model, bool drop_tombstones)
+/* Into segments of this size: as many as fit become one. */
+static int compact_to(struct box *box, const struct model *model, bool drop_tombstones, uint64_t segment_bytes)
 {
-	struct run run = { .how = { .segment_bytes = SEGMENT, .before = UINT64_MAX, .keep = keep },
+	struct run run = { .how = { .segment_bytes = segment_bytes, .before = UINT64_MAX, .keep = keep },
 		.model = model,
 		.drop_tombstones = drop_tombstones };
 	int rc = plog_sync(box->plog);
 
 	return rc == 0 ? plog_compact(box->plog, &run.how) : rc;
+}
+
+static int compact(struct box *box, const struct model *model, bool drop_tombstones)
+{
+	return compact_to(box, model, drop_tombstones, SEGMENT);
 }
 
 /*
@@ -357,6 +367,257 @@ Test(plog_compact, every_call_fails_once, .timeout = 120)
 			box_remove(&box);
 		}
 	}
+}
+
+/* ---- what comes between ---- */
+
+static struct {
+	struct box *box;
+	unsigned at; /* which question of keep() */
+	int (*call)(struct box *box);
+	const struct model *model;
+} between;
+
+static int keep_and_call(struct plog_compaction *how, uint64_t offset, int64_t ts_ms, const struct engine_props *props)
+{
+	(void)how, (void)ts_ms, (void)props;
+	if (between.at > 0 && --between.at == 0)
+		cr_assert_eq(between.call(between.box), 0);
+	return between.model->latest[key_of(between.model, offset)] == offset + 1;
+}
+
+static int trim_some(struct box *box)
+{
+	return plog_trim(box->plog, 30);
+}
+
+static int trim_all(struct box *box)
+{
+	return plog_trim(box->plog, box_stat(box).end);
+}
+
+static int compact_meanwhile(struct box *box)
+{
+	return compact(box, between.model, false);
+}
+
+static int fail(struct box *box)
+{
+	cr_assert_eq(append(box, (struct model *)(uintptr_t)between.model, false), 0);
+	fault_arm(FAULT_SYNC, 1, EIO, true);
+	cr_assert_eq(plog_sync(box->plog), -EIO);
+	fault_disarm();
+	return 0;
+}
+
+/* A purge, another compaction or a failure comes while segments are copied: what was copied is thrown away, and all is as it is to be. */
+Test(plog_compact, is_overtaken, .init = nosync_install)
+{
+	static int (*const calls[])(struct box * box) = { trim_some, trim_all, compact_meanwhile, fail };
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		for (unsigned at = 1; at < 60; at += 7) {
+			struct model model = { .keys = KEYS };
+			struct plog_compaction how = {
+				.segment_bytes = 2 * SEGMENT, .before = UINT64_MAX, .keep = keep_and_call
+			};
+			struct box box;
+			int rc;
+
+			box_make(&box);
+			fill(&box, &model, 100);
+			cr_assert_eq(plog_sync(box.plog), 0);
+			between.box = &box;
+			between.at = at;
+			between.call = calls[i];
+			between.model = &model;
+			rc = plog_compact(box.plog, &how);
+			cr_assert_eq(between.at, 0);
+			cr_assert(rc == 0 || rc == (calls[i] == fail ? -EROFS : -EAGAIN), "%zu, %u: %d", i, at, rc);
+			check(&box, &model, calls[i] == trim_some || calls[i] == trim_all ? 0 : model.count, false);
+			(void)box_close(&box);
+			cr_assert_eq(box_open(&box), 0);
+			check(&box, &model, calls[i] == trim_some || calls[i] == trim_all ? 0 : model.count, false);
+			cr_assert_eq(compact(&box, &model, false), 0);
+			box_remove(&box);
+		}
+	}
+}
+
+/* ---- what a crash leaves ---- */
+
+/* A log whose compaction was cut off at this rename or removal, as a copy: 2 to 4 at the files, 5 when what was replaced is to go. */
+static void make_cut_off(struct box *box, struct model *model, uint64_t at)
+{
+	*model = (struct model){ .keys = KEYS };
+	box_make(box);
+	fill(box, model, 150);
+	cr_assert_eq(plog_sync(box->plog), 0);
+	fault_arm(FAULT_RENAME | FAULT_UNLINK, 1 + at, EIO, true); /* the first two write `clean` and `swap` */
+	(void)compact_to(box, model, false, 4096);
+	fault_disarm();
+}
+
+/* Whatever fails while that is finished: the opening says so or has finished it, and the next one finds all there is. */
+Test(plog_compact, finishing_fails, .init = nosync_install, .timeout = 120)
+{
+	static struct model model;
+
+	for (uint64_t at = 2; at < 6; at += 3) {
+		struct box box;
+
+		make_cut_off(&box, &model, at);
+		for (int means = MEANS_CHANGES; means <= MEANS_READS; means++) {
+			bool reached = true;
+
+			for (uint64_t n = 1; reached; n++) {
+				struct box copy;
+				int rc;
+
+				box_copy(&copy, &box);
+				means_arm(means, n);
+				rc = box_open(&copy);
+				reached = means_disarm(means, n);
+				cr_assert(rc == 0 || reached, "cut %d: %d", (int)at, rc);
+				if (rc == 0)
+					check(&copy, &model, model.count, false);
+				(void)box_close(&copy);
+				cr_assert_eq(box_open(&copy), 0);
+				check(&copy, &model, model.count, false);
+				cr_assert_eq(faccessat(copy.dir.fd, BOX_LOG "/swap", F_OK, 0), -1);
+				box_remove(&copy);
+			}
+		}
+		box_remove(&box);
+	}
+}
+
+/* Records of another log, of a newer version, and damaged ones: refused, but for `clean`, of which that costs a compaction. */
+Test(plog_compact, foreign_records, .init = nosync_install)
+{
+	static const size_t at[] = { 0, 8, 12, 28, 60 };
+	static struct model model;
+
+	for (int is_swap = 0; is_swap < 2; is_swap++) {
+		const char *name = is_swap ? "swap" : "clean";
+		struct box box;
+
+		make_cut_off(&box, &model, 2);
+		for (size_t i = 0; i <= sizeof(at) / sizeof(at[0]); i++) {
+			bool damaged = i == 0 || i >= 4;
+			struct box copy;
+			uint8_t *bytes;
+			size_t size;
+			int dirfd;
+
+			box_copy(&copy, &box);
+			dirfd = box_dir(&copy);
+			bytes = tmpdir_get(dirfd, name, &size);
+			cr_assert_eq(size, INDEX_SLOT);
+			if (i < 5)
+				bytes[at[i]] ^= 2;
+			if (i < 4)
+				bytes_put32(bytes + 60, crc32c(0, bytes, 60));
+			tmpdir_put(dirfd, name, bytes, i < 5 ? size : 7);
+			cr_assert_eq(box_open(&copy), damaged && !is_swap ? 0 : -EUCLEAN, "%s: %zu", name, i);
+			cr_assert_eq(copy.errors, damaged && is_swap);
+			free(bytes);
+			close(dirfd);
+			box_remove(&copy);
+		}
+		box_remove(&box);
+	}
+}
+
+/* What was put aside and is not needed goes, and a file of another name stays. */
+Test(plog_compact, leftovers, .init = nosync_install)
+{
+	struct model model = { .keys = KEYS };
+	struct box box;
+	int dirfd;
+
+	box_make(&box);
+	fill(&box, &model, 30);
+	dirfd = box_dir(&box);
+	tmpdir_put(dirfd, "00000000000000000007.cdata", "x", 1);
+	tmpdir_put(dirfd, "00000000000000000007.cindex", "x", 1);
+	tmpdir_put(dirfd, "7.cmeta", "x", 1);
+	tmpdir_put(dirfd, "000000000000000000007.cmeta", "x", 1);
+	cr_assert_eq(box_close(&box), 0);
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_neq(faccessat(dirfd, "00000000000000000007.cdata", F_OK, 0), 0);
+	cr_assert_neq(faccessat(dirfd, "00000000000000000007.cindex", F_OK, 0), 0);
+	cr_assert_eq(unlinkat(dirfd, "7.cmeta", 0), 0);
+	cr_assert_eq(unlinkat(dirfd, "000000000000000000007.cmeta", 0), 0);
+	close(dirfd);
+	check(&box, &model, model.count, false);
+	box_remove(&box);
+}
+
+/* Whatever fails in a compaction for want of memory or of what can be read: nothing is lost, and then it can be done. */
+Test(plog_compact, means_fail, .init = nosync_install, .timeout = 120)
+{
+	static struct model model;
+	struct box box;
+
+	model = (struct model){ .keys = KEYS };
+	box_make(&box);
+	fill(&box, &model, 60);
+	cr_assert_eq(compact(&box, &model, false), 0);
+	fill(&box, &model, 30);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	for (int means = MEANS_MEMORY; means <= MEANS_READS; means++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			struct box copy;
+
+			box_copy(&copy, &box);
+			cr_assert_eq(box_open(&copy), 0);
+			plog_keep_ids(copy.plog, 1000000);
+			means_arm(means, n);
+			(void)compact(&copy, &model, false);
+			reached = means_disarm(means, n);
+			check(&copy, &model, model.count, false);
+			cr_assert_eq(box_close(&copy), 0);
+			cr_assert_eq(box_open(&copy), 0);
+			check(&copy, &model, model.count, false);
+			cr_assert_eq(compact(&copy, &model, false), 0);
+			cr_assert_lt(check(&copy, &model, model.count, false), 50);
+			box_remove(&copy);
+		}
+	}
+	box_remove(&box);
+}
+
+static uint64_t kept_below;
+
+static int keep_some(struct plog_compaction *how, uint64_t offset, int64_t ts_ms, const struct engine_props *props)
+{
+	(void)how, (void)ts_ms, (void)props;
+	return offset < kept_below || (offset >= 100 && offset < 130);
+}
+
+/* A group before the last one is compacted again: what has moved up to there does not move the mark down. */
+Test(plog_compact, earlier_group, .init = nosync_install)
+{
+	struct plog_compaction how = { .segment_bytes = SEGMENT, .before = UINT64_MAX, .keep = keep_some };
+	struct engine_partition_stat before, after;
+	struct model model = { .keys = KEYS };
+	struct box box;
+
+	box_make(&box);
+	fill(&box, &model, 200);
+	kept_below = 30;
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(plog_compact(box.plog, &how), 0);
+	before = box_stat(&box);
+	kept_below = 20;
+	cr_assert_eq(plog_compact(box.plog, &how), 0);
+	after = box_stat(&box);
+	cr_assert_eq(after.shifted_pos, before.shifted_pos);
+	cr_assert_gt(after.shifted_start, before.shifted_start);
+	box_remove(&box);
 }
 
 /* A power cut at every step of two compactions with tombstones: each key has its last value, and what went stays gone. */

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/bytes.h"
 #include "engine/clock.h"
+#include "engine/crc32c.h"
 #include "engine/dedup.h"
-#include "tests/lib/fault.h"
+#include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
@@ -134,30 +136,146 @@ Test(plog_ids, damage, .init = nosync_install)
 	}
 }
 
-/* Whichever call of a trim fails: no id is lost. */
-Test(plog_ids, every_call_fails_once)
+/* A header that is whole and says what is not so: of another version, store, log, place, or of more ids than there can be. */
+Test(plog_ids, headers_of_others, .init = nosync_install)
 {
-	bool reached = true;
+	static const size_t at[] = { 0, 8, 12, 28, 36, 52 };
+	uint8_t *bytes;
+	struct box box;
+	size_t size;
+	int dirfd;
 
-	for (uint64_t n = 1; reached; n++) {
-		struct box box;
+	box_make(&box);
+	plog_keep_ids(box.plog, WINDOW);
+	cr_assert_eq(append_id(&box, 0, clock_wall_ms()), 0);
+	cr_assert_eq(plog_trim(box.plog, 1), 0);
+	dirfd = box_dir(&box);
+	bytes = tmpdir_get(dirfd, "00000000000000000001.ids", &size);
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		struct dedup *dedup;
 
-		box_make(&box);
-		plog_keep_ids(box.plog, WINDOW);
-		for (unsigned i = 0; i < 20; i++) {
-			cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
-			if (i == 10)
-				cr_assert_eq(plog_trim(box.plog, 8), 0);
-		}
-		fault_arm(FAULT_ANY, n, EIO, false);
-		(void)plog_trim(box.plog, 15);
-		reached = fault_disarm() >= n;
-		expect(&box, 0, 20);
-		(void)box_close(&box);
-		cr_assert_eq(box_open(&box), 0);
-		expect(&box, 0, 20);
-		box_remove(&box);
+		bytes[at[i] + 3] ^= 0x7f;
+		bytes_put32(bytes + 60, crc32c(0, bytes, 60));
+		tmpdir_put(dirfd, "00000000000000000001.ids", bytes, size);
+		bytes[at[i] + 3] ^= 0x7f;
+		dedup = all_of(&box);
+		cr_assert(!knows(dedup, 0) && box.errors == i + 1, "header at %zu", at[i]);
+		dedup_free(dedup);
 	}
+	bytes_put32(bytes + 60, crc32c(0, bytes, 60));
+	tmpdir_put(dirfd, "00000000000000000001.ids", bytes, size);
+	expect(&box, 0, 1);
+	free(bytes);
+	close(dirfd);
+	box_remove(&box);
+}
+
+static int count_props(void *ctx, uint64_t offset, int64_t ts_ms, const struct engine_props *props)
+{
+	unsigned *count = ctx;
+
+	(void)offset, (void)ts_ms, (void)props;
+	++*count;
+	return 0;
+}
+
+/* Entries and meta records that cannot be read cost their ids, and no others; what was trimmed away is not asked for. */
+Test(plog_ids, damaged_segments, .init = nosync_install)
+{
+	struct dedup *dedup;
+	unsigned count = 0;
+	struct box box;
+
+	box_make(&box);
+	plog_keep_ids(box.plog, WINDOW);
+	for (unsigned i = 0; i < 60; i++)
+		cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+	cr_assert_eq(plog_trim(box.plog, 3), 0);
+	cr_assert_eq(plog_each_props(box.plog, 0, 10, count_props, &count), 0);
+	cr_assert_geq(count, 7); /* and those before it that its segment still has */
+	box_flip(&box, 0, "index", (INDEX_FIRST + 4 * INDEX_SLOT) * 8);
+	dedup = all_of(&box);
+	cr_assert(knows(dedup, 2) && knows(dedup, 3) && !knows(dedup, 4) && knows(dedup, 5) && knows(dedup, 59));
+	dedup_free(dedup);
+	box_cut(&box, 0, "meta", 0);
+	dedup = all_of(&box);
+	cr_assert(knows(dedup, 2) && !knows(dedup, 3) && !knows(dedup, 5) && knows(dedup, 59));
+	dedup_free(dedup);
+	box_cut(&box, 0, "index", INDEX_FIRST + 1);
+	dedup = all_of(&box);
+	cr_assert(knows(dedup, 2) && knows(dedup, 59));
+	dedup_free(dedup);
+	box_remove(&box);
+}
+
+/* A file of ids, and messages. */
+static void make_files(struct box *box)
+{
+	box_make(box);
+	plog_keep_ids(box->plog, WINDOW);
+	for (unsigned i = 0; i < 20; i++) {
+		cr_assert_eq(append_id(box, i, clock_wall_ms()), 0);
+		if (i == 10)
+			cr_assert_eq(plog_trim(box->plog, 8), 0);
+	}
+}
+
+static void expect_reopened(struct box *box)
+{
+	expect(box, 0, 20);
+	(void)box_close(box);
+	cr_assert_eq(box_open(box), 0);
+	expect(box, 0, 20);
+	box_remove(box);
+}
+
+/* Whatever fails in a trim: no id is lost. (A message that cannot be read takes its id along: there it is only asked that it ends.) */
+Test(plog_ids, trim_fails)
+{
+	for (int means = MEANS_CHANGES; means <= MEANS_READS; means++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			struct box box;
+			int rc;
+
+			make_files(&box);
+			means_arm(means, n);
+			rc = plog_trim(box.plog, 15);
+			reached = means_disarm(means, n);
+			cr_assert(rc <= 0 && (rc == 0 || reached));
+			if (means == MEANS_READS)
+				box_remove(&box);
+			else
+				expect_reopened(&box);
+		}
+	}
+}
+
+/* Whatever fails while they are asked for: that says so, or it is told of, or they are those of messages that cannot be read. */
+Test(plog_ids, asking_fails, .init = nosync_install)
+{
+	struct box box;
+
+	make_files(&box);
+	for (int means = MEANS_CHANGES; means <= MEANS_READS; means++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			int64_t now_ms = clock_wall_ms();
+			struct dedup *dedup = dedup_new(WINDOW, now_ms);
+			int rc;
+
+			box.errors = 0;
+			means_arm(means, n);
+			rc = plog_each_id(box.plog, now_ms - WINDOW, true, put, dedup);
+			reached = means_disarm(means, n);
+			for (unsigned i = 0; i < 8 && rc == 0 && box.errors == 0; i++)
+				cr_assert(knows(dedup, i), "kind %d, call %d: id %u", means, (int)n, i);
+			dedup_free(dedup);
+		}
+	}
+	expect_reopened(&box);
 }
 
 /* A power cut at any moment of a trim: an id whose message was on disk is known, whether that is there or not. */

@@ -1,5 +1,5 @@
 /*
- * alloc - makes the n-th allocation of what is tested fail, or the n-th call that reads a file.
+ * alloc - makes the n-th allocation of what is tested fail, or the n-th call that reads a file, or the n-th of LMDB.
  *
  * A test program is linked with a copy of libengine.a (and libfs.a) that calls these in the place of malloc() and its like: see the
  * Makefile, which makes it. What the test itself allocates, and what libraries do, never fails. Only the calls of the thread that
@@ -9,6 +9,7 @@
 #define MQFS_TEST_ALLOC_H
 
 #include <dirent.h>
+#include <lmdb.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +27,12 @@ void alloc_arm_reads(uint64_t n, int err);
 /* None fails any more. Returns how many were counted. */
 uint64_t alloc_disarm_reads(void);
 
+/* From now on the n-th call of LMDB (from 1) of this thread gives EIO. A commit that fails has ended its transaction, as LMDB has it. */
+void alloc_arm_lmdb(uint64_t n);
+
+/* None fails any more. Returns how many were counted. */
+uint64_t alloc_disarm_lmdb(void);
+
 /* What the engine calls instead: the names that the Makefile gives them. */
 void *alloc_malloc(size_t size);
 void *alloc_calloc(size_t count, size_t size);
@@ -40,5 +47,19 @@ struct dirent *alloc_readdir64(DIR *dir);
 struct stat;
 int alloc_fstat64(int fd, struct stat *st);
 int alloc_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
+int alloc_mdb_env_create(MDB_env **ret_env);
+int alloc_mdb_env_set_mapsize(MDB_env *env, size_t size);
+int alloc_mdb_env_set_maxreaders(MDB_env *env, unsigned readers);
+int alloc_mdb_env_set_flags(MDB_env *env, unsigned flags, int on);
+int alloc_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_t mode);
+int alloc_mdb_env_sync(MDB_env *env, int force);
+int alloc_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn **ret_txn);
+int alloc_mdb_txn_commit(MDB_txn *txn);
+int alloc_mdb_dbi_open(MDB_txn *txn, const char *name, unsigned flags, MDB_dbi *ret_dbi);
+int alloc_mdb_get(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *ret_data);
+int alloc_mdb_put(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *data, unsigned flags);
+int alloc_mdb_del(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *data);
+int alloc_mdb_cursor_open(MDB_txn *txn, MDB_dbi dbi, MDB_cursor **ret_cursor);
+int alloc_mdb_cursor_get(MDB_cursor *cursor, MDB_val *key, MDB_val *data, MDB_cursor_op op);
 
 #endif
