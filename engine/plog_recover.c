@@ -50,29 +50,48 @@ static off_t file_size(int fd)
 	return fd >= 0 && !fstat(fd, &st) ? st.st_size : 0;
 }
 
-/* Takes the last segment, whose front is lost, out of the log. */
-static int drop_last(struct plog *plog, bool keep_data)
+/* What data the last segment has, whose front is lost, is not ours to throw away. */
+static int keep_data(struct plog *plog)
 {
-	struct segment *segment = plog_active(plog);
+	const struct segment *segment = plog_active(plog);
 	char data[SEGMENT_NAME_SIZE], lost[SEGMENT_NAME_SIZE];
 	int rc = 0;
 
+	if (file_size(segment->data_fd) == 0)
+		return 0;
 	segment_name(data, segment->base, "data");
 	segment_name(lost, segment->base, "lost");
-	if (!plog->options.read_only && keep_data)
+	if (!plog->options.read_only)
 		rc = io->rename(plog->dirfd, data, plog->dirfd, lost);
-	if (!plog->options.read_only && !rc)
-		rc = segment_unlink(segment->base, plog->dirfd);
-	if (!plog->options.read_only && !rc)
+	if (!rc)
+		plog_notify(plog, EIO, "the index of segment %020" PRIu64 " is lost; its data is kept in %s",
+		    segment->base, lost);
+	return rc;
+}
+
+/* Takes it out of the log, which has others. */
+static int drop_last(struct plog *plog)
+{
+	struct segment *segment = plog_active(plog);
+	int rc = plog->options.read_only ? 0 : segment_unlink(segment->base, plog->dirfd);
+
+	if (!rc && !plog->options.read_only)
 		rc = io->fsync(plog->dirfd);
 	if (rc)
 		return rc;
-	if (keep_data)
-		plog_notify(plog, EIO, "the index of segment %020" PRIu64 " is lost; its data is kept in %s",
-		    segment->base, lost);
 	plog->count--;
 	segment_free(segment);
 	return 0;
+}
+
+/* Or makes an empty one of it, if it is the only one: a log always has one, whatever fails. */
+static int remake_only(struct plog *plog, const struct segment_home *home)
+{
+	struct segment *segment = plog_active(plog);
+	uint64_t base_pos = segment->base == plog->start_offset ? plog->start_pos : 0;
+	int rc = segment_remake(segment, home, base_pos, clock_wall_ms());
+
+	return rc ? rc : io->fsync(home->dirfd);
 }
 
 static bool has_entry(const struct segment *segment)
@@ -87,22 +106,6 @@ static bool has_entry(const struct segment *segment)
 	return segment->slots > 0 && !segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry);
 }
 
-/* The only segment was dropped: an empty one takes its place. */
-static int remake(struct plog *plog, const struct segment_home *home, uint64_t base)
-{
-	uint64_t base_pos = base == plog->start_offset ? plog->start_pos : 0;
-	struct segment *segment = segment_new(base);
-	int rc = segment ? segment_create(segment, home, base_pos, clock_wall_ms()) : -ENOMEM;
-
-	if (!rc)
-		rc = io->fsync(home->dirfd);
-	if (!rc)
-		rc = plog_push(plog, segment);
-	if (rc)
-		segment_free(segment);
-	return rc;
-}
-
 /* Drops last segments that were just being made. Also finds out whether this is a log of this store at all. */
 static int drop_unborn(struct plog *plog)
 {
@@ -113,7 +116,6 @@ static int drop_unborn(struct plog *plog)
 
 	for (;;) {
 		struct segment *last = plog_active(plog);
-		uint64_t base = last->base;
 		struct index_mark mark;
 		int rc = segment_open_files(last, plog->dirfd, !read_only);
 
@@ -123,9 +125,11 @@ static int drop_unborn(struct plog *plog)
 			return rc;
 		if (has_entry(last) || (plog->count == 1 && read_only))
 			return 0;
-		rc = drop_last(plog, file_size(last->data_fd) > 0);
-		if (!rc && plog->count == 0)
-			return remake(plog, &home, base);
+		rc = keep_data(plog);
+		if (!rc && plog->count == 1)
+			return remake_only(plog, &home);
+		if (!rc)
+			rc = drop_last(plog);
 		if (rc)
 			return rc;
 	}

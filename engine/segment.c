@@ -179,6 +179,27 @@ err_after_open:
 	return rc;
 }
 
+int segment_remake(struct segment *segment, const struct segment_home *home, uint64_t base_pos, int64_t now_ms)
+{
+	int rc;
+
+	segment_close_files(segment);
+	segment->base_pos = base_pos;
+	segment->created_ms = now_ms;
+	segment->slots = segment->data_end = segment->meta_end = 0;
+	rc = ensure_open(segment, home->dirfd, "data", O_RDWR | O_CREAT, false, &segment->data_fd);
+	if (!rc)
+		rc = segment_open_files(segment, home->dirfd, true);
+	if (!rc)
+		rc = segment_truncate(segment);
+	if (!rc)
+		rc = write_front(segment, home, now_ms);
+	if (!rc)
+		rc = io->fdatasync(segment->index_fd);
+	segment->loaded = !rc;
+	return rc;
+}
+
 int segment_create_meta(struct segment *segment, int dirfd)
 {
 	int rc;

@@ -52,6 +52,12 @@ void segment_name(char out[SEGMENT_NAME_SIZE], uint64_t base, const char *suffix
  */
 int segment_create(struct segment *segment, const struct segment_home *home, uint64_t base_pos, int64_t now_ms);
 
+/*
+ * Makes an empty one of a segment whose front is lost, which has no entry; the caller syncs the directory. Until all of it is done its
+ * front is lost, so that whatever fails it can be done again.
+ */
+int segment_remake(struct segment *segment, const struct segment_home *home, uint64_t base_pos, int64_t now_ms);
+
 /* Makes the meta file and syncs the directory, unless there is one. */
 int segment_create_meta(struct segment *segment, int dirfd);
 

@@ -14,7 +14,7 @@
 
 #include "engine/crc32c.h"
 #include "engine/index.h"
-#include "tests/lib/fault.h"
+#include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 
@@ -68,6 +68,34 @@ static void shorten(const struct box *of, uint64_t base, const char *suffix, int
 	box_cut(of, base, suffix, box_size(of, base, suffix) - by);
 }
 
+static void put_start(const struct box *of, uint64_t offset, uint64_t pos)
+{
+	struct index_start start = { .log_id = BOX_ID, .offset = offset, .pos = pos };
+	uint8_t bytes[INDEX_SLOT];
+	int fd = box_dir(of);
+
+	memcpy(start.uuid, of->options.store_uuid, sizeof(start.uuid));
+	index_put_start(bytes, &start);
+	tmpdir_put(fd, "start", bytes, sizeof(bytes));
+	close(fd);
+}
+
+/* The last segment alone, whose front is lost; with what it had, or nothing. */
+static void leave_last(const struct box *of, bool empty)
+{
+	for (size_t i = 0; i < 2; i++) {
+		take(of, bases[i], "index");
+		take(of, bases[i], "data");
+		take(of, bases[i], "meta");
+	}
+	box_flip(of, bases[2], "index", 8);
+	box_flip(of, bases[2], "index", 64 * 8);
+	if (empty) {
+		box_cut(of, bases[2], "index", 9);
+		box_cut(of, bases[2], "data", 0);
+	}
+}
+
 /* Makes the i-th state of a copy; false if there are not so many. */
 static bool spoil(const struct box *of, unsigned i)
 {
@@ -87,6 +115,11 @@ static bool spoil(const struct box *of, unsigned i)
 	case 10: box_cut(of, 0, "index", INDEX_FIRST), take(of, bases[1], "index"), take(of, last, "index"); break;
 	case 11: put(of, last, "index", INDEX_FIRST); break;
 	case 12: box_flip(of, last, "index", 8), box_flip(of, last, "index", 64 * 8); break;
+	case 13: put_start(of, bases[2], 1000); break; /* a trim was cut off */
+	case 14: put_start(of, end + 10, 5000); break; /* what there was up to there is lost */
+	case 15: leave_last(of, true), put_start(of, bases[2], 1000); break;
+	case 16: leave_last(of, true), put_start(of, bases[1], 1000); break;
+	case 17: leave_last(of, false); break;
 	default: return false;
 	}
 	return true;
@@ -136,6 +169,9 @@ Test(plog_states, read_only)
 		seen.options.read_only = true;
 		cr_assert_eq(box_open(&seen), 0, "state %u", i);
 		stat = box_stat(&copy);
+		if (box_stat(&box).end <
+		    stat.end) /* all is lost up to where it begins: nothing can be made to begin there */
+			stat.earliest = stat.end = box_stat(&box).end;
 		cr_expect_eq(box_stat(&seen).end, stat.end, "state %u: %d", i, (int)box_stat(&seen).end);
 		cr_expect_eq(box_stat(&seen).earliest, stat.earliest, "state %u: %d", i, (int)box_stat(&seen).earliest);
 		cr_expect_eq(box_check(&seen, 0, NULL), box_check(&copy, 0, NULL), "state %u", i);
@@ -146,36 +182,45 @@ Test(plog_states, read_only)
 	}
 }
 
-/* Whatever cannot be read or written while it is opened: it opens, or says so, and the next time it is what it would have been. */
+/* ret_stat: of the first call with n = 0, in which nothing fails. False: there is no such state. */
+static bool fail_once(
+    unsigned i, enum means means, uint64_t n, struct engine_partition_stat *stat, uint64_t *ret_reached)
+{
+	struct box copy;
+	int rc;
+
+	box_copy(&copy, &box);
+	if (!spoil(&copy, i)) {
+		box_remove(&copy);
+		return false;
+	}
+	means_arm(means, n);
+	rc = box_open(&copy);
+	*ret_reached = means_disarm(means, n);
+	cr_assert(rc == 0 || (n > 0 && *ret_reached), "state %u, kind %d, call %d: %d", i, means, (int)n, rc);
+	if (rc == 0)
+		box_close(&copy); /* it may say that it cannot */
+	cr_assert_eq(box_open(&copy), 0, "state %u, kind %d, call %d", i, means, (int)n);
+	if (n == 0)
+		*stat = box_stat(&copy);
+	cr_expect_eq(box_stat(&copy).end, stat->end, "state %u, kind %d, call %d: %d", i, means, (int)n,
+	    (int)box_stat(&copy).end);
+	cr_expect_eq(box_stat(&copy).earliest, stat->earliest, "state %u, kind %d, call %d", i, means, (int)n);
+	box_check(&copy, 0, NULL);
+	box_remove(&copy);
+	return true;
+}
+
+/* Whatever cannot be read or written while it is opened, or no memory had: it opens, or says so, and the next time it is what it would have been. */
 Test(plog_states, every_call_fails_once)
 {
 	for (unsigned i = 0;; i++) {
 		struct engine_partition_stat stat = { 0 };
-		bool reached = true;
-
-		for (uint64_t n = 0; n == 0 || reached; n++) {
-			struct box copy;
-			int rc;
-
-			box_copy(&copy, &box);
-			if (!spoil(&copy, i)) {
-				box_remove(&copy);
-				return;
+		for (int means = MEANS_CHANGES; means <= MEANS_READS; means++) {
+			for (uint64_t n = means > 0, reached = true; reached; n++) {
+				if (!fail_once(i, means, n, &stat, &reached))
+					return;
 			}
-			fault_arm(FAULT_ANY | FAULT_READ, n, EIO, false);
-			rc = box_open(&copy);
-			reached = fault_disarm() >= n;
-			cr_assert(rc == 0 || (n > 0 && reached), "state %u, call %d: %d", i, (int)n, rc);
-			if (rc == 0)
-				box_close(&copy); /* it may say that it cannot */
-			cr_assert_eq(box_open(&copy), 0, "state %u, call %d", i, (int)n);
-			if (n == 0)
-				stat = box_stat(&copy);
-			cr_expect_eq(box_stat(&copy).end, stat.end, "state %u, call %d: %d", i, (int)n,
-			    (int)box_stat(&copy).end);
-			cr_expect_eq(box_stat(&copy).earliest, stat.earliest, "state %u, call %d", i, (int)n);
-			box_check(&copy, 0, NULL);
-			box_remove(&copy);
 		}
 	}
 }
