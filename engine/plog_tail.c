@@ -208,7 +208,7 @@ static bool is_whole(const struct plog_redo *redo, const struct index_entry *ent
 
 	for (uint32_t at = 0, len; at < entry->length; at += len) {
 		len = entry->length - at < sizeof(data) ? entry->length - at : (uint32_t)sizeof(data);
-		if (redo->data_fd < 0 || io_pread_all(redo->data_fd, data, len, (off_t)entry->pos + at))
+		if (io_pread_all(redo->data_fd, data, len, (off_t)entry->pos + at))
 			return false;
 		crc = crc32c(crc, data, len);
 	}

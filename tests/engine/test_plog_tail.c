@@ -6,9 +6,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/lib/fault.h"
+#include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
 #include "tests/lib/powercut.h"
@@ -190,6 +192,7 @@ Test(plog_tail, foreign_records)
 		cr_assert_eq(plog_redo(&redo, &box.options, notes.list[0].record, size), -EBADMSG);
 	notes.list[0].record[0] ^= 1;
 	cr_assert_eq(plog_redo(&redo, &box.options, notes.list[0].record, notes.list[0].size), -ENOENT);
+	cr_assert_eq(plog_redo(&redo, &box.options, (uint8_t[40]){ BOX_ID }, 40), -EBADMSG, "it has no slots");
 	plog_redo_close(&redo);
 	cr_assert_eq(box_open(&box), 0);
 	free_notes(&notes);
@@ -199,18 +202,43 @@ Test(plog_tail, foreign_records)
 Test(plog_tail, newer_stays)
 {
 	struct notes notes = { 0 };
-	struct box copy;
+	struct engine_view view;
+	struct box copy, after;
+	char payload[64];
+	static const struct {
+		uint64_t first; /* the messages that the copy has in the place of 7 and 8 */
+		uint32_t count;
+		bool cut; /* and not whole */
+		bool stays;
+	} rows[] = {
+		{ 3, 2, false, true }, /* longer */
+		{ 1, 1, false, true },
+		{ 7, 1, false, false }, /* the same, and not all of it */
+		{ 1, 1, true, false },
+	};
 
 	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
 	box_copy(&copy, &box);
 	cr_assert_eq(box_append(&box, 7, 2, 6, 1000), 0); /* not what the copy will have there */
 	cr_assert_eq(take_note(&notes, NULL), 1);
-	cr_assert_eq(box_open(&copy), 0);
-	cr_assert_eq(box_append(&copy, 3, 2, 6, 1000), 0);
-	cr_assert_eq(box_close(&copy), 0);
-	redo_notes(&copy, &notes, 0);
-	cr_assert_eq(box_open(&copy), 0);
-	cr_assert_eq(box_check(&copy, 0, NULL), 5);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct box other;
+
+		box_copy(&other, &copy);
+		cr_assert_eq(box_open(&other), 0);
+		cr_assert_eq(box_append(&other, rows[i].first, rows[i].count, 6, 1000), 0);
+		box_copy(&after, &other);
+		box_remove(&other);
+		if (rows[i].cut)
+			box_cut(&after, 0, "data", box_size(&after, 0, "data") - 1);
+		redo_notes(&after, &notes, 0);
+		cr_assert_eq(box_open(&after), 0);
+		cr_assert_eq(box_stat(&after).end, 3 + (rows[i].stays ? rows[i].count : 2), "row %zu", i);
+		cr_assert_eq(plog_read(after.plog, 3, 1, &after.scratch, &view), 0);
+		cr_assert_eq(view.batch.len, 1 + box_payload(rows[i].stays ? rows[i].first : 7, payload));
+		cr_assert_eq(memcmp(view.batch.data, payload, view.batch.len - 1), 0, "row %zu", i);
+		box_remove(&after);
+	}
 	box_remove(&copy);
 	free_notes(&notes);
 }
@@ -295,7 +323,6 @@ Test(plog_tail, redo_fails, .init = nosync_install)
 {
 	struct notes notes = { 0 };
 	struct box before;
-	bool reached = true;
 	unsigned failed = 0;
 	uint64_t end;
 
@@ -303,31 +330,53 @@ Test(plog_tail, redo_fails, .init = nosync_install)
 	box_copy(&before, &box);
 	end = box_fill(&box, 9);
 	cr_assert_eq(take_note(&notes, NULL), 1);
-	for (uint64_t n = 0; n == 0 || reached; n++) {
-		struct plog_redo redo = PLOG_REDO_INIT;
-		const struct note *note = &notes.list[0];
-		struct box copy;
-		int rc;
+	for (int means = MEANS_CHANGES; means <= MEANS_READS; means++) {
+		bool reached = true;
 
-		box_copy(&copy, &before);
-		copy.options.read_only = n == 0;
-		fault_arm(FAULT_ANY | FAULT_READ, n, EIO, false);
-		rc = plog_redo(&redo, &copy.options, note->record, note->size);
-		if (rc == 0)
-			rc = plog_redo_sync(&redo);
-		reached = fault_disarm() >= n;
-		cr_assert(rc == 0 || (rc == -EIO && n > 0 && reached), "call %d: %d", (int)n, rc);
-		failed += rc == -EIO;
-		cr_assert(n > 0 || box_size(&copy, 0, "data") == box_size(&before, 0, "data"));
-		plog_redo_close(&redo);
-		copy.options.read_only = false;
-		redo_notes(&copy, &notes, 0);
-		cr_assert_eq(box_open(&copy), 0);
-		cr_assert_eq(box_check(&copy, 0, NULL), end);
-		box_remove(&copy);
+		for (uint64_t n = 0; n == 0 || reached; n++) {
+			struct plog_redo redo = PLOG_REDO_INIT;
+			const struct note *note = &notes.list[0];
+			struct box copy;
+			int rc;
+
+			box_copy(&copy, &before);
+			copy.options.read_only = n == 0;
+			means_arm(means, n);
+			rc = plog_redo(&redo, &copy.options, note->record, note->size);
+			if (rc == 0)
+				rc = plog_redo_sync(&redo);
+			reached = means_disarm(means, n);
+			cr_assert(rc == 0 || (n > 0 && reached), "kind %d, call %d: %d", means, (int)n, rc);
+			failed += rc < 0;
+			cr_assert(n > 0 || box_size(&copy, 0, "data") == box_size(&before, 0, "data"));
+			plog_redo_close(&redo);
+			copy.options.read_only = false;
+			redo_notes(&copy, &notes, 0);
+			cr_assert_eq(box_open(&copy), 0);
+			cr_assert_eq(box_check(&copy, 0, NULL), end);
+			box_remove(&copy);
+		}
 	}
 	cr_assert_geq(failed, 8);
 	box_remove(&before);
+	free_notes(&notes);
+}
+
+/* Whatever cannot be read while it is noted: it says so, and is noted the next time. */
+Test(plog_tail, noting_fails, .init = nosync_install)
+{
+	struct notes notes = { 0 };
+	uint64_t n = 0;
+	int rc;
+
+	cr_assert_eq(box_append(&box, 0, 7, 5, 1000), 0);
+	do {
+		means_arm(MEANS_READS, ++n);
+		rc = take_note(&notes, NULL);
+		cr_assert_eq(means_disarm(MEANS_READS, n), rc < 0);
+		cr_assert(rc == 1 || rc == -EIO);
+	} while (rc < 0);
+	cr_assert_gt(n, 3); /* index, meta, data */
 	free_notes(&notes);
 }
 
