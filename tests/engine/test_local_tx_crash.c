@@ -13,7 +13,6 @@
 #include "engine/local_internal.h"
 #include "tests/lib/contract_tx.h"
 #include "tests/lib/crash.h"
-#include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
@@ -271,48 +270,4 @@ Test(local_tx_crash, every_change, .timeout = 120)
 	cr_assert(seen.before > 0 && seen.after > 0, "%u before, %u after", seen.before, seen.after);
 	powercut_free(cut);
 	free(c);
-}
-
-/* ---- every change fails once ---- */
-
-/* Returns false if the n-th change was never reached. */
-static bool check_fault(uint64_t n, int err, bool sticky)
-{
-	struct contract *c = calloc(1, sizeof(*c));
-	struct objects o = { 0 };
-	uint64_t counted;
-	char what[64];
-	int rc, asked;
-
-	snprintf(what, sizeof(what), "change %" PRIu64 " fails with %s", n, strerrorname_np(err));
-	q_open(c, true);
-	prepare(c, &o);
-	stage(c, &o);
-	timers_stop((struct local *)c->engine);
-	fault_arm(FAULT_ANY, n, err, sticky);
-	rc = c->ops->tx->commit(o.tx);
-	counted = fault_disarm();
-	put_all(c, &o);
-	if (rc < 0 && rc != -EIO) /* then nothing has happened, and it is still open */
-		cr_assert_eq(state_of(c, &asked), ENGINE_TX_OPEN, "%s", what);
-	c->ops->put(c->root);
-	c->ops->close(c->engine); /* what does not work any more may say so */
-	contract_open(c);
-	if (rc == 0)
-		cr_assert(check(c, what), "%s: it has returned", what);
-	else
-		check(c, what);
-	q_close(c);
-	free(c);
-	return counted >= n;
-}
-
-Test(local_tx_crash, every_fault, .timeout = 120)
-{
-	tmpdir_in_memory();
-	nosync_install();
-	for (uint64_t n = 1; check_fault(n, EIO, false); n++)
-		;
-	for (uint64_t n = 1; check_fault(n, ENOSPC, true); n++)
-		;
 }
