@@ -209,7 +209,9 @@ static int list(struct engine_object *tx, struct engine_object *parent, enum eng
 
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; go_on && i < memory->object_count; i++) {
+	if (memory_of(parent)->removed)
+		rc = -EIDRM;
+	for (size_t i = 0; rc == 0 && go_on && i < memory->object_count; i++) {
 		const struct memory_object *child = memory->objects[i];
 		struct engine_dirent entry = { child->id, child->kind, child->name };
 
@@ -218,7 +220,7 @@ static int list(struct engine_object *tx, struct engine_object *parent, enum eng
 			go_on = each(ctx, &entry);
 	}
 	memory_leave(memory);
-	return 0;
+	return rc;
 }
 
 /* ---- commit ---- */

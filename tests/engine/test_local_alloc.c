@@ -54,9 +54,11 @@
 	T(x_fanout) T(x_headers) T(x_one_copy) T(x_exchanges) T(x_alternate) T(x_all_or_none) T(x_batches) \
 	T(x_renamed) T(x_props) T(x_sync) T(x_eidrm) T(x_dedup) T(x_dead_settings) T(x_reopen) T(x_reopen_published) \
 	T(x_reopen_read_only) T(x_reopen_dead) T(tx_life) T(tx_ends) T(tx_timeout) T(tx_kept) T(tx_sends) \
-	T(tx_settle_errors) T(tx_pins) T(tx_pin_ends) T(tx_conflict) T(tx_full) T(tx_many_sends) T(tx_removed_target) \
+	T(tx_settle_errors) T(tx_pins) T(tx_pin_ends) T(tx_conflict) T(tx_full) T(tx_removed_target) \
 	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
-	T(tx_refuses) T(tx_many) T(tx_reopen) T(tx_reopen_committed)
+	T(tx_refuses) T(tx_many) T(tx_reopen) T(tx_reopen_committed) T(tx_producers) T(tx_members) T(tx_partitions) T(tx_staging_ended) \
+	T(tx_gone) T(tx_what_it_settles_is_gone) T(tx_lists_some) T(tx_unroutable) T(tx_seeks) T(tx_taken_back) \
+	T(tx_priorities) T(tx_users) T(tx_reopen_read_only)
 /* clang-format on */
 
 static void run(void (*contract)(bool persists, void (*test)(struct contract *c)), void (*test)(struct contract *c))

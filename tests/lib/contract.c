@@ -72,16 +72,69 @@ static void unlease(void *ctx, uint32_t uid, uint32_t count)
 	pthread_mutex_unlock(&c->leases.lock);
 }
 
-void contract_open(struct contract *c)
+static int enter(void *ctx, uint32_t uid, void **ret_user)
 {
-	struct engine_options options = {
-		.create = true, .root_owner = { 7, 8, 0755 }, .users = { .ctx = c, .lease = lease, .unlease = unlease }
-	};
+	struct contract *c = ctx;
+	struct contract_user *user = &c->users[uid % CONTRACT_USERS];
+	bool refused;
+
+	pthread_mutex_lock(&c->leases.lock);
+	refused = c->tx_limit > 0 && user->open >= c->tx_limit;
+	user->open += !refused;
+	pthread_mutex_unlock(&c->leases.lock);
+	user->contract = c;
+	*ret_user = user;
+	return refused ? engine_explain(-EDQUOT, "the user has enough") : 0;
+}
+
+static int charge(void *ctx, uint64_t *charged, uint64_t bytes)
+{
+	struct contract_user *user = ctx;
+	struct contract *c = user->contract;
+	bool refused;
+
+	pthread_mutex_lock(&c->leases.lock);
+	cr_assert_geq(user->bytes, *charged);
+	refused = bytes > *charged && c->tx_bytes > 0 && user->bytes - *charged + bytes > c->tx_bytes;
+	if (!refused) {
+		user->bytes += bytes - *charged;
+		*charged = bytes;
+	}
+	pthread_mutex_unlock(&c->leases.lock);
+	return refused ? engine_explain(-EDQUOT, "the user has enough") : 0;
+}
+
+static void leave(void *ctx)
+{
+	struct contract_user *user = ctx;
+
+	pthread_mutex_lock(&user->contract->leases.lock);
+	cr_assert_gt(user->open--, 0);
+	pthread_mutex_unlock(&user->contract->leases.lock);
+}
+
+static void open_as(struct contract *c, bool read_only)
+{
+	struct engine_options options = { .create = true,
+		.read_only = read_only,
+		.root_owner = { 7, 8, 0755 },
+		.users = { c, enter, charge, leave, lease, unlease } };
 
 	memset(c->leases.held, 0, sizeof(c->leases.held));
+	memset(c->users, 0, sizeof(c->users));
 	assert_ok(engine_open(c->source, &options, &c->engine));
 	c->ops = c->engine->ops;
 	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
+}
+
+void contract_open(struct contract *c)
+{
+	open_as(c, false);
+}
+
+void contract_open_read_only(struct contract *c)
+{
+	open_as(c, true);
 }
 
 void contract_close(struct contract *c)
@@ -94,6 +147,10 @@ void contract_close(struct contract *c)
 	c->engine = NULL;
 	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
 		cr_assert_eq(c->leases.held[uid], 0, "user %" PRIu32 " still has %" PRIu64, uid, c->leases.held[uid]);
+	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
+		cr_assert(c->users[uid].open == 0 && c->users[uid].bytes == 0,
+		    "user %" PRIu32 " still has %" PRIu64 " transactions and %" PRIu64 " bytes in them", uid,
+		    c->users[uid].open, c->users[uid].bytes);
 }
 
 void contract_reopen(struct contract *c)

@@ -37,15 +37,21 @@ struct contract {
 	struct {
 		pthread_mutex_t lock; /* {0} is one */
 		uint64_t limit, held[CONTRACT_USERS];
-	} leases;                 /* what struct engine_users has of users below CONTRACT_USERS; 0 has no limit */
-	char text[CONTRACT_TEXT]; /* what contract_read() and contract_fetch() return */
+	} leases; /* what struct engine_users has of users below CONTRACT_USERS; 0 has no limit */
+	struct contract_user {
+		struct contract *contract;
+		uint64_t open, bytes; /* leases.lock */
+	} users[CONTRACT_USERS];      /* their transactions, each by its number modulo CONTRACT_USERS */
+	uint64_t tx_limit, tx_bytes;  /* what each may have; 0: no limit */
+	char text[CONTRACT_TEXT];     /* what contract_read() and contract_fetch() return */
 };
 
 /* Runs one test on a fresh engine: memory:, or local in a temporary directory if persists is set. */
 void contract_run(bool persists, void (*test)(struct contract *c));
 
 void contract_open(struct contract *c);
-void contract_close(struct contract *c);  /* must succeed, and all leases must be given back */
+void contract_open_read_only(struct contract *c);
+void contract_close(struct contract *c);  /* must succeed, and users must have nothing left */
 void contract_reopen(struct contract *c); /* all objects must have been put */
 
 /* ---- short forms: they fail the test if what they do does not succeed ---- */
