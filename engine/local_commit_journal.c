@@ -27,6 +27,7 @@
  */
 #define HASH_NONFATAL_OOM 1
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -101,7 +102,7 @@ static uint8_t *put_part(uint8_t *out, const struct commit_part *part)
 	return out + meta + batch->len;
 }
 
-/* A note of the parts that are marked. EMSGSIZE; ENOENT: none is. */
+/* A note of the parts, all of which are marked, or none. EMSGSIZE; ENOENT: there is nothing to note. */
 static int make_note(const struct commit_part *parts, uint32_t count, const uint8_t *tail, uint32_t tail_size,
     uint8_t **ret_note, size_t *ret_size)
 {
@@ -121,16 +122,15 @@ static int make_note(const struct commit_part *parts, uint32_t count, const uint
 	}
 	if (marked == 0 && tail_size == 0)
 		return -ENOENT;
+	assert(marked == count);
 	note = malloc(size);
 	if (note == NULL)
 		return -ENOMEM;
 	bytes_put32(note, marked);
 	bytes_put32(note + 4, tail_size);
 	out = note + NOTE_HEAD;
-	for (uint32_t i = 0; i < count; i++) {
-		if (parts[i].props[0].mark != 0)
-			out = put_part(out, &parts[i]);
-	}
+	for (uint32_t i = 0; i < count; i++)
+		out = put_part(out, &parts[i]);
 	if (tail_size > 0)
 		memcpy(out, tail, tail_size);
 	*ret_note = note;
@@ -186,22 +186,20 @@ int commit_cancel(struct commit *commit)
 
 static int mark_parts(struct commit *commit, bool all)
 {
-	uint64_t mark;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < commit->part_count && rc == 0; i++) {
+	for (uint32_t i = 0; i < commit->part_count; i++) {
 		struct commit_part *part = &commit->parts[i];
+		uint64_t mark = 0;
+		int rc = 0;
 
+		part->noted = all || part->target_count > 1;
+		if (part->noted)
+			rc = queue_next_ids(commit->local, part->batch.count, &mark);
+		if (rc < 0)
+			return rc;
 		for (uint32_t m = 0; m < part->batch.count; m++)
-			part->props[m].mark = 0;
-		part->noted = part->target_count > 1 || (all && part->target_count > 0);
-		if (!part->noted)
-			continue;
-		rc = queue_next_ids(commit->local, part->batch.count, &mark);
-		for (uint32_t m = 0; m < part->batch.count && rc == 0; m++)
-			part->props[m].mark = mark + m;
+			part->props[m].mark = part->noted ? mark + m : 0;
 	}
-	return rc;
+	return 0;
 }
 
 int commit_note(struct commit *commit, bool all)
@@ -301,14 +299,14 @@ int commit_replay(struct local *local, const void *bytes, size_t size)
 		forget(local, pending);
 		return 0;
 	}
-	if (pending != NULL && pending->next == pending->pieces && pending->pieces > 0)
+	if (pending != NULL && pending->next == pending->pieces)
 		return 0; /* it is whole */
 	if (bytes_get32(record + 8) == 0)
 		rc = begin_pending(local, record, &pending);
 	if (rc < 0)
 		return rc;
 	/* A piece without the ones before it: a crash or damage took these, and the note is none. */
-	if (pending == NULL || bytes_get32(record + 8) != pending->next || pending->next >= pending->pieces)
+	if (pending == NULL || bytes_get32(record + 8) != pending->next)
 		return 0;
 	rc = add_piece(pending, record + COMMIT_PIECE_HEAD, size - COMMIT_PIECE_HEAD);
 	if (rc == 0 && pending->next == pending->pieces)

@@ -120,15 +120,6 @@ static void release(struct publishing *p)
 	free(p->props);
 }
 
-static int check_routed(const struct exchange *exchange, const struct routing_match *match, struct engine_span key)
-{
-	if (match->count > 0 || setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) == 0)
-		return 0;
-	if (key.ptr == NULL)
-		return engine_explain(-EHOSTUNREACH, "no binding matches a message without routing key");
-	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
-}
-
 /* Finds the targets of message i, count of which are alike: all go there. routes */
 static int route(struct publishing *p, uint32_t i, uint32_t count)
 {
@@ -138,7 +129,7 @@ static int route(struct publishing *p, uint32_t i, uint32_t count)
 	int rc = exchange_route(exchange, key, props->headers, props->header_count, &p->match);
 
 	if (rc == 0)
-		rc = check_routed(exchange, &p->match, key);
+		rc = exchange_check_routed(exchange, &p->match, key);
 	if (rc < 0)
 		return rc;
 	p->routed += count * p->match.count;
@@ -330,7 +321,7 @@ int route_room(struct engine_object *base, struct engine_span key, uint64_t byte
 	rc = exchange_route(exchange_of_object(object), key, NULL, 0, &match);
 	pthread_rwlock_unlock(&local->routes);
 	if (rc == 0)
-		rc = check_routed(exchange_of_object(object), &match, key);
+		rc = exchange_check_routed(exchange_of_object(object), &match, key);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
 		target = registry_get(local, match.targets[i]);
 		if (target != NULL && target->kind == ENGINE_QUEUE)

@@ -89,10 +89,10 @@ void tx_end(struct tx *tx, enum engine_tx_state state, enum engine_tx_why why)
 	keep(tx);
 }
 
-/* What is over its time is aborted, whether the timer has come to it or not. lock */
+/* What is over its time is aborted, whether the timer has come to it or not; in a store that is only read none is open. lock */
 static void look_at_clock(struct tx *tx)
 {
-	if (tx->state == ENGINE_TX_OPEN && tx->due_ms <= clock_mono_ms() && !local_of(&tx->object)->read_only)
+	if (tx->state == ENGINE_TX_OPEN && tx->due_ms <= clock_mono_ms())
 		tx_end(tx, ENGINE_TX_ABORTED, ENGINE_TX_TIMEOUT);
 }
 
@@ -103,7 +103,7 @@ static void fire(struct timer *timer)
 
 	pthread_mutex_lock(&tx->lock);
 	look_at_clock(tx);
-	over = tx->state != ENGINE_TX_OPEN && tx->due_ms <= clock_mono_ms();
+	over = tx->due_ms <= clock_mono_ms(); /* not if it was aborted just now */
 	pthread_mutex_unlock(&tx->lock);
 	if (over)
 		look_remove(&tx->object.base);
@@ -170,7 +170,7 @@ int tx_before_removal(struct engine_object *base)
 	struct object *object = object_of(base);
 	struct tx *tx = tx_of_object(object);
 
-	if (object->kind != ENGINE_TX || object->is_defaults || local_of(object)->read_only)
+	if (object->kind != ENGINE_TX || object->is_defaults)
 		return 0;
 	pthread_mutex_lock(&tx->lock);
 	if (tx->state == ENGINE_TX_OPEN)
@@ -258,9 +258,23 @@ static void mark_again(struct local *local, const struct catalog_queue_row *rows
 	}
 }
 
+static int reserve_row(struct catalog_queue_row **rows, size_t count, size_t *room)
+{
+	struct catalog_queue_row *grown;
+
+	if (count < *room)
+		return 0;
+	grown = realloc(*rows, (*room * 2 + 16) * sizeof(*grown));
+	if (grown == NULL)
+		return -ENOMEM;
+	*rows = grown;
+	*room = *room * 2 + 16;
+	return 0;
+}
+
 int tx_checkpoint(struct local *local)
 {
-	struct catalog_queue_row *rows = NULL, *grown;
+	struct catalog_queue_row *rows = NULL;
 	size_t count = 0, room = 0;
 	struct object *object;
 	bool again = false;
@@ -269,12 +283,7 @@ int tx_checkpoint(struct local *local)
 
 	while (rc == 0 && (object = registry_next(local, NULL, ENGINE_TX, after)) != NULL) {
 		after = object->id;
-		if (count == room) {
-			grown = realloc(rows, (room * 2 + 16) * sizeof(*rows));
-			rc = grown != NULL ? 0 : -ENOMEM;
-			rows = grown != NULL ? grown : rows;
-			room = grown != NULL ? room * 2 + 16 : room;
-		}
+		rc = reserve_row(&rows, count, &room);
 		if (rc == 0)
 			count += make_row(tx_of_object(object), &rows[count]);
 		object_put(object);

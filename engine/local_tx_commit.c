@@ -9,6 +9,7 @@
  */
 #include "engine/local_tx_commit.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -88,11 +89,10 @@ static int add_lane(struct local *local, struct sources *sources, const struct s
 	if (object == NULL)
 		return 0; /* it will be found out */
 	lane = queue_lane(queue_of_object(object), TX_PRIORITY(settle->place));
-	if (lane != NULL && atomic_load(&lane->plog) != NULL) {
-		plog_stat(atomic_load(&lane->plog), &stat);
-		if (stat.synced <= TX_OFFSET(settle->place))
-			rc = add_source(sources, &lane->sync, object);
-	}
+	assert(lane != NULL && atomic_load(&lane->plog) != NULL); /* it was given from there */
+	plog_stat(atomic_load(&lane->plog), &stat);
+	if (stat.synced <= TX_OFFSET(settle->place))
+		rc = add_source(sources, &lane->sync, object);
 	object_put(object);
 	return rc;
 }
@@ -100,15 +100,16 @@ static int add_lane(struct local *local, struct sources *sources, const struct s
 static int add_partition(struct local *local, struct sources *sources, const struct staged_cursor *cursor)
 {
 	struct object *object = registry_get(local, cursor->group);
-	struct partition *partition = NULL;
 	struct engine_partition_stat stat;
+	struct partition *partition;
 	struct plog *plog;
-	int rc = 0;
+	int rc;
 
 	if (object == NULL)
 		return 0;
-	if (topic_find(group_topic(group_of_object(object)), cursor->partition, &partition) == 0 &&
-	    partition_open_log(partition, &plog) == 0) {
+	partition = topic_partition(group_topic(group_of_object(object)), cursor->partition);
+	rc = partition_open_log(partition, &plog);
+	if (rc == 0) {
 		plog_stat(plog, &stat);
 		if (stat.synced < cursor->offset)
 			rc = add_source(sources, &partition->sync, &partition->topic->object);
@@ -226,13 +227,13 @@ static int check_cursor(struct local *local, const struct staged_cursor *staged)
 	}
 	if (rc == 0)
 		topic_open_logs(group_topic(group_of_object(object)), staged->partition);
-	if (rc == 0 && !staged->seek) {
+	if (rc == 0)
 		rc = group_lock(group_of_object(object));
-		if (rc == 0) {
+	if (rc == 0) {
+		if (!staged->seek)
 			rc = check_ack(
 			    group_of_object(object), member != NULL ? member_of_object(member) : NULL, staged);
-			group_unlock(group_of_object(object));
-		}
+		group_unlock(group_of_object(object));
 	}
 	object_put(member);
 	object_put(object);
@@ -264,20 +265,14 @@ static int add_routed(struct tx_work *work, struct exchange *exchange, struct tx
 	object_ref(&exchange->object);
 	loaded->exchange = exchange;
 	loaded->targets = match.count;
-	if (rc == 0 && match.count == 0) {
-		if (setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
-			rc = engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
-			    props->routing_key.ptr != NULL ? (int)props->routing_key.len : 0,
-			    props->routing_key.ptr != NULL ? props->routing_key.ptr : "");
-		routing_match_release(&match);
-		return rc;
-	}
 	if (rc == 0)
+		rc = exchange_check_routed(exchange, &match, props->routing_key);
+	if (rc == 0 && match.count > 0)
 		rc = commit_add_part(&work->commit, &loaded->packed.batch, loaded->packed.props, &part);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
-		struct object *target = registry_get(work->local, match.targets[i]);
+		struct object *target = registry_get(work->local, match.targets[i]); /* what is bound is not removed */
 
-		rc = target != NULL ? commit_add_target(part, target, false) : -EIDRM;
+		rc = commit_add_target(part, target, false);
 		object_put(target);
 	}
 	routing_match_release(&match);
@@ -318,7 +313,7 @@ static int claim(struct tx_work *work)
 	return rc == 0 ? commit_claim(&work->commit) : rc;
 }
 
-/* ---- carrying out ---- */
+/* ---- carrying out: alone still, so that nothing goes that was looked at ---- */
 
 static int do_settle(struct local *local, const struct staged_settle *settle)
 {
@@ -328,14 +323,12 @@ static int do_settle(struct local *local, const struct staged_settle *settle)
 	struct wake_list wake = { 0 };
 	int rc;
 
-	if (object == NULL)
-		return 0; /* alone, this cannot be */
+	assert(object != NULL);
 	target = settle->how != ENGINE_ACK ? queue_dead_target(queue) : NULL;
 	rc = queue_lock_both(queue, target);
-	if (rc == 0) {
-		rc = queue_settle_lease(queue, &lease, settle->how, target, &wake);
-		queue_unlock_both(queue, target);
-	}
+	assert(rc == 0);
+	rc = queue_settle_lease(queue, &lease, settle->how, target, &wake);
+	queue_unlock_both(queue, target);
 	wake_run(&wake);
 	if (settle->how == ENGINE_NACK)
 		queue_enforce_length(queue);
@@ -354,20 +347,17 @@ static int do_cursor(struct local *local, const struct staged_cursor *staged)
 	uint64_t earliest, end;
 	int rc;
 
-	if (object == NULL)
-		return 0;
+	assert(object != NULL);
 	rc = group_lock(group);
-	if (rc == 0) {
-		cursor_refresh(group, staged->partition, &earliest, &end);
-		if (staged->seek)
-			rc =
-			    cursor_put(group, staged->partition, staged->offset > earliest ? staged->offset : earliest);
-		else
-			rc = cursor_commit(group, staged->partition, staged->offset);
-		if (rc > 0)
-			group_advance_turn(group);
-		group_unlock(group);
-	}
+	assert(rc == 0);
+	cursor_refresh(group, staged->partition, &earliest, &end);
+	if (staged->seek)
+		rc = cursor_put(group, staged->partition, staged->offset > earliest ? staged->offset : earliest);
+	else
+		rc = cursor_commit(group, staged->partition, staged->offset);
+	if (rc > 0)
+		group_advance_turn(group);
+	group_unlock(group);
 	if (staged->seek)
 		topic_wake(group_topic(group), group);
 	object_put(object);

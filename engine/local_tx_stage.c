@@ -148,14 +148,12 @@ static int check_route(struct exchange *exchange, const struct engine_props *pro
 
 	pthread_rwlock_rdlock(&local->routes);
 	rc = exchange_route(exchange, props->routing_key, props->headers, props->header_count, &match);
-	if (rc == 0 && match.count == 0 && setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) != 0)
-		rc = engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s",
-		    props->routing_key.ptr != NULL ? (int)props->routing_key.len : 0,
-		    props->routing_key.ptr != NULL ? props->routing_key.ptr : "");
+	if (rc == 0)
+		rc = exchange_check_routed(exchange, &match, props->routing_key);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
-		struct object *target = registry_get(local, match.targets[i]);
+		struct object *target = registry_get(local, match.targets[i]); /* what is bound is not removed */
 
-		rc = target != NULL ? check_size(target, len) : 0;
+		rc = check_size(target, len);
 		object_put(target);
 	}
 	pthread_rwlock_unlock(&local->routes);
