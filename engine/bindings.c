@@ -153,29 +153,54 @@ int bindings_remove_pattern(struct bindings *bindings, const char *text)
 	return 0;
 }
 
+struct binding_entry *binding_entry_new(const char *name, uint64_t target)
+{
+	struct binding_entry *entry = malloc(sizeof(*entry) + strlen(name) + 1);
+
+	if (entry == NULL)
+		return NULL;
+	entry->target = target;
+	strcpy(entry->name, name);
+	return entry;
+}
+
+/* There is room for it. */
+static void put_entry(struct binding_pattern *pattern, struct binding_entry *entry)
+{
+	size_t place = entry_place(pattern, entry->name);
+
+	memmove(pattern->entries + place + 1, pattern->entries + place,
+	    (pattern->count - place) * sizeof(*pattern->entries));
+	pattern->entries[place] = entry;
+	pattern->count++;
+}
+
+static void drop_entry(struct binding_pattern *pattern, struct binding_entry *entry)
+{
+	size_t place = entry_place(pattern, entry->name);
+
+	pattern->count--;
+	memmove(pattern->entries + place, pattern->entries + place + 1,
+	    (pattern->count - place) * sizeof(*pattern->entries));
+	free(entry);
+}
+
 int bindings_add(struct bindings *bindings, const char *text, const char *name, uint64_t target)
 {
 	struct binding_pattern *pattern = find_pattern(bindings, text);
 	struct binding_entry *entry;
-	size_t place;
 
 	if (pattern == NULL)
 		return -ENOENT;
-	place = entry_place(pattern, name);
 	if (find_entry(pattern, name) != NULL)
 		return -EEXIST;
-	entry = malloc(sizeof(*entry) + strlen(name) + 1);
+	entry = binding_entry_new(name, target);
 	if (entry == NULL || make_room((void **)&pattern->entries, pattern->count, &pattern->room) < 0 ||
 	    routing_add(bindings->routing, text, target) < 0) {
 		free(entry);
 		return -ENOMEM;
 	}
-	entry->target = target;
-	strcpy(entry->name, name);
-	memmove(pattern->entries + place + 1, pattern->entries + place,
-	    (pattern->count - place) * sizeof(*pattern->entries));
-	pattern->entries[place] = entry;
-	pattern->count++;
+	put_entry(pattern, entry);
 	bindings->total++;
 	return 0;
 }
@@ -184,18 +209,26 @@ int bindings_remove(struct bindings *bindings, const char *text, const char *nam
 {
 	struct binding_pattern *pattern = find_pattern(bindings, text);
 	struct binding_entry *entry = pattern != NULL ? find_entry(pattern, name) : NULL;
-	size_t place;
 
 	if (entry == NULL)
 		return -ENOENT;
-	place = entry_place(pattern, name);
 	routing_remove(bindings->routing, text, entry->target);
-	free(entry);
-	pattern->count--;
+	drop_entry(pattern, entry);
 	bindings->total--;
-	memmove(pattern->entries + place, pattern->entries + place + 1,
-	    (pattern->count - place) * sizeof(*pattern->entries));
 	return 0;
+}
+
+uint64_t bindings_rename(struct bindings *bindings, const char *text, const char *name, struct binding_entry *entry)
+{
+	struct binding_pattern *pattern = find_pattern(bindings, text);
+	struct binding_entry *replaced = find_entry(pattern, entry->name);
+	uint64_t target = replaced != NULL ? replaced->target : 0;
+
+	if (replaced != NULL)
+		bindings_remove(bindings, text, entry->name);
+	drop_entry(pattern, find_entry(pattern, name)); /* routing goes on with its target */
+	put_entry(pattern, entry);
+	return target;
 }
 
 /* ---- reading ---- */

@@ -42,6 +42,12 @@ int bindings_remove_pattern(struct bindings *bindings, const char *pattern);
 /* ENOENT: no such pattern, no such binding; EEXIST, ENOMEM. */
 int bindings_add(struct bindings *bindings, const char *pattern, const char *name, uint64_t target);
 int bindings_remove(struct bindings *bindings, const char *pattern, const char *name);
+/*
+ * The binding `name` is replaced by `entry`, made before with its target and another name, and so is what has that name, whose
+ * target is returned; 0: nothing had it.
+ */
+struct binding_entry *binding_entry_new(const char *name, uint64_t target); /* NULL: no memory */
+uint64_t bindings_rename(struct bindings *bindings, const char *pattern, const char *name, struct binding_entry *entry);
 /* As binding and list of engine_exchange.h. */
 int bindings_find(const struct bindings *bindings, const char *pattern, const char *name, uint64_t *ret_target);
 int bindings_list(const struct bindings *bindings, const char *pattern, const char *after,

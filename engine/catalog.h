@@ -170,6 +170,8 @@ struct catalog_binding {
 };
 int catalog_put_binding(struct catalog *catalog, const struct catalog_binding *binding);
 int catalog_drop_binding(struct catalog *catalog, const struct catalog_binding *binding);
+/* The binding gets the name new_name, which may be that of another: that is replaced. */
+int catalog_rename_binding(struct catalog *catalog, const struct catalog_binding *binding, const char *new_name);
 int catalog_each_binding(struct catalog *catalog, uint64_t exchange_id,
     int (*each)(void *ctx, const struct catalog_binding *binding), void *ctx);
 

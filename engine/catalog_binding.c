@@ -5,6 +5,7 @@
  * pattern, and that of a pattern itself, whose name is empty, before those of its bindings.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/bytes.h"
@@ -47,6 +48,22 @@ static int delete_binding(struct catalog_txn *txn, void *arg)
 int catalog_drop_binding(struct catalog *catalog, const struct catalog_binding *binding)
 {
 	return catalog_change(catalog, CATALOG_MAY_USE_RESERVE, delete_binding, (void *)(uintptr_t)binding);
+}
+
+static int move_binding(struct catalog_txn *txn, void *arg)
+{
+	struct catalog_binding *rows = arg;
+	int rc = delete_binding(txn, &rows[0]);
+
+	return rc == 0 ? write_binding(txn, &rows[1]) : rc;
+}
+
+int catalog_rename_binding(struct catalog *catalog, const struct catalog_binding *binding, const char *new_name)
+{
+	struct catalog_binding rows[2] = { *binding, *binding };
+
+	snprintf(rows[1].name, sizeof(rows[1].name), "%s", new_name);
+	return catalog_change(catalog, CATALOG_GROWS, move_binding, rows);
 }
 
 /* false: the row is not as its table says. */

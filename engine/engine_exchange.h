@@ -58,6 +58,13 @@ struct engine_exchange_ops {
 	    struct engine_object *exchange, const char *pattern, const char *name, struct engine_object *target);
 	int (*unbind)(struct engine_object *exchange, const char *pattern, const char *name);
 
+	/*
+	 * A binding has another name under its pattern from now on. What had that name is replaced, in the same step: no message finds
+	 * both or neither. ENOENT; EEXIST: it is taken, and replace is false. Durable on return (may sync).
+	 */
+	int (*rename)(
+	    struct engine_object *exchange, const char *pattern, const char *name, const char *new_name, bool replace);
+
 	/* The target of a binding; name NULL: whether there is the pattern, and 0. ENOENT. */
 	int (*binding)(struct engine_object *exchange, const char *pattern, const char *name, uint64_t *ret_target);
 

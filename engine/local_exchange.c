@@ -458,6 +458,61 @@ static int take_out(struct exchange *exchange, const char *pattern, const char *
 	return rc;
 }
 
+/* root.change */
+static int rename_one(
+    struct exchange *exchange, const char *pattern, const char *name, const char *new_name, bool replace)
+{
+	struct local *local = local_of(&exchange->object);
+	struct catalog_binding row;
+	struct binding_entry *entry;
+	struct object *target;
+	uint64_t found = 0, replaced = 0;
+	int rc = fill_row(exchange, pattern, name, 0, &row);
+
+	if (atomic_load(&exchange->object.removed))
+		return -EIDRM;
+	if (rc == 0)
+		rc = bindings_find(&exchange->bindings, pattern, name, &row.target_id);
+	if (rc < 0 || strcmp(name, new_name) == 0)
+		return rc;
+	if (new_name[0] == '\0' || strlen(new_name) >= sizeof(row.name))
+		return new_name[0] == '\0' ? -EINVAL : -ENAMETOOLONG;
+	if (!replace && bindings_find(&exchange->bindings, pattern, new_name, &found) == 0)
+		return -EEXIST;
+	entry = binding_entry_new(new_name, row.target_id);
+	rc = entry != NULL ? reserve_check(local) : -ENOMEM;
+	if (rc == 0)
+		rc = catalog_rename_binding(local->catalog, &row, new_name);
+	if (rc < 0) {
+		free(entry);
+		return rc;
+	}
+	pthread_rwlock_wrlock(&local->routes);
+	replaced = bindings_rename(&exchange->bindings, pattern, name, entry);
+	pthread_rwlock_unlock(&local->routes);
+	target = replaced != 0 ? registry_get(local, replaced) : NULL;
+	if (target != NULL)
+		unbound(target);
+	object_put(target);
+	return 0;
+}
+
+static int rename_binding(
+    struct engine_object *base, const char *pattern, const char *name, const char *new_name, bool replace)
+{
+	struct exchange *exchange = NULL;
+	int rc = enter(base, true, &exchange);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&exchange->object.parent->change);
+	rc = rename_one(exchange, pattern, name, new_name, replace);
+	pthread_mutex_unlock(&exchange->object.parent->change);
+	if (rc == 0)
+		object_changed(&exchange->object);
+	return rc;
+}
+
 static int pattern_add(struct engine_object *base, const char *pattern)
 {
 	struct exchange *exchange = NULL;
@@ -567,6 +622,7 @@ const struct engine_exchange_ops local_exchange_ops = {
 	.pattern_remove = pattern_remove,
 	.bind = bind,
 	.unbind = remove_one,
+	.rename = rename_binding,
 	.binding = find,
 	.list = list,
 	.room = route_room,

@@ -220,24 +220,58 @@ static int bind(struct engine_object *exchange, const char *pattern, const char 
 	return rc < 0 ? rc : leave_changed(self, bind_locked(self, pattern, name, memory_of(target)));
 }
 
-static int unbind_locked(struct memory_object *exchange, const char *pattern, const char *name)
+static void unbound(struct memory_object *target)
 {
-	struct bindings *bindings = &exchange->exchange->bindings;
-	struct memory_object *target;
-	uint64_t id;
-	int rc = bindings_find(bindings, pattern, name, &id);
-
-	if (rc == 0)
-		rc = bindings_remove(bindings, pattern, name);
-	if (rc < 0)
-		return rc;
-	target = memory_find(exchange->memory, id);
 	target->bound--;
 	if (target->kind == ENGINE_QUEUE) { /* it is in use as long as it is bound: expires.ms begins now */
 		memory_queue_used(target);
 		memory_look_again(target);
 	}
+}
+
+static int unbind_locked(struct memory_object *exchange, const char *pattern, const char *name)
+{
+	struct bindings *bindings = &exchange->exchange->bindings;
+	uint64_t id;
+	int rc = bindings_find(bindings, pattern, name, &id);
+
+	if (rc == 0)
+		rc = bindings_remove(bindings, pattern, name);
+	if (rc == 0)
+		unbound(memory_find(exchange->memory, id));
+	return rc;
+}
+
+static int rename_locked(
+    struct memory_object *exchange, const char *pattern, const char *name, const char *new_name, bool replace)
+{
+	struct bindings *bindings = &exchange->exchange->bindings;
+	struct binding_entry *entry;
+	uint64_t target, found;
+	int rc = bindings_find(bindings, pattern, name, &target);
+
+	if (rc < 0 || strcmp(name, new_name) == 0)
+		return rc;
+	if (new_name[0] == '\0' || strlen(new_name) > ENGINE_NAME_MAX)
+		return new_name[0] == '\0' ? -EINVAL : -ENAMETOOLONG;
+	if (!replace && bindings_find(bindings, pattern, new_name, &found) == 0)
+		return -EEXIST;
+	entry = binding_entry_new(new_name, target);
+	if (entry == NULL)
+		return -ENOMEM;
+	found = bindings_rename(bindings, pattern, name, entry);
+	if (found != 0)
+		unbound(memory_find(exchange->memory, found));
 	return 0;
+}
+
+static int rename_binding(
+    struct engine_object *exchange, const char *pattern, const char *name, const char *new_name, bool replace)
+{
+	struct memory_object *self = memory_of(exchange);
+	int rc = enter_change(self);
+
+	return rc < 0 ? rc : leave_changed(self, rename_locked(self, pattern, name, new_name, replace));
 }
 
 static int unbind(struct engine_object *exchange, const char *pattern, const char *name)
@@ -294,6 +328,7 @@ const struct engine_exchange_ops memory_exchange_ops = {
 	.pattern_remove = pattern_remove,
 	.bind = bind,
 	.unbind = unbind,
+	.rename = rename_binding,
 	.binding = binding,
 	.list = list,
 	.room = memory_route_room,

@@ -249,6 +249,20 @@ int exchange_unbind(struct fs *fs, const struct node *parent, const char *name)
 	return err;
 }
 
+int exchange_rename(struct fs *fs, const struct node *parent, const char *name, const char *new_name, bool replace)
+{
+	struct engine_object *exchange;
+	int err = name_check(new_name, ENGINE_NAME_MAX);
+	if (err)
+		return engine_explain(err, "not a name for a binding");
+	err = get_exchange(fs, parent, &exchange);
+	if (err)
+		return err;
+	err = fs->engine->ops->exchange->rename(exchange, parent->name, name, new_name, replace);
+	fs->engine->ops->put(exchange);
+	return err;
+}
+
 void exchange_renamed(struct fs *fs, uint64_t object)
 {
 	size_t count;

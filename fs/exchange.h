@@ -25,6 +25,8 @@ int exchange_remove_pattern(struct fs *fs, const struct node *parent, const char
  */
 int exchange_bind(fuse_req_t req, const struct node *parent, const char *name, const char *target);
 int exchange_unbind(struct fs *fs, const struct node *parent, const char *name);
+/* mv in a pattern, and so ln -sf: what has the new name is replaced. */
+int exchange_rename(struct fs *fs, const struct node *parent, const char *name, const char *new_name, bool replace);
 
 /*
  * Whether a setting (dead.letter.to, alternate.exchange) may name "queues/NAME" or "exchanges/NAME", to which messages then go as

@@ -393,7 +393,7 @@ static const char *cannot_rename(enum tree_kind what)
 {
 	switch (what) {
 	case DIR_BINDINGS: return "a pattern cannot be renamed: make another, bind there, and remove this one";
-	case DIR_PATTERN: return "a binding cannot be renamed: make another, and remove this one";
+	case DIR_PATTERN: return "a binding is renamed under its pattern only: make one there, and remove this one";
 	case DIR_KEYS: return "a key cannot be renamed: produce with the other, and remove this one";
 	default: return "an object is renamed within its directory only";
 	}
@@ -419,6 +419,8 @@ static int rename_entry(struct fs *fs, const struct node *parent, const char *na
 	}
 	if (what == DIR_MESSAGES && new_parent->row->what == DIR_MESSAGES)
 		return move_message(fs, parent, name, new_parent, new_name, cred);
+	if (what == DIR_PATTERN && parent->id == new_parent->id)
+		return exchange_rename(fs, parent, name, new_name, !(flags & RENAME_NOREPLACE));
 	if (parent->id != new_parent->id ||
 	    !(what == DIR_TOPICS || what == DIR_GROUPS || what == DIR_QUEUES || what == DIR_CONSUMERS ||
 		what == DIR_MEMBERS || what == DIR_EXCHANGES || what == DIR_TXS))

@@ -70,6 +70,27 @@ void contract_test_x_bindings(struct contract *c)
 	    "bindings e q => two", "bindings e r => ENOENT");
 }
 
+/* A binding is renamed under its pattern; what had the name is replaced, and not bound any more. */
+void contract_test_x_rebind(struct contract *c)
+{
+	char command[600], name[ENGINE_NAME_MAX + 2];
+
+	Q_SCRIPT(c, "exchange e", "topic t", "queue q", "pattern e p", "bind e p b t => ok", "rebind e p b a => ok",
+	    "bindings e p => a", "pub e p 1", "log t => 1@p", "bind e p n q => ok", "rebind e p n a not => EEXIST",
+	    "bindings e p => a n", "rebind e p n a => ok", "bindings e p => a", "pub e p 2", "log t => 1@p",
+	    "log q => 2@p", "rmdir q => EBUSY",
+	    "exchange-stat e => published 2 routed 2 unroutable 0 refused 0 patterns 1 bindings 1");
+	Q_SCRIPT(c, "rebind e p a a => ok", "rebind e p a a not => ok", "rebind e p x y => ENOENT",
+	    "rebind e x a y => ENOENT", "bind e p b q => ok", "rebind e p b a => ok", "bindings e p => a", "pub e p 3",
+	    "log q => 2@p,3@p", "unbind e p a => ok", "unpattern e p => ok", "purge q => ok", "rmdir q => ok");
+	Q_SCRIPT(c, "pattern e p", "bind e p a t");
+	memset(name, 'x', sizeof(name));
+	name[ENGINE_NAME_MAX + 1] = '\0';
+	snprintf(command, sizeof(command), "rebind e p a %s", name);
+	assert_text(q_run(c, command), "ENAMETOOLONG");
+	Q_SCRIPT(c, "bindings e p => a");
+}
+
 /* What cannot be bound is refused, and nothing is there then. */
 void contract_test_x_bind_errors(struct contract *c)
 {
@@ -451,9 +472,10 @@ void contract_test_x_due_before(struct contract *c)
 void contract_test_x_reopen(struct contract *c)
 {
 	Q_SCRIPT(c, "exchange e", "exchange f", "type f fanout", "topic t", "queue q", "pattern e a.*",
-	    "pattern e empty", "bind e a.* n t", "bind e a.* f f", "pattern f x", "bind f x q q",
-	    "set e mandatory false", "set f alternate.exchange none", "exchange g", "set g alternate.exchange e",
-	    "reopen", "patterns e => a.* empty", "bindings e a.* => f n", "bindings e empty => -", "type f => fanout",
+	    "pattern e empty", "bind e a.* n t", "bind e a.* f f", "pattern f x", "bind f x q q", "bind e a.* m f",
+	    "rebind e a.* m n", "bind e a.* m t", "rebind e a.* m n", "set e mandatory false",
+	    "set f alternate.exchange none", "exchange g", "set g alternate.exchange e", "reopen",
+	    "patterns e => a.* empty", "bindings e a.* => f n", "bindings e empty => -", "type f => fanout",
 	    "type e => topic", "setting e mandatory => false", "setting g alternate.exchange => exchanges/e",
 	    "rmdir t => EBUSY", "rmdir q => EBUSY", "rmdir f => ENOTEMPTY", "pub e a.b 1 => ok", "log t => 1@a.b",
 	    "log q => 1@a.b", "unbind e a.* n", "unbind e a.* f", "unpattern e a.*", "reopen", "patterns e => empty",

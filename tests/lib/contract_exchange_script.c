@@ -298,6 +298,8 @@ bool x_run(struct contract *c, char *const *w, char *answer, size_t size)
 		say_ok(&says, bind(c, object, w));
 	else if (strcmp(w[0], "unbind") == 0) /* unbind e a.* NAME */
 		say_ok(&says, ops->unbind(object, w[2], w[3]));
+	else if (strcmp(w[0], "rebind") == 0) /* rebind e a.* NAME NEW: replaces; with a word more it does not */
+		say_ok(&says, ops->rename(object, w[2], w[3], w[4], w[5] == NULL));
 	else if (strcmp(w[0], "patterns") == 0)
 		list(&says, object, NULL);
 	else if (strcmp(w[0], "bindings") == 0) /* bindings e a.* */

@@ -168,6 +168,39 @@ typed() {
 	is "$(cd bindings/k/two && pwd -P)" "$M/topics/ln2"
 }
 
+rebound() {
+	mkdir -p "$M/queues/new$SHELL_NAME"
+	bind k queues/old$SHELL_NAME target
+	in_shell "
+		ln -sfn ../../../../queues/new$SHELL_NAME bindings/k/target &&
+		ln -sfn ../../../../queues/new$SHELL_NAME bindings/k/target &&
+		echo hello >>keys/k
+	"
+	is "$(ls bindings/k) $(readlink bindings/k/target)" "target ../../../../queues/new$SHELL_NAME"
+	is "$(got queues/new$SHELL_NAME)|$(got queues/old$SHELL_NAME)" 'hello |'
+	rmdir "$M/queues/old$SHELL_NAME"
+	in_shell 'mv bindings/k/target "bindings/k/another name"'
+	is "$(ls -l bindings/k | tail -n 1 | grep -o 'another.*')" "another name -> ../../../../queues/new$SHELL_NAME"
+	remount
+	is "$(ls bindings/k)" 'another name'
+	not t mv bindings/k/another* bindings/k/.hidden
+	told EINVAL 'not a name for a binding'
+	mkdir bindings/l
+	fails EPERM mv bindings/k/another* bindings/l/
+	told EPERM 'under its pattern'
+	fails EPERM mv -T bindings/l bindings/m
+	told EPERM 'a pattern cannot be renamed'
+	echo again >>keys/k
+	is "$(got queues/new$SHELL_NAME)" 'hello again '
+}
+
+@test "ln -sf binds to another target in one step, mv renames a binding (bash, dash)" {
+	for SHELL_NAME in $SHELLS; do
+		exchange
+		rebound
+	done
+}
+
 refused_links() {
 	local before
 	mkdir -p "$M/queues/r1/consumers/c" bindings/k
