@@ -385,7 +385,8 @@ void contract_test_tx_exchanges(struct contract *c)
 	cr_assert_eq(stat.published, 4);
 	cr_assert_eq(stat.routed, 4);
 	cr_assert_eq(stat.unroutable, 1);
-	cr_assert_eq(stat.refused, 1); /* by the commit: what staging refuses is not counted */
+	/* By the commit: what staging refuses is not counted. */
+	cr_assert(stat.refused == 1 || contract_allocs_fail, "%" PRIu64, stat.refused);
 	c->ops->put(tx);
 	c->ops->put(topic);
 	c->ops->put(queue);
