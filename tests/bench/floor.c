@@ -1,11 +1,12 @@
 /*
  * floor - a FUSE file system that keeps nothing: what the protocol itself costs, under the same works as mqfs.
  *
- *     floor DIR
+ *     floor DIR [FILE]
  *
  * Every name is there: groups, g, consumers, c and 0 are directories, all else is a file that opens without the page cache. A write is
  * dropped, but for the last one that no reader had. A read of `stream` gets that, or waits for the next; `log` has as many bytes as were written since
- * `in` was last opened, in lines of 100; any other read is at its end. close(2) asks, as it must where it can refuse. Ends when it is unmounted.
+ * `in` was last opened, in lines of 100; any other read is at its end. close(2) asks, as it must where it can refuse. `file` is FILE, to
+ * which the kernel passes what is written, if it and libfuse can. Ends when it is unmounted.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
@@ -22,13 +23,16 @@
 #define LINE 100     /* bytes of `log`, with the newline */
 
 /* What has a name of its own; its inode is its place here, behind the root's. All else is one file more. */
-static const char *const names[] = { "groups", "g", "consumers", "c", "0", "stream", "log" };
-enum { LAST_DIRECTORY = FUSE_ROOT_ID + 5, STREAM, LOG, OTHER };
+static const char *const names[] = { "groups", "g", "consumers", "c", "0", "stream", "log", "file" };
+enum { LAST_DIRECTORY = FUSE_ROOT_ID + 5, STREAM, LOG, PASSED, OTHER };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fuse_req_t waiting; /* the read of a stream */
 static char kept[4096];
 static size_t kept_size;
+
+static int backing = -1; /* FILE */
+static int backing_id;
 
 static _Atomic off_t written;          /* bytes, since `in` was opened */
 static char content[(1 << 20) + LINE]; /* of `log`, again and again */
@@ -59,6 +63,35 @@ static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 	fuse_reply_attr(req, &attr, STAYS);
 }
 
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+static void negotiate(void *ctx, struct fuse_conn_info *conn)
+{
+	(void)ctx;
+	if (backing < 0 || (conn->capable & FUSE_CAP_PASSTHROUGH) == 0)
+		return;
+	conn->want |= FUSE_CAP_PASSTHROUGH;
+	conn->max_backing_stack_depth = 1;
+}
+
+static int pass_through(fuse_req_t req, struct fuse_file_info *file)
+{
+	if (backing < 0)
+		return ENOENT;
+	if (backing_id == 0)
+		backing_id = fuse_passthrough_open(req, backing);
+	file->backing_id = backing_id;
+	return backing_id > 0 ? 0 : ENOTSUP;
+}
+#else
+#define negotiate NULL
+static int pass_through(fuse_req_t req, struct fuse_file_info *file)
+{
+	(void)req;
+	(void)file;
+	return ENOTSUP;
+}
+#endif
+
 static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
 	if (ino == OTHER) {
@@ -67,7 +100,12 @@ static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fil
 		kept_size = 0;
 		pthread_mutex_unlock(&lock);
 	}
-	file->direct_io = 1;
+	int err = ino == PASSED ? pass_through(req, file) : 0;
+	if (err != 0) {
+		fuse_reply_err(req, err);
+		return;
+	}
+	file->direct_io = ino != PASSED;
 	fuse_reply_open(req, file);
 }
 
@@ -128,6 +166,7 @@ static void flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 }
 
 static const struct fuse_lowlevel_ops operations = {
+	.init = negotiate,
 	.lookup = lookup,
 	.getattr = getattr,
 	.open = open_file,
@@ -145,10 +184,12 @@ int main(int argc, char **argv)
 
 	for (size_t i = LINE - 1; i < sizeof(content); i += LINE)
 		content[i] = '\n';
-	if (argc != 2) {
-		fprintf(stderr, "usage: floor DIR\n");
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: floor DIR [FILE]\n");
 		return 2;
 	}
+	if (argc == 3)
+		backing = open(argv[2], O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
 	if (session == NULL || fuse_session_mount(session, argv[1]) < 0)
 		return 1;

@@ -318,6 +318,11 @@ run_floor() {
 	local count who='FUSE alone'
 	count=$(count_of "$1" mqfs)
 	case $1 in
+	produce | batch)
+		grep -q 'producing.*staged' "$mnt/status/version" || return
+		measure "$1" "$who" "$build/tests/bench/works" plain "$dir/floor/file" "$1" "$count"
+		: >"$dir/passed"
+		;;
 	answered) measure answered "$who" "$build/tests/bench/works" plain "$dir/floor/in" answered "$count" ;;
 	wait) measure wait "$who" "$build/tests/bench/works" topic "$dir/floor" wait "$count" ;;
 	log) measure log "$who" "$build/tests/bench/works" topic "$dir/floor" log "$count" ;;
@@ -370,7 +375,7 @@ mount_ring() {
 
 mount_floor() {
 	mkdir "$dir/floor"
-	start "$build/tests/bench/floor" "$dir/floor"
+	start "$build/tests/bench/floor" "$dir/floor" "$dir/passed"
 	until_up 10 mountpoint -q "$dir/floor" || exit
 	about "FUSE alone" "a file system with libfuse that keeps nothing: what the protocol takes, no peer"
 }
