@@ -14,6 +14,7 @@
 #include "engine/clock.h"
 #include "engine/crc32c.h"
 #include "engine/io.h"
+#include "engine/store_guard.h"
 
 #define MAGIC "MQFSCOPY"
 #define VERSION 1u
@@ -32,6 +33,8 @@ struct copy {
 	bool behind;                  /* it lacks a change */
 	bool unsynced;                /* something was written since the last sync */
 	struct catalog_copied copied; /* what is in it */
+	uint8_t uuid[16];             /* of the store it is in; zeros: of none yet */
+	uint8_t of_uuid[16];          /* that it says; zeros: it is from before copies said so */
 	uint64_t base;                /* bytes of it in which all rows are */
 	uint32_t chain;               /* CRC of the last batch */
 	struct catalog_batch batch;   /* of the change that is being made; its memory is kept */
@@ -61,7 +64,7 @@ static bool make_room(struct catalog_batch *batch, size_t more)
 /* Of the indexes of keys, which follow from the logs? */
 static bool is_left_out(const MDB_val *key)
 {
-	uint8_t table = key->mv_size > 0 ? *(const uint8_t *)key->mv_data : 0;
+	uint8_t table = *(const uint8_t *)key->mv_data;
 
 	return table == CATALOG_KEY || table == CATALOG_KEYED;
 }
@@ -178,6 +181,7 @@ static int read_batch(int fd, uint64_t size, const struct copy *copy, uint8_t **
 
 static int read_header(int fd, struct copy *copy)
 {
+	static const uint8_t none[16];
 	uint8_t header[HEADER];
 	int err = io_pread_all(fd, header, sizeof(header), 0);
 
@@ -188,6 +192,10 @@ static int read_header(int fd, struct copy *copy)
 	if (bytes_get32(header + 8) > VERSION)
 		return engine_explain(-EUCLEAN, "the copy of the catalog is of version %u, and this program knows %u",
 		    bytes_get32(header + 8), VERSION);
+	memcpy(copy->of_uuid, header + 32, sizeof(copy->of_uuid));
+	if (memcmp(copy->of_uuid, none, sizeof(none)) != 0 &&
+	    memcmp(copy->of_uuid, copy->uuid, sizeof(copy->uuid)) != 0)
+		return engine_explain(-EUCLEAN, "the copy of the catalog is that of another store");
 	copy->base = bytes_get64(header + 16);
 	copy->chain = crc32c(0, header + 24, 8);
 	copy->copied.size = HEADER;
@@ -220,18 +228,25 @@ static int read_all(int fd, uint64_t size, struct copy *copy, catalog_copy_row *
 	return rc;
 }
 
+static void find_uuid(int dirfd, uint8_t ret_uuid[16])
+{
+	if (store_read_format(dirfd, ".", ret_uuid) < 0) {
+		memset(ret_uuid, 0, 16);
+		engine_reason_clear();
+	}
+}
+
 static int open_and_read(int dirfd, struct copy *copy, int flags, catalog_copy_row *row, void *ctx)
 {
 	struct stat st;
-	int err;
 
+	find_uuid(dirfd, copy->uuid);
 	copy->fd = io_open_existing(dirfd, COPY_NAME, flags | O_NOFOLLOW);
 	if (copy->fd < 0)
 		return engine_explain(copy->fd, "there is no copy of the catalog: %s", strerror(-copy->fd));
 	if (fstat(copy->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return engine_explain(-EUCLEAN, "the copy of the catalog is no file");
-	err = read_all(copy->fd, (uint64_t)st.st_size, copy, row, ctx);
-	return err;
+	return read_all(copy->fd, (uint64_t)st.st_size, copy, row, ctx);
 }
 
 int catalog_copy_read(int dirfd, catalog_copy_row *row, void *ctx, struct catalog_copied *ret_copied)
@@ -262,7 +277,8 @@ struct copy *catalog_copy_open(int dirfd, uint64_t change)
 		return NULL;
 	copy->dirfd = dirfd;
 	err = open_and_read(dirfd, copy, O_RDWR, NULL, NULL);
-	copy->behind = err || copy->copied.cut > 0 || copy->copied.change != change;
+	copy->behind = err || copy->copied.cut > 0 || copy->copied.change != change ||
+		       memcmp(copy->of_uuid, copy->uuid, sizeof(copy->uuid)) != 0;
 	copy->unsynced = true; /* by a daemon before */
 	engine_reason_clear();
 	if (!make_room(&copy->batch, 0)) {
@@ -346,6 +362,7 @@ static int write_file(int fd, const struct catalog_txn *txn, struct copy *new)
 	memcpy(header, MAGIC, 8);
 	bytes_put32(header + 8, VERSION);
 	bytes_put64(header + 24, (uint64_t)clock_wall_ms());
+	memcpy(header + 32, new->uuid, sizeof(new->uuid));
 	new->chain = crc32c(0, header + 24, 8);
 	new->copied.size = HEADER;
 	err = write_rows(fd, txn, new);
@@ -363,6 +380,7 @@ static int write_anew(struct copy *copy, const struct catalog_txn *txn, uint64_t
 	struct copy new = { .dirfd = copy->dirfd, .copied = { .journal = journal } };
 	int err;
 
+	memcpy(new.uuid, copy->uuid, sizeof(new.uuid));
 	new.fd = io->open(copy->dirfd, COPY_NEW_NAME, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (new.fd < 0)
 		return new.fd;

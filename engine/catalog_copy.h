@@ -18,10 +18,12 @@
  *   16  8  bytes of the file in which   8  8  number of the change: LMDB's of its transaction
  *          all rows are                16  8  journal: what its files below this number say is in here
  *   24  8  time it was made            24  8  time
- *   32 28  zero                        32     rows: 2 length of the key, 2 length of the value, or ffff: it is removed; key, value
+ *   32 16  uuid of the store            32     rows: 2 length of the key, 2 length of the value, or ffff: it is removed; key, value
+ *   48 12  zero
  *   60  4  CRC of these
  *
- * Keys and values are those of the catalog, with their CRCs.
+ * Keys and values are those of the catalog, with their CRCs. A uuid of zeros is that of a copy from before it was there: any store's; it
+ * is written anew when it is opened.
  */
 #ifndef MQFS_CATALOG_COPY_H
 #define MQFS_CATALOG_COPY_H
@@ -58,7 +60,7 @@ int catalog_copy_keep(struct copy *copy, const struct catalog_txn *txn, uint64_t
 
 /*
  * Reads it: each row as it stands there, one that is removed with value.ptr NULL; nonzero ends that, and is returned. row may be NULL.
- * ENOENT; EUCLEAN in words: the rows it began with are not whole. What follows them is read up to the first that is not whole.
+ * ENOENT; EUCLEAN in words: the rows it began with are not whole, or it is of another store. What follows them is read up to the first that is not whole.
  */
 typedef int catalog_copy_row(void *ctx, uint64_t change, struct engine_span key, struct engine_span value);
 int catalog_copy_read(int dirfd, catalog_copy_row *row, void *ctx, struct catalog_copied *ret_copied);

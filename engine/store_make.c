@@ -10,6 +10,7 @@
  */
 #include "engine/store_make.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -181,18 +182,16 @@ int store_fill(int dirfd, const char *path, const struct engine_owner *root_owne
 
 /* ------------------------------------------------------------------------------------------------ making aside */
 
-/* Splits "a/b" into "a" and "b", "/b" into "/" and "b", "b" into "." and "b". path has no slash at its end. */
-static int split_path(const char *path, char parent[PATH_MAX], const char **ret_name)
+/* Splits "a/b" into "a" and "b", "/b" into "/" and "b", "b" into "." and "b". path has no slash at its end. Returns the name. */
+static const char *split_path(const char *path, char parent[PATH_MAX])
 {
 	const char *slash = strrchr(path, '/');
 	size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
 
-	if (len >= PATH_MAX)
-		return -ENAMETOOLONG;
+	assert(len < PATH_MAX); /* store_open() has looked */
 	memcpy(parent, len ? path : ".", len ? len : 1);
 	parent[len ? len : 1] = '\0';
-	*ret_name = slash == NULL ? path : slash + 1;
-	return 0;
+	return slash == NULL ? path : slash + 1;
 }
 
 /* Another process has made the store meanwhile: this one, which never had the name, goes. What cannot be removed is of no harm. */
@@ -241,6 +240,8 @@ static int make_in(int parent_fd, const char *name, const char *path, const stru
 	if ((size_t)snprintf(aside, sizeof(aside), ".%s.mqfs-new", name) >= sizeof(aside))
 		return engine_explain(-ENAMETOOLONG, "the name of the store is too long: %s", path);
 	fd = make_dir(parent_fd, aside);
+	if (fd == -ENOENT)
+		return -EEXIST; /* another process has taken it up just now, and renamed it */
 	if (fd < 0)
 		return engine_explain(fd, "the store at %s cannot be made: %s", path, strerror(-fd));
 	err = store_lock(fd, path, &lock_fd);
@@ -255,12 +256,9 @@ static int make_in(int parent_fd, const char *name, const char *path, const stru
 int store_make(const char *path, const struct engine_owner *root_owner)
 {
 	char parent[PATH_MAX];
-	const char *name;
+	const char *name = split_path(path, parent);
 	int fd, err;
 
-	err = split_path(path, parent, &name);
-	if (err)
-		return engine_explain(err, "the path of the store is too long");
 	fd = io_open_existing(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return engine_explain(

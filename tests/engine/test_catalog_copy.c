@@ -12,11 +12,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/bytes.h"
 #include "engine/catalog.h"
 #include "engine/catalog_copy.h"
 #include "engine/catalog_internal.h"
+#include "engine/crc32c.h"
 #include "engine/io.h"
+#include "engine/store_guard.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 #include "tests/lib/tmpdir.h"
@@ -428,6 +433,34 @@ Test(catalog_copy, keeps_a_row_that_is_damaged)
 	cr_assert_eq(restore(&copied), 0);
 }
 
+/* Nor is one written anew from a catalog with a damaged row: what there is stays. */
+Test(catalog_copy, is_not_written_from_damage)
+{
+	struct catalog *catalog = make();
+	struct catalog_setting setting = { "retention.bytes", "0123456789abcdef" };
+	uint8_t *bytes, *at;
+	size_t size;
+
+	DO(catalog_put_settings(catalog, 200, ENGINE_TOPIC, &setting, 1));
+	DO(catalog_set_owner(catalog, 200, &root_owner, 78));
+	catalog_close(catalog);
+	bytes = tmpdir_get(dir.fd, "catalog", &size);
+	for (at = bytes; (at = memmem(at, size - (size_t)(at - bytes), setting.value, 16)) != NULL; at++)
+		at[3] ^= 1;
+	tmpdir_put(dir.fd, "catalog", bytes, size);
+	free(bytes);
+	bytes = tmpdir_get(dir.fd, COPY_NAME, &size);
+	catalog = open_in(dir.fd);
+	catalog_copy_fall_behind(catalog->copy);
+	cr_assert_eq(catalog_keep_copy(catalog, 5), 0);
+	catalog_close(catalog);
+	at = tmpdir_get(dir.fd, COPY_NAME, &(size_t){ 0 });
+	cr_assert_eq(memcmp(bytes, at, size), 0);
+	cr_assert_neq(faccessat(dir.fd, COPY_NEW_NAME, F_OK, 0), 0);
+	free(bytes);
+	free(at);
+}
+
 Test(catalog_copy, of_none_or_a_newer_one_nothing_is_made)
 {
 	struct catalog *catalog = make();
@@ -522,4 +555,312 @@ Test(catalog_copy, outlives_power_cuts)
 		}
 	}
 	powercut_free(cut);
+}
+
+/* ---- whose it is ---- */
+
+static const uint8_t first_uuid[16] = "first uuid", second_uuid[16] = "second uuid";
+
+/* The copy of another store is not taken for this one's: not to make the catalog anew, nor to go on with. */
+Test(catalog_copy, of_another_store_is_refused)
+{
+	struct catalog *catalog;
+	struct catalog_copied copied;
+	size_t size;
+	uint8_t *bytes;
+
+	cr_assert_eq(store_write_format(dir.fd, first_uuid), 0);
+	catalog = make();
+	catalog_close(catalog);
+	bytes = tmpdir_get(dir.fd, COPY_NAME, &size);
+	cr_assert_eq(memcmp(bytes + 32, first_uuid, 16), 0);
+	tmpdir_copy(dir.fd, other.fd);
+	cr_assert_eq(store_write_format(other.fd, second_uuid), 0);
+	tmpdir_put(other.fd, "catalog", "damaged", 7);
+	cr_assert_eq(restore(&copied), -1000 - EUCLEAN);
+	cr_assert_not_null(strstr(engine_reason(), "of another store"), "%s", engine_reason());
+	cr_assert_eq(store_write_format(other.fd, first_uuid), 0);
+	cr_assert_eq(restore(&copied), (int)state_count - 1, "%s", engine_reason());
+
+	cr_assert_eq(store_write_format(dir.fd, second_uuid), 0);
+	catalog = open_in(dir.fd);
+	cr_assert_eq(catalog_keep_copy(catalog, 3), 0);
+	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0, "%s", engine_reason());
+	catalog_close(catalog);
+	free(bytes);
+}
+
+/* One from before copies said whose they are is taken; the next time it is kept it says so. */
+Test(catalog_copy, of_no_store_is_any_ones)
+{
+	struct catalog *catalog = make();
+	struct catalog_copied copied;
+	size_t size;
+	uint8_t *bytes;
+
+	catalog_close(catalog);
+	cr_assert_eq(store_write_format(dir.fd, first_uuid), 0);
+	tmpdir_copy(dir.fd, other.fd);
+	unlinkat(other.fd, "catalog", 0);
+	cr_assert_eq(restore(&copied), (int)state_count - 1, "%s", engine_reason());
+	catalog = open_in(dir.fd);
+	cr_assert_eq(catalog_keep_copy(catalog, 3), 0);
+	catalog_close(catalog);
+	bytes = tmpdir_get(dir.fd, COPY_NAME, &size);
+	cr_assert_eq(memcmp(bytes + 32, first_uuid, 16), 0);
+	free(bytes);
+}
+
+/* ---- what is whole and says what nobody writes ---- */
+
+/* A copy of one batch with these rows. */
+static void put_copy(int dirfd, uint32_t version, const uint8_t *rows, size_t len)
+{
+	uint8_t bytes[64 + 32 + 64] = "MQFSCOPY";
+	uint8_t before[4];
+
+	bytes_put32(bytes + 8, version);
+	bytes_put64(bytes + 16, 64 + 32 + len);
+	bytes_put32(bytes + 60, crc32c(0, bytes, 60));
+	bytes_put32(bytes + 68, (uint32_t)len);
+	memcpy(bytes + 96, rows, len);
+	bytes_put32(before, crc32c(0, bytes + 24, 8));
+	bytes_put32(bytes + 64, crc32c(crc32c(0, before, 4), bytes + 68, 28 + len));
+	tmpdir_put(dirfd, COPY_NAME, bytes, 96 + len);
+}
+
+Test(catalog_copy, rows_that_are_none)
+{
+	static const struct {
+		uint8_t rows[24];
+		size_t len;
+		int rc;
+	} rows[] = {
+		{ { 0 }, 0, 0 },
+		{ { 9, 0, 0xff, 0xff, 't', 0, 0, 0, 0, 0, 0, 0, 9 }, 13, 0 },
+		{ { 9, 0, 0xff, 0xff, 't', 0, 0, 0, 0, 0, 0, 0, 9 }, 12, -EUCLEAN },    /* the key is cut */
+		{ { 9, 0, 4, 0, 't', 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3 }, 16, -EUCLEAN }, /* the value is cut */
+		{ { 0, 0, 4, 0, 1, 2, 3, 4 }, 8, -EUCLEAN },                            /* no key */
+		{ { 9, 0, 0xff }, 3, -EUCLEAN },
+	};
+	struct catalog_copied copied;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		put_copy(other.fd, 1, rows[i].rows, rows[i].len);
+		cr_assert_eq(catalog_look_at_copy(other.fd, &copied), rows[i].rc, "row %zu: %s", i, engine_reason());
+	}
+	put_copy(other.fd, 2, rows[0].rows, 0);
+	cr_assert_eq(catalog_look_at_copy(other.fd, &copied), -EUCLEAN);
+	cr_assert_not_null(strstr(engine_reason(), "version 2"), "%s", engine_reason());
+	unlinkat(other.fd, COPY_NAME, 0);
+	cr_assert_eq(mkdirat(other.fd, COPY_NAME, 0700), 0);
+	cr_assert_eq(catalog_look_at_copy(other.fd, &copied), -EUCLEAN);
+	cr_assert_not_null(strstr(engine_reason(), "no file"), "%s", engine_reason());
+	unlinkat(other.fd, COPY_NAME, AT_REMOVEDIR);
+}
+
+static int spoil_format(struct catalog_txn *txn, void *arg)
+{
+	static const uint8_t formats[][4] = { { 1 }, { 99 }, { 1 } };
+	const int *how = arg;
+	struct catalog_key key;
+
+	catalog_fact_key(&key, "format");
+	return *how == 3 ? catalog_del_row(txn, &key) : catalog_put_row(txn, &key, formats[*how], *how == 0 ? 3 : 4);
+}
+
+/* The format in the catalog: of another length, newer, and none. Only a newer one may not be made anew. */
+Test(catalog_copy, formats)
+{
+	for (int how = 0; how < 4; how++) {
+		struct catalog *catalog = make();
+		struct catalog_copied copied;
+		char kept[CATALOG_KEPT_SIZE];
+		int rc;
+
+		tmpdir_copy(dir.fd, other.fd);
+		catalog_close(catalog);
+		catalog = open_in(other.fd);
+		cr_assert_eq(catalog_change(catalog, CATALOG_GROWS, spoil_format, &how), 0);
+		catalog_close(catalog);
+		rc = catalog_open(other.fd, false, &catalog);
+		if (rc == 0)
+			catalog_close(catalog);
+		cr_assert_eq(rc, how == 2 ? 0 : -EUCLEAN, "%d: %d", how, rc);
+		rc = catalog_restore(other.fd, 3, 1000, &copied, kept);
+		cr_assert(how == 1 ? rc == -EUCLEAN : rc == 0 || rc == -EUCLEAN, "%d: %d", how, rc);
+		tmpdir_clear(dir.fd);
+		tmpdir_clear(other.fd);
+	}
+}
+
+static int shorten_ids(struct catalog_txn *txn, void *arg)
+{
+	struct catalog_key key;
+
+	(void)arg;
+	catalog_fact_key(&key, "next_message_id");
+	if (catalog_del_row(txn, &key) < 0)
+		return -EIO;
+	catalog_fact_key(&key, "next_id");
+	return catalog_put_row(txn, &key, "\1\0\0", 4);
+}
+
+/* A number of the wrong length, and one that there is not, count as none, and rows of queues that are of no lane are left as they are. */
+Test(catalog_copy, restores_odd_rows)
+{
+	struct catalog_queue_row row = { .queue_id = 202, .what = CATALOG_OF_QUEUE, .len = 72 };
+	struct catalog *catalog = make();
+	struct catalog_copied copied;
+	char kept[CATALOG_KEPT_SIZE];
+	uint64_t id;
+
+	cr_assert_eq(catalog_put_queue_rows(catalog, &row, 1, 0), 0);
+	row = (struct catalog_queue_row){ .queue_id = 202, .what = CATALOG_OF_LANE, .len = 8, .priority = 3 };
+	cr_assert_eq(catalog_put_queue_rows(catalog, &row, 1, 0), 0);
+	cr_assert_eq(catalog_change(catalog, CATALOG_GROWS, shorten_ids, NULL), 0);
+	catalog_close(catalog);
+	tmpdir_copy(dir.fd, other.fd);
+	for (unsigned i = 1; i < 1003; i++) { /* as many as it keeps */
+		char name[64];
+
+		snprintf(name, sizeof(name), i > 1 ? "catalog.damaged-%u" : "catalog.damaged", i);
+		tmpdir_put(other.fd, name, "x", 1);
+	}
+	tmpdir_put(other.fd, "catalog", "damaged", 7);
+	cr_assert_eq(catalog_restore(other.fd, 4, 1000, &copied, kept), -EEXIST);
+	cr_assert_eq(unlinkat(other.fd, "catalog.damaged-77", 0), 0);
+	cr_assert_eq(catalog_restore(other.fd, 4, 1000, &copied, kept), 0, "%s", engine_reason());
+	cr_assert_str_eq(kept, "catalog.damaged-77");
+	catalog = open_in(other.fd);
+	cr_assert_eq(catalog_next_id(catalog, &id), 0);
+	cr_assert_geq(id, 1000);
+	catalog_close(catalog);
+}
+
+/* ---- what fails ---- */
+
+/* Whatever fails while it is made anew: it says so, or it is made; and the next time it is. */
+Test(catalog_copy, restoring_fails)
+{
+	struct catalog *catalog = make();
+	struct catalog_copied copied;
+	uint64_t calls = 0; /* of LMDB */
+
+	catalog_close(catalog);
+	for (int means = 0; means < MEANS_COUNT; means++) {
+		bool reached = true;
+
+		/* Of the many calls that are the same for each row, the first and the last. */
+		for (uint64_t n = means == MEANS_LMDB ? 0 : 1; reached;
+		     n = n == 20 && calls > 100 ? calls - 60 : n + 1) {
+			char kept[CATALOG_KEPT_SIZE];
+			int rc;
+
+			tmpdir_copy(dir.fd, other.fd);
+			tmpdir_put(other.fd, "catalog", "damaged", 7);
+			means_arm(means, n);
+			rc = catalog_restore(other.fd, 4, 1000, &copied, kept);
+			reached = means_disarm(means, n);
+			calls = n == 0 ? alloc_disarm_lmdb() : calls;
+			cr_assert(rc == 0 || reached, "kind %d, call %d: %d %s", means, (int)n, rc, engine_reason());
+			rc = restore(&copied);
+			cr_assert_eq(
+			    rc, (int)state_count - 1, "kind %d, call %d: %d %s", means, (int)n, rc, engine_reason());
+			tmpdir_clear(other.fd);
+		}
+	}
+}
+
+/* Whatever fails while a catalog is made or opened, it is whole, or not there, and can be had the next time. */
+Test(catalog_copy, opening_fails)
+{
+	for (int means = 0; means < MEANS_COUNT; means++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			struct catalog *catalog = NULL;
+			int rc;
+
+			means_arm(means, n);
+			rc = catalog_create(other.fd, &root_owner);
+			if (rc == 0)
+				rc = catalog_open(other.fd, false, &catalog);
+			reached = means_disarm(means, n);
+			cr_assert(rc == 0 || reached);
+			if (rc == 0)
+				catalog_close(catalog);
+			rc = catalog_create(other.fd, &root_owner);
+			cr_assert(rc == 0 || rc == -EEXIST, "kind %d, call %d: %d", means, (int)n, rc);
+			catalog_close(open_in(other.fd));
+			tmpdir_clear(other.fd);
+		}
+	}
+	for (uint64_t n = 1, reached = true; reached; n++) { /* LMDB's own errors, which mean damage; and its EINVAL */
+		struct catalog *catalog;
+		int rc;
+
+		(void)catalog_create(other.fd, &root_owner);
+		alloc_arm_lmdb(n, n == 4 ? EINVAL : MDB_CORRUPTED); /* 4: mdb_env_open() */
+		rc = catalog_open(other.fd, false, &catalog);
+		reached = alloc_disarm_lmdb() >= n;
+		cr_assert_eq(rc, reached ? -EUCLEAN : 0, "call %d: %d", (int)n, rc);
+		if (rc == 0)
+			catalog_close(catalog);
+	}
+	tmpdir_clear(other.fd);
+	cr_assert_eq(mkdirat(other.fd, "catalog", 0700), 0);
+	cr_assert_eq(catalog_open(other.fd, false, &(struct catalog *){ NULL }), -EUCLEAN);
+	cr_assert_eq(catalog_check_newer(other.fd), 0);
+	cr_assert_eq(unlinkat(other.fd, "catalog", AT_REMOVEDIR), 0);
+}
+
+/* More than a batch holds that keeps its memory. */
+static int put_many(struct catalog_txn *txn, void *arg)
+{
+	static const char value[1000];
+	struct catalog_key key;
+	int rc = 0;
+
+	(void)arg;
+	for (unsigned i = 0; i < 80 && rc == 0; i++) {
+		catalog_key_init(&key, CATALOG_SETTING, 200);
+		catalog_key_add_be32(&key, i);
+		rc = catalog_put_row(txn, &key, value, sizeof(value));
+	}
+	return rc;
+}
+
+/* Whatever fails in a change or while the copy is kept: the change is made or refused, and the copy is in step the next time. */
+Test(catalog_copy, keeping_fails)
+{
+	struct catalog *catalog = make();
+	struct catalog_copied copied;
+	uint64_t journal = 3;
+
+	for (int means = 2 * MEANS_MEMORY; means < 2 * MEANS_COUNT; means++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n = means / 2 == MEANS_LMDB && n == 5 ? 80 : n + 1) {
+			int rc, kept;
+
+			journal++;
+			if (means % 2)
+				catalog_copy_fall_behind(catalog->copy);
+			means_arm(means / 2, n);
+			rc = catalog_change(catalog, CATALOG_MAY_USE_RESERVE, put_many, NULL);
+			kept = catalog_keep_copy(catalog, journal);
+			reached = means_disarm(means / 2, n);
+			cr_assert((rc == 0 && kept == 0) || reached);
+			cr_assert_eq(catalog_keep_copy(catalog, journal), 0);
+			cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
+			cr_assert(copied.change == catalog_last_change(catalog) && copied.cut == 0 &&
+				  copied.journal == journal);
+		}
+	}
+	remember(catalog);
+	catalog_close(catalog);
+	tmpdir_copy(dir.fd, other.fd);
+	unlinkat(other.fd, "catalog", 0);
+	cr_assert_eq(restore(&copied), (int)state_count - 1);
 }

@@ -19,7 +19,9 @@
 #include "engine/catalog.h"
 #include "engine/io.h"
 #include "engine/store.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 #include "tests/lib/tmpdir.h"
 
@@ -30,13 +32,40 @@ static char path[PATH_MAX + 8]; /* of the store that most tests make */
 /* What fstatfs() answers; 0: the truth. The engine's calls come here, since a program's functions go before a library's. */
 static long fs_type;
 
+/* Calls that fail on no file system that a test has: with this errno; 0: not. */
+static struct {
+	int fstatfs, flock, fchmod, getrandom;
+} fails;
+
+static bool fails_with(int err)
+{
+	if (err != 0)
+		errno = err;
+	return err != 0;
+}
+
 int fstatfs(int fd, struct statfs *buf)
 {
 	long rc = syscall(SYS_fstatfs, fd, buf);
 
 	if (rc == 0 && fs_type != 0)
 		buf->f_type = fs_type;
-	return (int)rc;
+	return fails_with(fails.fstatfs) ? -1 : (int)rc;
+}
+
+int flock(int fd, int operation)
+{
+	return fails_with(fails.flock) ? -1 : (int)syscall(SYS_flock, fd, operation);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+	return fails_with(fails.fchmod) ? -1 : (int)syscall(SYS_fchmod, fd, mode);
+}
+
+ssize_t getrandom(void *buf, size_t size, unsigned flags)
+{
+	return syscall(SYS_getrandom, buf, fails.getrandom ? size / 2 : size, flags);
 }
 
 static void init(void)
@@ -49,6 +78,7 @@ static void fini(void)
 {
 	io = &io_posix;
 	fs_type = 0;
+	memset(&fails, 0, sizeof(fails));
 	cr_assert_eq(chdir("/"), 0);
 	tmpdir_remove(&dir);
 }
@@ -441,12 +471,16 @@ Test(store, is_made_after_any_failure)
 
 static struct io_ops dying;
 static uint64_t calls_left;
+static void (*before_last)(void); /* NULL: the process ends before the call, as by kill -9 */
 
-/* The process ends before the call, as by kill -9. */
 static void count_call(void)
 {
-	if (calls_left-- == 0)
+	if (calls_left-- > 0)
+		return;
+	if (before_last == NULL)
 		raise(SIGKILL);
+	else
+		before_last();
 }
 
 static int dying_open(int dirfd, const char *name, int flags, mode_t mode)
@@ -497,6 +531,19 @@ static int dying_unlink(int dirfd, const char *name, int flags)
 	return io_posix.unlink(dirfd, name, flags);
 }
 
+static const struct io_ops dying_ops = { dying_open, dying_mkdir, dying_pwritev, NULL, NULL, dying_fsync,
+	dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, NULL };
+
+static void use_dying(uint64_t n)
+{
+	dying = dying_ops;
+	dying.pread = io_posix.pread;
+	dying.fdatasync = io_posix.fdatasync;
+	dying.syncfs = io_posix.syncfs;
+	calls_left = n - 1;
+	io = &dying;
+}
+
 /* Opens the store in a process that dies at its n-th change of a file. Was that reached? */
 static bool die_at(uint64_t n, const char *at)
 {
@@ -506,10 +553,7 @@ static bool die_at(uint64_t n, const char *at)
 	if (pid == 0) {
 		struct store store;
 
-		dying = (struct io_ops){ dying_open, dying_mkdir, dying_pwritev, io_posix.pread, io_posix.fdatasync,
-			dying_fsync, dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, io_posix.syncfs };
-		calls_left = n - 1;
-		io = &dying;
+		use_dying(n);
 		_exit(store_open(at, true, false, &owner, &store) == 0 ? 0 : 1);
 	}
 	waitpid(pid, &status, 0);
@@ -635,4 +679,172 @@ Test(store, leaks_no_descriptors)
 	expect_refusal(dir.path, true, -ENOTEMPTY, "store");
 	after = count_names("/proc/self/fd");
 	cr_assert_eq(before, after);
+}
+
+/* ------------------------------------------------------------------------------------------ other processes */
+
+static const char *made_at;
+static uint64_t last_made; /* how many calls there were when it was made */
+
+/* As another process does: makes the store, and ends. */
+static void make_meanwhile(void)
+{
+	const struct io_ops *mine = io;
+	struct store store;
+
+	io = &io_posix;
+	if (store_open(made_at, true, false, &owner, &store) == 0)
+		store_close(&store);
+	io = mine;
+	last_made++;
+}
+
+/* Before whatever call another process makes the same store: there is one store, and nothing beside it. */
+Test(store, is_made_meanwhile)
+{
+	for (int kind = 0; kind < 4; kind++) {
+		bool in_place = kind % 2 == 1, at_reads = kind / 2 == 1;
+
+		last_made = 1;
+		for (uint64_t n = 1; last_made > 0; n++) {
+			struct store store;
+			uint8_t uuid[16];
+			char at[PATH_MAX + 32];
+			int err;
+
+			snprintf(at, sizeof(at), "%s-%d-%d", path, kind, (int)n);
+			if (in_place)
+				mkdir(at, 0700);
+			made_at = at;
+			last_made = 0;
+			before_last = make_meanwhile;
+			if (at_reads)
+				alloc_before_read(n, make_meanwhile);
+			else
+				use_dying(n);
+			err = store_open(at, true, false, &owner, &store);
+			alloc_disarm_reads();
+			io = &io_posix;
+			before_last = NULL;
+			cr_assert(
+			    err == 0 || err == -EBUSY, "kind %d, call %d: %d %s", kind, (int)n, err, engine_reason());
+			if (err == 0) {
+				cr_assert_eq(try_store(at, true, uuid), -EBUSY);
+				memcpy(uuid, store.uuid, 16);
+				store_close(&store);
+				cr_assert_eq(store_open(at, false, true, &owner, &store), 0);
+				cr_assert_eq(memcmp(uuid, store.uuid, 16), 0);
+				store_close(&store);
+			}
+			cr_assert_eq(try_store(at, true, uuid), 0, "%s", engine_reason());
+			snprintf(at, sizeof(at), ".store-%d-%d.mqfs-new", kind, (int)n);
+			cr_assert_neq(faccessat(dir.fd, at, F_OK, 0), 0);
+		}
+	}
+}
+
+/* One that others make and remove again and again is given up in the end, with what came last. */
+Test(store, is_given_up)
+{
+	fault_arm(FAULT_RENAME, 1, ENOENT, true);
+	expect_refusal(path, true, -EEXIST, "cannot be made");
+	fault_disarm();
+}
+
+/* ------------------------------------------------------------------------------- what cannot be read or had */
+
+/* Whatever cannot be read: a sentence, and it can be had the next time. */
+Test(store, is_opened_after_any_failure)
+{
+	static const int errors[] = { EIO, EACCES, ELOOP, ENOTDIR, ENXIO, EISDIR, ESPIPE };
+
+	nosync_install();
+	for (size_t e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+		for (int kind = e == 0 ? 0 : 1; kind < 4; kind++) { /* nothing; a directory; a store; read-only */
+			bool reached = true;
+
+			for (uint64_t n = 1; reached; n++) {
+				struct store store;
+				uint8_t uuid[16];
+				char at[PATH_MAX + 32];
+				int err;
+
+				snprintf(at, sizeof(at), "%s-%zu-%d-%d", path, e, kind, kind < 2 ? (int)n : 0);
+				if (kind == 1)
+					mkdir(at, 0700);
+				if (kind > 1)
+					cr_assert_eq(try_store(at, true, uuid), 0);
+				alloc_arm_reads(n, errors[e]);
+				err = store_open(at, kind < 2, kind == 3, &owner, &store);
+				reached = alloc_disarm_reads() >= n;
+				if (err == 0)
+					store_close(&store);
+				else
+					cr_assert(reached && *engine_reason() != '\0', "kind %d, call %d: %d", kind,
+					    (int)n, err);
+				cr_assert_eq(try_store(at, true, uuid), 0, "kind %d, call %d: %s", kind, (int)n,
+				    engine_reason());
+			}
+		}
+	}
+}
+
+/* Calls of the system that fail: the errno, and a sentence. */
+Test(store, is_refused_by_the_system)
+{
+	struct store store;
+	uint8_t uuid[16];
+	int fd;
+
+	fails.fstatfs = EIO;
+	expect_refusal(path, true, -EIO, "file system");
+	fails.fstatfs = 0;
+	umask(0277);
+	fails.fchmod = EROFS;
+	expect_refusal(path, true, -EROFS, "cannot be made");
+	umask(0);
+	fails.fchmod = 0;
+	fails.getrandom = 1;
+	expect_refusal(path, true, -EIO, "cannot be made");
+	fails.getrandom = 0;
+	cr_assert_eq(try_store(path, true, uuid), 0, "%s", engine_reason());
+	fails.flock = ENOLCK;
+	expect_refusal(path, true, -ENOLCK, "locked");
+	fails.flock = 0;
+	cr_assert_eq(mkdirat(dir.fd, "open", 0755), 0); /* whose mode cannot be changed, as it is somebody else's */
+	fails.fchmod = EPERM;
+	snprintf(path, sizeof(path), "%s/open", dir.path);
+	cr_assert_eq(try_store(path, true, uuid), 0, "%s", engine_reason());
+	fails.fchmod = 0;
+	fault_arm(FAULT_ANY, 1, EROFS, true);
+	expect_refusal("/no-mqfs-store-is-made-here", true, -EROFS, "cannot be made");
+	fault_disarm();
+
+	fd = openat(dir.fd, "open/lock", O_RDWR); /* of a holder that has not written who it is, or something else */
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(ftruncate(fd, 0), 0);
+	expect_refusal(path, true, -EBUSY, "another process");
+	cr_assert_eq(pwrite(fd, "who", 3, 0), 3);
+	expect_refusal(path, true, -EBUSY, "another process");
+	close(fd);
+	cr_assert_eq(unlinkat(dir.fd, "open/lock", 0), 0);
+	cr_assert_eq(symlinkat("nowhere", dir.fd, "open/lock"), 0);
+	cr_assert_eq(store_open(path, false, true, &owner, &store), -ELOOP);
+	cr_assert_not_null(strstr(engine_reason(), "lock"), "%s", engine_reason());
+}
+
+/* A part that is a file, or a link: the store has no such directory. */
+Test(store, refuses_parts_of_another_kind)
+{
+	uint8_t uuid[16];
+
+	cr_assert_eq(try_store(path, true, uuid), 0);
+	cr_assert_eq(unlinkat(dir.fd, "store/logs", AT_REMOVEDIR), 0);
+	tmpdir_put(dir.fd, "store/logs", "x", 1);
+	expect_refusal(path, true, -EUCLEAN, "no directory logs");
+	cr_assert_eq(unlinkat(dir.fd, "store/logs", 0), 0);
+	cr_assert_eq(symlinkat("/", dir.fd, "store/logs"), 0);
+	expect_refusal(path, true, -EUCLEAN, "no directory logs");
+	cr_assert_eq(unlinkat(dir.fd, "store/FORMAT", 0), 0);
+	expect_refusal(path, true, -ENOTEMPTY, "logs");
 }

@@ -242,6 +242,11 @@ seen() {
 	flip "$S/catalog.copy" $(($(stat -c %s "$S/catalog.copy") - 1)) # its last change
 	status 1 fsck.mqfs -y "$S"
 	[[ $output == *'the copy was damaged itself: what was made, named, set or removed after '*' may be lost'* ]]
+	mkfs.mqfs -q "$S.2"
+	cp "$S/catalog.copy" "$S.2"
+	flip "$S.2/catalog" 8192
+	status 4 fsck.mqfs -y "$S.2"
+	[[ $output == *'the copy of the catalog is that of another store'* ]]
 }
 
 @test "lost logs, logs of nobody, files of another store, a newer format" {

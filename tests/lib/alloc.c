@@ -16,6 +16,7 @@ static _Thread_local struct {
 static _Thread_local struct {
 	uint64_t n, count;
 	int err; /* 0: not armed */
+	void (*call)(void);
 } reads;
 
 void alloc_arm(uint64_t n)
@@ -91,6 +92,13 @@ void alloc_arm_reads(uint64_t n, int err)
 	reads.n = n;
 	reads.count = 0;
 	reads.err = err;
+	reads.call = NULL;
+}
+
+void alloc_before_read(uint64_t n, void (*call)(void))
+{
+	alloc_arm_reads(n, EIO);
+	reads.call = call;
 }
 
 uint64_t alloc_disarm_reads(void)
@@ -103,6 +111,15 @@ static bool read_fails(void)
 {
 	if (reads.err == 0 || ++reads.count != reads.n)
 		return false;
+	if (reads.call != NULL) {
+		int err = errno;
+
+		reads.err = 0; /* what it does is not counted */
+		reads.call();
+		reads.err = EIO;
+		errno = err;
+		return false;
+	}
 	errno = reads.err;
 	return true;
 }
@@ -137,10 +154,12 @@ int alloc_fstat64(int fd, struct stat *st)
 static _Thread_local struct {
 	bool armed;
 	uint64_t n, count;
+	int rc;
 } lmdb;
 
-void alloc_arm_lmdb(uint64_t n)
+void alloc_arm_lmdb(uint64_t n, int rc)
 {
+	lmdb.rc = rc;
 	lmdb.armed = true;
 	lmdb.n = n;
 	lmdb.count = 0;
@@ -159,37 +178,37 @@ static bool lmdb_fails(void)
 
 int alloc_mdb_env_create(MDB_env **ret_env)
 {
-	return lmdb_fails() ? EIO : mdb_env_create(ret_env);
+	return lmdb_fails() ? lmdb.rc : mdb_env_create(ret_env);
 }
 
 int alloc_mdb_env_set_mapsize(MDB_env *env, size_t size)
 {
-	return lmdb_fails() ? EIO : mdb_env_set_mapsize(env, size);
+	return lmdb_fails() ? lmdb.rc : mdb_env_set_mapsize(env, size);
 }
 
 int alloc_mdb_env_set_maxreaders(MDB_env *env, unsigned readers)
 {
-	return lmdb_fails() ? EIO : mdb_env_set_maxreaders(env, readers);
+	return lmdb_fails() ? lmdb.rc : mdb_env_set_maxreaders(env, readers);
 }
 
 int alloc_mdb_env_set_flags(MDB_env *env, unsigned flags, int on)
 {
-	return lmdb_fails() ? EIO : mdb_env_set_flags(env, flags, on);
+	return lmdb_fails() ? lmdb.rc : mdb_env_set_flags(env, flags, on);
 }
 
 int alloc_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_t mode)
 {
-	return lmdb_fails() ? EIO : mdb_env_open(env, path, flags, mode);
+	return lmdb_fails() ? lmdb.rc : mdb_env_open(env, path, flags, mode);
 }
 
 int alloc_mdb_env_sync(MDB_env *env, int force)
 {
-	return lmdb_fails() ? EIO : mdb_env_sync(env, force);
+	return lmdb_fails() ? lmdb.rc : mdb_env_sync(env, force);
 }
 
 int alloc_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn **ret_txn)
 {
-	return lmdb_fails() ? EIO : mdb_txn_begin(env, parent, flags, ret_txn);
+	return lmdb_fails() ? lmdb.rc : mdb_txn_begin(env, parent, flags, ret_txn);
 }
 
 int alloc_mdb_txn_commit(MDB_txn *txn)
@@ -197,35 +216,35 @@ int alloc_mdb_txn_commit(MDB_txn *txn)
 	if (!lmdb_fails())
 		return mdb_txn_commit(txn);
 	mdb_txn_abort(txn);
-	return EIO;
+	return lmdb.rc;
 }
 
 int alloc_mdb_dbi_open(MDB_txn *txn, const char *name, unsigned flags, MDB_dbi *ret_dbi)
 {
-	return lmdb_fails() ? EIO : mdb_dbi_open(txn, name, flags, ret_dbi);
+	return lmdb_fails() ? lmdb.rc : mdb_dbi_open(txn, name, flags, ret_dbi);
 }
 
 int alloc_mdb_get(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *ret_data)
 {
-	return lmdb_fails() ? EIO : mdb_get(txn, dbi, key, ret_data);
+	return lmdb_fails() ? lmdb.rc : mdb_get(txn, dbi, key, ret_data);
 }
 
 int alloc_mdb_put(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *data, unsigned flags)
 {
-	return lmdb_fails() ? EIO : mdb_put(txn, dbi, key, data, flags);
+	return lmdb_fails() ? lmdb.rc : mdb_put(txn, dbi, key, data, flags);
 }
 
 int alloc_mdb_del(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *data)
 {
-	return lmdb_fails() ? EIO : mdb_del(txn, dbi, key, data);
+	return lmdb_fails() ? lmdb.rc : mdb_del(txn, dbi, key, data);
 }
 
 int alloc_mdb_cursor_open(MDB_txn *txn, MDB_dbi dbi, MDB_cursor **ret_cursor)
 {
-	return lmdb_fails() ? EIO : mdb_cursor_open(txn, dbi, ret_cursor);
+	return lmdb_fails() ? lmdb.rc : mdb_cursor_open(txn, dbi, ret_cursor);
 }
 
 int alloc_mdb_cursor_get(MDB_cursor *cursor, MDB_val *key, MDB_val *data, MDB_cursor_op op)
 {
-	return lmdb_fails() ? EIO : mdb_cursor_get(cursor, key, data, op);
+	return lmdb_fails() ? lmdb.rc : mdb_cursor_get(cursor, key, data, op);
 }

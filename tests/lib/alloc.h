@@ -27,8 +27,11 @@ void alloc_arm_reads(uint64_t n, int err);
 /* None fails any more. Returns how many were counted. */
 uint64_t alloc_disarm_reads(void);
 
-/* From now on the n-th call of LMDB (from 1) of this thread gives EIO. A commit that fails has ended its transaction, as LMDB has it. */
-void alloc_arm_lmdb(uint64_t n);
+/* Before the n-th such call of this thread this one is made, by which something comes between. Until alloc_disarm_reads(). */
+void alloc_before_read(uint64_t n, void (*call)(void));
+
+/* From now on the n-th call of LMDB (from 1) of this thread gives rc. A commit that fails has ended its transaction, as LMDB has it. */
+void alloc_arm_lmdb(uint64_t n, int rc);
 
 /* None fails any more. Returns how many were counted. */
 uint64_t alloc_disarm_lmdb(void);

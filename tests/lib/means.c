@@ -11,7 +11,7 @@ void means_arm(enum means means, uint64_t n)
 	case MEANS_CHANGES: fault_arm(FAULT_ANY, n, EIO, false); break;
 	case MEANS_MEMORY: alloc_arm(n); break;
 	case MEANS_READS: alloc_arm_reads(n, EIO); break;
-	default: alloc_arm_lmdb(n); break;
+	default: alloc_arm_lmdb(n, n % 2 ? EIO : ENOMEM); break;
 	}
 }
 
