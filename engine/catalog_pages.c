@@ -228,10 +228,11 @@ static int get_long_value(struct walk *w, const uint8_t *node, uint64_t size, ui
 	need = (PAGE_HEADER - 1 + size) / w->page_size + 1;
 	if (get16(header + 10) != OVERFLOW || pages < need || first + pages - 1 > w->last)
 		return wrong("page %" PRIu64 " is no long value", first);
-	for (uint64_t page = first + 1; page < first + pages && rc == 1; page++)
+	for (uint64_t page = first + 1; page < first + pages; page++) {
 		rc = meet(w, page);
-	if (rc < 0)
-		return rc;
+		if (rc < 0)
+			return rc;
+	}
 	w->count.overflows += pages;
 	if (first + need > w->file_pages)
 		return wrong("page %" PRIu64 " is cut short", first);
@@ -246,12 +247,13 @@ static int get_long_value(struct walk *w, const uint8_t *node, uint64_t size, ui
 static int take_free_pages(struct walk *w, struct engine_span key, struct engine_span value)
 {
 	const uint8_t *list = (const uint8_t *)value.ptr;
-	uint64_t count = value.len >= 8 ? bytes_get64(list) : UINT64_MAX, before = UINT64_MAX;
+	uint64_t count, before = UINT64_MAX;
 	int rc = 1;
 
 	w->greatest_free = bytes_get64((const uint8_t *)key.ptr);
-	if (value.len % 8 != 0 || count > value.len / 8 - 1)
+	if (value.len < 8 || value.len % 8 != 0 || bytes_get64(list) > value.len / 8 - 1)
 		return wrong("a list of free pages");
+	count = bytes_get64(list);
 	for (uint64_t i = 1; i <= count && rc == 1; i++) {
 		uint64_t page = bytes_get64(list + 8 * i);
 

@@ -112,14 +112,14 @@ static int walk_entry(struct walk *walk, int meta_fd)
 static int walk_segment(struct walk *walk, const struct segment_reader *reader, uint32_t slot)
 {
 	uint8_t slots[SLOTS_AT_ONCE * INDEX_SLOT];
-	int rc = 0;
+	int rc;
 
-	for (uint32_t count; slot < reader->slots && rc == 0; slot += count) {
+	for (uint32_t count; slot < reader->slots; slot += count) {
 		count = reader->slots - slot < SLOTS_AT_ONCE ? reader->slots - slot : SLOTS_AT_ONCE;
 		if (io_pread_all(reader->index_fd, slots, (size_t)count * INDEX_SLOT,
 			(off_t)INDEX_FIRST + (off_t)slot * INDEX_SLOT) < 0)
 			return 0;
-		for (uint32_t i = 0; i < count && rc == 0; i++) {
+		for (uint32_t i = 0; i < count; i++) {
 			if (slot + i == reader->slots - 1 && reader->last.count > 0)
 				walk->entry = reader->last;
 			else if (index_get_entry(slots + (size_t)i * INDEX_SLOT, &walk->entry) < 0)
@@ -127,9 +127,11 @@ static int walk_segment(struct walk *walk, const struct segment_reader *reader, 
 			if (walk->entry.base_offset >= walk->to)
 				return 0;
 			rc = walk_entry(walk, reader->meta_fd);
+			if (rc != 0)
+				return rc;
 		}
 	}
-	return rc;
+	return 0;
 }
 
 /* Pins the segment that offset is in, and tells where the next begins. ENODATA: there is none. */
@@ -167,12 +169,12 @@ static int walk_messages(struct walk *walk)
 		rc = pin_at(walk->plog, offset, &reader, &next);
 		if (rc == -ENODATA)
 			break;
-		if (rc < 0 && !io_wants_means(rc) && next > offset) {
+		if (io_wants_means(rc))
+			break;
+		if (rc < 0) {
 			rc = 0; /* damaged: readers are told */
 			continue;
 		}
-		if (rc < 0)
-			break;
 		if (segment_search(&reader, begins_by, offset, &slot, &entry) < 0)
 			slot = 0;
 		rc = walk_segment(walk, &reader, slot);

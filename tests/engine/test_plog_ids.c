@@ -10,6 +10,7 @@
 #include "engine/clock.h"
 #include "engine/crc32c.h"
 #include "engine/dedup.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
@@ -197,6 +198,10 @@ Test(plog_ids, damaged_segments, .init = nosync_install)
 	dedup = all_of(&box);
 	cr_assert(knows(dedup, 2) && knows(dedup, 3) && !knows(dedup, 4) && knows(dedup, 5) && knows(dedup, 59));
 	dedup_free(dedup);
+	box_flip(&box, 0, "meta", 8 * 10);
+	dedup = all_of(&box);
+	cr_assert(knows(dedup, 2) && knows(dedup, 3) && !knows(dedup, 4) && knows(dedup, 59));
+	dedup_free(dedup);
 	box_cut(&box, 0, "meta", 0);
 	dedup = all_of(&box);
 	cr_assert(knows(dedup, 2) && !knows(dedup, 3) && !knows(dedup, 5) && knows(dedup, 59));
@@ -208,15 +213,45 @@ Test(plog_ids, damaged_segments, .init = nosync_install)
 	box_remove(&box);
 }
 
-/* A file of ids, and messages. */
+#define MANY 11000u /* so many that a file of them is not taken into the next */
+
+/* One of ids that nobody has, of messages that were there before those of the box. */
+static void put_large_file(struct box *box)
+{
+	size_t size = 64 + MANY * 24;
+	uint8_t *bytes = calloc(1, size);
+	int dirfd = box_dir(box);
+
+	for (unsigned i = 0; i < MANY; i++) {
+		bytes_put64(bytes + 64 + 24 * i, i);
+		bytes_put64(bytes + 64 + 24 * i + 16, (uint64_t)clock_wall_ms());
+	}
+	memcpy(bytes, "MQFSIDS1", 8);
+	bytes_put32(bytes + 8, 1);
+	memcpy(bytes + 12, box->options.store_uuid, 16);
+	bytes_put64(bytes + 28, BOX_ID);
+	bytes_put64(bytes + 36, 1);
+	bytes_put64(bytes + 44, (uint64_t)clock_wall_ms());
+	bytes_put32(bytes + 52, MANY);
+	bytes_put32(bytes + 56, crc32c(0, bytes + 64, size - 64));
+	bytes_put32(bytes + 60, crc32c(0, bytes, 60));
+	tmpdir_put(dirfd, "00000000000000000001.ids", bytes, size);
+	close(dirfd);
+	free(bytes);
+}
+
+/* Two files of ids, and messages. */
 static void make_files(struct box *box)
 {
 	box_make(box);
 	plog_keep_ids(box->plog, WINDOW);
 	for (unsigned i = 0; i < 20; i++) {
 		cr_assert_eq(append_id(box, i, clock_wall_ms()), 0);
-		if (i == 10)
+		if (i == 10) {
+			put_large_file(box);
 			cr_assert_eq(plog_trim(box->plog, 8), 0);
+			cr_assert_eq(count_files(box), 2);
+		}
 	}
 }
 
@@ -244,6 +279,7 @@ Test(plog_ids, trim_fails)
 			rc = plog_trim(box.plog, 15);
 			reached = means_disarm(means, n);
 			cr_assert(rc <= 0 && (rc == 0 || reached));
+			(void)plog_trim(box.plog, 15); /* the file may be there already */
 			if (means == MEANS_READS)
 				box_remove(&box);
 			else
@@ -266,10 +302,16 @@ Test(plog_ids, asking_fails, .init = nosync_install)
 			struct dedup *dedup = dedup_new(WINDOW, now_ms);
 			int rc;
 
+			(void)box_close(&box); /* no file is open */
+			cr_assert_eq(box_open(&box), 0);
 			box.errors = 0;
 			means_arm(means, n);
+			if (means == MEANS_CHANGES) /* there are none */
+				alloc_arm_reads(n, EMFILE);
 			rc = plog_each_id(box.plog, now_ms - WINDOW, true, put, dedup);
 			reached = means_disarm(means, n);
+			if (means == MEANS_CHANGES)
+				reached = alloc_disarm_reads() >= n;
 			for (unsigned i = 0; i < 8 && rc == 0 && box.errors == 0; i++)
 				cr_assert(knows(dedup, i), "kind %d, call %d: id %u", means, (int)n, i);
 			dedup_free(dedup);
