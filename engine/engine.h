@@ -379,7 +379,7 @@ struct engine_ops {
 	ssize_t (*partition_pread)(
 	    struct engine_object *topic, uint32_t partition, uint64_t pos, void *buf, size_t size);
 
-	/* First offset whose message was produced at or after ts_ms; the end if there is none. */
+	/* First offset whose message came in at or after ts_ms, whatever time it was sent with; the end if there is none. */
 	int (*partition_find_time)(
 	    struct engine_object *topic, uint32_t partition, int64_t ts_ms, uint64_t *ret_offset);
 

@@ -288,7 +288,7 @@ void memory_clear_partition(struct memory_partition *partition);
 int memory_view(struct memory_object *topic, uint32_t partition, uint64_t offset, uint64_t max_count, size_t max_bytes,
     struct engine_scratch *scratch, struct engine_view *ret_view);
 
-/* First offset at or after ts_ms, or the end. */
+/* The first that came in at or after ts_ms, or the end. */
 uint64_t memory_find_time(const struct memory_partition *partition, int64_t ts_ms);
 
 int memory_partition_stat(struct engine_object *topic, uint32_t partition, struct engine_partition_stat *ret_stat);

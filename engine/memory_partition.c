@@ -118,7 +118,7 @@ void memory_append(struct memory_partition *partition, const struct memory_messa
 	stored->batch = partition->next_batch;
 	stored->pos = partition->end_pos;
 	partition->end_pos += stored->len + 1;
-	partition->mtime_ms = stored->props.ts_ms;
+	partition->mtime_ms = stored->batch_ts_ms;
 }
 
 void memory_end_batch(struct memory_partition *partition)
@@ -151,7 +151,7 @@ static bool is_expired(
 	const struct memory_message *first = &partition->messages[partition->first];
 	uint64_t bytes_after = partition->end_pos - first->pos - first->len - 1;
 
-	if (retention_ms >= 0 && first->props.ts_ms < now - retention_ms)
+	if (retention_ms >= 0 && first->batch_ts_ms < now - retention_ms)
 		return true;
 	return retention_bytes >= 0 && bytes_after >= (uint64_t)retention_bytes;
 }
@@ -243,7 +243,7 @@ uint64_t memory_find_time(const struct memory_partition *partition, int64_t ts_m
 {
 	uint64_t offset = partition->earliest;
 
-	while (offset < memory_end(partition) && memory_message_at(partition, offset)->props.ts_ms < ts_ms)
+	while (offset < memory_end(partition) && memory_message_at(partition, offset)->batch_ts_ms < ts_ms)
 		offset++;
 	return offset;
 }

@@ -94,7 +94,22 @@ void contract_test_pread(struct contract *c)
 	c->ops->put(topic);
 }
 
-/* A time is found as the first message that is not older; the end, if all are. */
+/* Lines that came in at one time and were sent with another. */
+static void send_dated(
+    struct contract *c, struct engine_object *topic, int64_t came_ms, int64_t sent_ms, const char *line)
+{
+	struct engine_producer *producer = contract_producer(c, topic, 0);
+	struct engine_batch batch = contract_batch(line);
+	struct engine_props props = ENGINE_PROPS_INIT;
+
+	props.ts_ms = sent_ms;
+	batch.props = &props;
+	batch.ts_ms = came_ms;
+	assert_ok(contract_send_batch(c, producer, &batch));
+	c->ops->producer_close(producer);
+}
+
+/* A time is found as the first message that did not come in before it; the end, if all did. */
 void contract_test_find_time(struct contract *c)
 {
 	static const struct {
@@ -109,8 +124,9 @@ void contract_test_find_time(struct contract *c)
 	assert_ok(c->ops->partition_find_time(topic, 0, 0, &offset));
 	cr_assert_eq(offset, 0);
 	contract_send_at(c, topic, 0, 1000, "a\nb\n");
-	contract_send_at(c, topic, 0, 2000, "c\n");
-	contract_send_at(c, topic, 0, 3000, "d\ne\n");
+	send_dated(c, topic, 2000, 5, "c\n");
+	contract_send_at(c, topic, 0, 3000, "d\n");
+	send_dated(c, topic, 3000, 9000, "e\n");
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		assert_ok(c->ops->partition_find_time(topic, 0, rows[i].ts_ms, &offset));
 		cr_assert_eq(offset, rows[i].offset, "%" PRId64 " finds %" PRIu64, rows[i].ts_ms, offset);
@@ -279,14 +295,15 @@ void contract_test_retention_by_time(struct contract *c)
 	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
 	int64_t hour_ago = ((int64_t)time(NULL) - 3600) * 1000;
 
-	contract_send_at(c, topic, 0, hour_ago, "a\nb\nc\n");
+	contract_send_at(c, topic, 0, hour_ago, "a\nb\n");
+	send_dated(c, topic, hour_ago, hour_ago + 3600000, "c\n"); /* when it came in counts */
 	cr_assert_eq(contract_stat(c, topic).messages, 3);
 	assert_ok(contract_set(c, topic, "retention.ms", "60000"));
 	contract_wait(c, is_empty, topic, "retention.ms");
 	assert_text(contract_cursor(c, group, 0), "3 3 3");
 	cr_assert_eq(contract_stat(c, group).lost, 3);
 	cr_assert_eq(contract_stat(c, group).messages, 0);
-	contract_send(c, topic, 0, "d\n");
+	send_dated(c, topic, -1, hour_ago, "d\n");
 	assert_text(contract_one(c, group), "0:3=d");
 	assert_text(contract_read(c, topic, 0, 3), "3=d");
 	c->ops->put(group);
