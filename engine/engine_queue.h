@@ -183,7 +183,7 @@ struct engine_queue_ops {
 	 * Settles the messages first..last (ids) that the consumer holds. A single id (first == last) that it does not hold
 	 * is ENOENT (never in this queue, or long gone), EALREADY (settled), ESTALE (its lease was lost) or EPERM (another's: a named
 	 * consumer may settle its own only, the anonymous one all that no named consumer holds). A range settles those in it that
-	 * it holds, ENOENT if there is none. Survives the daemon's death when it returns. Returns the count settled. EINVAL: first
+	 * it holds; if there is none, it is answered as its first id alone would be. Survives the daemon's death when it returns. Returns the count settled. EINVAL: first
 	 * > last. Which it is, for a single id:
 	 *	UNACKED by another: ESTALE (EALREADY) if the last lease before that was this consumer's, and lost (nacked); else EPERM
 	 *	READY, DELAYED: never leased ENOENT; EALREADY after a nack, ESTALE after a lost lease, whosever

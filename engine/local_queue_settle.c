@@ -308,10 +308,7 @@ int64_t queue_settle(struct engine_object *base, enum engine_settle how, uint64_
 	if (first > last)
 		return engine_explain(-EINVAL, "%" PRIu64 " is above %" PRIu64, first, last);
 	rc = settle(queue, holder, how, first, last);
-	if (rc == 0)
-		return engine_explain(
-		    -ENOENT, "none of the messages %" PRIu64 "-%" PRIu64 " is leased here", first, last);
-	return rc;
+	return rc != 0 ? rc : settle(queue, holder, how, first, first);
 }
 
 int64_t queue_settle_all(struct engine_object *base, enum engine_settle how)

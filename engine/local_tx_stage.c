@@ -307,8 +307,7 @@ int64_t tx_settle(
 	else if (rc == 0) {
 		rc = settle_range(tx, queue, holder, how, first, last);
 		if (rc == 0)
-			rc = engine_explain(
-			    -ENOENT, "none of the messages %" PRIu64 "-%" PRIu64 " is leased here", first, last);
+			rc = settle_one(tx, queue, holder, how, first);
 	}
 	tx_leave_open(tx);
 	return rc;

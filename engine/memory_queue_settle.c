@@ -117,8 +117,7 @@ int64_t memory_settle(struct engine_object *consumer, enum engine_settle how, ui
 	else
 		rc = first == last ? settle_single(self, how, first) : settle_range(self, how, first, last);
 	if (rc == 0)
-		rc =
-		    engine_explain(-ENOENT, "none of the messages %" PRIu64 "-%" PRIu64 " is leased here", first, last);
+		rc = settle_single(self, how, first);
 	memory_leave(self->memory);
 	return rc;
 }

@@ -244,8 +244,7 @@ int64_t memory_tx_settle(
 	else if (rc == 0) {
 		rc = stage_range(object, consumer, how, first, last);
 		if (rc == 0)
-			rc = engine_explain(
-			    -ENOENT, "none of the messages %" PRIu64 "-%" PRIu64 " is leased here", first, last);
+			rc = stage_one(object, consumer, how, first);
 	}
 	memory_leave(object->memory);
 	return rc;

@@ -132,8 +132,9 @@ static bool is_long_gone(struct model *m, unsigned message)
 static bool may_differ(struct model *m, const char *command)
 {
 	static const char *const forgotten[] = { "ENOENT", "EALREADY", NULL };
-	const char *last = strrchr(command, 'm');
-	unsigned message = last != NULL ? (unsigned)strtoul(last + 1, NULL, 10) : 0;
+	const char *first =
+	    strstr(command, " m"); /* of a range, too: if it settles nothing, it is answered for this one */
+	unsigned message = first != NULL ? (unsigned)strtoul(first + 2, NULL, 10) : 0;
 	bool settles = strncmp(command, "ack ", 4) == 0 || strncmp(command, "nack ", 5) == 0 ||
 		       strncmp(command, "reject ", 7) == 0;
 

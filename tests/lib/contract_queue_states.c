@@ -187,14 +187,14 @@ void contract_test_q_settle_moved(struct contract *c)
 	    "tick 300000", "rm o ready e", "ack o e => ESTALE");
 }
 
-/* A range settles what the consumer holds of it, and is refused if that is nothing. */
+/* A range settles what the consumer holds of it; if that is nothing, it is refused as its first message is. */
 void contract_test_q_settle_ranges(struct contract *c)
 {
 	Q_SCRIPT(c, "queue q", "consumer q/w1", "send q a b c d e", "get q/w1 => a", "get q => b", "get q/w1 => c",
-	    "get q/w1 => d", "ack q/w1 a-c => 2", "show q => e | b,d | ", "ack q/w1 a-c => ENOENT",
-	    "ack q d-e => ENOENT", "nack q/w1 a-e => 1", "reject q b-e => 1", "show q => d,e |  | ",
-	    "show q/dlq => b |  | ", "get q/w1 => d+", "get q/w1 => e", "ack q/w1 #0-#18446744073709551615 => 2",
-	    "ack q/w1 all => 0");
+	    "get q/w1 => d", "ack q/w1 a-c => 2", "show q => e | b,d | ", "ack q/w1 a-c => EALREADY",
+	    "ack q/w1 b-c => EPERM", "ack q d-e => EPERM", "ack q/w1 e-#99999 => ENOENT", "nack q/w1 a-e => 1",
+	    "reject q b-e => 1", "show q => d,e |  | ", "show q/dlq => b |  | ", "get q/w1 => d+", "get q/w1 => e",
+	    "ack q/w1 #0-#18446744073709551615 => 2", "ack q/w1 all => 0");
 }
 
 /* Who settles too late is told that the lease is over, whatever became of the message since. */

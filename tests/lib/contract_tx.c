@@ -95,7 +95,8 @@ void contract_test_tx_settle_errors(struct contract *c)
 	    "get q/w1 => c", "tx t", "in t ack q/w1 b => EPERM", "in t ack q/w1 d => ENOENT",
 	    "in t ack q/w1 #999 => ENOENT", "ack q/w1 c => 1", "in t ack q/w1 c => EALREADY", "in t ack q/w1 a => 1",
 	    "in t nack q/w1 a => EALREADY", "in t ack q all => EINVAL", "in t ack q/w1 c-a => EINVAL",
-	    "in t ack q/w1 c-d => ENOENT", "state t => open 0 1 0", "commit t", "show q => d | b | ");
+	    "in t ack q/w1 c-d => EALREADY", "in t ack q/w1 d-#99999 => ENOENT", "in t ack q/w1 a-b => EALREADY",
+	    "state t => open 0 1 0", "commit t", "show q => d | b | ");
 }
 
 /* A lease that is staged does not end before the transaction; afterwards it has what it had. */
