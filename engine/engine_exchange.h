@@ -31,6 +31,7 @@
 #include "engine/engine_base.h"
 
 struct engine_object;
+struct engine_props;
 
 enum engine_exchange_type { ENGINE_TOPIC_EXCHANGE, ENGINE_DIRECT, ENGINE_FANOUT, ENGINE_HEADERS };
 
@@ -76,10 +77,10 @@ struct engine_exchange_ops {
 	    bool (*each)(void *ctx, const char *name, uint64_t target), void *ctx);
 
 	/*
-	 * Would a message with this routing key, without headers and of this many bytes, be refused now? EHOSTUNREACH, EDQUOT. To
+	 * Would a message of this many bytes with these properties be refused now? EHOSTUNREACH, EDQUOT. To
 	 * be told before it is published; whoever publishes meanwhile may change the answer.
 	 */
-	int (*room)(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
+	int (*room)(struct engine_object *exchange, uint64_t bytes, const struct engine_props *props);
 
 	int (*exchange_stat)(struct engine_object *exchange, struct engine_exchange_stat *ret_stat);
 };

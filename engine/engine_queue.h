@@ -83,6 +83,7 @@ struct engine_done;
 struct engine_session;
 struct engine_producer;
 struct engine_consumer;
+struct engine_props;
 
 #define ENGINE_PRIORITIES 10u /* 0 to 9 */
 
@@ -232,7 +233,7 @@ struct engine_queue_ops {
 	 * For a message that is still being written: 0 if one of this many bytes would be taken now, EDQUOT as producer_send
 	 * would answer for it. Promises nothing.
 	 */
-	int (*room)(struct engine_object *queue, uint64_t bytes);
+	int (*room)(struct engine_object *queue, uint64_t bytes, const struct engine_props *props);
 
 	/* Discards all READY and DELAYED messages (what is leased stays with its holder). Durable on return. */
 	int (*purge)(struct engine_object *queue);

@@ -182,6 +182,20 @@ void local_dedup_end(struct dedup_send *send)
 	visible_let_go();
 }
 
+bool local_dedup_has(struct object *object, const struct engine_props *props)
+{
+	const struct engine_batch one = { .data = "\n", .len = 1, .count = 1, .props = props };
+	struct dedup_send send;
+	bool has;
+
+	if (local_dedup_begin(object, &one, &send) < 0)
+		return false;
+	has = send.pass.batch.count == 0;
+	local_dedup_failed(&send);
+	local_dedup_end(&send);
+	return has;
+}
+
 void local_dedup_note(struct object *object, struct engine_span id)
 {
 	struct local_dedup *dedup = dedup_of(object);

@@ -64,7 +64,7 @@ int route_dead(struct exchange *exchange, struct route_letter *letters, uint32_t
 /* To its figures, of what was published to it: messages, copies, those that came nowhere; rc < 0: they were refused. */
 void exchange_count(struct exchange *exchange, uint64_t published, uint64_t routed, uint64_t unroutable, int rc);
 /* As engine_exchange_ops.room. */
-int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes);
+int route_room(struct engine_object *base, uint64_t bytes, const struct engine_props *props);
 int route_producer_sync(struct engine_producer *handle, struct engine_done *done);
 void route_producer_close(struct engine_producer *handle);
 

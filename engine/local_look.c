@@ -236,9 +236,9 @@ static LOOK(int, set_type_look, of(exchange), (struct engine_object * exchange, 
     local_exchange_ops.exchange_stat(exchange, ret_stat))
 
     /* As producing, it waits for no commit. */
-    static int exchange_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
+    static int exchange_room(struct engine_object *exchange, uint64_t bytes, const struct engine_props *props)
 {
-	return local_exchange_ops.room(exchange, key, bytes);
+	return local_exchange_ops.room(exchange, bytes, props);
 }
 
 const struct engine_exchange_ops look_exchange_ops = {

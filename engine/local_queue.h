@@ -480,7 +480,7 @@ int queue_producer_open(
     struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
-int queue_has_room_for(struct engine_object *base, uint64_t bytes);
+int queue_has_room_for(struct engine_object *base, uint64_t bytes, const struct engine_props *props);
 /* Of settings: does such a queue refuse messages, for more than their size? */
 bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes);
 /* The queue of a producer that puts to the end of it (no reference), and its priority, or ENGINE_ANY; else NULL. */

@@ -342,7 +342,7 @@ static int check_room(const struct sending *s)
 	return count == 0 || has_room(s->queue, count, bytes) ? 0 : explain_full(s->queue);
 }
 
-int queue_has_room_for(struct engine_object *base, uint64_t bytes)
+int queue_has_room_for(struct engine_object *base, uint64_t bytes, const struct engine_props *props)
 {
 	struct queue *queue = NULL, *target = NULL;
 	int rc = enter(base, &queue);
@@ -355,12 +355,12 @@ int queue_has_room_for(struct engine_object *base, uint64_t bytes)
 		target = queue_dead_target(queue);
 	if (target != NULL)
 		object_put(&target->object);
-	if (overflow == OVERFLOW_DROP_HEAD || target != NULL)
+	if (overflow == OVERFLOW_DROP_HEAD || target != NULL || (props != NULL && props->delay_ms > 0))
 		return 0;
 	pthread_mutex_lock(&queue->lock);
 	rc = has_room(queue, 1, bytes) ? 0 : explain_full(queue);
 	pthread_mutex_unlock(&queue->lock);
-	return rc;
+	return rc < 0 && props != NULL && local_dedup_has(&queue->object, props) ? 0 : rc;
 }
 
 /* A part of the batch: count messages from i on, which begin at pos. */

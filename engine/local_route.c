@@ -306,7 +306,7 @@ int route_dead(struct exchange *exchange, struct route_letter *letters, uint32_t
 }
 
 /* The queues are asked without `routes`, as that may have others removed. */
-int route_room(struct engine_object *base, struct engine_span key, uint64_t bytes)
+int route_room(struct engine_object *base, uint64_t bytes, const struct engine_props *props)
 {
 	struct routing_match match = { 0 };
 	struct object *object = NULL, *target;
@@ -318,14 +318,15 @@ int route_room(struct engine_object *base, struct engine_span key, uint64_t byte
 	if (rc < 0)
 		return rc;
 	pthread_rwlock_rdlock(&local->routes);
-	rc = exchange_route(exchange_of_object(object), key, NULL, 0, &match);
+	rc =
+	    exchange_route(exchange_of_object(object), props->routing_key, props->headers, props->header_count, &match);
 	pthread_rwlock_unlock(&local->routes);
 	if (rc == 0)
-		rc = exchange_check_routed(exchange_of_object(object), &match, key);
+		rc = exchange_check_routed(exchange_of_object(object), &match, props->routing_key);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
 		target = registry_get(local, match.targets[i]);
 		if (target != NULL && target->kind == ENGINE_QUEUE)
-			rc = queue_has_room_for(&target->base, bytes);
+			rc = queue_has_room_for(&target->base, bytes, props);
 		object_put(target);
 		rc = rc == -EIDRM ? 0 : rc;
 	}

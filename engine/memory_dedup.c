@@ -53,3 +53,16 @@ void memory_dedup_end(struct memory_object *object, struct dedup_pass *pass, int
 		object->queue->totals.deduplicated = object->deduplicated;
 	dedup_pass_end(pass);
 }
+
+bool memory_dedup_has(struct memory_object *object, const struct engine_props *props)
+{
+	const struct engine_batch one = { .data = "\n", .len = 1, .count = 1, .props = props };
+	struct dedup_pass pass;
+	bool has;
+
+	if (memory_dedup_begin(object, &one, &pass) < 0)
+		return false;
+	has = pass.batch.count == 0;
+	memory_dedup_end(object, &pass, -ECANCELED);
+	return has;
+}

@@ -389,6 +389,8 @@ int memory_group_sync(struct engine_object *group, struct engine_done *done);
 /* Leaves what was seen before out of the batch, as dedup_pass_begin() does; rc of the send goes to the end. */
 int memory_dedup_begin(struct memory_object *object, const struct engine_batch *batch, struct dedup_pass *ret_pass);
 void memory_dedup_end(struct memory_object *object, struct dedup_pass *pass, int rc);
+/* Would a message with these properties be dropped now? */
+bool memory_dedup_has(struct memory_object *object, const struct engine_props *props);
 
 /* ---- memory_exchange.c, memory_route.c ---- */
 
@@ -404,7 +406,7 @@ int memory_check_alternate(struct memory_object *exchange, const char *value);
 int memory_route_producer_open(
     struct engine_object *exchange, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);
 int memory_route_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
-int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes);
+int memory_route_room(struct engine_object *exchange, uint64_t bytes, const struct engine_props *props);
 int memory_route_check(struct memory_object *exchange, const struct engine_batch *batch); /* EHOSTUNREACH, EMSGSIZE */
 int memory_route_producer_sync(struct engine_producer *producer);
 void memory_route_producer_close(struct engine_producer *producer);

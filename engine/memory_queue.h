@@ -183,8 +183,8 @@ int memory_queue_producer_open(
     struct engine_object *queue, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int memory_queue_producer_send(struct engine_producer *producer, const struct engine_batch *batch);
 int memory_queue_producer_sync(struct engine_producer *producer);
-int memory_queue_check_room(const struct memory_object *queue, uint64_t bytes); /* EDQUOT */
-int memory_queue_room(struct engine_object *queue, uint64_t bytes);
+int memory_queue_check_room(struct memory_object *queue, uint64_t bytes, const struct engine_props *props); /* EDQUOT */
+int memory_queue_room(struct engine_object *queue, uint64_t bytes, const struct engine_props *props);
 void memory_queue_producer_close(struct engine_producer *producer);
 /* A group gives a message up: it arrives among its dead letters, whatever their limits say. name: of the group. */
 int memory_bury(struct memory_object *dlq, const struct memory_message *message, const char *name);

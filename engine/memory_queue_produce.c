@@ -163,21 +163,23 @@ static int check_room(const struct memory_object *queue, const struct memory_ite
 	return memory_queue_check_weight(queue, count, bytes);
 }
 
-int memory_queue_check_room(const struct memory_object *queue, uint64_t bytes)
+int memory_queue_check_room(struct memory_object *queue, uint64_t bytes, const struct engine_props *props)
 {
-	if (memory_refuses(queue) && !dead_letters_excess(queue) && !memory_has_room(queue, 1, bytes))
-		return explain_full(queue);
-	return 0;
+	if (!memory_refuses(queue) || dead_letters_excess(queue) || memory_has_room(queue, 1, bytes))
+		return 0;
+	if (props != NULL && (props->delay_ms > 0 || memory_dedup_has(queue, props)))
+		return 0;
+	return explain_full(queue);
 }
 
-int memory_queue_room(struct engine_object *queue, uint64_t bytes)
+int memory_queue_room(struct engine_object *queue, uint64_t bytes, const struct engine_props *props)
 {
 	struct memory_object *self = memory_of(queue);
 	int rc = memory_enter(self, ENGINE_QUEUE);
 
 	if (rc < 0)
 		return rc;
-	rc = memory_queue_check_room(self, bytes);
+	rc = memory_queue_check_room(self, bytes, props);
 	memory_leave(self->memory);
 	return rc;
 }

@@ -362,7 +362,7 @@ int memory_route_check(struct memory_object *exchange, const struct engine_batch
 	return rc;
 }
 
-int memory_route_room(struct engine_object *exchange, struct engine_span key, uint64_t bytes)
+int memory_route_room(struct engine_object *exchange, uint64_t bytes, const struct engine_props *props)
 {
 	struct memory_object *self = memory_of(exchange);
 	const struct bindings_world world = memory_world(self->memory);
@@ -371,14 +371,14 @@ int memory_route_room(struct engine_object *exchange, struct engine_span key, ui
 
 	if (rc < 0)
 		return rc;
-	rc = bindings_route(&world, self->id, key, NULL, 0, &match);
+	rc = bindings_route(&world, self->id, props->routing_key, props->headers, props->header_count, &match);
 	if (rc == 0)
-		rc = check_routed(self, &match, key);
+		rc = check_routed(self, &match, props->routing_key);
 	for (size_t i = 0; i < match.count && rc == 0; i++) {
 		struct memory_object *target = memory_find(self->memory, match.targets[i]);
 
 		if (target->kind == ENGINE_QUEUE)
-			rc = memory_queue_check_room(target, bytes);
+			rc = memory_queue_check_room(target, bytes, props);
 	}
 	routing_match_release(&match);
 	memory_leave(self->memory);

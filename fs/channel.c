@@ -311,6 +311,47 @@ static void write_done(struct engine_done *done, int result)
 	fs_pending_end(fs);
 }
 
+/* Would the target take what has no delimiter yet, if it were all? props: what is known of it, or NULL. */
+static int ask_room(struct channel *channel, uint64_t bytes, const struct engine_props *props)
+{
+	const struct engine_ops *ops = channel->handle.fs->engine->ops;
+	struct engine_props own = props ? *props : ENGINE_PROPS_INIT;
+	if (channel->kind == ENGINE_QUEUE)
+		return ops->queue->room(channel->object, bytes, props);
+	if (channel->kind != ENGINE_EXCHANGE)
+		return 0;
+	if (channel->key)
+		own.routing_key = (struct engine_span){ channel->key, strlen(channel->key) };
+	return ops->exchange->room(channel->object, bytes, &own);
+}
+
+/* Whether a record is one, and what it asks for, is known when it is whole. */
+static int check_record(struct channel *channel, char reason[RECORD_REASON_MAX])
+{
+	struct record_batch *records = &channel->records;
+	struct engine_batch batch = { 0 };
+	record_batch_clear(records);
+	int whole = record_check_part(records, channel->framer.part, channel->framer.part_len, channel->limit, reason);
+	if (whole <= 0 || channel->handle.tx != 0) /* the commit asks for room */
+		return whole < 0 ? whole : 0;
+	if (records->count > 0) {
+		record_batch_get(records, &batch);
+		return ask_room(channel, batch.lengths[0], &batch.props[0]);
+	}
+	return channel->kind == ENGINE_QUEUE ? ask_room(channel, 0, NULL) : 0;
+}
+
+static int check_message(struct channel *channel)
+{
+	if (channel->handle.tx != 0)
+		return 0;
+	int err = ask_room(channel, channel->framer.part_len, NULL);
+	if (!err && !channel->key && key_is_compacted(channel->object))
+		err = engine_explain(
+		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
+	return err;
+}
+
 /*
  * What has no delimiter yet may be all there will be: `printf x >> in`. So that its refusal is an error of the write, and not
  * only of the close, it is looked at as far as it goes. A write that brought more is short then, and the rest is
@@ -319,25 +360,12 @@ static void write_done(struct engine_done *done, int result)
 static int check_part(
     struct channel *channel, const struct frame_scan *scan, size_t *answer, char reason[RECORD_REASON_MAX])
 {
-	const struct engine_ops *ops = channel->handle.fs->engine->ops;
 	struct framer *framer = &channel->framer;
-	bool json = framer->framing == FRAME_JSON;
 	int err = charge_part(channel);
 	if (framer->part_len == 0)
 		return 0;
-	if (!err && json)
-		err = record_check_part(framer->part, framer->part_len, channel->limit, reason);
-	if (!err && channel->handle.tx != 0)
-		return 0; /* the commit asks for room */
-	if (!err && channel->kind == ENGINE_QUEUE)
-		err = ops->queue->room(channel->object, json ? 0 : framer->part_len);
-	if (!err && channel->kind == ENGINE_EXCHANGE && !json) {
-		struct engine_span key = { channel->key, strlen(channel->key) };
-		err = ops->exchange->room(channel->object, key, framer->part_len);
-	}
-	if (!err && !json && !channel->key && key_is_compacted(channel->object))
-		err = engine_explain(
-		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
+	if (!err)
+		err = framer->framing == FRAME_JSON ? check_record(channel, reason) : check_message(channel);
 	if (!err)
 		return 0;
 	*answer = framer_refuse_part(framer, scan);

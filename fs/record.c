@@ -340,20 +340,20 @@ static bool is_unfinished(const char *part, size_t len)
 	return unfinished;
 }
 
-int record_check_part(const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX])
+int record_check_part(
+    struct record_batch *batch, const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX])
 {
-	struct record_batch batch = { 0 };
 	reason[0] = '\0';
 	while (len > 0 && is_blank(part, 1))
 		part++, len--;
 	while (len > 0 && is_blank(part + len - 1, 1))
 		len--;
-	if (len == 0 ||
-	    (part[0] == '{' && (part[len - 1] != '}' || len > PART_CHECKED_MAX || is_unfinished(part, len))))
+	bool begins = len > 0 && part[0] == '{';
+	if (len == 0 || (begins && part[len - 1] != '}'))
 		return 0;
-	int err = record_batch_add_line(&batch, part, len, limit, reason);
-	record_batch_release(&batch);
-	return err < 0 ? err : 0;
+	if (begins && len > PART_CHECKED_MAX)
+		return 1;
+	return begins && is_unfinished(part, len) ? 0 : record_batch_add_line(batch, part, len, limit, reason);
 }
 
 /* ----------------------------------------------------------------------------------------- batches */

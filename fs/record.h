@@ -57,10 +57,11 @@ int record_batch_add_line(
     struct record_batch *batch, const char *line, size_t len, size_t limit, char reason[RECORD_REASON_MAX]);
 
 /*
- * Can this, the beginning of a line or a whole one without its newline, still become a record? 0 if it can, or if that is
- * too much to ask (nothing is looked at but what begins wrong, and short lines that end like a whole record); else as above.
+ * Looks at the beginning of a line, or a whole one without its newline. 0 if it is not whole, and may become a record; 1 if it is
+ * whole: then its message is appended, unless it is so long that to read it with each write were too much to ask; else as above.
  */
-int record_check_part(const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX]);
+int record_check_part(
+    struct record_batch *batch, const char *part, size_t len, size_t limit, char reason[RECORD_REASON_MAX]);
 
 /*
  * Appends a message made elsewhere (put/ and its filename header); payload and everything props points to are copied.

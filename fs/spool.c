@@ -251,7 +251,7 @@ static int check_room(struct fs *fs, uint64_t id, uint64_t size)
 		return err == -ENOENT ? -EIDRM : err;
 	err = fs->engine->ops->identity(object, &identity);
 	if (!err && identity.kind == ENGINE_QUEUE)
-		err = fs->engine->ops->queue->room(object, size);
+		err = fs->engine->ops->queue->room(object, size, NULL);
 	if (!err && key_is_compacted(object))
 		err = engine_explain(
 		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");

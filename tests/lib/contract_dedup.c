@@ -163,8 +163,8 @@ void contract_test_dedup_refused(struct contract *c)
 	assert_err(send_to(c, of_queue, "x=a y=b"), EDQUOT);
 	assert_ok(send_to(c, of_queue, "x=a"));
 	assert_ok(send_to(c, of_queue, "x=b")); /* dropped, so it needs no room */
-	Q_SCRIPT(c, "show q => a |  | ", "set q max.length 2 => ok");
-	assert_ok(send_to(c, of_queue, "y=b"));
+	Q_SCRIPT(c, "show q => a |  | ", "room q 1 =x => ok", "room q 1 =y => EDQUOT", "set q max.length 2 => ok");
+	assert_ok(send_to(c, of_queue, "y=b")); /* nor is one that was only asked about */
 	Q_SCRIPT(c, "show q => a,b |  | ");
 	c->ops->producer_close(of_queue);
 	c->ops->producer_close(producer);

@@ -802,10 +802,17 @@ static bool run_object(struct contract *c, char *const *w)
 	return true;
 }
 
-static int room(struct contract *c, const char *name, const char *bytes)
+static int room(struct contract *c, const char *name, const char *bytes, const char *props)
 {
 	struct engine_object *queue = q_object(c, name);
-	int err = c->ops->queue->room(queue, strtoull(bytes, NULL, 10));
+	struct engine_props own = ENGINE_PROPS_INIT;
+	int err;
+
+	if (props != NULL && props[0] == 'd')
+		own.delay_ms = strtoll(props + 1, NULL, 10);
+	else if (props != NULL)
+		own.id = (struct engine_span){ props + 1, strlen(props + 1) };
+	err = c->ops->queue->room(queue, strtoull(bytes, NULL, 10), props != NULL ? &own : NULL);
 
 	c->ops->put(queue);
 	return err;
@@ -907,8 +914,8 @@ static void run_once(struct contract *c, const char *command)
 		show(c, s->words[1], true);
 	else if (strcmp(s->words[0], "send") == 0 || strcmp(s->words[0], "push") == 0)
 		answer_ok(send_words(c, s->words[1], s->words[0][0] == 'p'));
-	else if (strcmp(s->words[0], "room") == 0) /* room q BYTES */
-		answer_ok(room(c, s->words[1], s->words[2]));
+	else if (strcmp(s->words[0], "room") == 0) /* room q BYTES, of one with d100 or =ID */
+		answer_ok(room(c, s->words[1], s->words[2], s->words[3]));
 	else if (strcmp(s->words[0], "mv") == 0)
 		answer_ok(move(c, s->words));
 	else if (!run_tx(c, s->words) && !run_object(c, s->words) && !run_consumer(c, s->words) &&

@@ -124,8 +124,9 @@ void contract_test_q_reject_publish(struct contract *c)
 	    "send q a b c => EDQUOT", "show q =>  |  | ", "send q a => ok", "send q d:d10 e:d10 => ok",
 	    "send q f => ok", "send q g => EDQUOT", "get q => a", "send q h => ok", "nack q a => 1",
 	    "show q => a,f,h |  | d,e", "tick 10", "show q => a,d,e,f,h |  | ", "send q i:d1 => ok",
-	    "send q j => EDQUOT", "room q 0 => EDQUOT", "room o 1000000 => ok", "set o dead.letter.to queues/q => ok",
-	    "send o k", "get o => k", "reject o k => 1", "show q => a,d,e,f,h,k |  | i", "set q max.length 1 => ok",
+	    "send q j => EDQUOT", "room q 0 => EDQUOT", "room q 1 d0 => EDQUOT", "room q 1 d1 => ok",
+	    "room q 1 =x => EDQUOT", "room o 1000000 => ok", "set o dead.letter.to queues/q => ok", "send o k",
+	    "get o => k", "reject o k => 1", "show q => a,d,e,f,h,k |  | i", "set q max.length 1 => ok",
 	    "show q => a,d,e,f,h,k |  | i", "totals q => published 6 delivered 1 moved_in 1");
 }
 

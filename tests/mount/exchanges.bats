@@ -129,6 +129,7 @@ typed() {
 	echo '{"payload":"2","headers":{"format":"pdf","type":"log"}}' >>in.json
 	echo '{"payload":"3","headers":{"format":"zip","type":"log"}}' >>in.json
 	fails EHOSTUNREACH sh -c "/bin/echo '{\"payload\":\"4\",\"headers\":{\"format\":\"zip\",\"type\":\"report\"}}' >>in.json"
+	fails EHOSTUNREACH sh -c "/bin/echo -n '{\"payload\":\"4\",\"headers\":{\"format\":\"zip\",\"type\":\"report\"}}' >>in.json"
 	echo '{"payload":"5","headers":{"format":"zip","x-of":"1"}}' >>in.json
 	echo '{"payload":"6","headers":{"color":"red"}}' >>in.json
 	fails EHOSTUNREACH sh -c '/bin/echo x >>keys/format'

@@ -14,6 +14,12 @@ full_check() {
 		[ "$status" != 0 ]
 		told EDQUOT 'queue is full'
 	done
+	# What needs no room is taken, with a newline or without: a repetition, and what is delayed.
+	echo 60000 >config/dedup.window.ms
+	in_shell 'echo "{\"payload\":\"d\",\"delay_ms\":600000,\"id\":\"seen\"}" >> in.json'
+	in_shell 'printf %s "{\"payload\":\"d\",\"id\":\"seen\"}" >> in.json'
+	in_shell '{ printf %s "{\"payload\":\"e\","; printf %s "\"delay_ms\":600000}"; } >> in.json'
+	is "$(info delayed) $(info deduplicated)" '2 1'
 	fails EDQUOT bash -c 'echo x > put/a'
 	fails EDQUOT bash -c 'printf x >> in'
 	is "$(payloads ready)$(ls -A put)" 'one '
