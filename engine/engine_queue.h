@@ -163,7 +163,9 @@ struct engine_queue_ops {
 	 * as many as were READY at open (and at most prefetch), of those with an id given before it was opened, each behind
 	 * the one before in order, so that none is given twice. EBUSY: single.active.consumer, and another is active (a
 	 * STREAM and a WAIT then wait for their turn instead, and a consumer that is not active any more is given nothing). Consumers in this
-	 * sense are: a named one with all its files and sessions, and each file of the anonymous one; the one opened first is active.
+	 * sense are: a named one with all its files and sessions, and each file of the anonymous one. Active is who holds a message
+	 * (UNACKED; of several, whose was delivered first), of the files of the anonymous one the one opened first; if nobody does,
+	 * the one opened first of all.
 	 * consumer_fetch sets view.deliveries; one fetch gives messages of one priority, of one producer, produced alike: those that
 	 * one batch can hold. consumer_rewind is ESPIPE. consumer_arm also completes when prefetch frees or its turn comes;
 	 * for a SNAPSHOT it means nothing.

@@ -1,8 +1,9 @@
 /*
  * local_queue_reader - who is there to consume: open files and sessions, what each may be given, and who waits.
  *
- * Files and sessions of a queue are in one list, in the order in which they were opened: under single.active.consumer
- * the first of it is active, with all that belong to the same named consumer.
+ * Files and sessions of a queue are in one list, in the order in which they were opened. Under single.active.consumer the
+ * consumer is active that holds a message, of several the one whose message was delivered first; if none does, the first
+ * of the list, with all that belong to the same named consumer.
  *
  * Those who wait are in one list too, and are woken in the order in which they armed: one for each message that became
  * ready, and only those who may be given one. Who was woken is expected to come and fetch. If it is closed or disarmed
@@ -16,6 +17,8 @@
 #include "engine/local_queue.h"
 #include "engine/local_stage.h"
 #include "engine/local_visible.h"
+
+#define SPAN_BY_ORDER(node) ((const struct span *)((const char *)(node)-offsetof(struct span, by_order)))
 
 /* ---- what a reader may have ---- */
 
@@ -44,10 +47,29 @@ static bool same_consumer(const struct queue_reader *a, const struct queue_reade
 	return a == b || (a->owner == b->owner && a->owner->kind == ENGINE_CONSUMER);
 }
 
+/* Whose message was delivered first, of those who hold any; or NULL. lock */
+static const struct holder *first_holder(struct queue *queue)
+{
+	struct tree_node *node = tree_first(&queue->leased);
+
+	return node != NULL ? SPAN_BY_ORDER(node)->holder : NULL;
+}
+
+/* May the reader, which need not be in the list yet, have messages? lock */
 static bool is_active(const struct queue_reader *reader)
 {
-	return setting_value(&reader->queue->object, SET_QUEUE_SINGLE_ACTIVE) == 0 ||
-	       same_consumer(reader->queue->readers, reader);
+	struct queue *queue = reader->queue;
+	const struct queue_reader *first = queue->readers;
+	const struct holder *holding;
+
+	if (setting_value(&queue->object, SET_QUEUE_SINGLE_ACTIVE) == 0)
+		return true;
+	holding = first_holder(queue);
+	while (first != NULL && holding != NULL && first->holder != holding)
+		first = first->next;
+	if (first == NULL)
+		return holding == NULL || holding == reader->holder;
+	return same_consumer(first, reader);
 }
 
 uint64_t reader_allowance(const struct queue_reader *reader)
@@ -154,7 +176,7 @@ void wake_run(struct wake_list *list)
 	}
 }
 
-/* Somebody was woken and may not have come. */
+/* Somebody was woken and may not have come, or it may be another's turn. */
 void queue_nudge_fire(struct timer *timer)
 {
 	struct queue *queue = (struct queue *)((char *)timer - offsetof(struct queue, nudge));
@@ -222,10 +244,7 @@ static void leave_list(struct queue_reader *reader)
 /* lock */
 static int check_open(const struct queue_reader *reader)
 {
-	const struct queue_reader *first = reader->queue->readers;
-
-	if (reader->is_session || reader->in_turn || first == NULL ||
-	    setting_value(&reader->queue->object, SET_QUEUE_SINGLE_ACTIVE) == 0 || same_consumer(first, reader))
+	if (reader->is_session || reader->in_turn || is_active(reader))
 		return 0;
 	return engine_explain(-EBUSY, "the queue has single.active.consumer, and another consumer is active");
 }

@@ -178,11 +178,15 @@ void lane_tally_fresh(struct lane *lane, uint64_t count, uint64_t bytes, bool ad
 
 void span_hold(struct span *span, struct holder *holder, struct queue_reader *stream)
 {
+	struct queue *queue = span->lane->queue;
+
 	if (span->holder != NULL) {
 		*span->held_link = span->held_next;
 		if (span->held_next != NULL)
 			span->held_next->held_link = span->held_link;
 		span->holder->unacked -= span->count;
+		if (queue->waiters != NULL && setting_value(&queue->object, SET_QUEUE_SINGLE_ACTIVE) != 0)
+			timer_set_earlier(queue_local(queue), &queue->nudge, clock_mono_ms()); /* whose turn is it? */
 	}
 	span->holder = holder;
 	span->stream = stream;

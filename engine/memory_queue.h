@@ -200,7 +200,8 @@ void memory_wake_queue(struct memory_object *queue, bool all); /* those that can
 
 void memory_hold(struct memory_holder *holder, struct memory_object *consumer, bool is_file);
 void memory_let_go(struct memory_holder *holder);
-bool memory_is_active(const struct memory_holder *holder);
+/* May the consumer's holder, or NULL if it is not there yet, have messages? */
+bool memory_is_active(const struct memory_object *consumer, const struct memory_holder *holder);
 uint32_t memory_count_consumers(const struct memory_object *queue);
 int memory_session_open(struct engine_object *consumer, struct engine_session **ret_session);
 void memory_session_close(struct engine_session *session);

@@ -24,7 +24,7 @@ static uint64_t allowance(const struct memory_queue_file *file)
 	const struct memory_object *consumer = file->holder.consumer;
 	uint64_t prefetch = (uint64_t)memory_setting_int(consumer, "prefetch"), allowed = UINT64_MAX;
 
-	if (!memory_is_active(&file->holder))
+	if (!memory_is_active(consumer, &file->holder))
 		return 0;
 	if (prefetch > 0 && !acks_itself(file))
 		allowed = prefetch > consumer->unacked ? prefetch - consumer->unacked : 0;
@@ -116,12 +116,7 @@ bool memory_queue_consumer_disarm(struct engine_consumer *consumer, struct engin
 
 static int check_open(const struct memory_queue_file *file, struct memory_object *consumer)
 {
-	struct memory_queue *queue = memory_queue_of(consumer)->queue;
-
-	if (file->in_turn || queue->holders == NULL ||
-	    memory_setting(memory_queue_of(consumer), "single.active.consumer")[0] == 'f')
-		return 0;
-	if (queue->holders->consumer == consumer && consumer->kind == ENGINE_CONSUMER)
+	if (file->in_turn || memory_is_active(consumer, NULL))
 		return 0;
 	return engine_explain(-EBUSY, "the queue has single.active.consumer, and another consumer is active");
 }

@@ -1,8 +1,9 @@
 /*
  * memory_queue_session - who is present at a queue: open files and sessions, and whose turn it is.
  *
- * Holders are in order of opening. Under single.active.consumer the first of them is active; with a named consumer all its
- * holders are, wherever they stand. A named consumer came when it opened the first and stays until it closes the last.
+ * Holders are in order of opening. Under single.active.consumer the consumer is active that holds a message, of several the one
+ * whose message was delivered first; if none does, the first of the list. With a named consumer all its holders
+ * are, wherever they stand. It came when it opened the first and stays until it closes the last.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -62,12 +63,20 @@ static bool are_same_consumer(const struct memory_holder *a, const struct memory
 	return a == b || (a->consumer == b->consumer && a->consumer->kind == ENGINE_CONSUMER);
 }
 
-bool memory_is_active(const struct memory_holder *holder)
+bool memory_is_active(const struct memory_object *consumer, const struct memory_holder *holder)
 {
-	const struct memory_object *queue = memory_queue_of(holder->consumer);
+	const struct memory_object *queue = memory_queue_of((struct memory_object *)consumer);
+	const struct memory_item *oldest = queue->queue->unacked.first;
+	const struct memory_object *holding = oldest != NULL ? oldest->consumer : NULL;
+	const struct memory_holder *first = queue->queue->holders;
 
-	return memory_setting(queue, "single.active.consumer")[0] == 'f' ||
-	       are_same_consumer(queue->queue->holders, holder);
+	if (memory_setting(queue, "single.active.consumer")[0] == 'f')
+		return true;
+	while (first != NULL && holding != NULL && first->consumer != holding)
+		first = first->next;
+	if (first == NULL)
+		return holding == NULL || holding == consumer;
+	return first == holder || (first->consumer == consumer && consumer->kind == ENGINE_CONSUMER);
 }
 
 uint32_t memory_count_consumers(const struct memory_object *queue)

@@ -117,7 +117,8 @@ const struct engine_setting engine_settings[] = {
 	{ "dead.letter.routing.key", ENGINE_QUEUE, ENGINE_KEY, 0, 0, NO_NONE, NULL, "none", "",
 	    "The routing key of dead letters that go through an exchange; none keeps their own." },
 	{ "single.active.consumer", ENGINE_QUEUE, ENGINE_BOOL, 0, 0, NO_NONE, NULL, "false", "",
-	    "Whether only one consumer at a time is given messages: of those there are, the one that came first." },
+	    "Whether only one consumer at a time is given messages: who holds any; else of those there are, who came "
+	    "first." },
 	{ "redelivery.delay.ms", ENGINE_QUEUE, ENGINE_INT, 0, MS_MAX, NO_NONE, NULL, "0", "ms",
 	    "How long a message that comes back waits before it is ready again." },
 	{ "expires.ms", ENGINE_QUEUE, ENGINE_INT, 1, MS_MAX, -1, NULL, "-1", "ms",

@@ -43,7 +43,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	/* contract_queue_order.c */ \
 	T(q_order) T(q_head) T(q_priorities) T(q_max_priority) T(q_comes_back_in_place) T(q_one) \
 	T(q_snapshot) T(q_snapshot_of_moved) T(q_stream) T(q_take) T(q_auto_ack) T(q_prefetch) T(q_prefetch_of_consumer) \
-	T(q_single_active) T(q_list) T(q_list_while_it_changes) \
+	T(q_single_active) T(q_single_active_holds) T(q_single_active_of_several) T(q_list) T(q_list_while_it_changes) \
 	/* contract_queue_time.c */ \
 	T(q_delay) T(q_ttl) T(q_ttl_not_in_order) T(q_ttl_comes_back) T(q_ttl_of_delayed) T(q_lease) T(q_touch) \
 	T(q_session) T(q_session_too_late) T(q_sessions) T(q_stream_holds) T(q_consumer_timeout) T(q_redelivery_delay) \

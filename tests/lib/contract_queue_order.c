@@ -116,7 +116,36 @@ void contract_test_q_single_active(struct contract *c)
 	    "send q c", "get q/w1 => c", "close h", "set q single.active.consumer true => ok", "open s q/w1 session",
 	    "open w q wait", "send q d", "read w => -", "arm w => 0", "get q => EBUSY", "get q/w1 => a+",
 	    "woken w => no", "close s", "woken w => yes", "read w => a+", "read w => -", "get q/w1 => EBUSY", "close w",
-	    "get q/w1 => b+");
+	    "get q/w1 => EBUSY", "ack q a => 1", "get q/w1 => b+");
+}
+
+/* Who holds a message is active, also with no file open; when that ends, however it does, it is the next one's turn. */
+void contract_test_q_single_active_holds(struct contract *c)
+{
+	static const char *const ends[] = { "ack q/w1 x => 1", "nack q/w1 x => 1", "reject q/w1 x => 1",
+		"rm q unacked x => ok", "mv q unacked x o ready => ok", "mv q unacked x q ready => ok", "tick 300000",
+		"rmdir q/w1" };
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		q_forget();
+		Q_SCRIPT(c, "queue q", "queue o", "consumer q/w1", "consumer q/w2",
+		    "set q single.active.consumer true => ok", "send q@1 x", "get q/w1 => x", "send q y",
+		    "get q/w2 => EBUSY", "take q => EBUSY", "open w q/w2 wait", "read w => -", "arm w => 0", ends[i],
+		    "message q y => ready p0 d0", "woken w => yes");
+		cr_assert_str_not_empty(q_run(c, "read w"));
+		Q_SCRIPT(c, "close w", "ack q/w2 all => 1", "purge q", "purge q/dlq", "purge o", "rmdir q", "rmdir o");
+	}
+}
+
+/* Of several who hold some it is the one whose was delivered first. The queue's own files hold together. */
+void contract_test_q_single_active_of_several(struct contract *c)
+{
+	Q_SCRIPT(c, "queue q", "consumer q/w1", "consumer q/w2", "send q a b c d e f", "get q/w1 => a", "get q/w2 => b",
+	    "set q single.active.consumer true => ok", "get q/w2 => EBUSY", "get q/w1 => c", "ack q/w1 a => 1",
+	    "get q/w1 => EBUSY", "open s q/w1 session", "get q/w2 => d", "ack q/w2 all => 2", "get q/w2 => EBUSY",
+	    "ack q/w1 all => 1", "close s", "get q => e", "get q => f", "send q g", "open f q stream",
+	    "open g q stream", "open h q/w1 wait", "read g => -", "read h => -", "ack q e-f => 2", "read h => -",
+	    "read f => g", "close f", "read g => g+", "close g", "close h");
 }
 
 struct page {

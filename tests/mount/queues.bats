@@ -260,6 +260,24 @@ takes_over() {
 	t cat consumers/m/next >/dev/null
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 0.2
+takes_turns() {
+	mkdir consumers/a consumers/b
+	echo true >config/single.active.consumer
+	seq 6 >>in
+	# Nothing but the lease says who is active while a worker works: a message is begun when the one before is done.
+	for w in a b; do
+		in_shell 'cd consumers/$1; for i in 1 2 3; do m=$(cat wait); echo "+$m" >> "$0"; echo "-$m" >> "$0"; echo all > ack; done' \
+			"$BATS_TEST_TMPDIR/log" $w 3>&- &
+	done
+	wait
+	is "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/log")" '+1 -1 +2 -2 +3 -3 +4 -4 +5 -5 +6 -6 '
+	rm "$BATS_TEST_TMPDIR/log"
+}
+
+@test "under single.active.consumer loops of cat wait and ack take turns, one message after the other (bash, dash)" {
+	each_shell_queue takes_turns
+}
+
 		touch consumers/m/unacked/*
 	done
 	is "$(payloads consumers/m/unacked)" 'held '
