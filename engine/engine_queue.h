@@ -40,7 +40,8 @@
  * always come in. reject-publish-dlx: what has no room when it is produced goes to dead letters as ENGINE_MAXLEN
  * and the producer has success; with dead.letter.to none, and for moving and redriving, it is reject-publish.
  *
- * Dead letters go to where dead.letter.to says, to the queue's own dlq if that queue is not there. A circle: going on to a queue
+ * Dead letters go to where dead.letter.to says: to the queue that has this name as they die. If there is none they stay, in the
+ * queue's own dlq, or if it is one, in it; that is told, once. A circle: going on to a queue
  * it was in before (a death of it says so, this one included) with no ENGINE_REJECTED among the deaths since then (those
  * before that one in the list, and it). That, and what has nowhere to go, is dropped and counted. A queue's name in a death
  * is "jobs", that of its dead letters "jobs/dlq".
@@ -82,8 +83,8 @@ struct engine_view;
 struct engine_done;
 struct engine_session;
 struct engine_producer;
-struct engine_consumer;
 struct engine_props;
+struct engine_consumer;
 
 #define ENGINE_PRIORITIES 10u /* 0 to 9 */
 
@@ -232,8 +233,8 @@ struct engine_queue_ops {
 
 	int (*queue_stat)(struct engine_object *queue, struct engine_queue_stat *ret_stat);
 	/*
-	 * For a message that is still being written: 0 if one of this many bytes would be taken now, EDQUOT as producer_send
-	 * would answer for it. Promises nothing.
+	 * For a message that is still being written: 0 if one of this many bytes, with these properties (NULL: none), would be taken
+	 * now, EDQUOT as producer_send would answer for it: not if it is delayed, or its id was seen. Promises nothing.
 	 */
 	int (*room)(struct engine_object *queue, uint64_t bytes, const struct engine_props *props);
 

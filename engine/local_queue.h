@@ -210,6 +210,7 @@ struct queue {
 	int64_t changed_ms;                       /* wall clock of the last message that came; 0: none */
 	int64_t
 	    forward_due; /* a dlq: when to look for dead letters that go on through an exchange; QUEUE_NEVER: there is none */
+	_Atomic bool told_of_missing; /* that dead.letter.to is not there */
 	_Atomic uint32_t dlq_present; /* files and sessions of its dead letters */
 	_Atomic int64_t dlq_used_ms;  /* used_ms of these */
 	int64_t used_ms;              /* queue_now() when somebody last had it open, or did something; for expires.ms */

@@ -14,6 +14,19 @@
 
 /* ---- where dead letters go ---- */
 
+/* Where dead letters are to go is not there, so they stay. That is told once, until it is there again. */
+static void tell_of_missing(struct queue *queue, const char *to)
+{
+	char name[QUEUE_NAME_MAX];
+
+	if (atomic_exchange(&queue->told_of_missing, true))
+		return;
+	queue_name(queue, name);
+	local_notify(queue_local(queue), ENOENT,
+	    "queue %s: dead.letter.to is %s, which is not there: dead letters stay in %s%s", name, to, name,
+	    queue_is_dlq(queue) ? "" : "/dlq");
+}
+
 static struct queue *find_target(struct queue *queue)
 {
 	struct local *local = queue_local(queue);
@@ -25,8 +38,13 @@ static struct queue *find_target(struct queue *queue)
 		return NULL;
 	if (name != NULL && !queue_forwards(queue))
 		found = registry_find(local, local->root->id, ENGINE_QUEUE, name + strlen("queues/"));
+	if (name != NULL && found == NULL && !queue_forwards_now(queue))
+		tell_of_missing(queue, name);
+	else if (atomic_load_explicit(&queue->told_of_missing, memory_order_relaxed))
+		atomic_store(&queue->told_of_missing, false);
 	if (found == NULL)
-		found = registry_find(local, queue->object.id, ENGINE_QUEUE, "dlq");
+		found = queue_is_dlq(queue) ? object_ref(&queue->object)
+					    : registry_find(local, queue->object.id, ENGINE_QUEUE, "dlq");
 	return found != NULL ? queue_of_object(found) : NULL;
 }
 

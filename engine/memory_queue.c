@@ -501,7 +501,9 @@ struct memory_object *memory_dead_letter_target(struct memory_object *queue)
 	if (to[0] == 'q')
 		target =
 		    memory_find_child(queue->memory, queue->memory->objects[0], ENGINE_QUEUE, to + strlen("queues/"));
-	return target != NULL ? target : queue->queue->dlq;
+	if (target == NULL)
+		target = queue->queue->dlq != NULL ? queue->queue->dlq : queue;
+	return target;
 }
 
 bool memory_is_circle(const struct memory_item *item, const struct memory_object *target)

@@ -28,7 +28,7 @@ void contract_test_q_delivery_limit(struct contract *c)
 	    "open f q stream", "read f => a+", "close f", "show q =>  |  | ", "ack q a => ESTALE");
 }
 
-/* Dead letters go to another queue, to dlq if that is not there, or nowhere. */
+/* Dead letters go to another queue, stay if that is not there, or go nowhere. */
 void contract_test_q_dead_letter_to(struct contract *c)
 {
 	Q_SCRIPT(c, "queue q", "queue o", "set q dead.letter.to queues/o => ok", "send q a:p7 b c d", "get q => a",
@@ -37,6 +37,11 @@ void contract_test_q_dead_letter_to(struct contract *c)
 	    "show q/dlq => b |  | ", "set q dead.letter.to none => ok", "get q => c", "reject q c => 1",
 	    "touch q ready d 10", "set q message.ttl.ms 5 => ok", "tick 10", "show q/dlq => b |  | ",
 	    "totals q => published 4 delivered 3 dead_lettered 2 expired 1 dropped 1");
+	/* It is the name that counts; and from dead letters themselves what was rejected stays there. */
+	Q_SCRIPT(c, "queue p", "queue r", "set p dead.letter.to queues/r => ok", "rename r s => ok", "send p x y",
+	    "get p => x", "reject p x => 1", "show p/dlq => x |  | ", "queue r", "get p => y", "reject p y => 1",
+	    "show r => y |  | ", "show s =>  |  | ", "set p/dlq dead.letter.to queues/t => ok", "get p/dlq => x",
+	    "reject p/dlq x => 1", "show p/dlq => x |  | ", "totals p/dlq => delivered 1 dead_lettered 1 moved_in 2");
 }
 
 /* A dead letter that would come to where it was before is dropped, unless somebody rejected it on the way. */

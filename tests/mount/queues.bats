@@ -47,6 +47,27 @@ load helpers
 	is "$(t dd if=consumers/c/out bs=1 status=none | tr '\n' ' ')" "$(seq 257 300 | tr '\n' ' ')"
 }
 
+@test "dead letters go to the queue that has the name; while none has it they stay, which is told once" {
+	queue
+	printf '%s\n' a b c d >>in
+	mkdir "$Q-to"
+	echo "queues/${Q##*/}-to" >config/dead.letter.to
+	mv "$Q-to" "$Q-gone"
+	reject_next() { t cat next >/dev/null && id_of "$1" >./reject; }
+	reject_next a
+	told ENOENT "${Q##*/}: dead.letter.to is queues/${Q##*/}-to, which is not there: dead letters stay in ${Q##*/}/dlq"
+	reject_next b
+	is "$(payloads dlq/ready)" 'a b '
+	is "$(grep -c "is queues/${Q##*/}-to, which" "$M/status/errors")" 1
+	mkdir "$Q-to"
+	reject_next c
+	is "$(payloads "$Q-to/ready")$(payloads "$Q-gone/ready")" 'c '
+	rm "$Q-to/ready/"* && rmdir "$Q-to"
+	reject_next d
+	is "$(grep -c "is queues/${Q##*/}-to, which" "$M/status/errors")" 2
+	is "$(payloads dlq/ready)" 'a b d '
+}
+
 # ------------------------------------------------------------------------------------------ settling
 
 settle_check() {
@@ -239,6 +260,24 @@ takes_over() {
 	is "$(cat "$BATS_TEST_TMPDIR/given")" m
 }
 
+takes_turns() {
+	mkdir consumers/a consumers/b
+	echo true >config/single.active.consumer
+	seq 6 >>in
+	# Nothing but the lease says who is active while a worker works: a message is begun when the one before is done.
+	for w in a b; do
+		in_shell 'cd consumers/$1; for i in 1 2 3; do m=$(cat wait); echo "+$m" >> "$0"; echo "-$m" >> "$0"; echo all > ack; done' \
+			"$BATS_TEST_TMPDIR/log" $w 3>&- &
+	done
+	wait
+	is "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/log")" '+1 -1 +2 -2 +3 -3 +4 -4 +5 -5 +6 -6 '
+	rm "$BATS_TEST_TMPDIR/log"
+}
+
+@test "under single.active.consumer loops of cat wait and ack take turns, one message after the other (bash, dash)" {
+	each_shell_queue takes_turns
+}
+
 @test "under single.active.consumer who waits takes over when the active one goes (bash, dash)" {
 	each_shell_queue takes_over
 }
@@ -260,24 +299,6 @@ takes_over() {
 	t cat consumers/m/next >/dev/null
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 0.2
-takes_turns() {
-	mkdir consumers/a consumers/b
-	echo true >config/single.active.consumer
-	seq 6 >>in
-	# Nothing but the lease says who is active while a worker works: a message is begun when the one before is done.
-	for w in a b; do
-		in_shell 'cd consumers/$1; for i in 1 2 3; do m=$(cat wait); echo "+$m" >> "$0"; echo "-$m" >> "$0"; echo all > ack; done' \
-			"$BATS_TEST_TMPDIR/log" $w 3>&- &
-	done
-	wait
-	is "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/log")" '+1 -1 +2 -2 +3 -3 +4 -4 +5 -5 +6 -6 '
-	rm "$BATS_TEST_TMPDIR/log"
-}
-
-@test "under single.active.consumer loops of cat wait and ack take turns, one message after the other (bash, dash)" {
-	each_shell_queue takes_turns
-}
-
 		touch consumers/m/unacked/*
 	done
 	is "$(payloads consumers/m/unacked)" 'held '
