@@ -12,7 +12,7 @@ full_check() {
 		run in_shell "$script"
 		echo "$script: $status $output"
 		[ "$status" != 0 ]
-		told EDQUOT 'queue is full'
+		told EDQUOT 'is full: '
 	done
 	# What needs no room is taken, with a newline or without: a repetition, and what is delayed.
 	echo 60000 >config/dedup.window.ms
@@ -27,7 +27,7 @@ full_check() {
 	echo 3 >config/max.length
 	run in_shell 'printf "two\nthree\nfour" >> in'
 	[ "$status" != 0 ]
-	told EDQUOT 'queue is full'
+	told EDQUOT 'is full: '
 	is "$(payloads ready)" 'one two three '
 }
 
