@@ -295,6 +295,9 @@ struct engine_ops {
 	/* For df: bytes there are and bytes left on what the store is on. Engines that cannot tell answer 0 and 0. */
 	int (*space)(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free);
 
+	/* For a message that is still being written: ENOSPC if one of this many bytes would find the store full. Promises nothing. */
+	int (*room)(struct engine *engine, uint64_t bytes);
+
 	/* The process has no descriptor left (EMFILE): gives some back that can be opened again. False: there are none. May sync. */
 	bool (*give_files)(struct engine *engine);
 

@@ -120,6 +120,22 @@ static int local_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret
 	return 0;
 }
 
+static int local_room(struct engine *engine, uint64_t bytes)
+{
+	struct local *local = (struct local *)engine;
+	struct statvfs vfs;
+	int rc;
+
+	engine_reason_clear();
+	rc = reserve_check(local);
+	if (rc == 0 && fstatvfs(local->store.dirfd, &vfs) == 0 && vfs.f_blocks > 0 &&
+	    (uint64_t)vfs.f_bfree * vfs.f_frsize < bytes)
+		rc = engine_explain(-ENOSPC, "the disk is full");
+	if (rc == -ENOSPC)
+		checkpoint_hurry(local);
+	return rc;
+}
+
 /* ---- the journal's syncs ---- */
 
 static int sync_journal(struct sync_point *point)
@@ -227,6 +243,7 @@ static const struct engine_ops local_ops = {
 	.close = local_close,
 	.health = local_health,
 	.space = local_space,
+	.room = local_room,
 	.give_files = local_give_files,
 	.create = look_create,
 	.lookup = local_lookup,

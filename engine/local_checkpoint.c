@@ -239,6 +239,13 @@ void checkpoint_note(struct local *local, uint64_t pos)
 	}
 }
 
+void checkpoint_hurry(struct local *local)
+{
+	if (atomic_load(&local->checkpoint_set))
+		timer_set_earlier(
+		    local, &local->checkpoint_timer, atomic_load(&local->checkpoint_ms) + LOCAL_CHECKPOINT_MIN_MS);
+}
+
 /* ---- replay ---- */
 
 /* Brings a stored cursor into memory. No other thread is there yet. */

@@ -600,6 +600,8 @@ int checkpoint_run(struct local *local);
 void checkpoint_keep_copy(struct local *local); /* of the catalog, and drops files that do not count; at the start */
 void checkpoint_fire(struct timer *timer);
 void checkpoint_note(struct local *local, uint64_t pos); /* a record was appended to the journal, up to pos */
+/* A queue was purged, or a message finds no room: what was settled gives its room back by the next one, so that comes soon. */
+void checkpoint_hurry(struct local *local);
 void checkpoint_restore(struct group *group, const struct catalog_cursor *row, bool dirty); /* at start */
 struct replaying {
 	struct local *local;

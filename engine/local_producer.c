@@ -656,23 +656,30 @@ static int send_once(struct producer *producer, const struct engine_batch *batch
 	return append(topic_partition(producer->topic, index), &stamped);
 }
 
-int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done)
+static int topic_producer_send(struct producer *producer, const struct engine_batch *batch)
 {
-	struct producer *producer = producer_of(handle);
 	unsigned int tries = 0;
 	int rc;
 
-	(void)done; /* the page cache has it at once */
-	if (producer->of == ENGINE_QUEUE)
-		return queue_producer_send(handle, batch);
-	if (producer->of == ENGINE_EXCHANGE)
-		return route_producer_send(handle, batch);
-	if (producer->of == ENGINE_TX)
-		return tx_producer_send(handle, batch);
 	do
 		rc = send_once(producer, batch);
 	while (warm_again(local_of(&producer->topic->object), rc, &tries));
+	if (rc == -ENOSPC)
+		checkpoint_hurry(local_of(&producer->topic->object));
 	return rc;
+}
+
+int local_producer_send(struct engine_producer *handle, const struct engine_batch *batch, struct engine_done *done)
+{
+	struct producer *producer = producer_of(handle);
+
+	(void)done; /* the page cache has it at once */
+	switch (producer->of) {
+	case ENGINE_QUEUE: return queue_producer_send(handle, batch);
+	case ENGINE_EXCHANGE: return route_producer_send(handle, batch);
+	case ENGINE_TX: return tx_producer_send(handle, batch);
+	default: return topic_producer_send(producer, batch);
+	}
 }
 
 /* ---- in two steps ---- */

@@ -448,5 +448,6 @@ int queue_purge(struct engine_object *base)
 		rc = journal_sync(queue_local(queue)->journal);
 	if (rc == 0)
 		object_changed(&queue->object);
+	checkpoint_hurry(queue_local(queue)); /* for the room of what went */
 	return rc;
 }

@@ -798,6 +798,8 @@ int queue_producer_send(struct engine_producer *handle, const struct engine_batc
 	do
 		rc = send_once(producer, batch);
 	while (warm_again(queue_local(producer->queue), rc, &tries));
+	if (rc == -ENOSPC)
+		checkpoint_hurry(queue_local(producer->queue));
 	return rc;
 }
 

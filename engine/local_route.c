@@ -217,6 +217,8 @@ int route_producer_send(struct engine_producer *handle, const struct engine_batc
 	do
 		rc = send_once(producer, batch);
 	while (warm_again(local_of(&producer->exchange->object), rc, &tries));
+	if (rc == -ENOSPC)
+		checkpoint_hurry(local_of(&producer->exchange->object));
 	return rc;
 }
 

@@ -406,6 +406,13 @@ static int memory_space(struct engine *engine, uint64_t *ret_total, uint64_t *re
 	return 0;
 }
 
+static int memory_room(struct engine *engine, uint64_t bytes)
+{
+	(void)engine;
+	(void)bytes;
+	return 0;
+}
+
 static bool memory_give_files(struct engine *engine)
 {
 	(void)engine;
@@ -417,6 +424,7 @@ static const struct engine_ops memory_ops = {
 	.close = memory_close,
 	.health = memory_health,
 	.space = memory_space,
+	.room = memory_room,
 	.give_files = memory_give_files,
 	.create = memory_create,
 	.lookup = memory_lookup,

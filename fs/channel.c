@@ -364,6 +364,8 @@ static int check_part(
 	int err = charge_part(channel);
 	if (framer->part_len == 0)
 		return 0;
+	if (!err && channel->handle.tx == 0)
+		err = channel->handle.fs->engine->ops->room(channel->handle.fs->engine, framer->part_len);
 	if (!err)
 		err = framer->framing == FRAME_JSON ? check_record(channel, reason) : check_message(channel);
 	if (!err)

@@ -250,6 +250,8 @@ static int check_room(struct fs *fs, uint64_t id, uint64_t size)
 	if (err)
 		return err == -ENOENT ? -EIDRM : err;
 	err = fs->engine->ops->identity(object, &identity);
+	if (!err)
+		err = fs->engine->ops->room(fs->engine, size);
 	if (!err && identity.kind == ENGINE_QUEUE)
 		err = fs->engine->ops->queue->room(object, size, NULL);
 	if (!err && key_is_compacted(object))

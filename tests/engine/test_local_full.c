@@ -12,8 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "engine/io.h"
 #include "engine/limits.h"
+#include "engine/local_internal.h"
 #include "tests/lib/contract.h"
 #include "tests/lib/fault.h"
 
@@ -413,6 +415,51 @@ FULL_TEST(producers_do_not_take_what_was_lent)
 }
 
 /* ---- every place ---- */
+
+static _Atomic int64_t stands_ms;
+
+static int64_t standing(void)
+{
+	return atomic_load(&stands_ms);
+}
+
+static int send_big(struct contract *c, struct engine_object *queue)
+{
+	struct engine_batch batch = { .data = big, .len = BIG, .count = 1, .ts_ms = -1 };
+	struct engine_producer *producer = NULL;
+	int rc;
+
+	assert_ok(c->ops->queue->producer_open(queue, ENGINE_ANY, false, &producer));
+	rc = contract_send_batch(c, producer, &batch);
+	c->ops->producer_close(producer);
+	return rc;
+}
+
+static bool is_taken(struct contract *c, void *queue)
+{
+	return send_big(c, queue) == 0;
+}
+
+/* What a queue has settled gives its room back soon after somebody found none, and not only when the next checkpoint is due. */
+FULL_TEST(what_is_settled_makes_room_soon)
+{
+	static const struct clock_ops stands = { .wall_ms = standing, .mono_ms = standing };
+	const struct engine_owner owner = { 0, 0, 0700 };
+	struct engine_object *queue = NULL;
+
+	atomic_store(&stands_ms, clock_mono_ms());
+	clock_now = &stands;
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "q", &owner, &queue));
+	while (send_big(c, queue) == 0)
+		;
+	assert_err(c->ops->room(c->engine, DISK_BYTES), ENOSPC);
+	assert_ok(c->ops->queue->purge(queue));
+	atomic_fetch_add(&stands_ms, LOCAL_CHECKPOINT_MIN_MS);
+	contract_wait(c, is_taken, queue, "room after a purge");
+	assert_ok(c->ops->room(c->engine, BIG));
+	clock_now = &clock_system;
+	c->ops->put(queue);
+}
 
 /* Whichever change of a file finds the disk full, none of these fails. */
 FULL_TEST(full_at_every_place)

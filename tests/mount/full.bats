@@ -71,6 +71,8 @@ works_when_full() {
 	is "$(health)" 'state degraded'
 	grep -q '^reason the disk is full' "$M/status/health"
 	refused_full "$shell" 'echo short >>in'
+	refused_full "$shell" 'printf short >>in' # no newline, the write all the same
+	refused_full "$shell" 'echo short >put/a'
 	refused_full "$shell" 'mkdir ../new'
 	not [ -e ../new ]
 	is "$(messages)" $((count - 1))
@@ -130,6 +132,8 @@ queue_works_when_full() {
 	is "$(messages)" $((count - 4))
 	is "$(health)" 'state degraded'
 	refused_full "$shell" 'echo short >>head'
+	refused_full "$shell" 'printf short >>head'
+	refused_full "$shell" 'echo short >put/a'
 
 	# With room, messages again, without a remount.
 	t "$shell" -c 'echo all >purge'
