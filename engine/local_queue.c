@@ -19,7 +19,7 @@
 #include "engine/index.h"
 #include "engine/io.h"
 #include "engine/local_commit.h"
-#include "engine/local_queue.h"
+#include "engine/local_queue_span.h"
 #include "engine/local_stage.h"
 
 int64_t queue_now(const struct local *local)
@@ -327,7 +327,8 @@ static int load_facts(struct span *span)
 		}
 		at += count < span->count - at ? count : span->count - at;
 	}
-	span->sizes_at = 0; /* it may have been cut while it had none */
+	span_drop_sizes(span); /* of an opening that failed */
+	span->sizes_at = 0;    /* it may have been cut while it had none */
 	if (span->count > 1)
 		span->sizes = sizes;
 	else
@@ -416,32 +417,45 @@ static int finish_tail(struct lane *lane, uint64_t synced)
 	return rc;
 }
 
-/* Brings a lane in line with its log. lock */
+/* Does the journal say anything of what is from end on? */
+static bool is_said_of(struct lane *lane, uint64_t end)
+{
+	return lane->next > end || lane->moves_end > end || lane->placed_end > end || span_from(lane, end) != NULL;
+}
+
+/*
+ * The machine died before the log was synced, or the daemon before it appended what it had noted. That the journal says so is on disk
+ * before these offsets are given again: else what it has of those before would be taken for theirs. An error: nothing has changed. lock
+ */
+static int cut_lane(struct lane *lane, uint64_t end)
+{
+	struct local *local = queue_local(lane->queue);
+	int rc = 0;
+
+	if (!is_said_of(lane, end))
+		return 0;
+	if (!local->read_only)
+		rc = queue_note_cut(lane, end);
+	if (rc == 0)
+		rc = journal_sync(local->journal);
+	if (rc == 0)
+		lane_cut(lane, end);
+	return rc;
+}
+
+/* Brings a lane in line with its log. After an error it can be tried again. lock */
 static int finish_lane(struct lane *lane)
 {
 	struct queue *queue = lane->queue;
 	struct engine_partition_stat stat;
 	struct tree_node *node;
-	uint64_t had = lane->next;
-	int rc = 0;
+	int rc;
 
 	plog_stat(atomic_load(&lane->plog), &stat);
-	node = tree_first(&lane->spans);
-	for (; node != NULL; node = tree_next(node)) {
-		struct span *span = (struct span *)((char *)node - offsetof(struct span, by_offset));
-
-		if (span->first + span->count > had)
-			had = span->first + span->count;
-	}
 	lane->end = stat.end;
-	if (had > stat.end) { /* the machine died before the log was synced */
-		lane_cut(lane, stat.end);
-		/* On disk before these offsets are given again: else what the journal has of those before would be taken for theirs. */
-		if (!queue_local(queue)->read_only && queue_note_cut(lane, stat.end) == 0)
-			rc = journal_sync(queue_local(queue)->journal);
-		if (rc < 0)
-			return rc;
-	}
+	rc = cut_lane(lane, stat.end);
+	if (rc < 0)
+		return rc;
 	lane_skip(lane, stat.earliest);
 	rc = plog_last_id(atomic_load(&lane->plog), &lane->last_id);
 	if (rc == 0 && stat.synced < stat.end)

@@ -146,6 +146,7 @@ struct lane {
 	int64_t head_place; /* of the last message that was put to the head; 0: none */
 	struct queue_placed **placed; /* at the start only: by offset, those that are not cut off */
 	size_t placed_count, placed_room;
+	uint64_t placed_end; /* at the start only: one past the last offset that a message with a mark was to get */
 	uint64_t *gone_rows; /* spans in the catalog that are none any more */
 	size_t gone_count, gone_room;
 	struct queue_run
@@ -154,9 +155,10 @@ struct lane {
 	uint64_t stored_lowest; /* below it all was settled at the last checkpoint */
 	uint64_t forwarded;     /* of a dlq: below it no dead letter is to go on through an exchange now */
 	uint64_t forward_held;  /* the lowest of those passed over since somebody holds them; UINT64_MAX: none */
-	bool moved_in;          /* a message came by a move that may not be on disk, and the source is settled */
-	bool noted;             /* so did one of which the journal says more: it goes to the disk before the log does */
-	unsigned noted_syncs;   /* that run, of such messages */
+	bool cut_owed; /* the journal says more of it than there is, and could not be told: see queue_note_owed_cut() */
+	bool moved_in; /* a message came by a move that may not be on disk, and the source is settled */
+	bool noted;    /* so did one of which the journal says more: it goes to the disk before the log does */
+	unsigned noted_syncs; /* that run, of such messages */
 	uint64_t unsynced_messages;
 	int64_t unsynced_since_ms; /* clock_mono_ms */
 	bool flush_asked;
@@ -406,6 +408,8 @@ struct span_set span_as(const struct span *span); /* what it is now */
 int queue_note(struct lane *lane, uint64_t first, uint32_t count, const struct span_set *set, enum queue_why why);
 /* Nothing is from end on: the log was cut, or an append that was noted did not come about. lock */
 int queue_note_cut(struct lane *lane, uint64_t end);
+/* Before anything is noted of what is to be appended: if that could not be noted, it is now. lock */
+int queue_note_owed_cut(struct lane *lane);
 /* A message with this mark, and those that follow both, are about to get these offsets. lock */
 int queue_note_placed(struct lane *lane, uint64_t first, uint32_t count, uint64_t mark);
 struct queue_move_note {
@@ -417,6 +421,7 @@ struct queue_move_note {
 	bool fresh;          /* at the target it is READY as it comes */
 	bool delivers;       /* it is claimed there, which counts as a delivery */
 	bool forward;        /* it is to go on through an exchange */
+	bool again;          /* of a move that was noted before, and has settled the message where it was */
 	uint32_t death;      /* why it dies, DEATH_OF(reason); 0: it does not */
 };
 #define DEATH_OF(reason) ((uint32_t)(reason) + 1)
@@ -438,13 +443,14 @@ struct queue_pending {
 	uint64_t id, from_queue, from_offset, to_queue, to_offset;
 	uint32_t from_priority, to_priority;
 	uint32_t death; /* as in a note */
-	bool within, forward;
+	bool within, forward, again;
 	bool *gone; /* what queue_find_placed() says of where it went from */
 };
 int queue_remember_move(struct local *local, const struct queue_pending *pending); /* the replay met it. ENOMEM */
 void queue_forget_move(struct local *local, uint64_t id);                          /* the last of this message */
 void queue_forget_moves(struct local *local);
-int queue_finish_moves(struct local *local); /* after the replay: what was cut off in the middle */
+void queue_moves_cut(struct lane *lane, uint64_t end); /* before lane_cut(), in the replay */
+int queue_finish_moves(struct local *local);           /* after the replay: what was cut off in the middle */
 
 /* ---- local_queue_placed.c; at the start ---- */
 

@@ -24,6 +24,7 @@
 struct pending_move {
 	struct queue_pending pending;
 	struct pending_move *before; /* of the same message */
+	bool cut;                    /* the log it came to has lost it: what follows is the last word */
 	bool settled;                /* it was, where it came to */
 	bool has_span;               /* there, as the journal says: set */
 	struct span_set set;
@@ -87,11 +88,31 @@ static void look(struct local *local, struct pending_move *move)
 	struct lane *to = queue_find_lane(local, move->pending.to_queue, move->pending.to_priority);
 	struct span *span = to != NULL ? span_at(to, move->pending.to_offset) : NULL;
 
+	if (move->cut)
+		return;
 	if (span != NULL && span->state != SPAN_GONE) {
 		move->has_span = true;
 		move->set = span_as(span);
 	} else {
 		move->settled = to == NULL || span != NULL || move->pending.to_offset < to->next;
+	}
+}
+
+void queue_moves_cut(struct lane *lane, uint64_t end)
+{
+	struct local *local = queue_local(lane->queue);
+	struct pending_move *last, *next;
+
+	if (lane->moves_end <= end)
+		return;
+	HASH_ITER (hh, local->moves, last, next) {
+		for (struct pending_move *move = last; move != NULL; move = move->before) {
+			if (move->pending.to_queue != lane->queue->object.id ||
+			    move->pending.to_priority != lane->priority || move->pending.to_offset < end)
+				continue;
+			look(local, move);
+			move->cut = true;
+		}
 	}
 }
 
@@ -160,15 +181,6 @@ static bool is_given_again(const struct pending_move *move)
 	return given;
 }
 
-/* A move that was done again by the start before stands for the one that it repeats. */
-static bool repeats(const struct pending_move *move)
-{
-	const struct queue_pending *one = &move->pending, *other = move->before != NULL ? &move->before->pending : NULL;
-
-	return other != NULL && one->from_queue == other->from_queue && one->from_offset == other->from_offset &&
-	       one->from_priority == other->from_priority;
-}
-
 /* What a move makes of a message's properties. */
 static void apply(
     struct local *local, const struct pending_move *move, struct engine_props *props, struct death_list *deaths)
@@ -206,7 +218,7 @@ static int apply_all(struct local *local, const struct pending_move *last, const
 		move = last;
 		for (size_t i = 1; i < count; i++)
 			move = move->before;
-		if (move == found || !repeats(move))
+		if (move == found || !move->pending.again) /* it stands for the one before */
 			apply(local, move, props, &deaths[count - 1]);
 	}
 	*ret_deaths = deaths;
@@ -224,8 +236,9 @@ static int append_again(
 		.from_offset = move->pending.from_offset,
 		.to_offset = to->end,
 		.id = move->pending.id,
-		.why = WHY_MOVED_WITHIN,
+		.why = move->pending.within ? WHY_MOVED_WITHIN : WHY_MOVED_OUT,
 		.forward = batch->props[0].mark == QUEUE_FORWARD,
+		.again = true,
 		.death = move->pending.death,
 		.set = move->has_span ? move->set : set };
 	struct span_facts facts = { batch->ts_ms, move->pending.id, batch->len - 1, NULL };
@@ -332,7 +345,7 @@ static int finish(struct local *local, const struct pending_move *move)
 		try_later(local, move);
 		return 0;
 	}
-	if (rc == 0)
+	if (rc == 0 && !move->cut)
 		rc = has_arrived(to, &move->pending, &arrived);
 	return rc < 0 || arrived ? rc : find_and_move(local, to, move);
 }

@@ -17,7 +17,10 @@
  *   29  1  why, enum queue_why                   26  1  why, of the queue it leaves
  *   30  2  zero                                  27  1  1: READY as it comes, without a span; 2: the
  *                                                       append failed: the span is that of the source; 4: it
- *                                                       is claimed where it comes to
+ *                                                       is claimed where it comes to; 8: it is to go on through
+ *                                                       an exchange; 16: a start does a move again that was noted
+ *                                                       before: that was counted, and settled what it leaves,
+ *                                                       whose offset may be another's by now
  *   32     the span, 0 or 80 bytes; or 8        28  4  zero
  *                                                32  8  id of the queue it comes to
  *   JOURNAL_CUT                                  40  8  number of the change there
@@ -59,6 +62,7 @@
 #define MOVE_UNDO 2u
 #define MOVE_DELIVERS 4u
 #define MOVE_FORWARD 8u
+#define MOVE_AGAIN 16u
 
 /* ---- counting ---- */
 
@@ -195,7 +199,13 @@ int queue_note_cut(struct lane *lane, uint64_t end)
 	rc = append(queue, JOURNAL_CUT, record, sizeof(record));
 	if (rc == 0)
 		queue->change++;
+	lane->cut_owed = rc < 0;
 	return rc;
+}
+
+int queue_note_owed_cut(struct lane *lane)
+{
+	return lane->cut_owed ? queue_note_cut(lane, lane->end) : 0;
 }
 
 static int note_move(const struct queue_move_note *note, bool undo)
@@ -217,6 +227,8 @@ static int note_move(const struct queue_move_note *note, bool undo)
 		record[27] |= MOVE_UNDO;
 	if (note->forward)
 		record[27] |= MOVE_FORWARD;
+	if (note->again)
+		record[27] |= MOVE_AGAIN;
 	record[28] = (uint8_t)note->death;
 	bytes_put64(record + 32, to->object.id);
 	bytes_put64(record + 40, to->change + (from == to ? 2 : 1));
@@ -227,7 +239,9 @@ static int note_move(const struct queue_move_note *note, bool undo)
 	if (rc == 0) {
 		from->change++;
 		to->change++;
-		if (!undo && note->to->moves_end <= note->to_offset)
+		if (undo)
+			note->to->moves_end = note->to_offset;
+		else if (note->to->moves_end <= note->to_offset)
 			note->to->moves_end = note->to_offset + 1;
 	}
 	return rc;
@@ -339,6 +353,7 @@ static int replay_cut(struct local *local, const uint8_t *record)
 
 	if (lane != NULL && is_new(lane->queue, bytes_get64(record + 8))) {
 		queue_placed_cut(lane, bytes_get64(record + 16));
+		queue_moves_cut(lane, bytes_get64(record + 16));
 		lane_cut(lane, bytes_get64(record + 16));
 	}
 	return 0;
@@ -379,7 +394,8 @@ static int remember_move(struct local *local, struct lane *from, const uint8_t *
 		.death = record[28] <= DEATH_OF(ENGINE_DELIVERY_LIMIT) ? record[28] : 0,
 		.within = record[26] == WHY_MOVED_WITHIN,
 		.forward = record[27] & MOVE_FORWARD,
-		.gone = queue_find_placed(from, bytes_get64(record + 16)) };
+		.again = record[27] & MOVE_AGAIN,
+		.gone = record[27] & MOVE_AGAIN ? NULL : queue_find_placed(from, bytes_get64(record + 16)) };
 
 	return queue_remember_move(local, &pending);
 }
@@ -389,6 +405,7 @@ static int replay_move(struct local *local, const uint8_t *record)
 	struct lane *from = queue_find_lane(local, bytes_get64(record), record[24]);
 	struct lane *to = queue_find_lane(local, bytes_get64(record + 32), record[25]);
 	struct span_set set, gone = { .state = SPAN_GONE };
+	bool again = record[27] & MOVE_AGAIN;
 	int rc = 0;
 
 	if (span_decode(record + MOVE_BYTES, &set) < 0 || is_torn_off(from, bytes_get64(record + 8)) ||
@@ -397,14 +414,15 @@ static int replay_move(struct local *local, const uint8_t *record)
 	if (record[27] & MOVE_UNDO)
 		return replay_unmove(local, from, to, record, &set);
 	if (from != NULL && is_new(from->queue, bytes_get64(record + 8))) {
-		if (record[26] < WHY_COUNT)
+		if (record[26] < WHY_COUNT && !again)
 			count_why(from->queue, (enum queue_why)record[26], 1, 0);
-		rc = lane_replay(from, bytes_get64(record + 16), 1, &gone);
+		if (!again)
+			rc = lane_replay(from, bytes_get64(record + 16), 1, &gone);
 		if (rc == 0)
 			rc = remember_move(local, from, record);
 	}
 	if (rc == 0 && to != NULL && is_new(to->queue, bytes_get64(record + 40))) {
-		if (record[26] != WHY_MOVED_WITHIN)
+		if (record[26] != WHY_MOVED_WITHIN && !again)
 			count_why(to->queue, WHY_MOVED_IN, 1, 0);
 		if (record[27] & MOVE_DELIVERS)
 			count_why(to->queue, WHY_DELIVERED, 1, set.deliveries);

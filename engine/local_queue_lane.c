@@ -280,6 +280,8 @@ void lane_cut(struct lane *lane, uint64_t end)
 		lane->next = end;
 	if (lane->moves_end > end)
 		lane->moves_end = end;
+	if (lane->placed_end > end)
+		lane->placed_end = end;
 }
 
 void lane_skip(struct lane *lane, uint64_t earliest)

@@ -103,6 +103,8 @@ int lane_move(const struct lane_move *m, uint64_t *ret_offset)
 	if (rc == 0)
 		rc = span_reserve_twice(m->to);
 	if (rc == 0)
+		rc = queue_note_owed_cut(m->to);
+	if (rc == 0)
 		rc = FAILPOINT("move_before_note");
 	if (rc == 0)
 		rc = queue_note_move(&note);

@@ -38,6 +38,7 @@ int queue_remember_placed(struct lane *lane, uint64_t first, uint32_t count, uin
 	placed->first = first;
 	placed->count = placed->open = count;
 	lane->placed[lane->placed_count++] = placed;
+	lane->placed_end = first + count;
 	if (local->placed_tail != NULL)
 		local->placed_tail->next = placed;
 	else

@@ -416,7 +416,7 @@ static bool has_marks(const struct sending *s, const struct engine_batch *part)
 /* Says where it goes. What it says of an offset that is given to another after all does not count. lock */
 static int note_places(const struct sending *s, struct lane *lane, const struct engine_batch *part)
 {
-	int rc = 0;
+	int rc = queue_note_owed_cut(lane);
 
 	for (uint32_t i = 0, count; has_marks(s, part) && i < part->count && rc == 0; i += count) {
 		for (count = 1; i + count < part->count; count++) {

@@ -1,6 +1,7 @@
 /*
  * What becomes of messages of a commit that a power cut took from their log, while the journal tells what was done with them: what was
- * settled or moved on stays so, the rest is given again; and what was for the head is there. And that what the journal says behind a gap stays lost.
+ * settled or moved on stays so, the rest is given again; and what was for the head is there. And that what the journal says behind a gap stays lost;
+ * and that what it says of messages that are in no log any more is not taken for others that come in their places, whatever fails at the start between.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include "engine/local_queue.h"
 #include "tests/lib/contract_tx.h"
 #include "tests/lib/crash.h"
+#include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
@@ -268,6 +270,187 @@ Test(local_placed, head_of_a_transaction)
 		assert_text(list(c, "q"), "x a b ");
 	}
 	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+/* ---- offsets that are given again ---- */
+
+static int compare_words(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* What is READY in q and in o, sorted: what is moved again comes in any order. */
+static const char *content(struct contract *c)
+{
+	static char text[256];
+	static const char *const queues[] = { "q", "o" };
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < 2; i++) {
+		char *words[32], *left = NULL, *copy = strdup(list(c, queues[i]));
+		size_t count = 0;
+
+		for (char *word = strtok_r(copy, " ", &left); word != NULL; word = strtok_r(NULL, " ", &left))
+			words[count++] = word;
+		qsort(words, count, sizeof(words[0]), compare_words);
+		strcat(strcat(text, queues[i]), ":");
+		for (size_t w = 0; w < count; w++)
+			strcat(strcat(text, " "), words[w]);
+		strcat(text, ". ");
+		free(copy);
+	}
+	return text;
+}
+
+static void sync_queue(struct contract *c, const char *name)
+{
+	struct engine_object *queue = q_object(c, name);
+
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+		struct lane *lane = queue_lane(queue_of_object(object_of(queue)), p);
+
+		if (lane != NULL)
+			assert_ok(lane->sync.run(&lane->sync));
+	}
+	c->ops->put(queue);
+}
+
+/* The store goes on as a kill leaves it now. Its timers do not run. */
+static void kill_it(struct contract *c)
+{
+	char command[4 * PATH_MAX];
+
+	snprintf(command, sizeof(command), "cp -r --sparse=always '%1$s' '%1$s.killed'", c->source);
+	cr_assert_eq(system(command), 0);
+	c->ops->put(c->root);
+	(void)c->ops->close(c->engine); /* after a fault it may say so */
+	snprintf(command, sizeof(command), "rm -rf '%1$s' && mv '%1$s.killed' '%1$s'", c->source);
+	cr_assert_eq(system(command), 0);
+}
+
+static int open_failing(struct contract *c, uint64_t n, uint64_t *ret_calls)
+{
+	struct engine_options options = { 0 };
+	int rc;
+
+	fault_arm(FAULT_ANY | FAULT_MINE, n, EIO, false);
+	rc = engine_open(c->source, &options, &c->engine);
+	*ret_calls = fault_disarm();
+	if (rc < 0)
+		return rc;
+	timers_stop((struct local *)c->engine);
+	c->ops = c->engine->ops;
+	return c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root);
+}
+
+/* What comes in the places of what was lost, and goes. A queue may not be there yet: then nothing comes. */
+static void use_places(struct contract *c)
+{
+	static const char *const lines[] = { "send q 1 2 3 4:p5 5:p5", "send o 6 7 8 9:p5 0:p5", "rm q ready 1",
+		"rm q ready 2", "rm q ready 3", "rm q ready 4", "rm q ready 5", "rm o ready 6", "rm o ready 7",
+		"rm o ready 8", "rm o ready 9", "rm o ready 0" };
+
+	q_forget();
+	q_lenient(c);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		q_run(c, lines[i]);
+}
+
+/* A start whose n-th change fails, and if it opened all the same messages that come and go; a kill; and a start. Returns how many changes there were. */
+static uint64_t start_failing(struct contract *c, const struct powercut *cut, uint64_t n, const char *expected)
+{
+	uint64_t calls;
+	int rc;
+
+	contract_close(c);
+	tmpdir_remove(&c->dir);
+	crash_make(c, cut, powercut_count(cut), 0, false);
+	rc = open_failing(c, n, &calls);
+	if (rc == 0) {
+		use_places(c);
+		kill_it(c);
+	}
+	contract_open(c);
+	cr_assert_str_eq(content(c), expected, "change %" PRIu64 " of %" PRIu64 " failed, %s: %s and not %s", n, calls,
+	    rc == 0 ? "and it opened" : "and it did not open", content(c), expected);
+	return calls;
+}
+
+static void publish(struct contract *c, const char *line)
+{
+	struct engine_object *exchange = q_object(c, "x");
+	struct engine_producer *producer = contract_producer(c, exchange, ENGINE_ANY);
+	struct engine_batch batch = contract_batch(line);
+
+	assert_ok(contract_send_batch(c, producer, &batch));
+	c->ops->producer_close(producer);
+	c->ops->put(exchange);
+}
+
+/* The journal tells of moves and removals of messages that the power took from the logs: it was synced, they were not. */
+Test(local_placed, places_again)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	uint64_t n = 1;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "set q max.priority 9", "set o max.priority 9", "exchange x", "type x fanout",
+	    "pattern x #", "bind x # q q", "bind x # o o");
+	cut = begin(c);
+	Q_SCRIPT(c, "send q a b c d:p5 e:p5 f:p5", "send o g h i j:p5 k:p5 l:p5");
+	sync_queue(c, "q");
+	sync_queue(c, "o");
+	Q_SCRIPT(c, "rm q ready a", "mv q ready b o ready", "mv q ready c o ready", "mv q ready d o ready",
+	    "mv q ready e o ready", "rm o ready c", "rm o ready d", "rm o ready g", "mv o ready h q ready",
+	    "mv o ready i q ready", "mv o ready j q ready", "mv o ready k q ready", "rm q ready i", "rm q ready k",
+	    "mv q ready h o ready");
+	publish(c, "m\n");
+	publish(c, "n\n");
+	assert_text(content(c), "q: f j m n. o: b e h l m n. ");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	powercut_stop(cut);
+	while (start_failing(c, cut, n, "q: f j m n. o: b e h l m n. ") >= n)
+		n++;
+	cr_assert_gt(n, 10);
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+/* Neither can a message be appended that the journal told of, nor can the journal be told so: it is before the next one comes. */
+Test(local_placed, cut_is_owed)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	char line[64], wanted[256] = "";
+	uint64_t n = 1;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	q_lenient(c);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a", "rm q ready a");
+	timers_stop((struct local *)c->engine);
+	for (bool failed = true; failed; n++) {
+		snprintf(line, sizeof(line), "send o z%d", (int)n);
+		assert_text(q_run(c, line), "ok");
+		fault_arm(FAULT_WRITE, n, EIO, true);
+		snprintf(line, sizeof(line), "send q x%d:d100000", (int)n);
+		failed = q_run(c, line)[0] == 'E';
+		fault_disarm();
+		snprintf(line, sizeof(line), "mv o ready z%d q ready", (int)n);
+		assert_text(q_run(c, line), "ok");
+		snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), "z%d ", (int)n);
+	}
+	cr_assert_gt(n, 2);
+	assert_text(list(c, "q"), wanted);
+	kill_it(c);
+	contract_open(c);
+	assert_text(list(c, "q"), wanted);
 	q_close(c);
 	free(c);
 }
