@@ -182,14 +182,14 @@ void local_dedup_end(struct dedup_send *send)
 	visible_let_go();
 }
 
-bool local_dedup_has(struct object *object, const struct engine_props *props)
+int local_dedup_has(struct object *object, const struct engine_props *props)
 {
 	const struct engine_batch one = { .data = "\n", .len = 1, .count = 1, .props = props };
 	struct dedup_send send;
-	bool has;
+	int has = local_dedup_begin(object, &one, &send);
 
-	if (local_dedup_begin(object, &one, &send) < 0)
-		return false;
+	if (has < 0)
+		return has;
 	has = send.pass.batch.count == 0;
 	local_dedup_failed(&send);
 	local_dedup_end(&send);

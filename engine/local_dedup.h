@@ -42,8 +42,8 @@ void local_dedup_failed(struct dedup_send *send);
 void local_dedup_kept(struct dedup_send *send, const struct engine_props *props, uint32_t count);
 void local_dedup_end(struct dedup_send *send);
 
-/* Would a message with these properties be dropped now? As local_dedup_begin(). */
-bool local_dedup_has(struct object *object, const struct engine_props *props);
+/* Would a message with these properties be dropped now? 1, 0, or what local_dedup_begin() could not do. */
+int local_dedup_has(struct object *object, const struct engine_props *props);
 /* A message with this id came by another way than a send. */
 void local_dedup_note(struct object *object, struct engine_span id);
 /* The setting was changed, or a log was opened or made. */

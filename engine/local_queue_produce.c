@@ -360,7 +360,10 @@ int queue_has_room_for(struct engine_object *base, uint64_t bytes, const struct 
 	pthread_mutex_lock(&queue->lock);
 	rc = has_room(queue, 1, bytes) ? 0 : explain_full(queue);
 	pthread_mutex_unlock(&queue->lock);
-	return rc < 0 && props != NULL && local_dedup_has(&queue->object, props) ? 0 : rc;
+	if (rc == 0 || props == NULL)
+		return rc;
+	int has = local_dedup_has(&queue->object, props);
+	return has < 0 ? has : has > 0 ? 0 : rc;
 }
 
 /* A part of the batch: count messages from i on, which begin at pos. */
