@@ -296,6 +296,7 @@ int plog_take_back(struct plog *plog, const struct plog_mark *mark)
 	active = plog_active(plog);
 	if (active->base == mark->segment && plog->frozen == mark->frozen) {
 		active->slots = mark->slots;
+		memset(plog->strays, 0, sizeof(plog->strays));
 		active->data_end = mark->data_end;
 		active->meta_end = mark->meta_end;
 		plog->end_offset = mark->end_offset;

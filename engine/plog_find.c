@@ -3,30 +3,76 @@
  *
  * The ids of a log rise with its offsets, but for messages that came from elsewhere with a lower id than the log already
  * had: their entries are marked INDEX_STRAY, and a search by id steps over them. Who appends them remembers where they are.
+ * Runs of them can be long (dead letters that go back one by one), so the longest that were met are remembered.
  */
 #include <errno.h>
 
 #include "engine/io.h"
 #include "engine/plog_internal.h"
 
+/* The remembered run that entry slot is in or just behind; or NULL. mutex, as below */
+static struct plog_strays *run_at(struct plog *plog, uint64_t base, uint32_t slot)
+{
+	for (uint32_t i = 0; i < PLOG_STRAYS; i++) {
+		struct plog_strays *run = &plog->strays[i];
+
+		if (run->base == base && run->from < run->to && slot >= run->from && slot <= run->to)
+			return run;
+	}
+	return NULL;
+}
+
+/* from..to-1 are strays: instead of the shortest that are remembered, if that is shorter. */
+static void remember(struct plog *plog, uint64_t base, uint32_t from, uint32_t to)
+{
+	struct plog_strays *shortest = &plog->strays[0];
+
+	for (uint32_t i = 1; i < PLOG_STRAYS; i++) {
+		if (plog->strays[i].to - plog->strays[i].from < shortest->to - shortest->from)
+			shortest = &plog->strays[i];
+	}
+	if (to - from > shortest->to - shortest->from)
+		*shortest = (struct plog_strays){ base, from, to };
+}
+
 /* The first entry from slot on, below end, that is not a stray; end if there is none. */
 static uint32_t next_regular(
-    const struct segment_reader *reader, uint32_t slot, uint32_t end, struct index_entry *ret_entry)
+    struct plog *plog, const struct segment_reader *reader, uint32_t slot, uint32_t end, struct index_entry *ret_entry)
 {
-	while (slot < end && (segment_read_entry(reader, slot, ret_entry) || ret_entry->flags & INDEX_STRAY))
+	struct plog_strays *known = NULL, *run;
+	uint32_t from = slot;
+
+	while (slot < end) {
+		run = run_at(plog, reader->base, slot);
+		if (run != NULL && run->to > slot) {
+			known = known != NULL ? known : run;
+			slot = run->to < end ? run->to : end;
+			continue;
+		}
+		if (segment_read_entry(reader, slot, ret_entry))
+			from = slot + 1; /* it may be readable another time */
+		else if (!(ret_entry->flags & INDEX_STRAY))
+			break;
 		slot++;
+	}
+	if (known == NULL)
+		remember(plog, reader->base, from, slot);
+	if (known != NULL && from < known->from)
+		known->from = from;
+	if (known != NULL && from <= known->to && slot > known->to)
+		known->to = slot;
 	return slot;
 }
 
 /* The last regular entry whose first id is at most id. ENOENT. */
-static int search(const struct segment_reader *reader, uint64_t id, struct index_entry *ret_entry)
+static int search(struct plog *plog, const struct segment_reader *reader, uint64_t id, struct index_entry *ret_entry)
 {
 	uint32_t low = 0,
 		 high = reader->slots; /* entries below low are at most id, those from high on above it or strays */
 	struct index_entry entry, best = { 0 };
 
 	while (low < high) {
-		uint32_t middle = low + (high - low) / 2, found = next_regular(reader, middle, high, &entry);
+		uint32_t middle = low + (high - low) / 2, found = next_regular(plog, reader, middle, high, &entry);
 
 		if (found == high || entry.first_id > id) {
 			high = middle;
@@ -58,7 +104,7 @@ static int find_segment(struct plog *plog, uint64_t id, size_t *ret_i)
 
 			if (io_wants_means(rc))
 				return rc;
-			found = !rc && next_regular(&reader, 0, reader.slots, &entry) < reader.slots;
+			found = !rc && next_regular(plog, &reader, 0, reader.slots, &entry) < reader.slots;
 		}
 		if (found && entry.first_id <= id) {
 			have = true;
@@ -84,7 +130,7 @@ int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset)
 	if (!rc)
 		rc = plog_reader(plog, i, &reader);
 	if (!rc)
-		rc = search(&reader, id, &entry);
+		rc = search(plog, &reader, id, &entry);
 	if (!rc && id - entry.first_id >= entry.count)
 		rc = -ENOENT;
 	if (!rc) {

@@ -40,6 +40,13 @@ struct plog_recent {
 	bool wanted; /* the last entry was read since it began */
 };
 
+/* plog_find.c: entries from..to-1 of a segment, all of them strays. */
+struct plog_strays {
+	uint64_t base;
+	uint32_t from, to;
+};
+#define PLOG_STRAYS 4u /* runs of them that are remembered */
+
 struct plog {
 	struct plog_options options; /* never changes */
 	uint64_t token;              /* never changes: who this is, in a reader's block */
@@ -54,6 +61,7 @@ struct plog {
 	uint32_t frozen;         /* entries of the active segment that a sync covers or may cover */
 	struct index_entry last; /* of the active segment; count 0: none, or not readable */
 	struct plog_recent recent;
+	struct plog_strays strays[PLOG_STRAYS];
 	uint64_t start_offset, start_pos;
 	uint64_t end_offset;
 	uint64_t synced;

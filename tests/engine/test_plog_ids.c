@@ -1,6 +1,7 @@
 /* Ids that outlive their messages: engine/plog_ids.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "engine/crc32c.h"
 #include "engine/dedup.h"
 #include "tests/lib/alloc.h"
+#include "tests/lib/fault.h"
 #include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
@@ -373,4 +375,56 @@ Test(plog_ids, power_cut)
 	powercut_free(cut);
 	close(dirfd);
 	box_remove(&box);
+}
+
+/* Appends count messages whose ids rise from first_id on, each a batch of its own. */
+static void append_ids(struct box *with, uint64_t first_id, unsigned count)
+{
+	const struct engine_batch batch = { .data = "x\n", .len = 2, .count = 1, .ts_ms = 1 };
+	uint64_t offset;
+
+	for (unsigned i = 0; i < count; i++)
+		cr_assert_eq(plog_append(with->plog, &batch, first_id + i, 1u << 20, &offset), 0);
+}
+
+static void expect_at(struct box *with, uint64_t id, uint64_t expected)
+{
+	uint64_t offset = 0;
+
+	cr_assert_eq(plog_find_id(with->plog, id, &offset), 0, "%" PRIu64, id);
+	cr_assert_eq(offset, expected, "%" PRIu64 " is at %" PRIu64, id, offset);
+}
+
+/*
+ * Strays between what is in order are stepped over, but each is not read again for every id that is looked for. What was taken
+ * back is none any more.
+ */
+Test(plog_ids, strays_are_stepped_over_once)
+{
+	struct box strays;
+	struct plog_mark mark;
+	uint64_t offset;
+
+	box_make(&strays);
+	append_ids(&strays, 1000, 50);
+	append_ids(&strays, 1 | PLOG_STRAY, 400);
+	append_ids(&strays, 2000, 50);
+	append_ids(&strays, 500 | PLOG_STRAY, 300);
+	fault_arm(FAULT_READ, 0, EIO, false);
+	for (uint64_t i = 0; i < 50; i++) {
+		expect_at(&strays, 1000 + i, i);
+		expect_at(&strays, 2000 + i, 450 + i);
+		cr_assert_eq(plog_find_id(strays.plog, 500 + i, &offset), -ENOENT);
+		append_ids(&strays, (800 + i) | PLOG_STRAY, 1);
+	}
+	cr_assert_lt(fault_disarm(), 10000); /* a dozen for each; each stray anew were 50,000 and more */
+	plog_set_mark(strays.plog, &mark);
+	append_ids(&strays, 900 | PLOG_STRAY, 20);
+	expect_at(&strays, 2049, 499);
+	cr_assert_eq(plog_take_back(strays.plog, &mark), 0);
+	append_ids(&strays, 3000, 5);
+	append_ids(&strays, 950 | PLOG_STRAY, 5);
+	for (uint64_t i = 0; i < 5; i++)
+		expect_at(&strays, 3000 + i, 850 + i);
+	box_remove(&strays);
 }
