@@ -203,7 +203,6 @@ static void stage(void)
 	send(p, true, ENGINE_ANY, NULL, "seen", "never\n"); /* p has it */
 	send(t.out, true, 1, NULL, "twice", "twice\n");
 	send(p, true, ENGINE_ANY, NULL, "twice", "twice\n");
-	contract_set(c, t.out, "partitions", "2");
 	send(e, true, ENGINE_ANY, "r", "", "z1\n");
 	assert_ok(c->ops->tx->reject(t.tx, t.g, 0, t.base));
 	assert_ok(c->ops->tx->ack(t.tx, t.g, 0, t.base + 1));
@@ -224,6 +223,7 @@ static void begin_round(void)
 	q_forget();
 	Q_SCRIPT(c, "send q a b c d", "snap q/w1 => a,b,c,d", "tx n");
 	send(p, false, ENGINE_ANY, NULL, "seen", "seen\n");
+	c->ops->put(p);
 	contract_send(c, t.in, 0, "m1\nm2\nm3\n");
 	contract_snapshot(c, t.g);
 	contract_snapshot(c, t.one);
