@@ -8,6 +8,7 @@
  */
 #include "engine/local_commit.h"
 #include "engine/local_internal.h"
+#include "engine/local_tx.h"
 #include "tests/lib/alloc.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_tx.h"
@@ -155,8 +156,8 @@ static const char *describe(void)
 	return t.text;
 }
 
-#define BEFORE "a b c d | | seen | | | 0 0 0 0 0"
-#define AFTER "b d | c | new seen twice x0 x1 x2 x3 z1 | L | new twice y0 y1 y2 z1 | 2 3 2 1 1"
+#define BEFORE "a b c d | | seen | | seen | 0 0 0 0 0"
+#define AFTER "b d | c | new seen twice x0 x1 x2 x3 z1 | L | new seen twice y0 y1 y2 z1 | 2 3 2 1 1"
 
 /* ---- a round ---- */
 
@@ -200,7 +201,8 @@ static void stage(void)
 	send(t.out, true, 1, "key", "", "y1\ny2\n");
 	send(t.out, true, 1, NULL, "new", "new\n");
 	send(p, true, ENGINE_ANY, NULL, "new", "new\n");
-	send(p, true, ENGINE_ANY, NULL, "seen", "never\n"); /* p has it */
+	send(p, true, ENGINE_ANY, NULL, "seen", "never\n"); /* it is there, in all partitions */
+	send(t.out, true, 0, NULL, "seen", "never\n");
 	send(t.out, true, 1, NULL, "twice", "twice\n");
 	send(p, true, ENGINE_ANY, NULL, "twice", "twice\n");
 	send(e, true, ENGINE_ANY, "r", "", "z1\n");
@@ -223,6 +225,7 @@ static void begin_round(void)
 	q_forget();
 	Q_SCRIPT(c, "send q a b c d", "snap q/w1 => a,b,c,d", "tx n");
 	send(p, false, ENGINE_ANY, NULL, "seen", "seen\n");
+	send(t.out, false, 0, NULL, "seen", "seen\n");
 	c->ops->put(p);
 	contract_send(c, t.in, 0, "m1\nm2\nm3\n");
 	contract_snapshot(c, t.g);
@@ -303,6 +306,10 @@ static bool fail(const struct way *way, uint64_t n)
 		rc = t.c->ops->tx->commit(t.tx);
 		cr_assert(rc == 0 || way->breaks, "%s %" PRIu64 ", again: %s", way->name, n, strerrorname_np(-rc));
 	}
+	if (rc < 0 && t.c->ops->tx->tx_stat(t.tx, &stat) < 0) { /* the next start tells */
+		assert_err(t.c->ops->tx->commit(t.tx), EIO);
+		assert_err(t.c->ops->tx->rollback(t.tx), EIO);
+	}
 	late = atomic_load(&local->commits.stuck) || commit_keeps_some(local);
 	if (rc == 0 && !late)
 		check(way, n, "while it goes on", true);
@@ -370,4 +377,205 @@ Test(local_tx_fault, changes)
 Test(local_tx_fault, full)
 {
 	fail_each(&(struct way){ "change", disk_is_full, fault_disarm, true });
+}
+
+/* ---- and beside the commit ---- */
+
+/* A call of staging that has no memory, or no descriptor, has staged nothing. */
+Test(local_tx_fault, staging)
+{
+	begin();
+	begin_round();
+	assert_ok(t.c->ops->tx->rollback(t.tx));
+	assert_ok(t.c->ops->remove(t.tx));
+	t.c->ops->put(t.tx);
+	q_run(t.c, "tx n");
+	t.tx = contract_lookup(t.c, t.c->root, ENGINE_TX, "n");
+	contract_allocs_fail = true;
+	assert_ok(contract_set(t.c, t.in, "partitions", "2")); /* each group is to make room for that */
+	stage();
+	contract_allocs_fail = false;
+	assert_ok(t.c->ops->tx->commit(t.tx));
+	assert_text(describe(), AFTER);
+	end_round();
+	fault_arm(FAULT_OPEN, 1, EMFILE, false); /* where what is staged goes to a file */
+	begin_round();
+	cr_assert_geq(fault_disarm(), 1);
+	assert_ok(t.c->ops->tx->commit(t.tx));
+	assert_text(describe(), AFTER);
+	end_round();
+	end();
+}
+
+/* The groups of a topic that has grown, in all calls that look at all partitions. */
+Test(local_tx_fault, grown)
+{
+	struct contract *c;
+	char count[16];
+	int64_t rejected;
+	uint64_t n = 0;
+
+	begin();
+	c = t.c;
+	for (unsigned i = 2; i < 8; i++) {
+		snprintf(count, sizeof(count), "%u", i);
+		make(c->root, ENGINE_TX, "n");
+		t.tx = contract_lookup(c, c->root, ENGINE_TX, "n");
+		contract_send(c, t.in, 0, "m1\nm2\n");
+		contract_snapshot(c, t.g);
+		assert_ok(contract_set(c, t.in, "partitions", count));
+		contract_allocs_fail = true;
+		if (i == 2)
+			assert_ok(c->ops->tx->ack_all(t.tx, t.g, ENGINE_ANY));
+		else if (i == 3)
+			assert_err(c->ops->tx->ack(t.tx, t.g, 1, 7), ERANGE);
+		else if (i == 4)
+			assert_ok(c->ops->tx->seek(t.tx, t.g, ENGINE_ANY, ENGINE_SEEK_LATEST, 0));
+		contract_allocs_fail = false;
+		for (rejected = -1; i >= 5 && rejected <= 0; n++) {
+			alloc_arm(n + 1);
+			rejected = c->ops->tx->reject_all(t.tx, t.g, ENGINE_ANY);
+			alloc_disarm();
+			cr_assert(rejected > 0 || rejected == -ENOMEM, "%d", (int)rejected);
+		}
+		assert_ok(c->ops->tx->rollback(t.tx));
+		assert_ok(c->ops->remove(t.tx));
+		c->ops->put(t.tx);
+		t.tx = NULL;
+	}
+	end();
+}
+
+/* A commit that returned is whole after a start, whichever sync of the checkpoint behind it failed. */
+Test(local_tx_fault, checkpoints)
+{
+	uint64_t n = 0, calls;
+
+	begin();
+	do {
+		begin_round();
+		assert_ok(t.c->ops->tx->commit(t.tx));
+		fault_arm(FAULT_SYNC, ++n, EIO, false);
+		(void)checkpoint_run((struct local *)t.c->engine);
+		calls = fault_disarm();
+		reopen();
+		cr_assert(is_committed());
+		assert_text(describe(), AFTER);
+		t.tx = contract_lookup(t.c, t.c->root, ENGINE_TX, "n");
+		end_round();
+	} while (calls >= n);
+	cr_assert_gt(n, 4);
+	end();
+}
+
+static const char *states(void)
+{
+	t.text[0] = '\0';
+	for (unsigned i = 0; i < 20; i++) {
+		char command[16];
+
+		snprintf(command, sizeof(command), "state s%u", i);
+		strcat(strcat(t.text, q_run(t.c, command)), " ");
+	}
+	return t.text;
+}
+
+/* How they ended comes to the catalog, or is tried again. */
+static void save_each(void (*arm)(uint64_t n), uint64_t (*disarm)(void))
+{
+	struct local *local = (struct local *)t.c->engine;
+	uint64_t n = 0, calls;
+	int rc;
+
+	do {
+		q_run(t.c, "forget s0");
+		q_run(t.c, "tx s0");
+		q_run(t.c, "rollback s0");
+		arm(++n);
+		rc = tx_checkpoint(local);
+		calls = disarm();
+		cr_assert((rc < 0) == (calls >= n), "%" PRIu64 ": %d", n, rc);
+	} while (rc < 0);
+	cr_assert_gt(n, 2);
+}
+
+Test(local_tx_fault, ends)
+{
+	struct catalog_queue_row rows[2] = { { .what = CATALOG_OF_QUEUE, .len = 3 }, { .what = 9, .len = 16 } };
+	char expected[1024], command[16];
+
+	begin();
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(command, sizeof(command), "tx s%u", i);
+		q_run(t.c, command);
+		snprintf(command, sizeof(command), "%s s%u", i % 2 == 0 ? "commit" : "rollback", i);
+		assert_text(q_run(t.c, command), "ok");
+	}
+	save_each(alloc_arm, alloc_disarm);
+	save_each(alloc_arm_lmdb, alloc_disarm_lmdb);
+	snprintf(expected, sizeof(expected), "%s", states());
+	cr_assert(strncmp(expected, "aborted rollback aborted rollback committed", 43) == 0);
+	reopen();
+	assert_text(states(), expected);
+	for (unsigned i = 0; i < 2; i++) { /* rows that nobody writes are none */
+		struct engine_object *tx = contract_lookup(t.c, t.c->root, ENGINE_TX, i == 0 ? "s1" : "s3");
+
+		rows[i].queue_id = contract_id(t.c, tx);
+		t.c->ops->put(tx);
+	}
+	assert_ok(catalog_put_queue_rows(((struct local *)t.c->engine)->catalog, rows, 2, 0));
+	reopen();
+	assert_text(q_run(t.c, "state s1"), "aborted restart");
+	assert_text(q_run(t.c, "state s2"), "committed");
+	end();
+}
+
+/* ---- another comes between ---- */
+
+/* Unless the queue is locked just then: nobody could. */
+static void settle_all(void *ctx)
+{
+	struct engine_object *holder = q_object(t.c, "q/w1"), *q = q_object(t.c, "q");
+	pthread_mutex_t *lock = &queue_of_object((struct object *)q)->lock;
+
+	if (pthread_mutex_trylock(lock) == 0) {
+		pthread_mutex_unlock(lock);
+		*(bool *)ctx = t.c->ops->queue->settle_all(holder, ENGINE_ACK) > 0;
+	}
+	t.c->ops->put(q);
+	t.c->ops->put(holder);
+}
+
+/* What was leased is settled outside while a range is staged: what is left of it is. */
+Test(local_tx_fault, settled_between)
+{
+	struct contract *c;
+	struct engine_object *holder;
+	unsigned fewer = 0;
+	uint64_t n = 0, calls;
+
+	begin();
+	c = t.c;
+	holder = q_object(c, "q/w1");
+	do {
+		bool settled = false;
+		int64_t staged;
+
+		q_forget();
+		Q_SCRIPT(c, "tx n", "send q a b c", "snap q/w1 => a,b,c");
+		t.tx = contract_lookup(c, c->root, ENGINE_TX, "n");
+		alloc_arm_call(++n, settle_all, &settled);
+		staged = c->ops->tx->settle_all(t.tx, holder, ENGINE_NACK);
+		calls = alloc_disarm();
+		cr_assert(staged >= 0 && staged <= 3, "%d", (int)staged);
+		fewer += staged > 0 && staged < 3;
+		cr_assert_eq(c->ops->tx->commit(t.tx), settled && staged > 0 ? -ESTALE : 0);
+		assert_text(q_run(c, "show q"), settled ? " |  | " : "a,b,c |  | ");
+		Q_SCRIPT(c, "purge q", "forget n");
+		c->ops->put(t.tx);
+		t.tx = NULL;
+	} while (calls >= n);
+	cr_assert(fewer > 0 && n > 2);
+	c->ops->put(holder);
+	end();
 }

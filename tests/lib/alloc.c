@@ -12,6 +12,8 @@
 static _Thread_local struct {
 	bool armed;
 	uint64_t n, count;
+	void (*call)(void *ctx); /* instead of failing */
+	void *ctx;
 } alloc;
 static _Thread_local struct {
 	uint64_t n, count;
@@ -24,6 +26,14 @@ void alloc_arm(uint64_t n)
 	alloc.armed = true;
 	alloc.n = n;
 	alloc.count = 0;
+	alloc.call = NULL;
+}
+
+void alloc_arm_call(uint64_t n, void (*call)(void *ctx), void *ctx)
+{
+	alloc_arm(n);
+	alloc.call = call;
+	alloc.ctx = ctx;
 }
 
 uint64_t alloc_disarm(void)
@@ -38,6 +48,12 @@ static bool fails(void)
 		return false;
 	if (++alloc.count != alloc.n)
 		return false;
+	if (alloc.call != NULL) {
+		alloc.armed = false; /* nor are its own counted */
+		alloc.call(alloc.ctx);
+		alloc.armed = true;
+		return false;
+	}
 	errno = ENOMEM;
 	return true;
 }

@@ -18,6 +18,9 @@
 /* From now on the n-th allocation (from 1) of this thread gives NULL. */
 void alloc_arm(uint64_t n);
 
+/* The n-th does not fail, but this is called before it: what another thread may do just then. */
+void alloc_arm_call(uint64_t n, void (*call)(void *ctx), void *ctx);
+
 /* None fails any more. Returns how many were counted since it was armed; the same again if it is not armed. */
 uint64_t alloc_disarm(void);
 
