@@ -579,3 +579,47 @@ Test(local_tx_fault, settled_between)
 	c->ops->put(holder);
 	end();
 }
+
+/* ---- damage ---- */
+
+/* The byte of this text where it is in a file of the store. */
+static void damage(const char *text)
+{
+	char command[4 * PATH_MAX];
+
+	snprintf(command, sizeof(command),
+	    "cd '%s' && file=$(grep -rl %s . | head -1) && "
+	    "pos=$(grep -abo %s \"$file\" | head -1 | cut -d: -f1) && "
+	    "printf X | dd of=\"$file\" bs=1 seek=\"$pos\" conv=notrunc 2>/dev/null",
+	    t.c->source, text, text);
+	cr_assert_eq(system(command), 0, "%s", command);
+}
+
+/* A message that is damaged can be given up: there is nothing to be kept of it. */
+Test(local_tx_fault, damaged)
+{
+	struct contract *c;
+	struct engine_tx_stat stat;
+
+	begin();
+	c = t.c;
+	contract_send(c, t.in, 0, "damaged\n");
+	contract_snapshot(c, t.g);
+	reopen();
+	contract_send(c, t.in, 0, "m2\n"); /* another batch */
+	assert_text(contract_snapshot(c, t.g), "0:0=damaged 0:1=m2");
+	reopen();
+	damage("damaged");
+	make(c->root, ENGINE_TX, "n");
+	t.tx = contract_lookup(c, c->root, ENGINE_TX, "n");
+	contract_allocs_fail = true;
+	assert_ok(c->ops->tx->reject(t.tx, t.g, 0, 0));
+	assert_ok(c->ops->tx->reject(t.tx, t.g, 0, 1));
+	contract_allocs_fail = false;
+	assert_ok(c->ops->tx->tx_stat(t.tx, &stat));
+	cr_assert(stat.messages == 1 && stat.cursors == 1, "%" PRIu64 " %" PRIu64, stat.messages, stat.cursors);
+	assert_ok(c->ops->tx->commit(t.tx));
+	assert_text(contract_cursor(c, t.g, 0), "2 2 0");
+	cr_assert_eq(ready(t.g), 1);
+	end();
+}

@@ -179,26 +179,31 @@ TOGETHER_TEST(same_cursor)
 {
 	static const struct engine_owner owner = { 1, 2, 0755 };
 	struct engine_object *topic = contract_topic(c, "in", 1), *group = contract_group(c, topic, "g"), *tx;
+	struct engine_object *other = contract_group(c, topic, "h");
 	int rcs[OTHERS + 1];
 	char name[8];
 
 	contract_send(c, topic, 0, "a\nb\n");
 	assert_text(contract_snapshot(c, group), "0:0=a 0:1=b");
+	assert_text(contract_snapshot(c, other), "0:0=a 0:1=b");
 	Q_SCRIPT(c, "queue p", "send p z", "purge p");
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		snprintf(name, sizeof(name), "t%u", i);
 		assert_ok(c->ops->create(c->engine, c->root, ENGINE_TX, name, &owner, &tx));
 		if (i > 0)
-			assert_ok(c->ops->tx->ack(tx, group, 0, i == 1 ? 1 : 0));
+			assert_ok(c->ops->tx->ack(tx, i == 3 ? other : group, 0, i == 1 ? 1 : 0));
 		c->ops->put(tx);
 	}
-	Q_SCRIPT(c, "in t0 send p x0", "in t1 send p x1", "in t2 send p x2");
+	Q_SCRIPT(c, "in t0 send p x0", "in t1 send p x1", "in t2 send p x2", "in t3 send p x3");
 	bring_to_disk(c, NULL, topic);
-	cr_assert_eq(commit_all(c, 2, rcs), 2);
+	cr_assert_eq(commit_all(c, 3, rcs), 2);
 	assert_ok(rcs[1]);
 	cr_assert_eq(rcs[2], -ESTALE);
-	Q_SCRIPT(c, "show p => x0,x1 |  | ");
+	assert_ok(rcs[3]);
+	Q_SCRIPT(c, "show p => x0,x1,x3 |  | ");
 	assert_text(contract_cursor(c, group, 0), "2 2 0");
+	assert_text(contract_cursor(c, other, 0), "1 2 0");
+	c->ops->put(other);
 	c->ops->put(group);
 	c->ops->put(topic);
 }

@@ -133,7 +133,7 @@ static bool is_there(const struct counts *counts, unsigned n, const char *when)
 
 /* ---- a bad or full disk ---- */
 
-static void fails(enum engine_kind kind, int err)
+static void fails(enum engine_kind kind, int err, bool sticky)
 {
 	static struct counts counts;
 	struct contract *c = calloc(1, sizeof(*c));
@@ -150,7 +150,7 @@ static void fails(enum engine_kind kind, int err)
 		int rc;
 
 		n++;
-		fault_arm(FAULT_WRITE, n, err, false);
+		fault_arm(FAULT_WRITE, n, err, sticky);
 		rc = send(c, kind, n, false);
 		calls = fault_disarm();
 		look(c, &counts);
@@ -172,22 +172,33 @@ static void fails(enum engine_kind kind, int err)
 
 Test(local_whole, topic_on_a_bad_disk)
 {
-	fails(ENGINE_TOPIC, EIO);
+	fails(ENGINE_TOPIC, EIO, false);
 }
 
 Test(local_whole, topic_on_a_full_disk)
 {
-	fails(ENGINE_TOPIC, ENOSPC);
+	fails(ENGINE_TOPIC, ENOSPC, false);
 }
 
 Test(local_whole, queue_on_a_bad_disk)
 {
-	fails(ENGINE_QUEUE, EIO);
+	fails(ENGINE_QUEUE, EIO, false);
 }
 
 Test(local_whole, queue_on_a_full_disk)
 {
-	fails(ENGINE_QUEUE, ENOSPC);
+	fails(ENGINE_QUEUE, ENOSPC, false);
+}
+
+/* Nor can it be said, then, that the note is none: it comes later. */
+Test(local_whole, topic_on_a_disk_that_stays_full)
+{
+	fails(ENGINE_TOPIC, ENOSPC, true);
+}
+
+Test(local_whole, queue_on_a_disk_that_stays_full)
+{
+	fails(ENGINE_QUEUE, ENOSPC, true);
 }
 
 /* ---- crashes ---- */
