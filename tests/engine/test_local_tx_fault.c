@@ -499,6 +499,11 @@ static void save_each(void (*arm)(uint64_t n), uint64_t (*disarm)(void))
 	cr_assert_gt(n, 2);
 }
 
+static void catalog_fails(uint64_t n)
+{
+	alloc_arm_lmdb(n, EIO);
+}
+
 Test(local_tx_fault, ends)
 {
 	struct catalog_queue_row rows[2] = { { .what = CATALOG_OF_QUEUE, .len = 3 }, { .what = 9, .len = 16 } };
@@ -512,7 +517,7 @@ Test(local_tx_fault, ends)
 		assert_text(q_run(t.c, command), "ok");
 	}
 	save_each(alloc_arm, alloc_disarm);
-	save_each(alloc_arm_lmdb, alloc_disarm_lmdb);
+	save_each(catalog_fails, alloc_disarm_lmdb);
 	snprintf(expected, sizeof(expected), "%s", states());
 	cr_assert(strncmp(expected, "aborted rollback aborted rollback committed", 43) == 0);
 	reopen();
