@@ -32,7 +32,6 @@ static char kept[4096];
 static size_t kept_size;
 
 static int backing = -1; /* FILE */
-static int backing_id;
 
 static _Atomic off_t written;          /* bytes, since `in` was opened */
 static char content[(1 << 20) + LINE]; /* of `log`, again and again */
@@ -64,6 +63,8 @@ static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 }
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+static int backing_id; /* 0: not opened yet */
+
 static void negotiate(void *ctx, struct fuse_conn_info *conn)
 {
 	(void)ctx;
