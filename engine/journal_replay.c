@@ -69,22 +69,19 @@ int journal_list(int dirfd, uint64_t **ret_numbers, size_t *ret_count)
 	err = io_open_dir(dirfd, ".", &dir);
 	if (err)
 		return err;
-	while (errno = 0, (entry = readdir(dir)) != NULL && !err) {
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		if (!parse_name(entry->d_name, &number))
 			continue;
 		if (count == size) {
 			uint64_t *more = realloc(numbers, (size = size ? size * 2 : 16) * sizeof(*numbers));
 
-			if (more == NULL) {
-				err = -ENOMEM;
+			if (more == NULL)
 				break;
-			}
 			numbers = more;
 		}
 		numbers[count++] = number;
 	}
-	if (!err && entry == NULL)
-		err = -errno;
+	err = entry == NULL ? -errno : -ENOMEM;
 	closedir(dir);
 	if (err) {
 		free(numbers);
@@ -204,7 +201,7 @@ static uint64_t find_record(struct reader *reader, uint64_t pos, uint64_t *ret_c
 
 static bool all_zero(const uint8_t *bytes, size_t size)
 {
-	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 /*

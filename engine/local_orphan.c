@@ -78,9 +78,11 @@ static bool may_have_messages(int logs_dirfd, const char *name)
 {
 	DIR *dir = open_dir(logs_dirfd, name);
 	const struct dirent *entry;
-	bool may = dir == NULL;
+	bool may = false;
 	struct stat st;
 
+	if (dir == NULL)
+		return true;
 	while (!may && (entry = readdir(dir)) != NULL) {
 		size_t len = strlen(entry->d_name);
 
@@ -88,8 +90,7 @@ static bool may_have_messages(int logs_dirfd, const char *name)
 			continue;
 		may = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size > 0;
 	}
-	if (dir != NULL)
-		closedir(dir);
+	closedir(dir);
 	return may;
 }
 

@@ -11,6 +11,12 @@
  * - the partition whose turn it is, and counters of refusals.
  */
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "engine/journal_internal.h"
+#include "engine/stage_cut.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_tx.h"
 
@@ -78,3 +84,56 @@ static void run(void (*contract)(bool persists, void (*test)(struct contract *c)
 
 TOPIC_TESTS(TOPIC_TEST)
 QUEUE_TESTS(QUEUE_TEST)
+
+/* ---- what no call of the contract comes to with each of its allocations failing ---- */
+
+Test(local_alloc, pieces_of_staging)
+{
+	static const char bytes[] = "a\nb;c;";
+	struct stage_scratch scratch = { 0 };
+	struct engine_span key = { "k", 1 };
+	struct stage_cut cut;
+
+	alloc_arm(1);
+	cr_assert_eq(stage_scratch_reserve(&scratch, 64), -ENOMEM);
+	alloc_disarm();
+	assert_ok(stage_scratch_reserve(&scratch, 64));
+	for (uint64_t n = 1; n <= 2; n++) { /* lengths; keys */
+		memcpy(scratch.buf, bytes, sizeof(bytes));
+		alloc_arm(n);
+		cr_assert_eq(stage_cut(&scratch, sizeof(bytes) - 1, ';', 10, 100, key, &cut), -ENOMEM);
+		alloc_disarm();
+	}
+	memcpy(scratch.buf, bytes, sizeof(bytes));
+	assert_ok(stage_cut(&scratch, sizeof(bytes) - 1, ';', 10, 100, key, &cut));
+	cr_assert_eq(cut.batch.count, 2);
+	cr_assert_eq(cut.batch.lengths[0], 3);
+	cr_assert_eq(cut.batch.props[1].key.len, 1);
+	stage_scratch_release(&scratch);
+}
+
+Test(local_alloc, files_of_the_journal)
+{
+	struct tmpdir dir;
+	uint64_t *numbers, n;
+	size_t count = 0;
+	int fd;
+
+	tmpdir_in_memory();
+	tmpdir_make(&dir);
+	fd = open(dir.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	close(openat(fd, "000000000000000a", O_WRONLY | O_CREAT, 0600));
+	close(openat(fd, "00000000000000xa", O_WRONLY | O_CREAT, 0600));
+	alloc_arm(1);
+	cr_assert_eq(journal_list(fd, &numbers, &count), -ENOMEM);
+	alloc_disarm();
+	for (n = 1; alloc_arm_reads(n, EIO), journal_list(fd, &numbers, &count) < 0; n++)
+		alloc_disarm_reads();
+	alloc_disarm_reads();
+	cr_assert_gt(n, 3);
+	cr_assert_eq(count, 1);
+	cr_assert_eq(numbers[0], 10);
+	free(numbers);
+	close(fd);
+	tmpdir_remove(&dir);
+}

@@ -17,6 +17,7 @@
 #include "engine/plog.h"
 #include "engine/store.h"
 #include "tests/lib/contract.h"
+#include "tests/lib/fault.h"
 
 #define CRASH_TEST(name)                                                                                               \
 	static void name(struct contract *c);                                                                          \
@@ -467,11 +468,18 @@ CRASH_TEST(orphans)
 
 	c->ops->put(topic);
 	contract_close(c);
+	put_log(c, "00000000000000fz", NULL); /* no name of a log */
+	put_log(c, "00000000000000ff", NULL);
+	fault_arm(FAULT_UNLINK, 1, EIO, true);
+	contract_open(c); /* it cannot go: then the next time */
+	fault_disarm();
+	contract_close(c);
+	cr_assert_eq(count_logs(c), 4);
 	put_log(c, "00000000000000f0", NULL);
 	put_log(c, "00000000000000f1", "");
 	put_log(c, "00000000000000f2", "hello\n");
 	contract_open(c);
-	cr_assert_eq(count_logs(c), 3);
+	cr_assert_eq(count_logs(c), 4);
 	c->ops->health(c->engine, c->text, CONTRACT_TEXT);
 	cr_assert_eq(strncmp(c->text, "state degraded\nreason ", 22), 0);
 	cr_assert_not_null(strstr(c->text, "00000000000000f2"));
