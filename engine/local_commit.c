@@ -44,6 +44,7 @@ static void release_target(struct commit_target *target)
 
 void commit_release(struct commit *commit)
 {
+	atomic_fetch_sub(&commit->local->commits.owed, commit->owed);
 	for (uint32_t i = 0; i < commit->part_count; i++) {
 		struct commit_part *part = &commit->parts[i];
 

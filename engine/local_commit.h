@@ -87,6 +87,7 @@ struct commit {
 	const uint8_t *tail; /* what else is done with it: of a transaction (local_tx.h); the caller's, or NULL */
 	uint32_t tail_size;
 	uint64_t number; /* by noting: of the note */
+	uint64_t owed;   /* its share of local.commits.owed */
 	bool takes_back; /* its one target takes its part whole or not at all: what fails has not happened */
 };
 

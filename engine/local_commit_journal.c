@@ -41,6 +41,8 @@
 #include "engine/local_visible.h"
 #include "engine/meta.h"
 
+#define ROOM_BYTES 65536u /* less is not asked about, and as much is left for indexes and records of the journal */
+
 /* ---- writing ---- */
 
 static size_t target_size(const struct commit_target *target)
@@ -202,6 +204,31 @@ static int mark_parts(struct commit *commit, bool all)
 	return 0;
 }
 
+/*
+ * Once it is noted it has happened, so it is known before whether the disk has room for the note and for what each target gets. For
+ * what is small the reserve has room, which is whole: commit_claim() asked.
+ */
+static int find_room(struct commit *commit, size_t note_size)
+{
+	uint64_t bytes = 0, all;
+
+	for (uint32_t i = 0; i < commit->part_count; i++) {
+		const struct commit_part *part = &commit->parts[i];
+		uint64_t meta =
+		    meta_size(&part->batch, 0, part->batch.count, meta_flags(&part->batch, 0, part->batch.count, true));
+
+		for (uint32_t t = 0; t < part->target_count; t++)
+			bytes += part->targets[t].batch.len + meta;
+	}
+	if (bytes + note_size < ROOM_BYTES)
+		return 0;
+	commit->owed += bytes;
+	all = atomic_fetch_add(&commit->local->commits.owed, bytes) + bytes + note_size + ROOM_BYTES;
+	if (reserve_leaves(commit->local, all))
+		return 0;
+	return engine_explain(-ENOSPC, "the disk is full: %" PRIu64 " bytes are to be free for all of it", all);
+}
+
 int commit_note(struct commit *commit, bool all)
 {
 	uint8_t *note = NULL;
@@ -216,6 +243,8 @@ int commit_note(struct commit *commit, bool all)
 		return 0;
 	if (rc == 0 && commit->tail_size == 0)
 		commit->number = bytes_get64(note + NOTE_HEAD);
+	if (rc == 0)
+		rc = find_room(commit, size);
 	if (rc == 0)
 		rc = append_note(commit->local, commit->number, note, size);
 	free(note);

@@ -350,6 +350,7 @@ struct local {
 		struct commit_pending *pending; /* uthash: notes of what is not done; lock */
 		_Atomic bool stuck;             /* one is in the journal only, so that must stay */
 		_Atomic bool told;
+		_Atomic uint64_t owed;      /* bytes that targets are about to be given: see find_room() */
 		pthread_mutex_t begin_lock; /* before those of the journal */
 		_Atomic bool
 		    begun;     /* since the last checkpoint; see local_commit_lost.c, as the next two, of the start */

@@ -184,6 +184,15 @@ int reserve_check(struct local *local)
 	return rc;
 }
 
+bool reserve_leaves(struct local *local, uint64_t bytes)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(local->store.dirfd, &vfs) < 0 || vfs.f_blocks == 0)
+		return true;
+	return (uint64_t)(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail) * vfs.f_frsize >= bytes;
+}
+
 bool reserve_is_used(struct local *local)
 {
 	bool used;

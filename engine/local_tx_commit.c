@@ -475,6 +475,8 @@ static int commit(struct tx *tx)
 	if (rc == 0)
 		rc = tx_commit_together(&work);
 	count_published(&work, rc);
+	if (rc == -ENOSPC)
+		checkpoint_hurry(work.local);
 	work_release(&work);
 	if (tx->staged.message_bytes > TRIM_BYTES)
 		malloc_trim(0); /* a large one is rare, and its memory would stay with the process */

@@ -160,6 +160,52 @@ queue_works_when_full() {
 	queue_works_when_full dash
 }
 
+# leave BYTES - somebody else takes all of the disk but so much.
+leave() {
+	local free
+	rm -f "$S/other"
+	free=$(($(stat -f -c '%f * %S' "$S")))
+	head -c $((free - $1)) /dev/zero >"$S/other"
+}
+
+# In one moment: ready messages of queues a and b, leases of a
+there() {
+	echo "$(ls "$M/queues/a$SHELL_NAME/ready" | wc -l) $(ls "$M/queues/b$SHELL_NAME/ready" | wc -l) $(ls "$M/queues/a$SHELL_NAME/unacked" | wc -l)"
+}
+
+all_or_nothing() {
+	local a=queues/a$SHELL_NAME b=queues/b$SHELL_NAME x=$M/tx/$SHELL_NAME e=$M/exchanges/$SHELL_NAME
+	mkdir -p "$M/$a" "$M/$b" "$x" "$e/bindings/#"
+	ln -s "../../../../$a" "$e/bindings/#/a"
+	ln -s "../../../../$b" "$e/bindings/#/b"
+	echo 1 >>"$M/$a/in"
+	is "$(t cat "$M/$a/next")" 1
+	head -c 2000000 /dev/zero | tr '\0' y | fold -w 100000 >>"$x/exchanges/$SHELL_NAME/keys/k"
+	ls "$M/$a/unacked" | sed 's/^0*//' >"$x/$a/ack"
+	head -c 900000 /dev/zero | tr '\0' z >"$BATS_TEST_TMPDIR/line"
+	echo >>"$BATS_TEST_TMPDIR/line"
+	leave 4200000 # for the note, and for what one of them gets
+	fails ENOSPC "$SHELL_NAME" -c "/bin/echo commit >'$x/state'"
+	told ENOSPC 'the disk is full'
+	is "$(cat "$x/state") $(there)" 'open 0 0 1'
+	leave 1900000
+	fails ENOSPC dd if="$BATS_TEST_TMPDIR/line" of="$e/keys/k" bs=1M oflag=append conv=notrunc status=none
+	is "$(there) $(health)" '0 0 1 state ok'
+	rm "$S/other"
+	t "$SHELL_NAME" -c "echo commit >'$x/state'"
+	t dd if="$BATS_TEST_TMPDIR/line" of="$e/keys/k" bs=1M oflag=append conv=notrunc status=none
+	is "$(cat "$x/state") $(there) $(health)" 'committed 21 21 0 state ok'
+	rmdir "$x"
+	echo all >"$M/$a/purge"
+	echo all >"$M/$b/purge"
+	remount
+}
+
+@test "a commit and a publish for which the disk has not room are refused whole, and taken when it has (bash, dash)" {
+	small_disk
+	for SHELL_NAME in $SHELLS; do all_or_nothing; done
+}
+
 @test "messages are accepted again when somebody else makes room; nobody has to ask for health to say so" {
 	small_disk
 	head -c 8M /dev/zero >"$S/other"
