@@ -85,11 +85,15 @@ allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create open
 	$(addprefix mdb_,env_create env_set_mapsize env_set_maxreaders env_set_flags env_open env_sync txn_begin txn_commit dbi_open get put del cursor_open cursor_get)
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
-with_alloc = local_alloc local_forward local_start local_tx_fault local_commit_finish plog_states plog_ids plog_compact plog_tail catalog_copy catalog_pages \
-	store
+with_alloc = local_alloc local_forward local_start local_tx_fault local_commit_finish plog_states plog_ids plog_compact plog_tail \
+	catalog_copy catalog_pages store packed
 $(with_alloc:%=$(BUILD)/tests/engine/test_%): %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(FUSE_LIBS) $(libs)
+$(BUILD)/tests/fs/test_text: $(BUILD)/tests/fs/test_text.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+	$(link) -lcriterion $(FUSE_LIBS) $(libs)
+$(BUILD)/tests/fs/test_record $(BUILD)/tests/fs/test_frame $(BUILD)/tests/fs/test_command: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a
 	$(link) -lcriterion $(FUSE_LIBS) $(libs)
 # The engine with its failpoints: engine/failpoint.h.
 with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)

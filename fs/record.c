@@ -2,14 +2,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <jansson.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fs/base64.h"
+#include "fs/json.h"
 #include "fs/name.h"
 
 #define BLOCK_SIZE (16u << 10)
@@ -50,6 +49,12 @@ static int wrong_type(struct draft *draft, const char *field, const char *type)
 
 /* ---------------------------------------------------------------------------------------- fields */
 
+/* Of a value that there is: the macros of jansson ask for that, too. */
+static bool is(const json_t *value, json_type type)
+{
+	return json_typeof(value) == type;
+}
+
 static struct engine_span span_of(const json_t *string)
 {
 	return (struct engine_span){ json_string_value(string), json_string_length(string) };
@@ -57,7 +62,7 @@ static struct engine_span span_of(const json_t *string)
 
 static int decode(struct draft *draft, const char *field, const json_t *value, void **bytes, struct engine_span *ret)
 {
-	if (!json_is_string(value))
+	if (!is(value, JSON_STRING))
 		return wrong_type(draft, field, "a string");
 	struct engine_span text = span_of(value);
 	*bytes = malloc(BASE64_DECODED(text.len) + 1);
@@ -76,12 +81,12 @@ static int take_payload(struct draft *draft, const char *field, const json_t *va
 		return explain(draft, -EINVAL, "payload and payload_base64 exclude each other");
 	if (strcmp(field, "payload_base64") == 0)
 		return decode(draft, field, value, &draft->payload_bytes, &draft->payload);
-	if (json_is_null(value)) { /* the key has no value any more */
+	if (is(value, JSON_NULL)) { /* the key has no value any more */
 		draft->payload = (struct engine_span){ "", 0 };
 		draft->props.tombstone = true;
 		return 0;
 	}
-	if (!json_is_string(value))
+	if (!is(value, JSON_STRING))
 		return wrong_type(draft, field, "a string, or null");
 	draft->payload = span_of(value);
 	return 0;
@@ -90,7 +95,7 @@ static int take_payload(struct draft *draft, const char *field, const json_t *va
 /* A string of at most max bytes. */
 static int take_text(struct draft *draft, const char *field, const json_t *value, size_t max, struct engine_span *ret)
 {
-	if (!json_is_string(value))
+	if (!is(value, JSON_STRING))
 		return wrong_type(draft, field, "a string");
 	if (json_string_length(value) > max)
 		return explain(draft, -ERANGE, "field %s has more than %zu bytes", field, max);
@@ -100,7 +105,7 @@ static int take_text(struct draft *draft, const char *field, const json_t *value
 
 static int take_key(struct draft *draft, const char *field, const json_t *value)
 {
-	if (json_is_null(value))
+	if (is(value, JSON_NULL))
 		return 0;
 	if (draft->props.key.ptr)
 		return explain(draft, -EINVAL, "key and key_base64 exclude each other");
@@ -116,7 +121,7 @@ static int take_key(struct draft *draft, const char *field, const json_t *value)
 
 static int take_id(struct draft *draft, const char *field, const json_t *value)
 {
-	if (json_is_integer(value))
+	if (is(value, JSON_INTEGER))
 		return 0; /* the number a message had in a queue */
 	if (draft->props.id.ptr)
 		return explain(draft, -EINVAL, "id and dedup_id exclude each other");
@@ -130,7 +135,7 @@ static int take_routing_key(struct draft *draft, const char *field, const json_t
 
 static int take_headers(struct draft *draft, const char *field, const json_t *value)
 {
-	if (!json_is_object(value))
+	if (!is(value, JSON_OBJECT))
 		return wrong_type(draft, field, "an object of strings");
 	size_t count = json_object_size(value), bytes = 0;
 	if (count > RECORD_HEADERS_MAX)
@@ -142,7 +147,7 @@ static int take_headers(struct draft *draft, const char *field, const json_t *va
 	for (void *at = json_object_iter((json_t *)value); at;
 	     at = json_object_iter_next((json_t *)value, at), header++) {
 		const char *name = json_object_iter_key(at);
-		if (!json_is_string(json_object_iter_value(at)))
+		if (!is(json_object_iter_value(at), JSON_STRING))
 			return wrong_type(draft, field, "an object of strings");
 		*header = (struct engine_header){ { name, strlen(name) }, span_of(json_object_iter_value(at)) };
 		bytes += header->name.len + header->value.len;
@@ -157,7 +162,7 @@ static int take_headers(struct draft *draft, const char *field, const json_t *va
 /* An integer from 0 to max. */
 static int take_number(struct draft *draft, const char *field, const json_t *value, int64_t max, int64_t *ret)
 {
-	if (!json_is_integer(value))
+	if (!is(value, JSON_INTEGER))
 		return wrong_type(draft, field, "an integer");
 	json_int_t number = json_integer_value(value);
 	if (number < 0 || number > max)
@@ -238,47 +243,19 @@ static int take_field(struct draft *draft, const char *name, const json_t *value
 
 /* ---------------------------------------------------------------------------------------- records */
 
-/* jansson does not tell most times that it had no memory, but that the text is wrong. */
-static _Thread_local bool no_memory;
-
-static void *json_memory(size_t size)
-{
-	void *memory = malloc(size);
-	no_memory |= !memory;
-	return memory;
-}
-
-static void use_json_memory(void)
-{
-	json_set_alloc_funcs(json_memory, free);
-}
-
-static json_t *load(const char *text, size_t len, size_t flags, json_error_t *ret_error)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, use_json_memory);
-	no_memory = false;
-	return json_loadb(text, len, flags, ret_error);
-}
-
 /* Why jansson did not take the line. */
 static int explain_json(struct draft *draft, const json_error_t *error)
 {
 	char shown[RECORD_REASON_MAX];
-	if (no_memory)
-		return -ENOMEM;
-	switch (json_error_code(error)) {
-	case json_error_out_of_memory: return -ENOMEM;
-	case json_error_numeric_overflow: return explain(draft, -ERANGE, "a number is too large");
-	default: break;
-	}
+	if (json_error_code(error) == json_error_numeric_overflow)
+		return explain(draft, -ERANGE, "a number is too large");
 	name_escape(error->text, strlen(error->text), shown, sizeof(shown));
 	return explain(draft, -EINVAL, "not a JSON object in one line: %s", shown);
 }
 
 static int take_object(struct draft *draft, json_t *object)
 {
-	if (!json_is_object(object))
+	if (!is(object, JSON_OBJECT))
 		return explain(draft, -EINVAL, "not a JSON object");
 	for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
 		int err = take_field(draft, json_object_iter_key(at), json_object_iter_value(at));
@@ -313,8 +290,9 @@ int record_batch_add_line(
 		return 0;
 	}
 	json_error_t error;
-	json_t *object = load(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-	int err = object ? take_object(&draft, object) : explain_json(&draft, &error);
+	bool no_memory;
+	json_t *object = json_parse(line, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error, &no_memory);
+	int err = object ? take_object(&draft, object) : no_memory ? -ENOMEM : explain_json(&draft, &error);
 	if (err == 0 && draft.payload.len > limit)
 		err =
 		    explain(&draft, -EMSGSIZE, "the payload has %zu bytes, %zu are allowed", draft.payload.len, limit);
@@ -334,7 +312,8 @@ int record_batch_add_line(
 static bool is_unfinished(const char *part, size_t len)
 {
 	json_error_t error;
-	json_t *object = load(part, len, JSON_ALLOW_NUL, &error);
+	bool no_memory;
+	json_t *object = json_parse(part, len, JSON_ALLOW_NUL, &error, &no_memory);
 	bool unfinished = !object && (no_memory || json_error_code(&error) == json_error_premature_end_of_input);
 	json_decref(object);
 	return unfinished;

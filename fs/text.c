@@ -78,8 +78,6 @@ static int call_line(void *ctx, const char *line, size_t len)
 static int call_part(void *ctx, const char *part, size_t len)
 {
 	struct line_context *context = ctx;
-	if (!context->text->calls->part)
-		return 0;
 	return context->text->calls->part(&context->text->handle, part, len, context->reason);
 }
 

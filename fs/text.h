@@ -18,7 +18,7 @@ struct text_calls {
 	int (*generate)(struct fs *fs, const struct node *node, struct buffer *out);
 	/* Executes a line without its newline; NULL: nothing can be written. reason: a sentence, or left empty. */
 	int (*line)(struct handle *handle, const char *line, size_t len, char reason[TEXT_REASON_MAX]);
-	/* Can this still become a line? NULL: anything can. */
+	/* Can this still become a line? Whoever has lines that are not whole has it. */
 	int (*part)(struct handle *handle, const char *part, size_t len, char reason[TEXT_REASON_MAX]);
 	bool whole; /* each write is one line, with or without newline */
 	/* fsync: NULL is 0. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/lib/alloc.h"
+
 #include "fs/buffer.h"
 
 #define GROUP ENGINE_ANY
@@ -346,4 +348,24 @@ Test(lines, longest)
 		text[len] = 'x';
 		buffer_release(&recorder.got);
 	}
+}
+
+/* A line that comes in parts may have no byte more at its end either; and one for which there is no memory is refused. */
+Test(lines, longest_in_parts)
+{
+	char text[COMMAND_LINE_MAX];
+	struct recorder recorder = { BUFFER_INIT };
+	struct line_buffer lines = { 0 };
+	const struct line_calls calls = { record_line, NULL, &recorder };
+
+	memset(text, 'x', sizeof(text));
+	cr_expect_eq(line_buffer_write(&lines, text, sizeof(text), &calls), (ssize_t)sizeof(text));
+	cr_expect_eq(line_buffer_write(&lines, "x\n", 2, &calls), -EINVAL);
+	alloc_arm(1);
+	cr_expect_eq(line_buffer_write(&lines, "y", 1, &calls), -ENOMEM);
+	alloc_disarm();
+	cr_expect_eq(line_buffer_write(&lines, "z\n", 2, &calls), 2);
+	cr_expect_eq(line_buffer_finish(&lines, &calls), 0);
+	cr_expect_eq(recorder.got.len, 3, "[z]");
+	buffer_release(&recorder.got);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fs/buffer.h"
+#include "tests/lib/alloc.h"
 
 #define NO_LIMIT (1u << 20)
 #define IDLE_MAX (16u << 10) /* what a framer may hold for later */
@@ -522,4 +523,48 @@ Test(frame, idle_is_small)
 	free(piece);
 	buffer_release(&got);
 	framer_release(&framer);
+}
+
+/* Without memory a write is refused, and nothing of it was taken: made again it gives what it would have given. */
+Test(frame, no_memory)
+{
+	static const char stream[] =
+	    "a\0bc\ne\0f\0jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj\0k\n\0l\nm\0n";
+	static const size_t steps[] = { 1, 3, 8, 3, 30, 50 };
+	bool reached = true;
+
+	for (uint64_t n = 1; reached; n++) {
+		struct buffer got = BUFFER_INIT, expected = BUFFER_INIT;
+		struct framer framer;
+		uint64_t left = n;
+
+		framer_init(&framer, FRAME_NUL);
+		for (size_t i = 0, at = 0, len; at < sizeof(stream) - 1; at += len) {
+			struct frame_scan scan;
+			int err;
+
+			len = sizeof(stream) - 1 - at < steps[i % 6] ? sizeof(stream) - 1 - at : steps[i % 6];
+			i++;
+
+			alloc_arm(left);
+			err = framer_scan(&framer, stream + at, len, NO_LIMIT, &scan);
+			reached = alloc_disarm() >= left;
+			left -= reached ? left : alloc_disarm();
+			cr_assert(err == 0 || (reached && err == -ENOMEM));
+			if (err == 0) {
+				collect(&got, &scan.batch);
+				framer_commit(&framer, &scan, 7);
+			} else {
+				cr_assert_eq(write_once(&framer, stream + at, len, NO_LIMIT, &got), (ssize_t)(len));
+			}
+			if (reached)
+				left = UINT64_MAX;
+		}
+		reached = left == UINT64_MAX;
+		cr_assert_eq(framer.part_len, 1);
+		buffer_add(&got, "[n]", 3);
+		split_whole(stream, sizeof(stream) - 1, '\0', NO_LIMIT, &expected);
+		expect_same(&got, &expected, (unsigned)n);
+		framer_release(&framer);
+	}
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/lib/alloc.h"
+
 #define LIMIT 64
 
 /* What a line gives: 1 and the payload, 0 for a blank line, or an errno and a word its sentence must hold. */
@@ -375,4 +377,114 @@ Test(record, line_max)
 	    RECORD_LINE_MAX(1), 6 * (1 + RECORD_HEADERS_BYTES_MAX + RECORD_ID_MAX + 2 * ENGINE_KEY_MAX) + 1000);
 	cr_expect_eq(RECORD_LINE_MAX(16u << 20), (96u << 20) + (512u << 10));
 	cr_expect_eq(RECORD_LINE_MAX(ENGINE_MESSAGE_MAX), (size_t)1 << 30);
+}
+
+/* What a part of a line is refused for before its end has come, and what not yet. */
+Test(record, parts)
+{
+	static const struct {
+		const char *part;
+		int answer;
+	} parts[] = {
+		{ "", 0 },
+		{ " \t", 0 },
+		{ " {", 0 },
+		{ "{\"payload\":\"x\"", 0 },
+		{ "{\"headers\":{\"a\":\"b\"} ", 0 }, /* it ends like an object, and goes on */
+		{ "{\"payload\":\"x\"}", 1 },
+		{ "{\"payload\":1}", -EINVAL },
+		{ "{x}", -EINVAL },
+		{ "text", -EINVAL },
+		{ "[", -EINVAL },
+	};
+	char reason[RECORD_REASON_MAX], *large = calloc(1, 70000);
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		struct record_batch batch = { 0 };
+		int answer = record_check_part(&batch, parts[i].part, strlen(parts[i].part), LIMIT, reason);
+		cr_expect_eq(answer, parts[i].answer, "part %zu: %d", i, answer);
+		cr_expect_eq(reason[0] != '\0', parts[i].answer < 0);
+		cr_expect_eq(batch.count, answer == 1);
+		record_batch_release(&batch);
+	}
+	memset(large, ' ', 69999);
+	large[0] = '{';
+	large[69998] = '}';
+	struct record_batch batch = { 0 };
+	cr_expect_eq(
+	    record_check_part(&batch, large, 69999, LIMIT, reason), 1, "too large to be looked at again and again");
+	cr_expect_eq(batch.count, 0);
+	free(large);
+}
+
+/* Without memory a line is refused as such, and taken the next time; a part is not refused for it. */
+Test(record, no_memory)
+{
+	static const char line[] =
+	    "{\"payload_base64\":\"eA==\",\"key_base64\":\"aw==\",\"id\":\"i\",\"routing_key\":\"r\","
+	    "\"headers\":{\"a\":\"b\",\"c\":\"d\"}}";
+	static char value[RECORD_HEADERS_BYTES_MAX - 8], text[RECORD_HEADERS_BYTES_MAX + 200];
+	struct record_batch batch = { 0 };
+	char reason[RECORD_REASON_MAX];
+	bool reached = true;
+	uint32_t count = 0;
+
+	/* With a value as large as a block of memory, so that each part of the message has one of its own now and then. */
+	memset(value, 'v', sizeof(value) - 1);
+	snprintf(text, sizeof(text), "{\"payload\":\"x\",\"key\":\"k\",\"headers\":{\"a\":\"%s\",\"c\":\"d\"}}", value);
+	for (uint64_t n = 1; reached; n++) {
+		for (int large = 0; large < 2; large++) {
+			const char *all = large ? text : line;
+			int rc;
+
+			alloc_arm(n);
+			rc = record_batch_add_line(&batch, all, strlen(all), LIMIT, reason);
+			reached = alloc_disarm() >= n;
+			cr_assert(rc == 1 || (reached && rc == -ENOMEM && reason[0] != '\0'), "%d, call %d: %d", large,
+			    (int)n, rc);
+			count += rc == 1;
+			cr_assert_eq(batch.count, count);
+			if (n % 2 == 0) {
+				record_batch_release(&batch);
+				count = 0;
+			}
+			struct record_batch part = { 0 };
+			alloc_arm(n);
+			rc = record_check_part(&part, all, strlen(all), LIMIT, reason);
+			alloc_disarm();
+			cr_assert(rc == 1 || rc == 0 || rc == -ENOMEM, "%d", rc);
+			cr_assert(part.count == 0 || rc == 1);
+			record_batch_release(&part);
+		}
+	}
+	record_batch_release(&batch);
+}
+
+/* A batch whose blocks are full to each byte: whichever span of a message needs the next one, without it nothing is added. */
+Test(record, no_memory_for_a_span)
+{
+	static char fill[16384];
+	struct engine_header headers[] = { { { "name", 4 }, { "value", 5 } } };
+	struct engine_props props = ENGINE_PROPS_INIT, filler = ENGINE_PROPS_INIT;
+	const struct engine_span payload = { "x", 1 };
+	unsigned failed = 0;
+
+	props.key = props.id = props.routing_key = (struct engine_span){ "text", 4 };
+	props.headers = headers;
+	props.header_count = 1;
+	for (size_t left = 0; left < 256; left += 16) { /* of the block, when the message comes */
+		struct record_batch batch = { 0 };
+		int rc;
+
+		filler.key = (struct engine_span){ fill, sizeof(fill) - left - 1 };
+		cr_assert_eq(record_batch_add(&batch, payload, &filler), 0);
+		alloc_arm(1);
+		rc = record_batch_add(&batch, payload, &props);
+		alloc_disarm();
+		failed += rc == -ENOMEM;
+		cr_assert_eq(batch.count, rc == 0 ? 2 : 1);
+		cr_assert_eq(record_batch_add(&batch, payload, &props), 0);
+		record_batch_release(&batch);
+	}
+	cr_assert_gt(failed, 5);
 }
