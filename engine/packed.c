@@ -17,9 +17,12 @@
 int packed_lengths(const struct engine_batch *batch, uint32_t **ret_lengths)
 {
 	const char *data = batch->data, *end;
-	uint32_t *lengths = malloc((batch->count + 1) * sizeof(*lengths));
 	size_t left = batch->len;
+	uint32_t *lengths;
 
+	if (left > UINT32_MAX)
+		return -EMSGSIZE;
+	lengths = malloc((batch->count + 1) * sizeof(*lengths));
 	if (lengths == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -29,7 +32,7 @@ int packed_lengths(const struct engine_batch *batch, uint32_t **ret_lengths)
 			end = left > 0 ? memchr(data, '\n', left) : NULL;
 			len = end != NULL ? (size_t)(end - data) : SIZE_MAX;
 		}
-		if (len >= left || len > UINT32_MAX || data[len] != '\n')
+		if (len >= left || data[len] != '\n')
 			goto err;
 		lengths[i] = (uint32_t)len;
 		data += len + 1;
@@ -57,10 +60,10 @@ int packed_make(const struct engine_batch *batch, uint8_t **ret_bytes, size_t *r
 	whole.lengths = lengths;
 	flags = meta_flags(&whole, 0, whole.count, true);
 	meta = meta_size(&whole, 0, whole.count, flags);
-	out = meta <= UINT32_MAX && whole.len <= UINT32_MAX ? malloc(HEAD + meta + whole.len) : NULL;
+	out = meta <= UINT32_MAX ? malloc(HEAD + meta + whole.len) : NULL;
 	if (out == NULL) {
 		free(lengths);
-		return meta > UINT32_MAX || whole.len > UINT32_MAX ? -EMSGSIZE : -ENOMEM;
+		return meta > UINT32_MAX ? -EMSGSIZE : -ENOMEM;
 	}
 	bytes_put32(out, whole.count);
 	bytes_put32(out + 4, (uint32_t)meta);

@@ -195,11 +195,12 @@ static void list_choices(const char *const *choices, char *buf, size_t size)
 	size_t used = 0;
 
 	buf[0] = '\0';
-	for (size_t i = 0; choices[i] != NULL && used < size; i++) {
+	for (size_t i = 0; choices[i] != NULL; i++) {
 		const char *link = i == 0 ? "" : choices[i + 1] == NULL ? " or " : ", ";
 
 		used += (size_t)snprintf(
 		    buf + used, size - used, "%s%s%s", link, choices[i], takes_name(choices[i]) ? "NAME" : "");
+		assert(used < size); /* those of every row of the table fit */
 	}
 }
 
@@ -363,19 +364,19 @@ static int parse_key(const struct engine_setting *setting, struct engine_span va
 
 int engine_setting_parse(const struct engine_setting *setting, const char *text, char ret_value[ENGINE_VALUE_MAX])
 {
+	static int (*const parse[])(
+	    const struct engine_setting *setting, struct engine_span value, char ret_value[ENGINE_VALUE_MAX]) = {
+		[ENGINE_INT] = parse_int,
+		[ENGINE_BOOL] = parse_bool,
+		[ENGINE_CHOICE] = parse_choice,
+		[ENGINE_TEXT] = parse_text,
+		[ENGINE_KEY] = parse_key,
+	};
 	struct engine_span value = trim(text);
 
 	if (value.len == 0 && engine_setting_inherits(setting)) {
 		ret_value[0] = '\0';
 		return 0;
 	}
-	switch (setting->type) {
-	case ENGINE_INT: return parse_int(setting, value, ret_value);
-	case ENGINE_BOOL: return parse_bool(setting, value, ret_value);
-	case ENGINE_CHOICE: return parse_choice(setting, value, ret_value);
-	case ENGINE_TEXT: return parse_text(setting, value, ret_value);
-	case ENGINE_KEY: return parse_key(setting, value, ret_value);
-	}
-	assert(!"a setting of no type");
-	return -EINVAL;
+	return parse[setting->type](setting, value, ret_value);
 }

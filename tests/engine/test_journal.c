@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -881,4 +883,82 @@ Test(journal, headers_of_zeros)
 	cr_assert_eq(journal_replay_file(&how, 7, &records), 0);
 	cr_assert_eq(records, 0);
 	cr_assert_eq(seen.reports, 1);
+}
+
+/* ---- others ---- */
+
+/* The file in use was removed by somebody: those before it are dropped all the same, and nothing else is looked for. */
+Test(journal, drops_without_the_file_in_use)
+{
+	struct seen seen = { 0 };
+	struct journal *journal = open_journal(&seen);
+	char name[JOURNAL_NAME_SIZE];
+	uint64_t number = 0;
+
+	append(journal, 1);
+	cr_assert_eq(journal_rotate(journal, &number), 0);
+	journal_file_name(name, number);
+	cr_assert_eq(unlinkat(dir.fd, name, 0), 0);
+	cr_assert_eq(journal_drop(journal, number + 7), 0);
+	cr_assert_eq(journal_oldest(dir.fd, &number), -ENODATA);
+	(void)journal_close(journal);
+}
+
+static struct {
+	struct journal *journal;
+	pthread_t thread;
+	_Atomic long tid;
+	int rc;
+} waiting;
+
+static void *sync_too(void *arg)
+{
+	(void)arg;
+	waiting.tid = syscall(SYS_gettid);
+	waiting.rc = journal_sync(waiting.journal);
+	return NULL;
+}
+
+/* Whether the thread is blocked in futex(), for a lock. */
+static bool waits_for_lock(void)
+{
+	char path[64], text[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%ld/syscall", waiting.tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	(void)!read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return strtol(text, NULL, 10) == SYS_futex && text[0] != 'r';
+}
+
+/* A sync that fails once another thread waits for it. */
+static int fail_when_waited_for(int fd)
+{
+	(void)fd;
+	cr_assert_eq(pthread_create(&waiting.thread, NULL, sync_too, NULL), 0);
+	while (!waits_for_lock())
+		sched_yield();
+	return -EIO;
+}
+
+/* Who waits for the sync of another thread is told if that fails. */
+Test(journal, sync_of_another_fails, .timeout = 60)
+{
+	struct io_ops failing = *io;
+	const struct io_ops *before = io;
+	struct seen seen = { 0 };
+
+	waiting.journal = open_journal(&seen);
+	append(waiting.journal, 1);
+	failing.fdatasync = fail_when_waited_for;
+	io = &failing;
+	cr_assert_eq(journal_sync(waiting.journal), -EIO);
+	io = before;
+	cr_assert_eq(pthread_join(waiting.thread, NULL), 0);
+	cr_assert_eq(waiting.rc, -EIO);
+	cr_assert_eq(seen.errors, 1);
+	cr_assert_eq(journal_close(waiting.journal), -EIO);
 }

@@ -7,6 +7,7 @@
 
 #include "engine/bytes.h"
 #include "engine/packed.h"
+#include "tests/lib/alloc.h"
 
 #define SPAN(text) ((struct engine_span){ text, sizeof(text) - 1 })
 
@@ -130,4 +131,28 @@ Test(packed, damage)
 		free(copy);
 	}
 	free(bytes);
+}
+
+/* Without memory: that is said, and nothing is left. */
+Test(packed, no_memory)
+{
+	struct engine_batch batch = small();
+	bool reached = true;
+
+	for (uint64_t n = 1; reached; n++) {
+		struct packed_batch back;
+		uint8_t *bytes = NULL;
+		size_t size;
+		int rc;
+
+		alloc_arm(n);
+		rc = packed_make(&batch, &bytes, &size);
+		if (rc == 0)
+			rc = packed_open(bytes, size, 0, &back);
+		reached = alloc_disarm() >= n;
+		cr_assert_eq(rc, reached ? -ENOMEM : 0);
+		if (rc == 0)
+			packed_release(&back);
+		free(bytes);
+	}
 }
