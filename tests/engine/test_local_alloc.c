@@ -5,7 +5,7 @@
  *
  * What the tests are about that are not here, and comes out otherwise when there was no memory:
  *
- * - what happens by time, or in the wake of a call, and is tried again later: what expires, is over a limit, dies of that;
+ * - what happens by time, or in the wake of a call, and is tried again later: what expires, is over a limit, dies of that, comes back from who is gone;
  * - a range that is settled up to the message that there was no memory for;
  * - sharing partitions out, which is tried again when somebody comes or goes;
  * - the partition whose turn it is, and counters of refusals.
@@ -55,7 +55,7 @@
 	T(q_reject_publish) T(q_reject_publish_dlx) T(q_moves_to_limits) T(q_purge) T(q_conservation) T(q_in_parallel) \
 	T(dedup_topic) T(dedup_partitions) T(dedup_queue) T(dedup_batches) T(dedup_refused) T(dedup_setting) \
 	T(dedup_parallel) T(q_reopen_states) T(q_reopen_order) T(q_reopen_leases) T(q_reopen_holders) T(q_reopen_removed_holder) \
-	T(q_crash_holders_delay) T(q_crash_holders_limit) T(q_reopen_totals) T(q_reopen_settings) T(x_objects) \
+	T(q_reopen_totals) T(q_reopen_settings) T(x_objects) \
 	T(x_types) T(x_patterns) T(x_bindings) T(x_bind_errors) T(x_circles) T(x_removal) T(x_topic) T(x_direct) \
 	T(x_fanout) T(x_headers) T(x_one_copy) T(x_exchanges) T(x_alternate) T(x_all_or_none) T(x_batches) \
 	T(x_renamed) T(x_props) T(x_sync) T(x_eidrm) T(x_dedup) T(x_dead_settings) T(x_reopen) T(x_reopen_published) \
