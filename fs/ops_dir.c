@@ -219,7 +219,8 @@ static int remove_object(struct fs *fs, const struct node *parent, const char *n
 		return err;
 	err = fs->engine->ops->remove(object);
 	if (err == -ENOTEMPTY && *engine_reason() == '\0')
-		engine_explain(err, "it holds messages: `echo all > purge` empties it first");
+		engine_explain(err, "it holds messages: `echo all > purge` empties it first%s",
+		    parent->row->what == DIR_QUEUES ? ", and `rm unacked/*` takes what is leased" : "");
 	char reason[256];
 	snprintf(reason, sizeof reason, "%s", engine_reason());
 	fs->engine->ops->put(object);

@@ -461,6 +461,12 @@ refuse_check() {
 	echo all >purge
 	echo all >dlq/purge
 	is "$(info ready) $(info dead)" '0 0'
+	echo 123 >>in
+	t cat next >/dev/null
+	echo all >purge
+	fails ENOTEMPTY rmdir "$Q"
+	told ENOTEMPTY 'what is leased'
+	rm unacked/*
 	echo 100 >config/expires.ms
 	cd "$M"
 	eventually test ! -e "$Q"
