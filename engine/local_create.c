@@ -306,7 +306,9 @@ static int rename_object(struct object *object, const char *name)
 		return 0;
 	if (registry_has_name(local, object->parent->id, object->kind, name))
 		return -EEXIST;
-	rc = FAILPOINT("rename_before_catalog");
+	rc = object->kind == ENGINE_EXCHANGE ? exchange_check_name(exchange_of_object(object), name) : 0;
+	if (rc == 0)
+		rc = FAILPOINT("rename_before_catalog");
 	if (rc < 0)
 		return rc;
 	do

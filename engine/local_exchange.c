@@ -279,6 +279,25 @@ int exchange_check_alternate(struct exchange *exchange, const char *value)
 	return check_circle(local, alternate, exchange->object.id);
 }
 
+int exchange_check_name(struct exchange *exchange, const char *name)
+{
+	struct local *local = local_of(&exchange->object);
+	struct object *other = NULL, *next;
+	const char *alternate;
+	int rc = 0;
+
+	while (rc == 0 &&
+	       (next = registry_next(local, local->root, ENGINE_EXCHANGE, other != NULL ? other->id : 0)) != NULL) {
+		object_put(other);
+		other = next;
+		alternate = settings_text(setting_value(other, SET_EXCHANGE_ALTERNATE));
+		if (alternate != NULL && strcmp(alternate + strlen("exchanges/"), name) == 0)
+			rc = check_circle(local, exchange->object.id, other->id);
+	}
+	object_put(other);
+	return rc;
+}
+
 /* ---- calls ---- */
 
 static int enter(struct engine_object *base, bool change, struct exchange **ret_exchange)

@@ -37,6 +37,9 @@ int exchange_load(struct exchange *exchange); /* at start: settings, type, bindi
 int exchange_check_removal(struct object *object);
 /* What alternate.exchange is about to become; root.change. ELOOP, ENOENT. */
 int exchange_check_alternate(struct exchange *exchange, const char *value);
+
+/* May it have this name, which may stand in alternate.exchange of another? ELOOP. root.change */
+int exchange_check_name(struct exchange *exchange, const char *name);
 /* The targets of a message: bindings_route over the exchanges of the store. routes */
 int exchange_route(struct exchange *exchange, struct engine_span key, const struct engine_header *headers,
     uint32_t header_count, struct routing_match *match);

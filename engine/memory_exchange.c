@@ -4,6 +4,7 @@
 #include "engine/memory_exchange.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,6 +116,22 @@ int memory_check_alternate(struct memory_object *exchange, const char *value)
 	if (alternate == NULL)
 		return engine_explain(-ENOENT, "there is no exchange %s", value + strlen("exchanges/"));
 	return bindings_check_circle(&world, alternate->id, exchange->id);
+}
+
+int memory_check_name(struct memory_object *exchange, const char *name)
+{
+	const struct bindings_world world = memory_world(exchange->memory);
+	char value[ENGINE_VALUE_MAX];
+	int rc = 0;
+
+	snprintf(value, sizeof(value), "exchanges/%s", name);
+	for (size_t i = 0; i < exchange->memory->object_count && rc == 0; i++) {
+		const struct memory_object *other = exchange->memory->objects[i];
+
+		if (other->kind == ENGINE_EXCHANGE && strcmp(memory_setting(other, "alternate.exchange"), value) == 0)
+			rc = bindings_check_circle(&world, exchange->id, other->id);
+	}
+	return rc;
 }
 
 /* ---- calls ---- */

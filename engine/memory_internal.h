@@ -402,6 +402,8 @@ void memory_exchange_free(struct memory_object *exchange); /* one that is none i
 int memory_check_removal(const struct memory_object *object);
 /* What alternate.exchange is about to become. ELOOP, ENOENT. */
 int memory_check_alternate(struct memory_object *exchange, const char *value);
+int memory_check_name(
+    struct memory_object *exchange, const char *name); /* that another's alternate.exchange may have: ELOOP */
 
 int memory_route_producer_open(
     struct engine_object *exchange, uint32_t partition, struct engine_span key, struct engine_producer **ret_producer);

@@ -432,6 +432,9 @@ static int rename_locked(struct memory_object *object, const char *name)
 	other = memory_find_child(object->memory, object->parent, object->kind, name);
 	if (other != NULL)
 		return other == object ? 0 : -EEXIST;
+	rc = object->kind == ENGINE_EXCHANGE ? memory_check_name(object, name) : 0;
+	if (rc < 0)
+		return rc;
 	strcpy(object->name, name);
 	object->mtime_ms = object->parent->mtime_ms = clock_wall_ms();
 	if (object->kind == ENGINE_QUEUE)

@@ -58,7 +58,7 @@
 	T(q_reopen_totals) T(q_reopen_settings) T(x_objects) \
 	T(x_types) T(x_patterns) T(x_bindings) T(x_bind_errors) T(x_circles) T(x_removal) T(x_topic) T(x_direct) \
 	T(x_fanout) T(x_headers) T(x_one_copy) T(x_exchanges) T(x_alternate) T(x_all_or_none) T(x_batches) \
-	T(x_renamed) T(x_props) T(x_sync) T(x_eidrm) T(x_dedup) T(x_dead_settings) T(x_reopen) T(x_reopen_published) \
+	T(x_renamed) T(x_renamed_circle) T(x_props) T(x_sync) T(x_eidrm) T(x_dedup) T(x_dead_settings) T(x_reopen) T(x_reopen_published) \
 	T(x_reopen_read_only) T(x_reopen_dead) T(tx_life) T(tx_ends) T(tx_timeout) T(tx_kept) T(tx_sends) \
 	T(tx_settle_errors) T(tx_pins) T(tx_pin_ends) T(tx_conflict) T(tx_full) T(tx_removed_target) \
 	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_lists) T(tx_exchanges) T(tx_wakes) \

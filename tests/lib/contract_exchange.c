@@ -246,6 +246,15 @@ void contract_test_x_renamed(struct contract *c)
 	    "rmdir u => EBUSY", "rmdir g => ENOTEMPTY");
 }
 
+/* An alternate exchange goes by its name, and who takes that name may not lead back. */
+void contract_test_x_renamed_circle(struct contract *c)
+{
+	Q_SCRIPT(c, "exchange e", "exchange f", "exchange g", "set e alternate.exchange exchanges/f => ok",
+	    "pattern g k", "bind g k e e", "rename f old", "rename g f => ELOOP", "rename g h => ok",
+	    "rename e f => ELOOP", "rename old f => ok", "set e alternate.exchange none => ok", "rename f i => ok",
+	    "rename h f => ok");
+}
+
 /* A topic takes it with its key, a queue with its priority and delay; everything else comes along. */
 void contract_test_x_props(struct contract *c)
 {
