@@ -123,13 +123,11 @@ static int local_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret
 static int local_room(struct engine *engine, uint64_t bytes)
 {
 	struct local *local = (struct local *)engine;
-	struct statvfs vfs;
 	int rc;
 
 	engine_reason_clear();
 	rc = reserve_check(local);
-	if (rc == 0 && fstatvfs(local->store.dirfd, &vfs) == 0 && vfs.f_blocks > 0 &&
-	    (uint64_t)vfs.f_bfree * vfs.f_frsize < bytes)
+	if (rc == 0 && !reserve_leaves(local, bytes))
 		rc = engine_explain(-ENOSPC, "the disk is full");
 	if (rc == -ENOSPC)
 		checkpoint_hurry(local);
