@@ -116,10 +116,16 @@ struct engine_view {
 /*
  * Memory for reads, one per calling thread or open file. Starts as {0}; the engine grows it as needed (private to
  * it what for); engine_scratch_release() frees it and makes it {0} again.
+ *
+ * A caller that passes payloads on as they are may lend a place for one call of consumer_fetch, of a topic (lent_size at most its max_bytes),
+ * or of partition_read: an engine that has to copy them from somewhere may copy them there, if all of what it gives fits. It has if
+ * batch.data is the place: then batch.lengths may be NULL (no payload has a newline, and each ends in one) and there are no props.
  */
 struct engine_scratch {
 	void *mem;
 	size_t size;
+	char *lent; /* the caller's; NULL: none */
+	size_t lent_size;
 };
 void engine_scratch_release(struct engine_scratch *scratch);
 

@@ -4,7 +4,8 @@
  * A read finds its segment under the mutex, pins it and does the rest outside: one pread per entry looked at, one for the
  * data of the batch, one for its meta. The whole batch is read and checked, even for one message of it, and left in the
  * reader's block (plog_block.h): the next message costs no system call, and the next batch is looked for in the slot after
- * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message. What was just appended may be had from memory.
+ * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message. What was just appended may be had from memory. Who wants a batch whole
+ * may have it read to a place of its own (struct engine_scratch): bulk is not copied once more, and nobody looks for its newlines.
  *
  * Damage costs the batch it is in: the reader gets EIO and learns what to go past, and it is reported once.
  */
@@ -31,6 +32,7 @@ struct cached {
 	const uint32_t *lengths;
 	const struct engine_props *props;   /* NULL: no message has any */
 	struct engine_delivery *deliveries; /* NULL: the log has no ids */
+	bool lent; /* data is in the place that a caller lent for one call, and lengths are not known */
 };
 
 /* Where in the block things are. */
@@ -175,6 +177,30 @@ static int fetch_recent(struct plog *plog, uint64_t offset, struct engine_scratc
 	return 1;
 }
 
+/* Whether the batch can go to the place that was lent: it is nothing but payloads, and given whole to who asked from `from` to before end. */
+static bool fits_lent(
+    const struct index_entry *entry, uint64_t from, uint64_t end, const struct engine_scratch *scratch)
+{
+	return scratch->lent && entry->length <= scratch->lent_size && entry->meta_len == 0 && entry->first_id == 0 &&
+	       entry->base_offset >= from && entry->base_offset + entry->count <= end;
+}
+
+/* As fetch, to the place that was lent. */
+static int fetch_lent(const struct segment_reader *reader, const struct index_entry *entry,
+    struct engine_scratch *scratch, struct cached **ret_cached)
+{
+	struct cached *cached = plog_block_begin(scratch, sizeof(*cached));
+
+	if (!cached)
+		return -ENOMEM;
+	*cached = (struct cached){ .entry = *entry, .data = scratch->lent, .lent = true };
+	*ret_cached = cached;
+	return io_pread_all(reader->data_fd, scratch->lent, entry->length, entry->pos) ||
+		       crc32c(0, scratch->lent, entry->length) != entry->data_crc
+		   ? -EBADMSG
+		   : 0;
+}
+
 static void give_view(const struct cached *cached, uint64_t offset, uint32_t max_count, struct engine_view *ret_view)
 {
 	uint32_t skip = (uint32_t)(offset - cached->entry.base_offset), count = cached->entry.count - skip;
@@ -249,8 +275,11 @@ static bool is_passing(int rc)
 	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
 }
 
-/* The batch offset is in, from the disk. EBADMSG: *ret_lost is what is damaged; ENOENT: it is in a gap. */
-static int find_and_fetch(const struct segment_reader *reader, uint64_t offset, uint32_t hint,
+/*
+ * The batch offset is in, from the disk; nothing is wanted from end on. EBADMSG: *ret_lost is what is damaged; ENOENT: it is
+ * in a gap.
+ */
+static int find_and_fetch(const struct segment_reader *reader, uint64_t offset, uint64_t end, uint32_t hint,
     struct engine_scratch *scratch, struct cached **ret_cached, struct segment_lost *ret_lost)
 {
 	struct index_entry entry;
@@ -259,7 +288,8 @@ static int find_and_fetch(const struct segment_reader *reader, uint64_t offset, 
 
 	if (rc)
 		return rc;
-	rc = fetch(reader, &entry, scratch, ret_cached);
+	rc = fits_lent(&entry, offset, end, scratch) ? fetch_lent(reader, &entry, scratch, ret_cached)
+						     : fetch(reader, &entry, scratch, ret_cached);
 	if (rc) {
 		*ret_lost = (struct segment_lost){ entry.base_offset, entry.base_offset + entry.count, entry.pos };
 		return rc;
@@ -307,9 +337,12 @@ int plog_fetch(const struct segment_reader *reader, const struct index_entry *en
 	return rc;
 }
 
-/* Finds the batch of *offset, or of the first message after it if it is in a gap: then *offset is that. Errors as plog_read. */
-static int find_batch(struct plog *plog, uint64_t *offset, struct engine_scratch *scratch, struct cached **cached,
-    struct engine_view *view)
+/*
+ * Finds the batch of *offset, or of the first message after it if it is in a gap: then *offset is that. Nothing is wanted from
+ * end on. Errors as plog_read.
+ */
+static int find_batch(struct plog *plog, uint64_t *offset, uint64_t end, struct engine_scratch *scratch,
+    struct cached **cached, struct engine_view *view)
 {
 	struct segment_reader reader = { 0 };
 	struct segment_lost lost;
@@ -333,7 +366,7 @@ static int find_batch(struct plog *plog, uint64_t *offset, struct engine_scratch
 			return rc < 0 ? rc : 0;
 		if (*cached && (*cached)->segment_base == reader.base)
 			hint = (*cached)->slot + 1;
-		rc = find_and_fetch(&reader, *offset, hint, scratch, cached, &lost);
+		rc = find_and_fetch(&reader, *offset, end, hint, scratch, cached, &lost);
 		unpin(plog, reader.segment);
 	} while (rc == -ENOENT);
 	return rc == -EBADMSG ? give_damage(plog, &lost, *offset, view) : rc;
@@ -354,12 +387,14 @@ int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct
 	if (rc)
 		return rc;
 	if (!cached || !index_covers(&cached->entry, offset)) {
-		rc = find_batch(plog, &offset, scratch, &cached, ret_view);
+		rc = find_batch(plog, &offset, offset + max_count, scratch, &cached, ret_view);
 		if (rc)
 			return rc;
 		plog_block_own(scratch, plog->token);
 	}
 	give_view(cached, offset, max_count, ret_view);
+	if (cached->lent)
+		cached->entry.count = 0; /* it is not here; only which slot comes next is */
 	*ret_first_id = cached->entry.first_id ? cached->entry.first_id + (offset - cached->entry.base_offset) : 0;
 	return 0;
 }
@@ -383,7 +418,7 @@ int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
 	pthread_mutex_unlock(&plog->mutex);
 	if (rc)
 		return is_passing(rc) ? rc : -EIO;
-	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, UINT32_MAX, &scratch, &cached, &lost);
+	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, offset, UINT32_MAX, &scratch, &cached, &lost);
 	if (rc == -EBADMSG || rc == -ENOENT) {
 		pos = lost.pos;
 		rc = 0;

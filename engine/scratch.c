@@ -20,7 +20,8 @@ int scratch_reserve(struct engine_scratch *scratch, size_t size)
 	if (mem == NULL)
 		return -ENOMEM;
 	free(scratch->mem);
-	*scratch = (struct engine_scratch){ mem, grown };
+	scratch->mem = mem;
+	scratch->size = grown;
 	return 0;
 }
 

@@ -51,6 +51,7 @@ struct reader {
 	off_t window_start, window_end; /* _end: where new messages go; the window may be empty before it */
 	off_t served_end;               /* up to where a read has been answered */
 	bool given_one;                 /* single: had its message */
+	bool bulky;                     /* the last answer was too long to be kept, and so the next may be */
 	struct given given;             /* of a queue */
 	uint32_t reader_pid;            /* who read last */
 	bool armed, closed;
@@ -139,13 +140,38 @@ static int start_over(struct reader *reader)
 
 /* ------------------------------------------------------------------------------------------------- reading */
 
+/* Fetches what comes next to the end of out, if that is where the engine can put it as it is to be read, and else renders it there. */
+static int fetch_to(struct reader *reader, uint32_t most, size_t room, struct buffer *out)
+{
+	struct engine_view view;
+	bool lend = reader->bulky && reader->handle.framing == FRAME_LINE && !reader->holds;
+	reader->scratch.lent = lend ? buffer_room(out, room) : NULL;
+	reader->scratch.lent_size = room;
+	int got = fetch(reader, most, room, &view);
+	char *lent = reader->scratch.lent;
+	reader->scratch.lent = NULL;
+	if (got <= 0)
+		return got;
+	size_t before = out->len;
+	if (lent && view.batch.data == lent) {
+		out->len += view.batch.len;
+		return 1;
+	}
+	int err = render_view(reader->handle.framing, &view, reader->topic, 0, view.batch.count, out);
+	if (!err)
+		return 1;
+	out->len = before; /* it is given already, so the next read has to have it */
+	reader->held = view;
+	reader->holds = true;
+	return err;
+}
+
 /*
  * Appends messages to out: one, or (bulk) as many whole ones as fit into size. 1: some; 0: none there. An error after
  * the first is left for the next read to meet.
  */
 static int gather(struct reader *reader, size_t size, bool bulk, struct buffer *out)
 {
-	struct engine_view view;
 	bool some = false;
 	if (bulk && reader->waits)
 		size--; /* the kernel asks for more if an answer is full, and would wait with this one in its hands */
@@ -154,17 +180,9 @@ static int gather(struct reader *reader, size_t size, bool bulk, struct buffer *
 		uint32_t most = bulk ? UINT32_MAX : 1;
 		if (bulk && reader->handle.framing == FRAME_JSON) /* longer than its payload, by at least this */
 			room /= 4, most = (uint32_t)(room / 48) + 1;
-		int got = fetch(reader, most, room, &view);
+		int got = fetch_to(reader, most, room, out);
 		if (got <= 0)
 			return some ? 1 : got;
-		size_t before = out->len;
-		int err = render_view(reader->handle.framing, &view, reader->topic, 0, view.batch.count, out);
-		if (err) { /* it is given already, so the next read has to have it */
-			out->len = before;
-			reader->held = view;
-			reader->holds = true;
-			return some ? 1 : err;
-		}
 		some = true;
 	} while (bulk && out->len + BULK / 2 < size);
 	return 1;
@@ -205,8 +223,9 @@ static int serve_new(struct reader *reader, fuse_req_t req, size_t size)
 	off_t offset = reader->window_end;
 	advance_window(reader, &text);
 	bool whole = reader->window.len <= size;
+	reader->bulky = bulk && whole && reader->window.len > WINDOW_KEPT;
 	reply_window(reader, req, size, offset);
-	if (bulk && whole && reader->window.len > WINDOW_KEPT) { /* too much to keep for each of a thousand readers */
+	if (reader->bulky) { /* too much to keep for each of a thousand readers */
 		buffer_release(&reader->window);
 		reader->window_start = reader->window_end;
 	}

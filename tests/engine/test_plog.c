@@ -133,6 +133,69 @@ Test(plog, large_batch_is_divided)
 	cr_assert_eq(box_check(&box, 0, NULL), 50000);
 }
 
+/* Batches of lines only, an entry each; with a key, another. */
+static void append_lines(const char *lines, uint32_t count, int64_t ts_ms, const struct engine_props *props)
+{
+	struct engine_batch batch = {
+		.data = lines, .len = strlen(lines), .count = count, .props = props, .ts_ms = ts_ms
+	};
+	uint64_t offset;
+
+	cr_assert_eq(plog_append(box.plog, &batch, 0, MIB, &offset), 0);
+}
+
+/* Reads into a place of size bytes. Was it taken? */
+static bool read_lent(uint64_t offset, uint32_t max_count, size_t size, const char *want)
+{
+	char place[64] = "as it was";
+	struct engine_view view;
+	bool taken;
+
+	box.scratch.lent = place;
+	box.scratch.lent_size = size;
+	cr_assert_eq(plog_read(box.plog, offset, max_count, &box.scratch, &view), 0);
+	box.scratch.lent = NULL;
+	taken = view.batch.data == place;
+	cr_assert(view.batch.len == strlen(want) && !memcmp(view.batch.data, want, view.batch.len));
+	cr_assert_eq(view.offset, offset);
+	cr_assert(taken || (view.batch.lengths != NULL && strcmp(place, "as it was") == 0));
+	return taken;
+}
+
+/* A batch that is given whole and is nothing but lines is read to the place that was lent; any other to where it ever is. */
+Test(plog, lent)
+{
+	struct engine_props props = ENGINE_PROPS_INIT;
+	struct engine_view view;
+
+	props.key = (struct engine_span){ "key", 3 };
+	append_lines("one\ntwo\n", 2, 1, NULL);
+	append_lines("three\n", 1, 2, &props);
+	append_lines("four\nfive\n", 2, 3, NULL);
+	append_lines("the last is in memory\n", 1, 4, NULL);
+	cr_assert(read_lent(0, UINT32_MAX, 8, "one\ntwo\n"));
+	cr_assert(!read_lent(0, UINT32_MAX, 7, "one\ntwo\n"), "it does not fit");
+	cr_assert(!read_lent(0, 1, 64, "one\n"), "it is not wanted whole");
+	cr_assert(!read_lent(1, UINT32_MAX, 64, "two\n"), "its first was given");
+	cr_assert(!read_lent(2, UINT32_MAX, 64, "three\n"), "it has more than lines");
+	cr_assert(read_lent(3, 2, 64, "four\nfive\n"));
+	cr_assert_eq(
+	    plog_read(box.plog, 4, 9, &box.scratch, &view), 0, "what went to the place is not taken for what is here");
+	cr_assert(view.batch.count == 1 && !memcmp(view.batch.data, "five\n", 5));
+	read_lent(5, 9, 64, "the last is in memory\n");
+	reopen();
+	cr_assert(read_lent(0, UINT32_MAX, 64, "one\ntwo\n"));
+	cr_assert(!read_lent(2, UINT32_MAX, 64, "three\n"));
+	cr_assert_eq(plog_sync(box.plog), 0);
+	box_flip(&box, 0, "data", 8 * 16);
+	box.scratch.lent = (char[64]){ 0 };
+	box.scratch.lent_size = 64;
+	cr_assert_eq(plog_read(box.plog, 3, 9, &box.scratch, &view), -EIO);
+	cr_assert(view.offset == 3 && view.batch.count == 2 && view.batch.data == NULL);
+	box.scratch.lent = NULL;
+	cr_assert_eq(box.errors, 1);
+}
+
 /* What travels with messages comes back with them, each message's its own, also from the middle of a batch. */
 Test(plog, properties)
 {
