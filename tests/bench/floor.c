@@ -5,7 +5,7 @@
  *
  * Every name is there: groups, g, consumers, c and 0 are directories, all else is a file that opens without the page cache. A write is
  * dropped, but for the last one that no reader had. A read of `stream` gets that, or waits for the next; `log` has as many bytes as were written since
- * `in` was last opened, in lines of 100; any other read is at its end. close(2) asks, as it must where it can refuse. `file` is FILE, to
+ * `in` was last opened, in lines of 100, each from its own place in memory up to 100 MiB, as it would be for who keeps them; any other read is at its end. close(2) asks, as it must where it can refuse. `file` is FILE, to
  * which the kernel passes what is written, if it and libfuse can. Ends when it is unmounted.
  */
 #define FUSE_USE_VERSION 312
@@ -33,8 +33,11 @@ static size_t kept_size;
 
 static int backing = -1; /* FILE */
 
-static _Atomic off_t written;          /* bytes, since `in` was opened */
-static char content[(1 << 20) + LINE]; /* of `log`, again and again */
+#define PIECE (1u << 20) /* bytes of the longest read */
+#define CONTENT (LINE * PIECE)
+
+static _Atomic off_t written;         /* bytes, since `in` was opened */
+static char content[CONTENT + PIECE]; /* of `log`, again and again */
 
 static struct stat attr_of(fuse_ino_t ino)
 {
@@ -141,8 +144,8 @@ static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	if (ino != STREAM) {
 		off_t left = ino == LOG && offset < written ? written - offset : 0;
 
-		given = size < sizeof(content) - LINE ? size : sizeof(content) - LINE;
-		fuse_reply_buf(req, content + offset % LINE, (off_t)given < left ? given : (size_t)left);
+		given = size < PIECE ? size : PIECE;
+		fuse_reply_buf(req, content + offset % CONTENT, (off_t)given < left ? given : (size_t)left);
 		return;
 	}
 	pthread_mutex_lock(&lock);
@@ -183,6 +186,7 @@ int main(int argc, char **argv)
 	struct fuse_session *session;
 	int status;
 
+	memset(content, '.', sizeof(content));
 	for (size_t i = LINE - 1; i < sizeof(content); i += LINE)
 		content[i] = '\n';
 	if (argc != 2 && argc != 3) {
