@@ -16,40 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
-#include "tests/lib/tmpdir.h"
+#include "tests/stress/stress.h"
 
 #define PRODUCERS 4
 #define PAYLOAD 300
 
-#define check(expression)                                                                                              \
-	do {                                                                                                           \
-		if (!(expression)) {                                                                                   \
-			fprintf(                                                                                       \
-			    stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #expression, engine_reason());    \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-static const struct engine_ops *ops;
-static struct engine *engine;
-static struct engine_object *root, *exchange, *inner, *topic, *queue;
+static struct engine_object *exchange, *inner, *topic, *queue;
 static unsigned long per_producer = 4000;
 static _Atomic bool over;
-
-static struct engine_object *create(enum engine_kind kind, const char *name)
-{
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *object;
-
-	check(ops->create(engine, root, kind, name, &owner, &object) == 0);
-	return object;
-}
-
-static int set(struct engine_object *object, enum engine_kind kind, const char *name, const char *value)
-{
-	return ops->set_setting(object, engine_setting_find(kind, name), value);
-}
 
 static int send(struct engine_producer *producer, const char *text)
 {
@@ -102,15 +76,15 @@ static void *publish(void *arg)
 	struct engine_producer *producer;
 	char text[PAYLOAD + 2];
 
-	check(ops->producer_open(exchange, ENGINE_ANY, (struct engine_span){ "a.b", 3 }, &producer) == 0);
+	MUST(ops->producer_open(exchange, ENGINE_ANY, (struct engine_span){ "a.b", 3 }, &producer) == 0);
 	for (unsigned long i = 0; i < per_producer; i++) {
 		int used = snprintf(text, sizeof(text), "%lu %lu ", number, i);
 
 		memset(text + used, 'x', (size_t)(PAYLOAD - used));
 		strcpy(text + PAYLOAD, "\n");
-		check(send(producer, text) == 0);
+		MUST(send(producer, text) == 0);
 		if (i % 128 == number)
-			check(wait_for(&sync, ops->producer_sync(producer, &sync.done)) == 0);
+			MUST(wait_for(&sync, ops->producer_sync(producer, &sync.done)) == 0);
 	}
 	ops->producer_close(producer);
 	return NULL;
@@ -123,20 +97,20 @@ static void *bind_and_unbind(void *arg)
 
 	(void)arg;
 	for (unsigned long i = 0; !atomic_load(&over); i++) {
-		struct engine_object *fleeting = create(ENGINE_QUEUE, "fleeting");
+		struct engine_object *fleeting = create(root, ENGINE_QUEUE, "fleeting");
 		struct engine_queue_stat stat;
 		uint64_t target;
 
-		check(x->pattern_add(inner, "a.*") == 0);
-		check(x->bind(inner, "a.*", "f", fleeting) == 0);
-		check(x->binding(inner, "a.*", "f", &target) == 0);
-		check(ops->remove(fleeting) == -EBUSY);
-		check(x->unbind(inner, "a.*", "f") == 0);
-		check(x->pattern_remove(inner, "a.*") == 0);
-		check(ops->queue->queue_stat(fleeting, &stat) == 0);
-		check(ops->queue->purge(fleeting) == 0);
-		check(ops->queue->queue_stat(fleeting, &stat) == 0 && stat.ready == 0);
-		check(ops->remove(fleeting) == 0);
+		MUST(x->pattern_add(inner, "a.*") == 0);
+		MUST(x->bind(inner, "a.*", "f", fleeting) == 0);
+		MUST(x->binding(inner, "a.*", "f", &target) == 0);
+		MUST(ops->remove(fleeting) == -EBUSY);
+		MUST(x->unbind(inner, "a.*", "f") == 0);
+		MUST(x->pattern_remove(inner, "a.*") == 0);
+		MUST(ops->queue->queue_stat(fleeting, &stat) == 0);
+		MUST(ops->queue->purge(fleeting) == 0);
+		MUST(ops->queue->queue_stat(fleeting, &stat) == 0 && stat.ready == 0);
+		MUST(ops->remove(fleeting) == 0);
 		ops->put(fleeting);
 	}
 	return NULL;
@@ -144,21 +118,21 @@ static void *bind_and_unbind(void *arg)
 
 static void *change(void *arg)
 {
-	struct engine_object *other = create(ENGINE_EXCHANGE, "other");
+	struct engine_object *other = create(root, ENGINE_EXCHANGE, "other");
 	struct engine_exchange_stat stat;
 
 	(void)arg;
 	for (unsigned long i = 0; !atomic_load(&over); i++) {
-		check(ops->exchange->set_type(other, (enum engine_exchange_type)(i % 4)) == 0);
-		check(
-		    set(exchange, ENGINE_EXCHANGE, "alternate.exchange", i % 2 == 0 ? "exchanges/other" : "none") == 0);
-		check(set(other, ENGINE_EXCHANGE, "alternate.exchange", "exchanges/e") == (i % 2 == 0 ? -ELOOP : 0));
-		check(set(other, ENGINE_EXCHANGE, "alternate.exchange", "none") == 0);
-		check(ops->rename(inner, i % 2 == 0 ? "in1" : "in2") == 0);
-		check(ops->exchange->exchange_stat(exchange, &stat) == 0);
+		MUST(ops->exchange->set_type(other, (enum engine_exchange_type)(i % 4)) == 0);
+		MUST(try_set(exchange, ENGINE_EXCHANGE, "alternate.exchange",
+			 i % 2 == 0 ? "exchanges/other" : "none") == 0);
+		MUST(try_set(other, ENGINE_EXCHANGE, "alternate.exchange", "exchanges/e") == (i % 2 == 0 ? -ELOOP : 0));
+		MUST(try_set(other, ENGINE_EXCHANGE, "alternate.exchange", "none") == 0);
+		MUST(ops->rename(inner, i % 2 == 0 ? "in1" : "in2") == 0);
+		MUST(ops->exchange->exchange_stat(exchange, &stat) == 0);
 	}
-	check(set(exchange, ENGINE_EXCHANGE, "alternate.exchange", "none") == 0);
-	check(ops->remove(other) == 0);
+	MUST(try_set(exchange, ENGINE_EXCHANGE, "alternate.exchange", "none") == 0);
+	MUST(ops->remove(other) == 0);
 	ops->put(other);
 	return NULL;
 }
@@ -171,8 +145,8 @@ static void look(unsigned long next[PRODUCERS], const struct engine_view *view)
 	for (uint32_t i = 0; i < view->batch.count; i++) {
 		unsigned long number, sequence;
 
-		check(sscanf(data, "%lu %lu ", &number, &sequence) == 2);
-		check(sequence == next[number]++);
+		MUST(sscanf(data, "%lu %lu ", &number, &sequence) == 2);
+		MUST(sequence == next[number]++);
 		data += view->batch.lengths[i] + 1;
 	}
 }
@@ -184,11 +158,11 @@ static void *take(void *arg)
 	struct engine_consumer *consumer;
 	struct engine_view view;
 
-	check(ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
+	MUST(ops->queue->consumer_open(queue, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
 	while (count < PRODUCERS * per_producer) {
 		int rc = ops->consumer_fetch(consumer, 64, 65536, &scratch, &view);
 
-		check(rc >= 0);
+		MUST(rc >= 0);
 		if (rc == 1) {
 			look(next, &view);
 			count += view.batch.count;
@@ -203,22 +177,16 @@ static void *take(void *arg)
 
 static void open_all(const char *dir)
 {
-	const struct engine_options options = { .create = true, .root_owner = { 0, 0, 0755 } };
-	char path[PATH_MAX + 8];
-
-	snprintf(path, sizeof(path), "%s/store", dir);
-	check(engine_open(path, &options, &engine) == 0);
-	ops = engine->ops;
-	check(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
-	exchange = create(ENGINE_EXCHANGE, "e");
-	inner = create(ENGINE_EXCHANGE, "in");
-	topic = create(ENGINE_TOPIC, "t");
-	queue = create(ENGINE_QUEUE, "q");
-	check(set(queue, ENGINE_QUEUE, "prefetch", "0") == 0);
-	check(ops->exchange->pattern_add(exchange, "#") == 0);
-	check(ops->exchange->bind(exchange, "#", "t", topic) == 0);
-	check(ops->exchange->bind(exchange, "#", "q", queue) == 0);
-	check(ops->exchange->bind(exchange, "#", "i", inner) == 0);
+	open_store(dir);
+	exchange = create(root, ENGINE_EXCHANGE, "e");
+	inner = create(root, ENGINE_EXCHANGE, "in");
+	topic = create(root, ENGINE_TOPIC, "t");
+	queue = create(root, ENGINE_QUEUE, "q");
+	set(queue, ENGINE_QUEUE, "prefetch", "0");
+	MUST(ops->exchange->pattern_add(exchange, "#") == 0);
+	MUST(ops->exchange->bind(exchange, "#", "t", topic) == 0);
+	MUST(ops->exchange->bind(exchange, "#", "q", queue) == 0);
+	MUST(ops->exchange->bind(exchange, "#", "i", inner) == 0);
 }
 
 static void check_topic(void)
@@ -231,7 +199,7 @@ static void check_topic(void)
 	for (; ops->partition_read(topic, 0, offset, UINT32_MAX, &scratch, &view) == 0;
 	     offset = view.offset + view.batch.count)
 		look(next, &view);
-	check(offset == PRODUCERS * per_producer);
+	MUST(offset == PRODUCERS * per_producer);
 	engine_scratch_release(&scratch);
 }
 
@@ -263,7 +231,7 @@ int main(void)
 	ops->put(inner);
 	ops->put(exchange);
 	ops->put(root);
-	check(ops->close(engine) == 0);
+	MUST(ops->close(engine) == 0);
 	tmpdir_remove(&dir);
 	printf("%lu messages, each once and in order in both places\n", PRODUCERS * per_producer);
 	return 0;

@@ -8,7 +8,6 @@
  * timeout does, and another thread asks for figures, which takes in what is staged.
  */
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -18,10 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
 #include "engine/engine_stage.h"
-#include "tests/lib/tmpdir.h"
-#include "tests/stress/must.h"
+#include "tests/stress/stress.h"
 
 #define WRITERS 3u
 #define PARTITIONS 2u
@@ -30,8 +27,6 @@
 #define TIME_LIMIT_S 240u
 #define PATIENCE_S 45 /* less than linger.ms */
 
-static struct engine *engine;
-static const struct engine_ops *ops;
 static struct engine_object *topic;
 static atomic_bool impatient, over;
 static atomic_uint sent;
@@ -191,15 +186,6 @@ static void write_all(void)
 
 /* ---- all of it ---- */
 
-static struct engine_object *create(struct engine_object *parent, enum engine_kind kind, const char *name)
-{
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *object;
-
-	MUST(ops->create(engine, parent, kind, name, &owner, &object) == 0);
-	return object;
-}
-
 static void open_reader(struct reader *reader, struct engine_object *group, unsigned number, uint32_t partition)
 {
 	*reader = (struct reader){ .waiter = { .wake = woken }, .group = number };
@@ -228,29 +214,19 @@ static void close_reader(struct reader *reader)
 	engine_scratch_release(&reader->scratch);
 }
 
-static void set(const char *name, const char *value)
-{
-	MUST(ops->set_setting(topic, engine_setting_find(ENGINE_TOPIC, name), value) == 0);
-}
-
 int main(void)
 {
-	const struct engine_options options = { .create = true, .root_owner = { 0, 0, 0755 } };
-	struct engine_object *root, *groups[GROUPS];
+	struct engine_object *groups[GROUPS];
 	struct reader readers[GROUPS][PARTITIONS];
-	char path[PATH_MAX + 8];
 	struct tmpdir dir;
 	pthread_t looker;
 
 	alarm(TIME_LIMIT_S);
 	tmpdir_make(&dir);
-	snprintf(path, sizeof(path), "%s/store", dir.path);
-	MUST(engine_open(path, &options, &engine) == 0);
-	ops = engine->ops;
-	MUST(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
+	open_store(dir.path);
 	topic = create(root, ENGINE_TOPIC, "t");
-	set("partitions", "2");
-	set("linger.ms", "60000");
+	set(topic, ENGINE_TOPIC, "partitions", "2");
+	set(topic, ENGINE_TOPIC, "linger.ms", "60000");
 	for (unsigned g = 0; g < GROUPS; g++) {
 		groups[g] = create(topic, ENGINE_GROUP, g == 0 ? "a" : "b");
 		for (unsigned p = 0; p < PARTITIONS; p++)

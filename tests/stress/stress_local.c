@@ -18,24 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
-#include "tests/lib/tmpdir.h"
+#include "tests/stress/stress.h"
 
 #define PRODUCERS 4
 #define PARTITIONS 4
 
-#define check(expression)                                                                                              \
-	do {                                                                                                           \
-		if (!(expression)) {                                                                                   \
-			fprintf(                                                                                       \
-			    stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #expression, engine_reason());    \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-static const struct engine_ops *ops;
-static struct engine *engine;
-static struct engine_object *root, *kept, *churned;
+static struct engine_object *kept, *churned;
 static unsigned long per_producer = 10000;
 static _Atomic int writing = PRODUCERS;
 static _Atomic bool over;
@@ -89,20 +77,6 @@ static int event_wait(struct event *event)
 
 /* ---- short forms ---- */
 
-static void set(struct engine_object *object, enum engine_kind kind, const char *name, const char *value)
-{
-	check(ops->set_setting(object, engine_setting_find(kind, name), value) == 0);
-}
-
-static struct engine_object *create(struct engine_object *parent, enum engine_kind kind, const char *name)
-{
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *object;
-
-	check(ops->create(engine, parent, kind, name, &owner, &object) == 0);
-	return object;
-}
-
 static int send(struct engine_producer *producer, const char *text)
 {
 	struct engine_batch batch = { .data = text, .len = strlen(text), .count = 1, .ts_ms = -1 };
@@ -121,12 +95,12 @@ static void *produce(void *arg)
 	char text[64];
 
 	event_init(&event);
-	check(ops->producer_open(kept, number == 1 ? 1 : ENGINE_ANY, key, &producer) == 0);
+	MUST(ops->producer_open(kept, number == 1 ? 1 : ENGINE_ANY, key, &producer) == 0);
 	for (unsigned long i = 0; i < per_producer; i++) {
 		snprintf(text, sizeof(text), "%lu %lu\n", number, i);
-		check(send(producer, text) == 0);
+		MUST(send(producer, text) == 0);
 		if (i % 64 == 0 && ops->producer_sync(producer, &event.done) == ENGINE_PENDING)
-			check(event_wait(&event) == 0);
+			MUST(event_wait(&event) == 0);
 	}
 	ops->producer_close(producer);
 	atomic_fetch_sub(&writing, 1);
@@ -147,9 +121,9 @@ static void look(struct seen *seen, const struct engine_view *view)
 	for (uint32_t i = 0; i < view->batch.count; i++, offset++) {
 		unsigned long number, sequence;
 
-		check(sscanf(data, "%lu %lu", &number, &sequence) == 2);
-		check(offset == seen->next[view->partition]);
-		check(sequence >= seen->last[view->partition][number]);
+		MUST(sscanf(data, "%lu %lu", &number, &sequence) == 2);
+		MUST(offset == seen->next[view->partition]);
+		MUST(sequence >= seen->last[view->partition][number]);
 		seen->next[view->partition] = offset + 1;
 		seen->last[view->partition][number] = sequence + 1;
 		seen->count++;
@@ -167,17 +141,17 @@ static void *read_all(void *arg)
 	struct event event;
 
 	event_init(&event);
-	check(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
+	MUST(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
 	while (seen.count < PRODUCERS * per_producer) {
 		int rc = ops->consumer_fetch(consumer, UINT32_MAX, 4096, &scratch, &view);
 
-		check(rc >= 0);
+		MUST(rc >= 0);
 		if (rc == 1)
 			look(&seen, &view);
 		else if (ops->consumer_arm(consumer, &event.waiter) == 0)
 			event_wait(&event);
 		if (seen.count % 7 == 0)
-			check(ops->ack_all(group, ENGINE_ANY) == 0);
+			MUST(ops->ack_all(group, ENGINE_ANY) == 0);
 	}
 	ops->consumer_close(consumer);
 	engine_scratch_release(&scratch);
@@ -197,11 +171,11 @@ static void *share(void *arg)
 	event_init(&event);
 	while (atomic_load(&writing) > 0) {
 		if (consumer == NULL)
-			check(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
+			MUST(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
 		if (ops->consumer_fetch(consumer, 16, 65536, &scratch, &view) == 1) {
 			int rc = ops->ack(group, view.partition, view.offset + view.batch.count - 1);
 
-			check(rc == 0 || rc == -EALREADY || rc == -ERANGE); /* the other may have it by now */
+			MUST(rc == 0 || rc == -EALREADY || rc == -ERANGE); /* the other may have it by now */
 		} else if (ops->consumer_arm(consumer, &event.waiter) == 0 &&
 			   !ops->consumer_disarm(consumer, &event.waiter)) {
 			event_wait(&event);
@@ -228,15 +202,15 @@ static void *take_one_by_one(void *arg)
 	for (unsigned long i = 0; atomic_load(&writing) > 0; i++) {
 		enum engine_consume how = i % 2 == 0 ? ENGINE_CONSUME_ONE : ENGINE_CONSUME_SNAPSHOT;
 
-		check(ops->consumer_open(group, ENGINE_ANY, how, &consumer) == 0);
+		MUST(ops->consumer_open(group, ENGINE_ANY, how, &consumer) == 0);
 		while (ops->consumer_fetch(consumer, 8, 65536, &scratch, &view) == 1)
 			;
 		ops->consumer_close(consumer);
-		check(ops->ack_all(group, ENGINE_ANY) == 0);
+		MUST(ops->ack_all(group, ENGINE_ANY) == 0);
 		if (i % 16 == 0)
-			check(ops->seek(group, 0, ENGINE_SEEK_EARLIEST, 0) == 0);
+			MUST(ops->seek(group, 0, ENGINE_SEEK_EARLIEST, 0) == 0);
 		if (i % 8 == 0 && ops->group_sync(group, &event.done) == ENGINE_PENDING)
-			check(event_wait(&event) == 0);
+			MUST(event_wait(&event) == 0);
 	}
 	engine_scratch_release(&scratch);
 	return NULL;
@@ -252,11 +226,11 @@ static void *churn(void *arg)
 	(void)arg;
 	memset(text, 'x', sizeof(text));
 	memcpy(text + sizeof(text) - 2, "\n", 2);
-	check(ops->producer_open(churned, ENGINE_ANY, (struct engine_span){ 0 }, &producer) == 0);
+	MUST(ops->producer_open(churned, ENGINE_ANY, (struct engine_span){ 0 }, &producer) == 0);
 	for (unsigned long i = 0; !atomic_load(&over); i++) {
-		check(send(producer, text) == 0);
+		MUST(send(producer, text) == 0);
 		if (i % 500 == 0)
-			check(ops->partition_purge(churned, ENGINE_ANY, ENGINE_OFFSET_NONE) == 0);
+			MUST(ops->partition_purge(churned, ENGINE_ANY, ENGINE_OFFSET_NONE) == 0);
 		if (i % 1000 == 0 && i / 1000 < 8) {
 			snprintf(value, sizeof(value), "%lu", i / 1000 + 1);
 			set(churned, ENGINE_TOPIC, "partitions", value);
@@ -275,12 +249,12 @@ static void *read_churned(void *arg)
 	struct engine_view view;
 	struct engine_stat stat;
 
-	check(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
+	MUST(ops->consumer_open(group, ENGINE_ANY, ENGINE_CONSUME_STREAM, &consumer) == 0);
 	while (!atomic_load(&over)) {
-		check(ops->consumer_fetch(consumer, 4, 65536, &scratch, &view) >= 0);
-		check(ops->ack_all(group, ENGINE_ANY) == 0);
-		check(ops->cursor_stat(group, 0, &cursor) == 0 && cursor.committed <= cursor.given);
-		check(ops->stat(group, &stat) == 0 && ops->stat(churned, &stat) == 0 && ops->stat(root, &stat) == 0);
+		MUST(ops->consumer_fetch(consumer, 4, 65536, &scratch, &view) >= 0);
+		MUST(ops->ack_all(group, ENGINE_ANY) == 0);
+		MUST(ops->cursor_stat(group, 0, &cursor) == 0 && cursor.committed <= cursor.given);
+		MUST(ops->stat(group, &stat) == 0 && ops->stat(churned, &stat) == 0 && ops->stat(root, &stat) == 0);
 	}
 	ops->consumer_close(consumer);
 	engine_scratch_release(&scratch);
@@ -301,14 +275,14 @@ static void *come_and_go(void *arg)
 		snprintf(name, sizeof(name), "t%lu", i % 3);
 		topic = create(root, ENGINE_TOPIC, name);
 		group = create(topic, ENGINE_GROUP, "g");
-		check(ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ 0 }, &producer) == 0);
-		check(send(producer, "m\n") == 0);
-		check(ops->rename(topic, "other") == 0);
-		check(ops->remove(topic) == -ENOTEMPTY);
-		check(ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE) == 0);
-		check(ops->remove(topic) == 0);
-		check(send(producer, "m\n") == -EIDRM);
-		check(ops->ack_all(group, ENGINE_ANY) == -EIDRM);
+		MUST(ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ 0 }, &producer) == 0);
+		MUST(send(producer, "m\n") == 0);
+		MUST(ops->rename(topic, "other") == 0);
+		MUST(ops->remove(topic) == -ENOTEMPTY);
+		MUST(ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE) == 0);
+		MUST(ops->remove(topic) == 0);
+		MUST(send(producer, "m\n") == -EIDRM);
+		MUST(ops->ack_all(group, ENGINE_ANY) == -EIDRM);
 		ops->producer_close(producer);
 		ops->put(group);
 		ops->put(topic);
@@ -320,13 +294,7 @@ static void *come_and_go(void *arg)
 
 static void open_all(const char *dir)
 {
-	const struct engine_options options = { .create = true, .root_owner = { 0, 0, 0755 } };
-	char path[PATH_MAX + 8];
-
-	snprintf(path, sizeof(path), "%s/store", dir);
-	check(engine_open(path, &options, &engine) == 0);
-	ops = engine->ops;
-	check(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
+	open_store(dir);
 	kept = create(root, ENGINE_TOPIC, "kept");
 	set(kept, ENGINE_TOPIC, "partitions", "4");
 	set(kept, ENGINE_TOPIC, "flush.messages", "100");
@@ -375,7 +343,7 @@ int main(void)
 	ops->put(churned);
 	ops->put(kept);
 	ops->put(root);
-	check(ops->close(engine) == 0);
+	MUST(ops->close(engine) == 0);
 	tmpdir_remove(&dir);
 	printf("%lu messages, each seen once and in order\n", PRODUCERS * per_producer);
 	return 0;

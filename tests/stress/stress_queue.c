@@ -17,43 +17,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
-#include "tests/lib/tmpdir.h"
+#include "tests/stress/stress.h"
 
 #define PRODUCERS 4u
 #define CONSUMERS 4u
 #define MESSAGES_MAX 100000u
 
-#define check(expression)                                                                                              \
-	do {                                                                                                           \
-		if (!(expression)) {                                                                                   \
-			fprintf(                                                                                       \
-			    stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #expression, engine_reason());    \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-static const struct engine_ops *ops;
-static struct engine *engine;
-static struct engine_object *root, *queue, *dlq, *side;
+static struct engine_object *queue, *dlq, *side;
 static unsigned per_producer = 1500;
 static _Atomic unsigned acked;
 static _Atomic uint8_t seen[MESSAGES_MAX]; /* acks of each */
 static _Atomic bool over;
-
-static void set(struct engine_object *object, enum engine_kind kind, const char *name, const char *value)
-{
-	check(ops->set_setting(object, engine_setting_find(kind, name), value) == 0);
-}
-
-static struct engine_object *create(struct engine_object *parent, enum engine_kind kind, const char *name)
-{
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *object;
-
-	check(ops->create(engine, parent, kind, name, &owner, &object) == 0);
-	return object;
-}
 
 static unsigned total(void)
 {
@@ -67,7 +41,7 @@ static void *produce(void *arg)
 	unsigned number = (unsigned)(uintptr_t)arg;
 	struct engine_producer *producer;
 
-	check(ops->queue->producer_open(queue, ENGINE_ANY, number == 0, &producer) == 0);
+	MUST(ops->queue->producer_open(queue, ENGINE_ANY, number == 0, &producer) == 0);
 	for (unsigned i = 0; i < per_producer; i += 2) {
 		struct engine_props props[2] = { ENGINE_PROPS_INIT, ENGINE_PROPS_INIT };
 		struct engine_batch batch = { .count = 2, .ts_ms = -1, .props = props };
@@ -79,7 +53,7 @@ static void *produce(void *arg)
 		props[1].priority = (int32_t)(i / 2 % 3);
 		if (i % 50 == 0)
 			props[0].delay_ms = 5;
-		check(ops->producer_send(producer, &batch, NULL) == 0);
+		MUST(ops->producer_send(producer, &batch, NULL) == 0);
 		if (i % 16 == 0)
 			sched_yield();
 	}
@@ -93,8 +67,8 @@ static void count_ack(const char *text)
 {
 	unsigned number = (unsigned)strtoul(text, NULL, 10);
 
-	check(number < total());
-	check(atomic_fetch_add(&seen[number], 1) == 0);
+	MUST(number < total());
+	MUST(atomic_fetch_add(&seen[number], 1) == 0);
 	atomic_fetch_add(&acked, 1);
 }
 
@@ -110,7 +84,7 @@ static void settle(struct engine_object *consumer, const struct engine_view *vie
 								 : ENGINE_ACK;
 		int64_t rc = ops->queue->settle(consumer, how, id, id);
 
-		check(rc == 1 || rc == -EALREADY || rc == -ESTALE || rc == -ENOENT || rc == -EPERM);
+		MUST(rc == 1 || rc == -EALREADY || rc == -ESTALE || rc == -ENOENT || rc == -EPERM);
 		if (rc == 1 && how == ENGINE_ACK)
 			count_ack(data);
 		data += view->batch.lengths[i] + 1;
@@ -134,8 +108,8 @@ static void *consume(void *arg)
 
 		round++;
 		if (number % 2 == 0)
-			check(ops->queue->session_open(consumer, &session) == 0);
-		check(ops->queue->consumer_open(consumer, how, false, 0, &reader) == 0);
+			MUST(ops->queue->session_open(consumer, &session) == 0);
+		MUST(ops->queue->consumer_open(consumer, how, false, 0, &reader) == 0);
 		for (unsigned n = 0; n < 8 && ops->consumer_fetch(reader, 4, 65536, &scratch, &view) == 1; n++)
 			settle(consumer, &view, round);
 		ops->consumer_close(reader);
@@ -171,7 +145,7 @@ static bool run_errand(void *ctx, const struct engine_message_stat *stat, const 
 		rc = ops->queue->message_touch(e->from, stat->id, stat->state, stat->ts_ms + 3);
 	else
 		rc = ops->queue->message_read(e->from, stat->id, &scratch, &view);
-	check(rc == 0 || rc == -ENOENT || rc == -EAGAIN);
+	MUST(rc == 0 || rc == -ENOENT || rc == -EAGAIN);
 	engine_scratch_release(&scratch);
 	return ++e->count < 5;
 }
@@ -186,14 +160,14 @@ static void *meddle(void *arg)
 		struct errand there = { .round = round, .from = queue }, back = { .from = side };
 		uint64_t cursor[2] = { 0, 0 }, other[2] = { 0, 0 };
 
-		check(ops->queue->message_list(queue, (enum engine_message_state)(round % 2), ENGINE_ANY, NULL, cursor,
-			  run_errand, &there) >= 0);
-		check(ops->queue->message_list(side, ENGINE_READY, ENGINE_ANY, NULL, other, run_errand, &back) >= 0);
-		check(ops->queue->redrive(dlq, 0, UINT64_MAX) >= 0);
-		check(ops->queue->queue_stat(queue, &stat) == 0);
-		check(stat.published + stat.moved_in == stat.ready + stat.unacked + stat.delayed + stat.acked +
-							    stat.dead_lettered + stat.expired + stat.dropped +
-							    stat.moved_out);
+		MUST(ops->queue->message_list(queue, (enum engine_message_state)(round % 2), ENGINE_ANY, NULL, cursor,
+			 run_errand, &there) >= 0);
+		MUST(ops->queue->message_list(side, ENGINE_READY, ENGINE_ANY, NULL, other, run_errand, &back) >= 0);
+		MUST(ops->queue->redrive(dlq, 0, UINT64_MAX) >= 0);
+		MUST(ops->queue->queue_stat(queue, &stat) == 0);
+		MUST(stat.published + stat.moved_in == stat.ready + stat.unacked + stat.delayed + stat.acked +
+							   stat.dead_lettered + stat.expired + stat.dropped +
+							   stat.moved_out);
 		sched_yield();
 	}
 	return NULL;
@@ -213,25 +187,25 @@ static void *come_and_go(void *arg)
 		made = create(root, ENGINE_QUEUE, name);
 		consumer = create(made, ENGINE_CONSUMER, "w");
 		set(made, ENGINE_QUEUE, "max.length", "2");
-		check(ops->queue->producer_open(made, i % 3, false, &producer) == 0);
+		MUST(ops->queue->producer_open(made, i % 3, false, &producer) == 0);
 		for (unsigned n = 0; n < 4; n++)
-			check(ops->producer_send(producer, &batch, NULL) == 0);
-		check(ops->rename(made, "other") == 0);
-		check(ops->remove(made) == -ENOTEMPTY);
+			MUST(ops->producer_send(producer, &batch, NULL) == 0);
+		MUST(ops->rename(made, "other") == 0);
+		MUST(ops->remove(made) == -ENOTEMPTY);
 		set(made, ENGINE_QUEUE, "message.ttl.ms", "1");
 		set(made, ENGINE_QUEUE, "dead.letter.to", "none");
-		check(ops->queue->purge(made) == 0);
-		check(ops->producer_send(producer, &batch, NULL) == 0);
-		check(ops->queue->purge(made) == 0);
+		MUST(ops->queue->purge(made) == 0);
+		MUST(ops->producer_send(producer, &batch, NULL) == 0);
+		MUST(ops->queue->purge(made) == 0);
 		while (ops->remove(made) == -ENOTEMPTY) { /* its dead letters */
 			struct engine_object *dead;
 
 			if (ops->lookup(engine, made, ENGINE_QUEUE, "dlq", &dead) == 0) {
-				check(ops->queue->purge(dead) == 0);
+				MUST(ops->queue->purge(dead) == 0);
 				ops->put(dead);
 			}
 		}
-		check(ops->producer_send(producer, &batch, NULL) == -EIDRM);
+		MUST(ops->producer_send(producer, &batch, NULL) == -EIDRM);
 		ops->producer_close(producer);
 		ops->put(consumer);
 		ops->put(made);
@@ -243,16 +217,10 @@ static void *come_and_go(void *arg)
 
 static void open_all(const char *dir)
 {
-	const struct engine_options options = { .create = true, .root_owner = { 0, 0, 0755 } };
-	char path[PATH_MAX + 8];
-
-	snprintf(path, sizeof(path), "%s/store", dir);
-	check(engine_open(path, &options, &engine) == 0);
-	ops = engine->ops;
-	check(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
+	open_store(dir);
 	queue = create(root, ENGINE_QUEUE, "jobs");
 	side = create(root, ENGINE_QUEUE, "side");
-	check(ops->lookup(engine, queue, ENGINE_QUEUE, "dlq", &dlq) == 0);
+	MUST(ops->lookup(engine, queue, ENGINE_QUEUE, "dlq", &dlq) == 0);
 	set(queue, ENGINE_QUEUE, "flush.messages", "100");
 	set(queue, ENGINE_QUEUE, "flush.ms", "20");
 	set(queue, ENGINE_QUEUE, "redelivery.delay.ms", "2");
@@ -266,7 +234,7 @@ int main(void)
 
 	if (messages != NULL)
 		per_producer = (unsigned)strtoul(messages, NULL, 10) / 2 * 2;
-	check(total() <= MESSAGES_MAX);
+	MUST(total() <= MESSAGES_MAX);
 	tmpdir_make(&dir);
 	open_all(dir.path);
 	for (uintptr_t i = 0; i < PRODUCERS; i++)
@@ -286,7 +254,7 @@ int main(void)
 	ops->put(side);
 	ops->put(queue);
 	ops->put(root);
-	check(ops->close(engine) == 0);
+	MUST(ops->close(engine) == 0);
 	tmpdir_remove(&dir);
 	printf("%u messages, each acknowledged once\n", total());
 	return 0;

@@ -18,8 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
-#include "tests/lib/tmpdir.h"
+#include "tests/stress/stress.h"
 
 #define MOVERS 4
 #define QUEUES 3
@@ -27,30 +26,10 @@
 #define PUBLISHERS 2
 #define STREAMS 2
 
-#define check(expression)                                                                                              \
-	do {                                                                                                           \
-		if (!(expression)) {                                                                                   \
-			fprintf(                                                                                       \
-			    stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #expression, engine_reason());    \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-static const struct engine_ops *ops;
-static struct engine *engine;
-static struct engine_object *root, *queues[QUEUES], *consumers[MOVERS][QUEUES], *sink, *topic, *exchange;
+static struct engine_object *queues[QUEUES], *consumers[MOVERS][QUEUES], *sink, *topic, *exchange;
 static unsigned long moves = 300;
 static _Atomic unsigned long published, committed, next_id = 1;
 static _Atomic bool over;
-
-static struct engine_object *create(struct engine_object *parent, enum engine_kind kind, const char *name)
-{
-	const struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *object;
-
-	check(ops->create(engine, parent, kind, name, &owner, &object) == 0);
-	return object;
-}
 
 static int send_one(struct engine_producer *producer, const char *text, size_t len, bool with_id)
 {
@@ -88,7 +67,7 @@ static uint64_t take_coin(
 	struct engine_view view;
 	uint64_t id = 0;
 
-	check(ops->queue->consumer_open(consumer, ENGINE_CONSUME_ONE, false, 0, &reader) == 0);
+	MUST(ops->queue->consumer_open(consumer, ENGINE_CONSUME_ONE, false, 0, &reader) == 0);
 	if (ops->consumer_fetch(reader, 1, SIZE_MAX, scratch, &view) == 1) {
 		id = view.deliveries[0].id;
 		*ret_len = view.batch.lengths[0];
@@ -110,19 +89,19 @@ static void move(unsigned mover, unsigned long number, struct engine_scratch *sc
 		return;
 	snprintf(name, sizeof(name), "%u.%lu", mover, number);
 	tx = create(root, ENGINE_TX, name);
-	check(ops->tx->settle(tx, consumers[mover][from], ENGINE_ACK, id, id) == 1);
-	check(stage(tx, queues[to], NULL, coin, len) == 0);
-	check(stage(tx, exchange, "a", coin, len) == 0);
-	check(stage(tx, exchange, "b", coin, len) == 0);
+	MUST(ops->tx->settle(tx, consumers[mover][from], ENGINE_ACK, id, id) == 1);
+	MUST(stage(tx, queues[to], NULL, coin, len) == 0);
+	MUST(stage(tx, exchange, "a", coin, len) == 0);
+	MUST(stage(tx, exchange, "b", coin, len) == 0);
 	if (number % 5 == 0) {
-		check(ops->tx->rollback(tx) == 0);
-		check(ops->queue->settle(consumers[mover][from], ENGINE_NACK, id, id) == 1);
+		MUST(ops->tx->rollback(tx) == 0);
+		MUST(ops->queue->settle(consumers[mover][from], ENGINE_NACK, id, id) == 1);
 	} else {
-		check(ops->tx->commit(tx) == 0);
+		MUST(ops->tx->commit(tx) == 0);
 		atomic_fetch_add(&published, 2);
 		atomic_fetch_add(&committed, 1);
 	}
-	check(ops->remove(tx) == 0);
+	MUST(ops->remove(tx) == 0);
 	ops->put(tx);
 }
 
@@ -142,12 +121,12 @@ static void *publish(void *arg)
 {
 	struct engine_producer *producer, *direct;
 
-	check(ops->producer_open(exchange, ENGINE_ANY, (struct engine_span){ "c", 1 }, &producer) == 0);
-	check(ops->queue->producer_open(sink, ENGINE_ANY, false, &direct) == 0);
+	MUST(ops->producer_open(exchange, ENGINE_ANY, (struct engine_span){ "c", 1 }, &producer) == 0);
+	MUST(ops->queue->producer_open(sink, ENGINE_ANY, false, &direct) == 0);
 	while (!atomic_load(&over)) {
-		check(send_one(producer, "hello", 5, (uintptr_t)arg == 0) == 0);
+		MUST(send_one(producer, "hello", 5, (uintptr_t)arg == 0) == 0);
 		atomic_fetch_add(&published, 1);
-		check(send_one(direct, "there", 5, true) == 0);
+		MUST(send_one(direct, "there", 5, true) == 0);
 		usleep(200);
 	}
 	ops->producer_close(direct);
@@ -182,7 +161,7 @@ static void *drain(void *arg)
 	struct engine_view view;
 
 	(void)arg;
-	check(ops->queue->consumer_open(sink, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
+	MUST(ops->queue->consumer_open(sink, ENGINE_CONSUME_STREAM, true, 0, &consumer) == 0);
 	while (!atomic_load(&over)) {
 		while (ops->consumer_fetch(consumer, 10, SIZE_MAX, &scratch, &view) == 1)
 			;
@@ -207,8 +186,8 @@ static void *look(void *arg)
 	(void)arg;
 	while (!atomic_load(&over)) {
 		for (unsigned q = 0; q < QUEUES; q++)
-			check(ops->queue->queue_stat(queues[q], &stat) == 0);
-		check(ops->stat(topic, &of_topic) == 0);
+			MUST(ops->queue->queue_stat(queues[q], &stat) == 0);
+		MUST(ops->stat(topic, &of_topic) == 0);
 		usleep(100);
 	}
 	return NULL;
@@ -224,23 +203,23 @@ static void make_all(void)
 	for (unsigned q = 0; q < QUEUES; q++) {
 		snprintf(name, sizeof(name), "q%u", q);
 		queues[q] = create(root, ENGINE_QUEUE, name);
-		check(ops->set_setting(queues[q], engine_setting_find(ENGINE_QUEUE, "delivery.limit"), "-1") == 0);
+		MUST(ops->set_setting(queues[q], engine_setting_find(ENGINE_QUEUE, "delivery.limit"), "-1") == 0);
 		for (unsigned m = 0; m < MOVERS; m++) {
 			snprintf(name, sizeof(name), "m%u", m);
 			consumers[m][q] = create(queues[q], ENGINE_CONSUMER, name);
 		}
 	}
 	sink = create(root, ENGINE_QUEUE, "sink");
-	check(ops->set_setting(sink, engine_setting_find(ENGINE_QUEUE, "dedup.window.ms"), "60000") == 0);
+	MUST(ops->set_setting(sink, engine_setting_find(ENGINE_QUEUE, "dedup.window.ms"), "60000") == 0);
 	topic = create(root, ENGINE_TOPIC, "topic");
 	exchange = create(root, ENGINE_EXCHANGE, "exchange");
-	check(ops->exchange->pattern_add(exchange, "#") == 0);
-	check(ops->exchange->bind(exchange, "#", "sink", sink) == 0);
-	check(ops->exchange->bind(exchange, "#", "topic", topic) == 0);
+	MUST(ops->exchange->pattern_add(exchange, "#") == 0);
+	MUST(ops->exchange->bind(exchange, "#", "sink", sink) == 0);
+	MUST(ops->exchange->bind(exchange, "#", "topic", topic) == 0);
 	for (unsigned coin = 0; coin < COINS; coin++) {
 		snprintf(name, sizeof(name), "coin-%u", coin);
-		check(ops->queue->producer_open(queues[coin % QUEUES], ENGINE_ANY, false, &producer) == 0);
-		check(send_one(producer, name, strlen(name), false) == 0);
+		MUST(ops->queue->producer_open(queues[coin % QUEUES], ENGINE_ANY, false, &producer) == 0);
+		MUST(send_one(producer, name, strlen(name), false) == 0);
 		ops->producer_close(producer);
 	}
 }
@@ -265,13 +244,13 @@ static void check_all(void)
 	uint64_t coins = 0;
 
 	for (unsigned q = 0; q < QUEUES; q++) {
-		check(ops->queue->queue_stat(queues[q], &stat) == 0);
+		MUST(ops->queue->queue_stat(queues[q], &stat) == 0);
 		coins += stat.ready + stat.unacked + stat.delayed + stat.dead;
 	}
-	check(coins == COINS);
-	check(ops->stat(topic, &of_topic) == 0);
-	check(of_topic.messages == atomic_load(&published));
-	check(atomic_load(&committed) > 0);
+	MUST(coins == COINS);
+	MUST(ops->stat(topic, &of_topic) == 0);
+	MUST(of_topic.messages == atomic_load(&published));
+	MUST(atomic_load(&committed) > 0);
 }
 
 static void run(void)
@@ -281,20 +260,20 @@ static void run(void)
 	unsigned count = 0;
 
 	for (uintptr_t i = 0; i < PUBLISHERS; i++)
-		check(pthread_create(&others[count++], NULL, publish, (void *)i) == 0);
+		MUST(pthread_create(&others[count++], NULL, publish, (void *)i) == 0);
 	for (unsigned i = 0; i < STREAMS; i++)
-		check(pthread_create(&others[count++], NULL, drain, NULL) == 0);
-	check(pthread_create(&others[count++], NULL, look, NULL) == 0);
+		MUST(pthread_create(&others[count++], NULL, drain, NULL) == 0);
+	MUST(pthread_create(&others[count++], NULL, look, NULL) == 0);
 	for (uintptr_t i = 0; i < MOVERS; i++)
-		check(pthread_create(&movers[i], NULL, move_coins, (void *)i) == 0);
+		MUST(pthread_create(&movers[i], NULL, move_coins, (void *)i) == 0);
 	for (unsigned i = 0; i < MOVERS; i++)
 		pthread_join(movers[i], NULL);
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < PUBLISHERS; i++)
 		pthread_join(others[i], NULL);
-	check(ops->queue->producer_open(sink, ENGINE_ANY, false, &producer) == 0);
+	MUST(ops->queue->producer_open(sink, ENGINE_ANY, false, &producer) == 0);
 	for (unsigned i = 0; i < 50; i++) /* so that the streams wake, and see that it is over */
-		check(send_one(producer, "end", 3, false) == 0);
+		MUST(send_one(producer, "end", 3, false) == 0);
 	ops->producer_close(producer);
 	for (unsigned i = PUBLISHERS; i < count; i++)
 		pthread_join(others[i], NULL);
@@ -314,14 +293,14 @@ int main(void)
 	alarm(300);
 	tmpdir_make(&dir);
 	snprintf(source, sizeof(source), "%s/store", dir.path);
-	check(engine_open(source, &options, &engine) == 0);
+	MUST(engine_open(source, &options, &engine) == 0);
 	ops = engine->ops;
-	check(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
+	MUST(ops->get(engine, ENGINE_ROOT_ID, &root) == 0);
 	make_all();
 	run();
 	check_all();
 	put_all();
-	check(ops->close(engine) == 0);
+	MUST(ops->close(engine) == 0);
 	tmpdir_remove(&dir);
 	printf("%lu commits, %lu messages published\n", atomic_load(&committed), atomic_load(&published));
 	return 0;
