@@ -71,6 +71,14 @@ int engine_explain(int err, const char *format, ...)
 	return err;
 }
 
+const char *engine_kind_word(enum engine_kind kind)
+{
+	static const char *const words[ENGINE_KIND_COUNT] = { "store", "topic", "group", "queue", "consumer", "member",
+		"exchange", "transaction" };
+
+	return words[kind];
+}
+
 void engine_scratch_release(struct engine_scratch *scratch)
 {
 	free(scratch->mem);

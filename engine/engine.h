@@ -166,6 +166,7 @@ const char *engine_reason(void);
 int engine_explain(int err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Engines call it first in every call that can fail, so that an errno without a sentence never gets that of an older one. */
 void engine_reason_clear(void);
+const char *engine_kind_word(enum engine_kind kind); /* "topic", for a sentence */
 
 /* ------------------------------------------------------------------------------------------- objects */
 

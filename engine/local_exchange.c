@@ -195,13 +195,18 @@ int exchange_route(struct exchange *exchange, struct engine_span key, const stru
 	return bindings_route(&world, exchange->object.id, key, headers, header_count, match);
 }
 
-int exchange_check_routed(const struct exchange *exchange, const struct routing_match *match, struct engine_span key)
+int exchange_check_routed(struct exchange *exchange, const struct routing_match *match, struct engine_span key)
 {
+	char name[ENGINE_NAME_MAX + 1];
+
 	if (match->count > 0 || setting_value(&exchange->object, SET_EXCHANGE_MANDATORY) == 0)
 		return 0;
+	object_name(&exchange->object, name);
 	if (key.ptr == NULL)
-		return engine_explain(-EHOSTUNREACH, "no binding matches a message without routing key");
-	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
+		return engine_explain(
+		    -EHOSTUNREACH, "no binding of the exchange %s matches a message without routing key", name);
+	return engine_explain(
+	    -EHOSTUNREACH, "no binding of the exchange %s matches the routing key %.*s", name, (int)key.len, key.ptr);
 }
 
 /* ---- what it reached ---- */

@@ -44,7 +44,7 @@ int exchange_check_name(struct exchange *exchange, const char *name);
 int exchange_route(struct exchange *exchange, struct engine_span key, const struct engine_header *headers,
     uint32_t header_count, struct routing_match *match);
 /* EHOSTUNREACH: it must go somewhere, and does not. */
-int exchange_check_routed(const struct exchange *exchange, const struct routing_match *match, struct engine_span key);
+int exchange_check_routed(struct exchange *exchange, const struct routing_match *match, struct engine_span key);
 
 /* Remembers targets, for syncs: ENOMEM. And tells all: ENOMEM; the list is the caller's. */
 int exchange_touch(struct exchange *exchange, const struct routing_match *match);

@@ -460,6 +460,7 @@ void registry_rename(struct local *local, struct object *object, const char *nam
 struct object *registry_next(struct local *local, struct object *parent, enum engine_kind kind, uint64_t after);
 void object_changed(struct object *object); /* its mtime is now */
 void object_name(struct object *object, char ret_name[ENGINE_NAME_MAX + 1]);
+int object_explain_size(struct object *object, uint64_t bytes, int64_t max_bytes); /* EMSGSIZE */
 /* Begins a call: clears the reason, and refuses defaults, other kinds (EINVAL) and what is removed (EIDRM). */
 int object_enter(struct engine_object *base, enum engine_kind kind, struct object **ret_object);
 int object_enter_any(struct engine_object *base, struct object **ret_object);

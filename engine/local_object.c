@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -372,6 +373,16 @@ void object_name(struct object *object, char ret_name[ENGINE_NAME_MAX + 1])
 	pthread_rwlock_rdlock(&local->registry);
 	memcpy(ret_name, object->key.name, ENGINE_NAME_MAX + 1);
 	pthread_rwlock_unlock(&local->registry);
+}
+
+int object_explain_size(struct object *object, uint64_t bytes, int64_t max_bytes)
+{
+	char name[ENGINE_NAME_MAX + 1];
+
+	object_name(object, name);
+	return engine_explain(-EMSGSIZE,
+	    "a message of %" PRIu64 " bytes is over max.message.bytes, which is %" PRId64 " for the %s %s", bytes,
+	    max_bytes, engine_kind_word(object->kind), name);
 }
 
 void object_changed(struct object *object)

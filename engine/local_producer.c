@@ -307,7 +307,7 @@ static int payload_length(
 }
 
 /* Checks every message. ret_lengths may be NULL. */
-static int check_batch(int64_t max_bytes, const struct engine_batch *batch, uint32_t *ret_lengths)
+static int check_batch(struct topic *topic, int64_t max_bytes, const struct engine_batch *batch, uint32_t *ret_lengths)
 {
 	const char *data = batch->data;
 	size_t left = batch->len;
@@ -319,9 +319,7 @@ static int check_batch(int64_t max_bytes, const struct engine_batch *batch, uint
 		if (rc < 0)
 			return rc;
 		if (len > max_bytes)
-			return engine_explain(-EMSGSIZE,
-			    "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRId64, len,
-			    max_bytes);
+			return object_explain_size(&topic->object, len, max_bytes);
 		if (ret_lengths != NULL)
 			ret_lengths[i] = len;
 		data += (size_t)len + 1;
@@ -543,7 +541,7 @@ static int send_sorted(
 	int rc = sorting_init(&sorting, producer, batch);
 
 	if (rc == 0)
-		rc = check_batch(max_bytes, batch, sorting.lengths);
+		rc = check_batch(producer->topic, max_bytes, batch, sorting.lengths);
 	if (rc == 0)
 		rc = choose_all(&sorting);
 	if (rc == 0)
@@ -578,7 +576,7 @@ static int send_divided(struct producer *producer, struct object *object, int64_
 	int rc = sorting_init(&s, producer, batch);
 
 	if (rc == 0)
-		rc = check_batch(max_bytes, batch, s.lengths);
+		rc = check_batch(producer->topic, max_bytes, batch, s.lengths);
 	if (rc == 0)
 		rc = choose_all(&s);
 	if (rc == 0)
@@ -648,7 +646,7 @@ static int send_once(struct producer *producer, const struct engine_batch *batch
 		return send_props(producer, object, &stamped);
 	if (is_compacted(producer->topic))
 		return refuse_keyless();
-	rc = check_batch(max_bytes, &stamped, NULL);
+	rc = check_batch(producer->topic, max_bytes, &stamped, NULL);
 	if (rc < 0)
 		return rc;
 	if (!is_plain(producer, &stamped, &index))
@@ -712,7 +710,7 @@ int topic_claim(struct topic *topic, const struct engine_batch *batch, bool agai
 	int rc = object_enter_change(&topic->object.base, ENGINE_TOPIC, &object);
 
 	if (rc == 0)
-		rc = check_batch(again ? INT64_MAX : setting_value(object, SET_MAX_MESSAGE_BYTES), batch, NULL);
+		rc = check_batch(topic, again ? INT64_MAX : setting_value(object, SET_MAX_MESSAGE_BYTES), batch, NULL);
 	if (rc == 0)
 		rc = reserve_check(local_of(object));
 	for (uint32_t i = 0; i < batch->count && rc == 0; i++) {

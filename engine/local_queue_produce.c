@@ -240,8 +240,7 @@ static int find_lengths(struct sending *s)
 		if (len >= left || len > UINT32_MAX || data[len] != '\n')
 			return -EINVAL;
 		if ((int64_t)len > max_bytes && s->claim == NULL && !s->producer->again)
-			return engine_explain(-EMSGSIZE,
-			    "a message of %zu bytes is over max.message.bytes, which is %" PRId64, len, max_bytes);
+			return object_explain_size(&s->queue->object, len, max_bytes);
 		s->lengths[i] = (uint32_t)len;
 		data += len + 1;
 		left -= len + 1;

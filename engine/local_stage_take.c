@@ -467,8 +467,8 @@ static void tell_refused(const struct taking *taking, struct object *target)
 	local_notify(taking->stage->local, EMSGSIZE,
 	    "%s %s: dropped %" PRIu64 " message%s of process %" PRIu32 ", uid %" PRIu32 ", of %" PRIu64
 	    " bytes or more: max.message.bytes is %" PRId64,
-	    target->kind == ENGINE_QUEUE ? "queue" : "topic", name, taking->refused, taking->refused == 1 ? "" : "s",
-	    cred->pid, cred->uid, taking->refused_bytes, (int64_t)target_limit(target));
+	    engine_kind_word(target->kind), name, taking->refused, taking->refused == 1 ? "" : "s", cred->pid,
+	    cred->uid, taking->refused_bytes, (int64_t)target_limit(target));
 }
 
 /* Others wait for no memory of ours. */

@@ -165,6 +165,16 @@ void tx_leave_open(struct tx *tx)
 	pthread_mutex_unlock(&tx->lock);
 }
 
+void tx_name(struct tx *tx, uint64_t id, struct object *object)
+{
+	char name[ENGINE_NAME_MAX + 1];
+
+	if (!staged_wants_name(&tx->staged, id))
+		return;
+	object_name(object, name);
+	staged_name(&tx->staged, id, object->kind, name);
+}
+
 int tx_before_removal(struct engine_object *base)
 {
 	struct object *object = object_of(base);
@@ -352,7 +362,7 @@ static int list_staged(
 	if (ids == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < staged->object_count; i++) {
-		ids[count] = child_with(local_of(parent), parent, kind, staged->objects[i]);
+		ids[count] = child_with(local_of(parent), parent, kind, staged->objects[i].id);
 		count += ids[count] != 0;
 	}
 	if (count > 0)

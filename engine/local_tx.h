@@ -56,6 +56,8 @@ void tx_leave_open(struct tx *tx);
 int tx_refuse(const struct tx *tx); /* what an ended one answers; lock */
 /* Gives up what is staged, and says how it ended. lock; not within a look that holds a lock of an object. */
 void tx_end(struct tx *tx, enum engine_tx_state state, enum engine_tx_why why);
+void tx_name(struct tx *tx, uint64_t id,
+    struct object *object);                        /* it is staged for id, which is called as the object is. lock */
 int tx_before_removal(struct engine_object *base); /* of any object: an open transaction is rolled back */
 int tx_checkpoint(struct local *local);            /* how they ended, to the catalog */
 

@@ -216,13 +216,13 @@ static int check_ack(struct group *group, const struct member *member, const str
 	return 0;
 }
 
-static int check_cursor(struct local *local, const struct staged_cursor *staged)
+static int check_cursor(struct tx_work *work, const struct staged_cursor *staged)
 {
-	struct object *object = registry_get(local, staged->group), *member = NULL;
-	int rc = object != NULL ? 0 : -EIDRM;
+	struct object *object = registry_get(work->local, staged->group), *member = NULL;
+	int rc = object != NULL ? 0 : staged_gone(&work->tx->staged, staged_owner(staged));
 
 	if (rc == 0 && staged->member != 0) {
-		member = registry_get(local, staged->member);
+		member = registry_get(work->local, staged->member);
 		rc = member != NULL ? 0 : engine_explain(-ESTALE, "the member is gone");
 	}
 	if (rc == 0)
@@ -248,7 +248,7 @@ static int check_all(struct tx_work *work)
 	for (size_t i = 0; i < staged->settle_count && rc == 0; i++)
 		rc = check_settle(work->local, &staged->settles[i]);
 	for (size_t i = 0; i < staged->cursor_count && rc == 0; i++)
-		rc = check_cursor(work->local, &staged->cursors[i]);
+		rc = check_cursor(work, &staged->cursors[i]);
 	return rc;
 }
 
@@ -287,7 +287,7 @@ static int add_send(struct tx_work *work, const struct staged_send *send, struct
 	int rc;
 
 	if (target == NULL)
-		return engine_explain(-EIDRM, "something that the transaction produces to was removed");
+		return staged_gone(&work->tx->staged, send->target);
 	for (uint32_t i = 0; i < packed->batch.count; i++)
 		packed->props[i].partition = send->partition;
 	if (target->kind == ENGINE_EXCHANGE) {

@@ -70,7 +70,11 @@ static int put(
 		.seek = seek,
 		.offset = offset };
 
-	return staged_put_cursor(&tx->staged, &cursor);
+	int rc = staged_put_cursor(&tx->staged, &cursor);
+
+	if (rc == 0)
+		tx_name(tx, staged_owner(&cursor), &group->object);
+	return rc;
 }
 
 int tx_ack(struct engine_object *base, struct engine_object *of, uint32_t index, uint64_t offset)

@@ -128,15 +128,14 @@ static int make_props(
 	return 0;
 }
 
-static int check_size(const struct object *object, uint32_t len)
+static int check_size(struct object *object, uint32_t len)
 {
 	int64_t max_bytes =
 	    setting_value(object, object->kind == ENGINE_QUEUE ? SET_QUEUE_MAX_MESSAGE_BYTES : SET_MAX_MESSAGE_BYTES);
 
 	if (len <= max_bytes)
 		return 0;
-	return engine_explain(
-	    -EMSGSIZE, "a message of %" PRIu32 " bytes is over max.message.bytes, which is %" PRId64, len, max_bytes);
+	return object_explain_size(object, len, max_bytes);
 }
 
 /* Is there a way for a message of that size through the exchange, now? */
@@ -200,6 +199,8 @@ static int stage(const struct tx_producer *producer, const struct engine_batch *
 	if (rc == 0)
 		rc = staged_add_send(&producer->tx->staged, &like, &whole,
 		    producer->target->kind == ENGINE_EXCHANGE && batch->props != NULL);
+	if (rc == 0)
+		tx_name(producer->tx, like.target, producer->target);
 	free(props);
 	free(lengths);
 	return rc;

@@ -159,8 +159,9 @@ int memory_check_size(const struct memory_object *object, uint64_t len)
 
 	if (len <= max_bytes)
 		return 0;
-	return engine_explain(
-	    -EMSGSIZE, "a message of %" PRIu64 " bytes is over max.message.bytes, which is %" PRIu64, len, max_bytes);
+	return engine_explain(-EMSGSIZE,
+	    "a message of %" PRIu64 " bytes is over max.message.bytes, which is %" PRIu64 " for the %s %s", len,
+	    max_bytes, engine_kind_word(object->kind), object->name);
 }
 
 /* Step 1 and the copying of step 2 in one go, message by message. */

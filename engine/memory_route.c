@@ -148,8 +148,10 @@ static int check_routed(const struct memory_object *exchange, const struct routi
 	if (match->count > 0 || strcmp(memory_setting(exchange, "mandatory"), "true") != 0)
 		return 0;
 	if (key.ptr == NULL)
-		return engine_explain(-EHOSTUNREACH, "no binding matches a message without routing key");
-	return engine_explain(-EHOSTUNREACH, "no binding matches the routing key %.*s", (int)key.len, key.ptr);
+		return engine_explain(-EHOSTUNREACH,
+		    "no binding of the exchange %s matches a message without routing key", exchange->name);
+	return engine_explain(-EHOSTUNREACH, "no binding of the exchange %s matches the routing key %.*s",
+	    exchange->name, (int)key.len, key.ptr);
 }
 
 static int route(struct memory_publishing *p, struct counted *counted, struct engine_span key, const char *data,

@@ -189,7 +189,7 @@ static int tx_stat(struct engine_object *base, struct engine_tx_stat *ret_stat)
 static bool has_staged(const struct memory_tx *tx, const struct memory_object *object)
 {
 	for (size_t i = 0; i < tx->staged.object_count; i++) {
-		const struct memory_object *at = memory_find(object->memory, tx->staged.objects[i]);
+		const struct memory_object *at = memory_find(object->memory, tx->staged.objects[i].id);
 
 		for (; at != NULL; at = at->parent) {
 			if (at == object)
@@ -247,7 +247,7 @@ static int check(struct memory_object *object)
 			    tx->staged.settles[i].id);
 	}
 	for (size_t i = 0; i < tx->staged.cursor_count && rc == 0; i++)
-		rc = memory_tx_check_cursor(object->memory, &tx->staged.cursors[i]);
+		rc = memory_tx_check_cursor(object, &tx->staged.cursors[i]);
 	return rc;
 }
 
@@ -266,7 +266,7 @@ static int add_send(struct memory_object *object, const struct staged_send *send
 	if (rc < 0)
 		return rc;
 	if (target == NULL)
-		return engine_explain(-EIDRM, "something that the transaction produces to was removed");
+		return staged_gone(&object->tx->staged, send->target);
 	for (uint32_t i = 0; i < loaded->packed.batch.count; i++)
 		loaded->packed.props[i].partition = send->partition;
 	return memory_publish_add(

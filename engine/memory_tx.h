@@ -57,7 +57,7 @@ int memory_tx_reject(struct engine_object *tx, struct engine_object *group, uint
 int64_t memory_tx_reject_all(struct engine_object *tx, struct engine_object *group, uint32_t partition);
 int memory_tx_seek(
     struct engine_object *tx, struct engine_object *group, uint32_t partition, enum engine_seek how, int64_t value);
-int memory_tx_check_cursor(struct memory_engine *memory, const struct staged_cursor *staged); /* ESTALE, EIDRM */
+int memory_tx_check_cursor(const struct memory_object *tx, const struct staged_cursor *staged); /* ESTALE, EIDRM */
 void memory_tx_move_cursor(struct memory_engine *memory, const struct staged_cursor *staged);
 
 #endif

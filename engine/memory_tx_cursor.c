@@ -67,7 +67,11 @@ static int put(const struct of *o, uint32_t partition, uint64_t offset, bool see
 		.seek = seek,
 		.offset = offset };
 
-	return staged_put_cursor(&o->tx->tx->staged, &cursor);
+	int rc = staged_put_cursor(&o->tx->tx->staged, &cursor);
+
+	if (rc == 0 && staged_wants_name(&o->tx->tx->staged, staged_owner(&cursor)))
+		staged_name(&o->tx->tx->staged, staged_owner(&cursor), ENGINE_GROUP, o->group->name);
+	return rc;
 }
 
 static int check(const struct of *o, uint32_t partition, uint64_t offset)
@@ -239,14 +243,14 @@ int memory_tx_seek(
 
 /* ---- at the commit ---- */
 
-int memory_tx_check_cursor(struct memory_engine *memory, const struct staged_cursor *staged)
+int memory_tx_check_cursor(const struct memory_object *tx, const struct staged_cursor *staged)
 {
-	struct memory_object *group = memory_find(memory, staged->group);
-	struct memory_object *member = staged->member != 0 ? memory_find(memory, staged->member) : NULL;
+	struct memory_object *group = memory_find(tx->memory, staged->group);
+	struct memory_object *member = staged->member != 0 ? memory_find(tx->memory, staged->member) : NULL;
 	const struct memory_cursor *cursor;
 
 	if (group == NULL)
-		return -EIDRM;
+		return staged_gone(&tx->tx->staged, staged_owner(staged));
 	if (staged->member != 0 && member == NULL)
 		return engine_explain(-ESTALE, "the member is gone");
 	if (staged->seek)

@@ -151,6 +151,8 @@ static int stage(const struct memory_tx_producer *producer, const struct engine_
 		rc = check_batch(producer->target, &whole);
 	if (rc == 0)
 		rc = staged_add_send(&producer->tx->tx->staged, &like, &whole, false);
+	if (rc == 0 && staged_wants_name(&producer->tx->tx->staged, like.target))
+		staged_name(&producer->tx->tx->staged, like.target, producer->target->kind, producer->target->name);
 	free(props);
 	free(lengths);
 	return rc;

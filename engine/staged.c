@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +25,8 @@ void staged_release(struct staged *staged)
 	free(staged->sends);
 	free(staged->settles);
 	free(staged->cursors);
+	for (size_t i = 0; i < staged->object_count; i++)
+		free(staged->objects[i].name);
 	free(staged->objects);
 	free(staged->bytes);
 	if (staged->users != NULL)
@@ -51,27 +54,41 @@ static int reserve(void *items, size_t count, size_t *room, size_t more, size_t 
 
 /* ---- objects ---- */
 
-static int add_object(struct staged *staged, uint64_t id)
+/* Where it is, or would be. */
+static size_t object_index(const struct staged *staged, uint64_t id)
 {
 	size_t low = 0, high = staged->object_count;
-	int rc;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (staged->objects[mid] < id)
+		if (staged->objects[mid].id < id)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	if (low < staged->object_count && staged->objects[low] == id)
+	return low;
+}
+
+static struct staged_object *find_object(const struct staged *staged, uint64_t id)
+{
+	size_t i = object_index(staged, id);
+
+	return i < staged->object_count && staged->objects[i].id == id ? &staged->objects[i] : NULL;
+}
+
+static int add_object(struct staged *staged, uint64_t id)
+{
+	size_t i = object_index(staged, id);
+	int rc;
+
+	if (find_object(staged, id) != NULL)
 		return 0;
 	rc = reserve(&staged->objects, staged->object_count, &staged->object_room, 1, sizeof(*staged->objects));
 	if (rc < 0)
 		return rc;
-	memmove(
-	    &staged->objects[low + 1], &staged->objects[low], (staged->object_count - low) * sizeof(*staged->objects));
-	staged->objects[low] = id;
+	memmove(&staged->objects[i + 1], &staged->objects[i], (staged->object_count - i) * sizeof(*staged->objects));
+	staged->objects[i] = (struct staged_object){ .id = id };
 	staged->object_count++;
 	return 0;
 }
@@ -83,9 +100,44 @@ static int charge(struct staged *staged, size_t more)
 {
 	uint64_t bytes = staged->byte_count + staged->send_count * sizeof(*staged->sends) +
 			 staged->settle_count * sizeof(*staged->settles) +
-			 staged->cursor_count * sizeof(*staged->cursors) + more;
+			 staged->cursor_count * sizeof(*staged->cursors) + staged->name_bytes + more;
 
 	return staged->users != NULL ? staged->users->charge(staged->user, &staged->charged, bytes) : 0;
+}
+
+/* ---- names ---- */
+
+bool staged_wants_name(const struct staged *staged, uint64_t id)
+{
+	const struct staged_object *object = find_object(staged, id);
+
+	return object != NULL && object->name == NULL;
+}
+
+/* Without memory, or beyond what its user may have, it stays without: the sentence is for that. */
+void staged_name(struct staged *staged, uint64_t id, enum engine_kind kind, const char *name)
+{
+	struct staged_object *object = find_object(staged, id);
+	const char *word = engine_kind_word(kind);
+	size_t size = strlen(word) + strlen(name) + 2;
+	char *text;
+
+	if (charge(staged, size) < 0)
+		return;
+	text = malloc(size);
+	if (text == NULL)
+		return;
+	snprintf(text, size, "%s %s", word, name);
+	object->name = text;
+	staged->name_bytes += size;
+}
+
+int staged_gone(const struct staged *staged, uint64_t id)
+{
+	const struct staged_object *object = find_object(staged, id);
+
+	return engine_explain(-EIDRM, "the %s was removed since something was staged for it",
+	    object != NULL && object->name != NULL ? object->name : "target");
 }
 
 /* ---- bytes ---- */
@@ -300,7 +352,7 @@ int staged_put_cursor(struct staged *staged, const struct staged_cursor *cursor)
 {
 	struct staged_cursor *there =
 	    (struct staged_cursor *)(uintptr_t)staged_find_cursor(staged, cursor->group, cursor->partition);
-	int rc = add_object(staged, cursor->member != 0 ? cursor->member : cursor->group);
+	int rc = add_object(staged, staged_owner(cursor));
 
 	if (rc == 0 && there == NULL)
 		rc = reserve(&staged->cursors, staged->cursor_count, &staged->cursor_room, 1, sizeof(*staged->cursors));

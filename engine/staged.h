@@ -41,6 +41,17 @@ struct staged_cursor {
 	uint64_t offset; /* the stored offset that will be */
 };
 
+/* Of which object it is one. */
+static inline uint64_t staged_owner(const struct staged_cursor *cursor)
+{
+	return cursor->member != 0 ? cursor->member : cursor->group;
+}
+
+struct staged_object {
+	uint64_t id;
+	char *name; /* "queue q", as it was called first; NULL: staged_name() was not called, or had no memory */
+};
+
 struct staged {
 	int dirfd; /* of the store; -1: all stays in memory */
 	struct staged_send *sends;
@@ -49,8 +60,9 @@ struct staged {
 	size_t settle_count, settle_room;
 	struct staged_cursor *cursors;
 	size_t cursor_count, cursor_room;
-	uint64_t *objects; /* ids of all objects it is about, ascending */
+	struct staged_object *objects; /* all it is about, in ascending order of id */
 	size_t object_count, object_room;
+	size_t name_bytes;
 	uint64_t messages, message_bytes;
 	const struct engine_users *users; /* who counts what it holds; NULL: nobody */
 	void *user;
@@ -76,6 +88,13 @@ void staged_drop_last_send(struct staged *staged);
 /* The messages of a send; *ret_bytes is what packed points into, to be freed after packed_release(). */
 int staged_read(const struct staged *staged, const struct staged_send *send, int64_t ts_ms, uint8_t **ret_bytes,
     struct packed_batch *ret_packed);
+
+/*
+ * How an object is called that something was staged for: with that staged_gone() explains that it was removed, and returns EIDRM.
+ */
+bool staged_wants_name(const struct staged *staged, uint64_t id); /* staged_name() may be called, and was not */
+void staged_name(struct staged *staged, uint64_t id, enum engine_kind kind, const char *name);
+int staged_gone(const struct staged *staged, uint64_t id);
 
 /* NULL: it is not staged. */
 const struct staged_settle *staged_find_settle(const struct staged *staged, uint64_t id);

@@ -14,7 +14,7 @@
 	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_rejects) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
 	T(tx_refuses) T(tx_many) T(tx_reject_limits) \
 	/* contract_tx_errors.c */ \
-	T(tx_partitions) T(tx_staging_ended) T(tx_members) T(tx_producers) \
+	T(tx_partitions) T(tx_staging_ended) T(tx_members) T(tx_producers) T(tx_names) \
 	/* contract_tx_gone.c */ \
 	T(tx_users) T(tx_nobody_asks) T(tx_gone) T(tx_what_it_settles_is_gone) T(tx_lists_some) T(tx_unroutable) \
 	T(tx_seeks) T(tx_taken_back) T(tx_large) T(tx_priorities)

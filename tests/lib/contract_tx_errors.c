@@ -216,6 +216,70 @@ void contract_test_tx_producers(struct contract *c)
 	c->ops->put(topic);
 }
 
+static void refused(struct contract *c, struct engine_object *tx, int err, const char *names)
+{
+	assert_err(c->ops->tx->commit(tx), err);
+	cr_assert(strstr(engine_reason(), names) != NULL, "\"%s\" does not name %s", engine_reason(), names);
+	c->ops->put(tx);
+}
+
+/* Which of its targets a commit is refused by, as there may be many. */
+void contract_test_tx_names(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "orders", 1), *group, *gone, *exchange,
+			     *tx = make(c, ENGINE_TX, "t");
+	struct members m = members_make(c, 1);
+	struct engine_object *one = members_add(c, &m, "one");
+
+	Q_SCRIPT(c, "queue q", "queue p", "queue r", "in t send q long", "in t send p long", "in t send r long",
+	    "set p max.message.bytes 3 => ok");
+	refused(c, tx, EMSGSIZE, "3 for the queue p");
+	tx = make(c, ENGINE_TX, "u");
+	q_forget();
+	Q_SCRIPT(c, "in u send q x");
+	assert_ok(stage(c, tx, topic, ENGINE_ANY, NULL, NULL, "long\n"));
+	assert_ok(contract_set(c, topic, "max.message.bytes", "3"));
+	refused(c, tx, EMSGSIZE, "3 for the topic orders");
+	tx = make(c, ENGINE_TX, "v");
+	Q_SCRIPT(c, "in v send q y", "in v send r z", "in v send r again", "rmdir r");
+	refused(c, tx, EIDRM, "queue r was removed");
+	tx = make(c, ENGINE_TX, "w");
+	gone = make(c, ENGINE_TOPIC, "gone");
+	assert_ok(stage(c, tx, gone, ENGINE_ANY, NULL, NULL, "x\n"));
+	assert_ok(c->ops->remove(gone));
+	refused(c, tx, EIDRM, "topic gone was removed");
+	contract_send(c, topic, 0, "a\n");
+	group = contract_group(c, topic, "g");
+	contract_snapshot(c, group);
+	tx = make(c, ENGINE_TX, "x");
+	assert_ok(c->ops->tx->ack(tx, group, 0, 0));
+	assert_ok(c->ops->remove(group));
+	refused(c, tx, EIDRM, "group g was removed");
+	contract_send(c, m.topic, 0, "b\n");
+	contract_snapshot(c, one);
+	tx = make(c, ENGINE_TX, "y");
+	assert_ok(c->ops->tx->ack_all(tx, one, ENGINE_ANY));
+	assert_ok(c->ops->remove(one));
+	refused(c, tx, ESTALE, "the member is gone");
+	if (c->ops->exchange != NULL) {
+		Q_SCRIPT(c, "exchange e", "type e fanout => ok", "pattern e x => ok", "bind e x q q => ok");
+		exchange = q_object(c, "e");
+		tx = make(c, ENGINE_TX, "z");
+		assert_ok(stage(c, tx, exchange, ENGINE_ANY, "key", NULL, "long\n"));
+		Q_SCRIPT(c, "set q max.message.bytes 3 => ok");
+		assert_err(c->ops->tx->commit(tx), EMSGSIZE);
+		cr_assert(strstr(engine_reason(), "the queue q") != NULL, "%s", engine_reason());
+		Q_SCRIPT(c, "unbind e x q => ok");
+		refused(c, tx, EHOSTUNREACH, "exchange e matches the routing key key");
+		c->ops->put(exchange);
+	}
+	c->ops->put(gone);
+	c->ops->put(group);
+	c->ops->put(topic);
+	c->ops->put(one);
+	members_put(c, &m);
+}
+
 /*
  * All that a transaction had to do with goes, and then the daemon dies: what the journal says of it is of nothing any more, and
  * does nothing.

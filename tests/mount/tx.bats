@@ -125,10 +125,26 @@ settle_check() {
 	printf '%s\n' a b >>"$X/queues/$q/in"
 	echo z >>"$X/topics/$t/in"
 	fails EDQUOT bash -c "echo commit > '$X/state'"
+	told EDQUOT "the queue $q is full"
 	is "$(cat "$X/state") $(tail -n 1 "$T/0/log")" 'open x'
 	echo 6 >"$Q/config/max.length"
 	echo commit >"$X/state"
 	is "$(tail -n 1 "$T/0/log") $(ls "$Q/ready" | wc -l)" 'z 6'
+	rmdir "$X"
+}
+
+@test "status/errors names the target that refuses a commit" {
+	objects
+	mkdir "$X" "queues/$q.2"
+	echo long >>"$X/topics/$t/in"
+	echo x >>"$X/queues/$q.2/in"
+	echo 3 >"$T/config/max.message.bytes"
+	fails EMSGSIZE bash -c "echo commit > '$X/state'"
+	told EMSGSIZE "for the topic $t"
+	echo 4 >"$T/config/max.message.bytes"
+	rmdir "queues/$q.2"
+	fails EIDRM bash -c "echo commit > '$X/state'"
+	told EIDRM "the queue $q.2 was removed"
 	rmdir "$X"
 }
 
