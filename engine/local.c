@@ -181,6 +181,7 @@ static void release_memory(struct local *local)
 	commit_forget_marks(local);
 	timers_release(&local->timers);
 	cleaner_release(&local->cleaner);
+	pthread_mutex_destroy(&local->unmoved.lock);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
 	pthread_cond_destroy(&local->flusher.wanted);
@@ -315,6 +316,7 @@ static struct local *new_local(const struct engine_options *options)
 	local->wall_base_ms = clock_wall_ms() - clock_mono_ms();
 	pthread_mutex_init(&local->ids.lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);
+	pthread_mutex_init(&local->unmoved.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);
 	visible_init(local);
 	init_shared(&local->routes);

@@ -163,8 +163,10 @@ static int append_pieces(struct local *local, uint64_t mark, const uint8_t *note
 static int append_note(struct local *local, uint64_t number, const uint8_t *note, size_t size)
 {
 	uint64_t pos = 0;
-	int rc = append_pieces(local, number, note, size, &pos);
+	int rc = queue_note_owed(local);
 
+	if (rc == 0)
+		rc = append_pieces(local, number, note, size, &pos);
 	if (rc < 0)
 		return engine_explain(rc, "the journal takes no more: %s", strerror(-rc));
 	checkpoint_note(local, pos);

@@ -410,6 +410,11 @@ struct local {
 	struct replayed
 	    *replayed; /* uthash; before the first checkpoint, and in it: logs that were noted in the journal */
 
+	struct { /* moves that did not come about, and of which the journal does not say so yet: queue_note_unmove() */
+		pthread_mutex_t lock;       /* below queue.lock */
+		struct lane *_Atomic lanes; /* they were to come to; written under lock */
+	} unmoved;
+
 	struct {
 		pthread_mutex_t lock;
 		struct local_text *list; /* lock; texts stay to the end */

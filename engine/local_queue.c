@@ -764,6 +764,8 @@ int queue_freeze(struct queue *queue)
 	else
 		rc = -ENOTEMPTY;
 	pthread_mutex_unlock(&queue->lock);
+	if (rc == 0) /* or what was not moved to it after all would go with it */
+		rc = queue_note_owed(queue_local(queue));
 	if (rc == 0 && queue->totals.moved_out + queue->totals.dead_lettered > 0)
 		rc = queue_sync_moved(queue_local(queue));
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {

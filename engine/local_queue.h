@@ -45,6 +45,7 @@
 #define QUEUE_SEGMENT_BYTES (16u << 20) /* settled messages give their room back in pieces of this size */
 #define QUEUE_TRIM_BYTES (1u << 20)     /* a log that is wholly settled is begun anew when it holds this much */
 #define QUEUE_IDS_AT_ONCE 1000000u      /* ids taken by one commit of the catalog */
+#define QUEUE_MOVE_RECORD 144u          /* bytes of a record of a move */
 #define QUEUE_NEVER INT64_MAX           /* a time that does not come */
 #define QUEUE_NUDGE_MS 50               /* a waiter that was woken and does not come for this long: another one is */
 
@@ -156,8 +157,10 @@ struct lane {
 	uint64_t forwarded;     /* of a dlq: below it no dead letter is to go on through an exchange now */
 	uint64_t forward_held;  /* the lowest of those passed over since somebody holds them; UINT64_MAX: none */
 	bool cut_owed; /* the journal says more of it than there is, and could not be told: see queue_note_owed_cut() */
-	bool moved_in; /* a message came by a move that may not be on disk, and the source is settled */
-	bool noted;    /* so did one of which the journal says more: it goes to the disk before the log does */
+	struct lane *unmoved_next;         /* unmoved.lock: in local.unmoved.lanes */
+	uint8_t unmove[QUEUE_MOVE_RECORD]; /* there: the record that takes a move back. It is a part of lock else */
+	bool moved_in;        /* a message came by a move that may not be on disk, and the source is settled */
+	bool noted;           /* so did one of which the journal says more: it goes to the disk before the log does */
 	unsigned noted_syncs; /* that run, of such messages */
 	uint64_t unsynced_messages;
 	int64_t unsynced_since_ms; /* clock_mono_ms */
@@ -426,7 +429,8 @@ struct queue_move_note {
 };
 #define DEATH_OF(reason) ((uint32_t)(reason) + 1)
 int queue_note_move(const struct queue_move_note *note);
-void queue_note_unmove(const struct queue_move_note *note); /* the append failed */
+void queue_note_unmove(const struct queue_move_note *note); /* the append failed; if it cannot be noted, that is owed */
+int queue_note_owed(struct local *local); /* before anything else is noted of a queue, or settles its messages */
 int queue_replay(struct local *local, enum journal_type type, const void *record, size_t size);
 int queue_go_on(struct local *local); /* after that, before anything is noted: see local_queue_journal.c */
 void count_why(struct queue *queue, enum queue_why why, int64_t messages, uint32_t deliveries);

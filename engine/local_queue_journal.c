@@ -54,7 +54,7 @@
 #include "engine/local_queue.h"
 
 #define QUEUE_BYTES 32u
-#define MOVE_BYTES 64u
+#define MOVE_BYTES (QUEUE_MOVE_RECORD - SPAN_BYTES)
 #define PLACED_BYTES (QUEUE_BYTES + 8u)
 #define CUT_BYTES 32u
 #define HELD 1u
@@ -130,9 +130,8 @@ int span_decode(const uint8_t *in, struct span_set *ret_set)
 
 /* ---- writing ---- */
 
-static int append(struct queue *queue, enum journal_type type, const uint8_t *record, size_t size)
+static int append_record(struct local *local, enum journal_type type, const uint8_t *record, size_t size)
 {
-	struct local *local = queue_local(queue);
 	bool again = false;
 	uint64_t pos;
 	int rc;
@@ -144,6 +143,31 @@ static int append(struct queue *queue, enum journal_type type, const uint8_t *re
 		return engine_explain(rc, "the journal takes no more: %s", strerror(-rc));
 	checkpoint_note(local, pos);
 	return 0;
+}
+
+int queue_note_owed(struct local *local)
+{
+	struct lane *lane;
+	int rc = 0;
+
+	if (atomic_load(&local->unmoved.lanes) == NULL)
+		return 0;
+	pthread_mutex_lock(&local->unmoved.lock);
+	while (rc == 0 && (lane = atomic_load(&local->unmoved.lanes)) != NULL) {
+		rc = append_record(local, JOURNAL_MOVE, lane->unmove, sizeof(lane->unmove));
+		if (rc == 0)
+			atomic_store(&local->unmoved.lanes, lane->unmoved_next);
+	}
+	pthread_mutex_unlock(&local->unmoved.lock);
+	return rc;
+}
+
+/* What is owed comes first. */
+static int append(struct queue *queue, enum journal_type type, const uint8_t *record, size_t size)
+{
+	int rc = queue_note_owed(queue_local(queue));
+
+	return rc < 0 ? rc : append_record(queue_local(queue), type, record, size);
 }
 
 /* record has room for a span, and from QUEUE_BYTES on what is to follow. */
@@ -208,12 +232,11 @@ int queue_note_owed_cut(struct lane *lane)
 	return lane->cut_owed ? queue_note_cut(lane, lane->end) : 0;
 }
 
-static int note_move(const struct queue_move_note *note, bool undo)
+static void put_move(uint8_t record[QUEUE_MOVE_RECORD], const struct queue_move_note *note, bool undo)
 {
-	struct queue *from = note->from->queue, *to = note->to->queue;
-	uint8_t record[MOVE_BYTES + SPAN_BYTES] = { 0 };
-	int rc;
+	const struct queue *from = note->from->queue, *to = note->to->queue;
 
+	memset(record, 0, QUEUE_MOVE_RECORD);
 	bytes_put64(record, from->object.id);
 	bytes_put64(record + 8, from->change + 1);
 	bytes_put64(record + 16, note->from_offset);
@@ -235,26 +258,43 @@ static int note_move(const struct queue_move_note *note, bool undo)
 	bytes_put64(record + 48, note->to_offset);
 	bytes_put64(record + 56, note->id);
 	span_encode(record + MOVE_BYTES, &note->set);
-	rc = append(from, JOURNAL_MOVE, record, sizeof(record));
-	if (rc == 0) {
-		from->change++;
-		to->change++;
-		if (undo)
-			note->to->moves_end = note->to_offset;
-		else if (note->to->moves_end <= note->to_offset)
-			note->to->moves_end = note->to_offset + 1;
-	}
-	return rc;
 }
 
 int queue_note_move(const struct queue_move_note *note)
 {
-	return note_move(note, false);
+	uint8_t record[QUEUE_MOVE_RECORD];
+	int rc;
+
+	put_move(record, note, false);
+	rc = append(note->from->queue, JOURNAL_MOVE, record, sizeof(record));
+	if (rc < 0)
+		return rc;
+	note->from->queue->change++;
+	note->to->queue->change++;
+	if (note->to->moves_end <= note->to_offset)
+		note->to->moves_end = note->to_offset + 1;
+	return 0;
 }
 
-/* If this cannot be written either, the start will find a move that was cut off, and finish it. */
+/* Both locks */
+static void owe_unmove(struct lane *to)
+{
+	struct local *local = queue_local(to->queue);
+
+	pthread_mutex_lock(&local->unmoved.lock);
+	to->unmoved_next = atomic_load(&local->unmoved.lanes);
+	atomic_store(&local->unmoved.lanes, to);
+	pthread_mutex_unlock(&local->unmoved.lock);
+	to->cut_owed = true; /* so that nothing comes there before */
+}
+
+/*
+ * If this cannot be written either, it is owed: it has its numbers, and no queue notes anything before it is in the journal. If the daemon dies before, nothing
+ * has happened to the message since, and the start finishes the move.
+ */
 void queue_note_unmove(const struct queue_move_note *note)
 {
+	struct lane *to = note->to;
 	struct queue_move_note undo = *note;
 	struct span *span = span_at(note->from, note->from_offset);
 
@@ -264,7 +304,12 @@ void queue_note_unmove(const struct queue_move_note *note)
 	    span != NULL ? span->place + (int64_t)(note->from_offset - span->first) : (int64_t)note->from_offset;
 	if (span == NULL)
 		undo.set.due_ms = undo.set.expires_ms = QUEUE_NEVER;
-	note_move(&undo, true);
+	put_move(to->unmove, &undo, true);
+	if (append(note->from->queue, JOURNAL_MOVE, to->unmove, sizeof(to->unmove)) < 0)
+		owe_unmove(to);
+	note->from->queue->change++;
+	to->queue->change++;
+	to->moves_end = note->to_offset;
 }
 
 /* ---- replay; no other thread is there yet ---- */
@@ -365,8 +410,8 @@ static int replay_unmove(
 {
 	int rc = 0;
 
-	queue_forget_move(local, bytes_get64(record + 56));
 	if (from != NULL && is_new(from->queue, bytes_get64(record + 8))) {
+		queue_forget_move(local, bytes_get64(record + 56));
 		if (record[26] < WHY_COUNT)
 			count_why(from->queue, (enum queue_why)record[26], -1, 0);
 		rc = lane_replay(from, bytes_get64(record + 16), 1, set);
@@ -439,7 +484,7 @@ int queue_replay(struct local *local, enum journal_type type, const void *record
 	switch (type) {
 	case JOURNAL_QUEUE: return size >= QUEUE_BYTES ? replay_range(local, record, size) : 0;
 	case JOURNAL_CUT: return size == CUT_BYTES ? replay_cut(local, record) : 0;
-	case JOURNAL_MOVE: return size == MOVE_BYTES + SPAN_BYTES ? replay_move(local, record) : 0;
+	case JOURNAL_MOVE: return size == QUEUE_MOVE_RECORD ? replay_move(local, record) : 0;
 	default: return 0;
 	}
 }

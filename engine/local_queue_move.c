@@ -3,7 +3,8 @@
  *
  * Both queues are locked. The move is noted first, then the message is appended to the log it comes to, with its id, its
  * time and its deaths as properties; then it is settled where it was. What a crash cuts off in between the start finishes
- * (queue_finish_moves). If the append fails, the note is taken back by another.
+ * (queue_finish_moves). If the append fails, the note is taken back by another; that is owed, if it cannot be written either, and
+ * comes before anything else that is noted of a queue.
  *
  * Ids in a log rise. A message that comes with an id below the last of the log is a stray: its entry is marked as one, and
  * a span remembers its id as long as it is there.

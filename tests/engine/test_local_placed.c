@@ -454,3 +454,114 @@ Test(local_placed, cut_is_owed)
 	q_close(c);
 	free(c);
 }
+
+/* ---- a move that can neither be finished nor be taken back ---- */
+
+/* The n-th write from now on fails, and all that follow, while a message is moved. Returns whether it was refused. */
+static bool move_failing(struct contract *c, uint64_t n, bool leased)
+{
+	bool refused;
+
+	fault_arm(FAULT_WRITE | FAULT_MINE, n, EIO, true);
+	refused = q_run(c, leased ? "mv q unacked a o ready" : "mv q ready a o ready")[0] == 'E';
+	fault_disarm();
+	return refused;
+}
+
+/* The moment after each change from `first` on: a message that was settled with another that is there is nowhere. */
+static void kill_at_each(struct contract *c, const struct powercut *cut, size_t first, const char *expected)
+{
+	const char *now = NULL;
+
+	for (size_t n = first, last = powercut_count(cut); n <= last; n++) {
+		crash_replace(c, cut, n, 0, true);
+		contract_open(c);
+		now = content(c);
+		cr_assert(strstr(now, " x") == NULL || strstr(now, " a") == NULL, "%zu of %zu: %s", n, last, now);
+	}
+	contract_reopen(c);
+	assert_text(content(c), expected);
+}
+
+/* Whatever is done with it then, and whenever the daemon dies: it is done with the message once, and that does not come back. */
+static void use_unmoved(bool leased, const char *const *lines, const char *expected, const char *if_moved)
+{
+	bool refused = true;
+
+	for (uint64_t n = 1; refused; n++) {
+		struct contract *c = calloc(1, sizeof(*c));
+		struct powercut *cut;
+		size_t first;
+
+		q_open(c, true);
+		Q_SCRIPT(c, "queue q", "queue o", "queue p", "send q a b", "send o z", "rm o ready z", "tx t");
+		if (leased)
+			Q_SCRIPT(c, "get q => a");
+		cut = begin(c);
+		refused = move_failing(c, n, leased);
+		first = powercut_count(cut);
+		for (size_t i = 0; lines[i] != NULL && (refused || i == 0); i++)
+			q_script(c, (const char *const[]){ refused ? lines[i] : "show q => b |  | ", NULL });
+		powercut_stop(cut);
+		kill_at_each(c, cut, first, refused ? expected : if_moved);
+		powercut_free(cut);
+		q_close(c);
+		free(c);
+	}
+}
+
+#define UNMOVED(...) use_unmoved(false, (const char *const[]){ __VA_ARGS__, NULL }
+
+Test(local_placed, unmove_is_owed)
+{
+	tmpdir_in_memory();
+	nosync_install();
+	UNMOVED("take q => a", "send o x"), "q: b. o: x. ", "q: b. o: a. ");
+	UNMOVED("send o y:d1", "rm q ready a => ok", "tick 1"), "q: b. o: y. ", "q: b. o: a. ");
+	use_unmoved(true, (const char *const[]){ "in t ack q a => 1", "in t send q x", "commit t => ok", NULL },
+	    "q: b x. o:. ", "q: b. o: a. ");
+	UNMOVED("mv q ready a p ready", "take p => a", "send o x"), "q: b. o: x. ", "q: b. o: a. ");
+}
+
+/* Two messages, of which the first was to be moved. */
+static struct contract *begin_unmoved(void)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a b", "send o z", "rm o ready z");
+	timers_stop((struct local *)c->engine);
+	cr_assert(move_failing(c, 2, false));
+	return c;
+}
+
+/* The queue it was to come to is removed: it stays where it is. */
+Test(local_placed, unmove_is_owed_to_none)
+{
+	struct contract *c = begin_unmoved();
+
+	Q_SCRIPT(c, "rmdir o => ok");
+	kill_it(c);
+	contract_open(c);
+	assert_text(list(c, "q"), "a b ");
+	q_close(c);
+	free(c);
+}
+
+/* Or the journal forgets the move, before it is told that there was none: that it is told afterwards does no harm. */
+Test(local_placed, unmove_is_owed_by_a_checkpoint)
+{
+	struct contract *c = begin_unmoved();
+
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	Q_SCRIPT(c, "take q => a", "send o x", "mv q ready b o ready");
+	kill_it(c);
+	contract_open(c);
+	assert_text(content(c), "q:. o: b x. ");
+	Q_SCRIPT(c, "totals q => published 2 delivered 1 acked 1 moved_out 1",
+	    "totals o => published 2 dropped 1 moved_in 1");
+	q_close(c);
+	free(c);
+}
