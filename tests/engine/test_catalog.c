@@ -167,6 +167,17 @@ Test(catalog, begins_with_the_root)
 	cr_assert_neq(faccessat(dir.fd, "catalog.new-lock", F_OK, 0), 0);
 }
 
+/* A power cut comes after an answer, and what the answer said must be on the disk: LMDB is to sync each commit, and its meta page. */
+Test(catalog, syncs_what_it_commits)
+{
+	struct catalog *catalog = make_catalog();
+	unsigned flags = 0;
+
+	cr_assert_eq(mdb_env_get_flags(catalog->env, &flags), 0);
+	cr_assert_eq(flags & (MDB_NOSYNC | MDB_NOMETASYNC | MDB_MAPASYNC | MDB_WRITEMAP), 0);
+	catalog_close(catalog);
+}
+
 /* What a crash left of a catalog that was being made is in nobody's way. */
 Test(catalog, is_made_over_what_a_crash_left)
 {

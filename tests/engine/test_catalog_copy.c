@@ -772,6 +772,22 @@ Test(catalog_copy, restoring_fails)
 	}
 }
 
+/* A catalog that is made, at first or anew, is on disk before it gets its name. */
+Test(catalog_copy, a_new_catalog_is_synced)
+{
+	struct catalog_copied copied;
+
+	cr_assert_eq(catalog_create(other.fd, &root_owner), 0);
+	cr_assert_eq(alloc_lmdb_unsynced(), 0);
+	tmpdir_clear(other.fd);
+	catalog_close(make());
+	tmpdir_copy(dir.fd, other.fd);
+	tmpdir_put(other.fd, "catalog", "damaged", 7);
+	cr_assert_gt(alloc_lmdb_unsynced(), 0);
+	cr_assert_eq(catalog_restore(other.fd, 4, 1000, &copied, (char[CATALOG_KEPT_SIZE]){ 0 }), 0);
+	cr_assert_eq(alloc_lmdb_unsynced(), 0);
+}
+
 /* Whatever fails while a catalog is made or opened, it is whole, or not there, and can be had the next time. */
 Test(catalog_copy, opening_fails)
 {

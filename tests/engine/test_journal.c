@@ -962,3 +962,34 @@ Test(journal, sync_of_another_fails, .timeout = 60)
 	cr_assert_eq(seen.errors, 1);
 	cr_assert_eq(journal_close(waiting.journal), -EIO);
 }
+
+/* A sync during which a record comes. */
+static int sync_and_append(int fd)
+{
+	int rc = fdatasync(fd);
+
+	append(waiting.journal, 2);
+	return rc;
+}
+
+/* What is appended while the disk syncs is not on it by that: who waits for that record waits for the next sync. */
+Test(journal, a_sync_covers_what_was_there_before)
+{
+	const struct io_ops *before = io;
+	struct io_ops appending = *io;
+	struct seen seen = { 0 };
+	uint64_t end;
+
+	waiting.journal = open_journal(&seen);
+	appending.fdatasync = sync_and_append;
+	append(waiting.journal, 1);
+	end = journal_end(waiting.journal);
+	io = &appending;
+	cr_assert_eq(journal_sync(waiting.journal), 0);
+	io = before;
+	cr_assert_eq(journal_synced(waiting.journal), end);
+	cr_assert_eq(journal_sync(waiting.journal), 0);
+	end = journal_end(waiting.journal);
+	cr_assert_eq(journal_synced(waiting.journal), end);
+	cr_assert_eq(journal_close(waiting.journal), 0);
+}

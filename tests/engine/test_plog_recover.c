@@ -149,6 +149,8 @@ Test(plog_recover, bytes_that_did_not_arrive)
 					     : entries[i].meta_pos + entries[i].meta_len - 1));
 			cr_assert_eq(box_open(&copy), 0);
 			cr_assert_eq(box_stat(&copy).end, want);
+			cr_assert_eq(box_size(&copy, 0, "index"), INDEX_FIRST + INDEX_SLOT * i);
+			cr_assert_eq(box_size(&copy, 0, "data"), entries[i].pos);
 			box_expect_working(&copy, 0);
 			box_remove(&copy);
 		}

@@ -187,6 +187,13 @@ uint64_t alloc_disarm_lmdb(void)
 	return lmdb.count;
 }
 
+static _Thread_local uint64_t unsynced;
+
+uint64_t alloc_lmdb_unsynced(void)
+{
+	return unsynced;
+}
+
 static bool lmdb_fails(void)
 {
 	return lmdb.armed && ++lmdb.count == lmdb.n;
@@ -219,7 +226,10 @@ int alloc_mdb_env_open(MDB_env *env, const char *path, unsigned flags, mdb_mode_
 
 int alloc_mdb_env_sync(MDB_env *env, int force)
 {
-	return lmdb_fails() ? lmdb.rc : mdb_env_sync(env, force);
+	if (lmdb_fails())
+		return lmdb.rc;
+	unsynced = 0;
+	return mdb_env_sync(env, force);
 }
 
 int alloc_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn **ret_txn)
@@ -229,8 +239,10 @@ int alloc_mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn *
 
 int alloc_mdb_txn_commit(MDB_txn *txn)
 {
-	if (!lmdb_fails())
+	if (!lmdb_fails()) {
+		unsynced++;
 		return mdb_txn_commit(txn);
+	}
 	mdb_txn_abort(txn);
 	return lmdb.rc;
 }

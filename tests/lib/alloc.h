@@ -39,6 +39,9 @@ void alloc_arm_lmdb(uint64_t n, int rc);
 /* None fails any more. Returns how many were counted. */
 uint64_t alloc_disarm_lmdb(void);
 
+/* Commits of this thread since its last mdb_env_sync(): what has none after them has its own, or may be lost. */
+uint64_t alloc_lmdb_unsynced(void);
+
 /* What the engine calls instead: the names that the Makefile gives them. */
 void *alloc_malloc(size_t size);
 void *alloc_calloc(size_t count, size_t size);
