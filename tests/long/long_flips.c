@@ -6,15 +6,19 @@
  * as a whole, in words); a message that is read is right to the last byte. A log that was closed is marked to its end, so nothing is
  * cut for being behind the mark. That flips of data are told of at all follows from the count: a batch is lost for each.
  *
- * MQFS_FLIPS_STEP (1: every bit), MQFS_FLIPS_SECONDS (0: no bound). The last line is: flips FLIPS CUTS OTHERS VIOLATIONS REFUSED.
+ * MQFS_FLIPS_STEP (1: every bit), MQFS_FLIPS_SECONDS (0: no bound), MQFS_FLIPS_JOBS (1: processes, each takes every so manieth bit).
+ * The last line is: flips FLIPS CUTS OTHERS VIOLATIONS REFUSED.
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,12 +32,19 @@
 #define DATA "00000000000000000000.data"
 #define INDEX "00000000000000000000.index"
 
+/* Of all jobs: shared memory. */
+struct figures {
+	_Atomic uint64_t flips, cuts, others, violations, refused;
+};
+
 static struct {
+	struct figures *figures;
 	struct tmpdir dir;
 	int dirfd;
 	struct plog_options options;
 	struct engine_scratch scratch;
-	uint64_t messages, told, refused, violations;
+	uint64_t messages, told;
+	uint64_t first, step; /* which bits and bytes this job takes */
 	time_t until;
 } f;
 
@@ -91,7 +102,7 @@ static void make_log(uint8_t uuid_seed)
 
 static void violate(const char *what, uint64_t where, const char *how)
 {
-	if (f.violations++ < 20)
+	if (f.figures->violations++ < 20)
 		fprintf(stderr, "%s %" PRIu64 ": %s\n", what, where, how);
 }
 
@@ -104,7 +115,7 @@ static int64_t read_all(const char *what, uint64_t where)
 
 	f.told = 0;
 	if (plog_open(&f.options, &plog) < 0) {
-		f.refused++;
+		f.figures->refused++;
 		return -1;
 	}
 	plog_stat(plog, &stat);
@@ -161,14 +172,13 @@ static bool time_left(void)
 	return !f.until || time(NULL) < f.until;
 }
 
-static uint64_t flip_all(int good, const char *name, uint64_t step)
+static void flip_all(int good, const char *name)
 {
-	uint64_t flips = 0;
 	size_t size;
 	uint8_t *bytes = tmpdir_get(good, name, &size);
 	bool is_index = strcmp(name, INDEX) == 0;
 
-	for (uint64_t bit = 0; bit < size * 8 && time_left(); bit += step, flips++) {
+	for (uint64_t bit = f.first; bit < size * 8 && time_left(); bit += f.step) {
 		bool front = is_index && bit < 128 * 8;
 		int64_t right;
 		int fd = openat(f.dirfd, name, O_RDWR | O_CLOEXEC);
@@ -186,19 +196,18 @@ static uint64_t flip_all(int good, const char *name, uint64_t step)
 		close(fd);
 		if (is_index)
 			restore(good);
+		f.figures->flips++;
 	}
 	free(bytes);
-	return flips;
 }
 
 /* What is cut off is lost, what is before it is there. */
-static uint64_t cut_all(int good, const char *name, uint64_t step)
+static void cut_all(int good, const char *name)
 {
-	uint64_t cuts = 0;
 	size_t size;
 	uint8_t *bytes = tmpdir_get(good, name, &size);
 
-	for (uint64_t at = 0; at < size && time_left(); at += step, cuts++) {
+	for (uint64_t at = f.first; at < size && time_left(); at += f.step) {
 		int64_t right;
 
 		tmpdir_put(f.dirfd, name, bytes, at);
@@ -210,13 +219,13 @@ static uint64_t cut_all(int good, const char *name, uint64_t step)
 		if (right == (int64_t)f.messages)
 			violate(name, at, "cut, and not found");
 		restore(good);
+		f.figures->cuts++;
 	}
 	free(bytes);
-	return cuts;
 }
 
 /* Files that are not there, or are others. None may give a wrong message; read_all() sees to that. */
-static uint64_t exchange_all(int good, int other)
+static void exchange_all(int good, int other)
 {
 	must(unlinkat(f.dirfd, DATA, 0) == 0, "unlink");
 	if (read_all("no data", 0) > 0 || f.told == 0)
@@ -240,7 +249,7 @@ static uint64_t exchange_all(int good, int other)
 	    "rename");
 	(void)read_all("index and data swapped", 0);
 	restore(good);
-	return 5;
+	f.figures->others += 5;
 }
 
 static int copy_of(const char *name)
@@ -253,14 +262,10 @@ static int copy_of(const char *name)
 	return fd;
 }
 
-int main(void)
+static void run_job(uint64_t job)
 {
-	uint64_t step = from_environment("MQFS_FLIPS_STEP", 1), seconds = from_environment("MQFS_FLIPS_SECONDS", 0);
-	uint64_t flips, cuts, others;
 	int good, other;
 
-	nosync_install();
-	tmpdir_in_memory();
 	tmpdir_make(&f.dir);
 	f.options =
 	    (struct plog_options){ .logs_dirfd = f.dir.fd, .id = 0x2a, .notify = { .fn = notified, .ctx = NULL } };
@@ -272,13 +277,42 @@ int main(void)
 	make_log(9);
 	f.dirfd = openat(f.dir.fd, LOG, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	good = copy_of("good");
-	f.until = seconds ? time(NULL) + (time_t)seconds : 0;
-	others = exchange_all(good, other);
-	flips = flip_all(good, DATA, step) + flip_all(good, INDEX, step);
-	cuts = cut_all(good, INDEX, step) + cut_all(good, DATA, step);
+	if (job == 0)
+		exchange_all(good, other);
+	flip_all(good, DATA);
+	flip_all(good, INDEX);
+	cut_all(good, INDEX);
+	cut_all(good, DATA);
 	engine_scratch_release(&f.scratch);
 	tmpdir_remove(&f.dir);
-	printf("flips %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", flips, cuts, others, f.violations,
-	    f.refused);
-	return f.violations > 0;
+}
+
+int main(void)
+{
+	uint64_t step = from_environment("MQFS_FLIPS_STEP", 1), jobs = from_environment("MQFS_FLIPS_JOBS", 1);
+	uint64_t seconds = from_environment("MQFS_FLIPS_SECONDS", 0);
+	int status;
+
+	nosync_install();
+	tmpdir_in_memory();
+	f.figures = mmap(NULL, sizeof(*f.figures), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(f.figures != MAP_FAILED, "mmap");
+	f.until = seconds ? time(NULL) + (time_t)seconds : 0;
+	f.step = step * jobs;
+	for (uint64_t job = 0; job < jobs; job++) {
+		pid_t pid = fork();
+
+		must(pid >= 0, "fork");
+		if (pid == 0) {
+			f.first = job * step;
+			run_job(job);
+			_exit(0);
+		}
+	}
+	for (uint64_t job = 0; job < jobs; job++)
+		if (wait(&status) < 0 || status != 0)
+			violate("a job ended with status", (uint64_t)status, "it crashed");
+	printf("flips %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", f.figures->flips, f.figures->cuts,
+	    f.figures->others, f.figures->violations, f.figures->refused);
+	return f.figures->violations > 0;
 }
