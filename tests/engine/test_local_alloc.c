@@ -19,6 +19,7 @@
 #include "tests/lib/alloc.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/contract_tx.h"
+#include "tests/lib/nosync.h"
 
 /* clang-format off */
 #define TOPIC_TESTS(T) \
@@ -70,6 +71,7 @@
 static void run(void (*contract)(bool persists, void (*test)(struct contract *c)), void (*test)(struct contract *c))
 {
 	tmpdir_in_memory();
+	nosync_install();
 	contract_allocs_fail = true;
 	contract(true, test);
 }

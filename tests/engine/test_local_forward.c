@@ -9,6 +9,7 @@
 #include "tests/lib/alloc.h"
 #include "tests/lib/contract_exchange.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 
 #define RETRY_MS 1000
 
@@ -51,6 +52,7 @@ static void without_memory(struct contract *c)
 Test(local_forward, without_memory)
 {
 	tmpdir_in_memory();
+	nosync_install();
 	do {
 		failing++;
 		contract_queue_run(true, without_memory);

@@ -497,8 +497,8 @@ static void check_moment(struct work *w, size_t n, unsigned image, struct figure
 
 	if (n == 0 && image == 0)
 		count = 0;
-	q_open(c, true);
-	hash = crash_replace(c, w->cut, n, seed, kill);
+	q_prepare(c, true);
+	hash = crash_make(c, w->cut, n, seed, kill);
 	contract_open(c);
 	figures->states++;
 	if (kill || is_new(hashes, &count, hash)) {

@@ -47,8 +47,8 @@ static void check(const struct powercut *cut, size_t n, uint64_t seed, unsigned 
 	struct contract *c = calloc(1, sizeof(*c));
 	unsigned in[5], first, second;
 
-	q_open(c, true);
-	crash_replace(c, cut, n, seed, false);
+	q_prepare(c, true);
+	crash_make(c, cut, n, seed, false);
 	contract_open(c);
 	for (unsigned i = 0; i < 5; i++)
 		in[i] = count_in(c, queues[i]);

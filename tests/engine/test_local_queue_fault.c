@@ -12,6 +12,7 @@
 #include "engine/local_internal.h"
 #include "tests/lib/contract_queue.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 
 static const char *const queues[] = { "q", "q/dlq", "o", "o/dlq" };
 
@@ -46,6 +47,7 @@ static void open_pair(struct pair *p)
 	static const char *const setup[] = { "queue q", "queue o", "consumer q/w1" };
 
 	tmpdir_in_memory();
+	nosync_install();
 	p->a = calloc(1, sizeof(*p->a));
 	p->b = calloc(1, sizeof(*p->b));
 	p->refused = 0;

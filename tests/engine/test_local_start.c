@@ -149,20 +149,12 @@ static void settle_group(struct engine_object *topic)
 	t.c->ops->put(group);
 }
 
-static void shell(const char *format, const char *a, const char *b)
-{
-	char command[4 * PATH_MAX];
-
-	snprintf(command, sizeof(command), format, a, b);
-	cr_assert_eq(system(command), 0, "%s", command);
-}
-
 static void save_powercut(const struct powercut *cut, unsigned state, uint64_t seed)
 {
 	struct contract *c = calloc(1, sizeof(*c));
 
 	crash_make(c, cut, powercut_count(cut), seed, false);
-	shell("cp -r '%s' '%s'", c->source, t.saved[state]);
+	tmpdir_replace(t.saved[state], c->source);
 	tmpdir_remove(&c->dir);
 	free(c);
 }
@@ -207,7 +199,7 @@ static void prepare(void)
 	snprintf(t.source, sizeof(t.source), "%s", t.c->source);
 	for (unsigned i = 0; i < STATES; i++)
 		snprintf(t.saved[i], sizeof(t.saved[i]), "%s/saved%u", t.c->dir.path, i);
-	shell("cp -r '%s' '%s'", t.source, t.saved[0]);
+	tmpdir_replace(t.saved[0], t.source);
 	save_powercut(cut, 1, 0);
 	save_powercut(cut, 2, 7);
 	powercut_free(cut);
@@ -402,7 +394,7 @@ static void close_store(void)
 static void make_store(unsigned state)
 {
 	t.told = 0;
-	shell("rm -rf '%2$s' && cp -r --sparse=always '%1$s' '%2$s'", t.saved[state], t.source);
+	tmpdir_replace(t.source, t.saved[state]);
 }
 
 /* What is in the store, for whoever opens it and meets nothing. */

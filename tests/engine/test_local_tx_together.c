@@ -242,8 +242,8 @@ static unsigned check_crash(const struct powercut *cut, size_t n, uint64_t seed,
 	unsigned committed = 0;
 	struct engine_object *topic;
 
-	q_open(c, true);
-	crash_replace(c, cut, n, seed, kill);
+	q_prepare(c, true);
+	crash_make(c, cut, n, seed, kill);
 	contract_open(c);
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "out");
 	snprintf(q, sizeof(q), "%s", q_run(c, "show q"));

@@ -9,6 +9,7 @@
 #include "tests/lib/contract.h"
 #include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
+#include "tests/lib/nosync.h"
 #include "tests/lib/powercut.h"
 
 #define PARTITIONS 3u
@@ -141,6 +142,7 @@ static void fails(enum engine_kind kind, int err, bool sticky)
 	uint64_t calls;
 
 	tmpdir_in_memory();
+	nosync_install();
 	tmpdir_make(&c->dir);
 	c->persists = true;
 	snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
@@ -275,6 +277,7 @@ Test(local_whole, crashes)
 	struct run r;
 
 	tmpdir_in_memory();
+	nosync_install();
 	record(&r);
 	for (size_t n = 0; n <= powercut_count(r.cut); n++) {
 		check(&r, n, 0, true);

@@ -11,6 +11,7 @@
  * gives. Where two right answers may differ is said in may_differ() and keep_short(), and nowhere else.
  */
 #include "tests/lib/contract_queue.h"
+#include "tests/lib/nosync.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -527,6 +528,7 @@ static void run_model(bool reopens, uint64_t steps, unsigned nth)
 	m->traces = getenv("MQFS_MODEL_TRACE") != NULL;
 	m->every = (unsigned)from_environment("MQFS_MODEL_EVERY", UINT_MAX);
 	tmpdir_in_memory();
+	nosync_install();
 	q_open(m->a, false);
 	q_open(m->b, local);
 	q_own_time(true);

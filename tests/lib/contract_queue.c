@@ -81,20 +81,25 @@ static void choose(const struct contract *c)
 	cr_assert_eq(s->c, c);
 }
 
-void q_open(struct contract *c, bool persists)
+void q_prepare(struct contract *c, bool persists)
 {
 	s = &scripts[scripts[0].c != NULL];
 	memset(s, 0, sizeof(*s));
 	s->c = c;
 	c->persists = persists;
+	if (clock_now != &clock_test)
+		atomic_store(&now_ms, INT64_C(1700000000000));
+	clock_now = &clock_test;
+}
+
+void q_open(struct contract *c, bool persists)
+{
+	q_prepare(c, persists);
 	strcpy(c->source, "memory:");
 	if (persists) {
 		tmpdir_make(&c->dir);
 		snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
 	}
-	if (clock_now != &clock_test)
-		atomic_store(&now_ms, INT64_C(1700000000000));
-	clock_now = &clock_test;
 	contract_open(c);
 }
 

@@ -15,6 +15,7 @@ void contract_queue_run(bool persists, void (*test)(struct contract *c));
 
 /* The same in two steps, for up to two engines at a time. */
 void q_open(struct contract *c, bool persists);
+void q_prepare(struct contract *c, bool persists); /* before contract_open(), of a store that is made otherwise */
 void q_close(struct contract *c);
 void q_lenient(struct contract *c); /* a message that was never seen has the id 0 */
 

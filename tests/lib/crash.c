@@ -47,8 +47,8 @@ void crash_each(const struct powercut *cut, size_t first, size_t last,
 			at.seed += at.n * 4;
 		snprintf(at.what, sizeof(at.what), "%s after %zu changes, seed %" PRIu64,
 		    at.kill ? "kill" : "power cut", at.n, at.seed);
-		q_open(c, true);
-		crash_replace(c, cut, at.n, at.seed, at.kill);
+		q_prepare(c, true);
+		crash_make(c, cut, at.n, at.seed, at.kill);
 		check(c, &at, ctx);
 		q_close(c);
 		free(c);

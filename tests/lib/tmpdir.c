@@ -5,6 +5,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,6 +90,50 @@ void tmpdir_copy(int from_dirfd, int to_dirfd)
 		free(bytes);
 	}
 	closedir(dir);
+}
+
+static void copy_file(int from_dirfd, int to_dirfd, const char *name)
+{
+	static const uint8_t zeros[4096];
+	int fd = openat(to_dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	uint8_t *bytes;
+	size_t size;
+
+	bytes = tmpdir_get(from_dirfd, name, &size);
+	must(fd >= 0 && bytes != NULL && !ftruncate(fd, (off_t)size), name);
+	for (size_t pos = 0, part; pos < size; pos += part) {
+		part = size - pos < sizeof(zeros) ? size - pos : sizeof(zeros);
+		if (memcmp(bytes + pos, zeros, part) != 0)
+			must(pwrite(fd, bytes + pos, part, (off_t)pos) == (ssize_t)part, name);
+	}
+	free(bytes);
+	close(fd);
+}
+
+static void copy_all(int from_dirfd, int to_dirfd)
+{
+	DIR *dir = fdopendir(from_dirfd);
+	struct dirent *entry;
+
+	must(dir != NULL && to_dirfd >= 0, "opendir");
+	while ((entry = readdir(dir))) {
+		if (entry->d_type == DT_REG) {
+			copy_file(from_dirfd, to_dirfd, entry->d_name);
+		} else if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+			must(!mkdirat(to_dirfd, entry->d_name, 0700), entry->d_name);
+			copy_all(openat(from_dirfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+			    openat(to_dirfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+		}
+	}
+	closedir(dir);
+	close(to_dirfd);
+}
+
+void tmpdir_replace(const char *path, const char *by_path)
+{
+	must(access(path, F_OK) < 0 || !nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS), path);
+	must(!mkdir(path, 0700), path);
+	copy_all(open(by_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 void tmpdir_clear(int dirfd)

@@ -22,6 +22,9 @@ void tmpdir_remove(struct tmpdir *dir); /* with all that is in it */
 /* Copies the plain files of one directory into another. */
 void tmpdir_copy(int from_dirfd, int to_dirfd);
 
+/* A directory with all that is in it takes the place of another, if there is one. What is zero becomes a hole. */
+void tmpdir_replace(const char *path, const char *by_path);
+
 void tmpdir_clear(int dirfd); /* unlinks its plain files */
 
 /* Whole files. get: malloc'ed; NULL if there is none. */
