@@ -30,6 +30,7 @@
 
 #define TARGETS 5u
 #define MESSAGES 6u
+#define PUBLISHINGS 5u /* before the power goes */
 
 static const char *const targets[TARGETS] = { "t", "u", "q", "r", "s" };
 
@@ -146,8 +147,8 @@ static int publish(struct contract *c, unsigned n, bool sync)
 struct looking {
 	struct contract *c;
 	struct engine_object *queue;
-	unsigned n;
-	unsigned *counts;
+	unsigned n, some; /* publishings */
+	unsigned (*counts)[MESSAGES];
 };
 
 static void count_view(const struct looking *l, const struct engine_view *view)
@@ -158,8 +159,8 @@ static void count_view(const struct looking *l, const struct engine_view *view)
 		unsigned n, m;
 
 		cr_assert_eq(sscanf(data, "%u.%u\n", &n, &m), 2);
-		if (n == l->n)
-			l->counts[m]++;
+		if (n >= l->n && n - l->n < l->some)
+			l->counts[n - l->n][m]++;
 		data += view->batch.lengths[i] + 1;
 	}
 }
@@ -175,11 +176,12 @@ static bool count_message(void *ctx, const struct engine_message_stat *stat, con
 	return true;
 }
 
-static void count_in(struct contract *c, unsigned target, unsigned n, unsigned counts[MESSAGES])
+/* How often each message of so many publishings, from the n-th on, is there. */
+static void count_in(struct contract *c, unsigned target, unsigned n, unsigned some, unsigned counts[][MESSAGES])
 {
 	struct engine_object *object =
 	    contract_lookup(c, c->root, target < 2 ? ENGINE_TOPIC : ENGINE_QUEUE, targets[target]);
-	struct looking l = { c, object, n, counts };
+	struct looking l = { c, object, n, some, counts };
 	struct engine_view view;
 
 	for (unsigned state = 0; target >= 2 && state < ENGINE_STATE_COUNT; state++) {
@@ -199,25 +201,37 @@ static void count_in(struct contract *c, unsigned target, unsigned n, unsigned c
 	c->ops->put(object);
 }
 
-/* Whether the n-th publishing is there: all of it or nothing, and once. */
-static bool is_there(struct contract *c, unsigned n)
+/* How many publishings there are of so many, from the n-th on; of each is there all or nothing, and once. */
+static unsigned are_there(struct contract *c, unsigned n, unsigned some)
 {
-	unsigned total = 0;
+	unsigned totals[PUBLISHINGS + 1] = { 0 }, there = 0;
 
 	for (unsigned t = 0; t < TARGETS; t++) {
-		unsigned counts[MESSAGES] = { 0 };
+		unsigned counts[PUBLISHINGS + 1][MESSAGES] = { 0 };
 
-		count_in(c, t, n, counts);
-		for (unsigned m = 0; m < MESSAGES; m++) {
+		count_in(c, t, n, some, counts);
+		for (unsigned i = 0; i < some * MESSAGES; i++) {
+			unsigned p = i / MESSAGES, m = i % MESSAGES;
+
 			if (t < 4 || m == MESSAGES - 1)
-				total += counts[m];
+				totals[p] += counts[p][m];
 			else
-				cr_assert_eq(counts[m], 0);
-			cr_assert_leq(counts[m], 1, "message %u.%u came to %s %u times", n, m, targets[t], counts[m]);
+				cr_assert_eq(counts[p][m], 0);
+			cr_assert_leq(
+			    counts[p][m], 1, "message %u.%u came to %s %u times", n + p, m, targets[t], counts[p][m]);
 		}
 	}
-	cr_assert(total == 0 || total == 4 * MESSAGES + 1, "publishing %u came to %u places", n, total);
-	return total > 0;
+	for (unsigned p = 0; p < some; p++) {
+		cr_assert(totals[p] == 0 || totals[p] == 4 * MESSAGES + 1, "publishing %u came to %u places", n + p,
+		    totals[p]);
+		there += totals[p] > 0;
+	}
+	return there;
+}
+
+static bool is_there(struct contract *c, unsigned n)
+{
+	return are_there(c, n, 1) > 0;
 }
 
 /* ---- tests ---- */
@@ -316,7 +330,7 @@ static bool has_come(struct contract *c, void *ctx)
 
 	(void)ctx;
 	for (unsigned t = 0; t < TARGETS; t++)
-		count_in(c, t, 1, counts);
+		count_in(c, t, 1, 1, &counts);
 	return counts[0] == 4 && counts[MESSAGES - 1] == 5;
 }
 
@@ -388,7 +402,7 @@ static void let_die(struct contract *c, unsigned n)
 static unsigned count_in_queue(struct contract *c, struct engine_object *queue, unsigned n)
 {
 	unsigned counts[MESSAGES] = { 0 };
-	struct looking l = { c, queue, n, counts };
+	struct looking l = { c, queue, n, 1, &counts };
 
 	for (unsigned state = 0; state < ENGINE_STATE_COUNT; state++) {
 		uint64_t cursor[2] = { 0 };
@@ -412,7 +426,7 @@ static bool has_died(struct contract *c, unsigned n, bool accepted)
 	for (unsigned t = 0; t < 4; t++) {
 		unsigned counts[MESSAGES] = { 0 };
 
-		count_in(c, t, n, counts);
+		count_in(c, t, n, 1, &counts);
 		cr_assert_leq(counts[0], 1, "%u came to %s %u times", n, targets[t], counts[0]);
 		total += counts[0];
 	}
@@ -465,8 +479,6 @@ COMMIT_TEST(dead_letter_at_each_step)
 
 /* ---- the power goes ---- */
 
-#define PUBLISHINGS 5u
-
 /* What publishes is recorded: nothing of it is confirmed but the third, and with it what came before. */
 static struct powercut *record(size_t *ret_confirmed)
 {
@@ -497,15 +509,6 @@ static struct powercut *record(size_t *ret_confirmed)
 	return cut;
 }
 
-static unsigned count_publishings(struct contract *c)
-{
-	unsigned count = 0;
-
-	for (unsigned i = 0; i <= PUBLISHINGS; i++)
-		count += is_there(c, i);
-	return count;
-}
-
 /* Returns how many publishings are there after the n-th change, each of them whole; and it goes on with one more. */
 static unsigned count_whole(const struct powercut *cut, size_t n, uint64_t seed)
 {
@@ -514,10 +517,10 @@ static unsigned count_whole(const struct powercut *cut, size_t n, uint64_t seed)
 
 	crash_make(c, cut, n, seed, false);
 	contract_open(c);
-	count = count_publishings(c);
+	count = are_there(c, 0, PUBLISHINGS + 1);
 	assert_ok(publish(c, PUBLISHINGS, false));
 	contract_reopen(c);
-	cr_assert_eq(count_publishings(c), count + 1, "change %zu, seed %" PRIu64, n, seed);
+	cr_assert_eq(are_there(c, 0, PUBLISHINGS + 1), count + 1, "change %zu, seed %" PRIu64, n, seed);
 	contract_close(c);
 	engine_scratch_release(&c->scratch);
 	tmpdir_remove(&c->dir);
