@@ -21,6 +21,9 @@
  *   local_queue_placed.c    at the start: what became of messages of commits that the disk lost
  *   local_queue_store.c     checkpoints, and what is read at the start
  *   local_queue_produce.c   messages come in
+ *   local_queue_append.c    a batch goes to the lanes; with produce and room: local_queue_send.h
+ *   local_queue_room.c      the limits of a queue that refuses
+ *   local_queue_sync.c      the log of a lane: appended to, and synced
  *   local_queue_reader.c    open consuming files: who may have what, and who waits
  *   local_queue_fetch.c     messages are given
  *   local_queue_settle.c    acks, nacks, rejects, sessions
@@ -482,18 +485,10 @@ int queue_sync_moved(struct local *local); /* messages that came by moves: the j
 
 /* ---- local_queue_produce.c ---- */
 
-/* Appends to the lane: lock. first_id with the flags of plog_append(). */
-int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
-void lane_sync_begin(struct sync_point *point);
-int lane_sync_run(struct sync_point *point);
-void lane_flush_fire(struct timer *timer);
 int queue_producer_open(
     struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer);
 int queue_producer_send(struct engine_producer *handle, const struct engine_batch *batch);
 int queue_producer_sync(struct engine_producer *handle, struct engine_done *done);
-int queue_has_room_for(struct engine_object *base, uint64_t bytes, const struct engine_props *props);
-/* Of settings: does such a queue refuse messages, for more than their size? */
-bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes);
 /* The queue of a producer that puts to the end of it (no reference), and its priority, or ENGINE_ANY; else NULL. */
 struct queue *queue_of_producer(struct engine_producer *handle, uint32_t *ret_priority);
 /*
@@ -511,9 +506,23 @@ int queue_claim(struct queue *queue, const struct engine_batch *batch, bool head
     struct queue_claim *ret_claim); /* places[i]: the lane of message i */
 int queue_send_claimed(struct queue *queue, const struct engine_batch *batch, bool head, const uint32_t *places,
     const struct queue_claim *claim, bool noted, struct dedup_send *dedup); /* as topic_send_claimed */
-void queue_unclaim(struct queue *queue, const struct queue_claim *claim);
-size_t queue_sync_points(struct queue *queue, struct sync_point **points); /* at most ENGINE_PRIORITIES */
 void queue_producer_close(struct engine_producer *handle);
+
+/* ---- local_queue_room.c ---- */
+
+int queue_has_room_for(struct engine_object *base, uint64_t bytes, const struct engine_props *props);
+/* Of settings: does such a queue refuse messages, for more than their size? */
+bool queue_refuses(int64_t overflow, int64_t length, int64_t length_bytes);
+void queue_unclaim(struct queue *queue, const struct queue_claim *claim);
+
+/* ---- local_queue_sync.c ---- */
+
+/* Appends to the lane: lock. first_id with the flags of plog_append(). */
+int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
+void lane_sync_begin(struct sync_point *point);
+int lane_sync_run(struct sync_point *point);
+void lane_flush_fire(struct timer *timer);
+size_t queue_sync_points(struct queue *queue, struct sync_point **points); /* at most ENGINE_PRIORITIES */
 
 /* ---- local_queue_reader.c ---- */
 
