@@ -55,7 +55,8 @@ struct work {
 	struct engine_session *sessions[MEMBERS];
 	unsigned next;                /* message */
 	uint32_t partition[MESSAGES]; /* that it was sent to */
-	size_t confirmed[MESSAGES];   /* the change when it was, or when it became a dead letter */
+	size_t synced[MESSAGES];      /* the change when its log was */
+	size_t confirmed[MESSAGES];   /* the same, or when it became a dead letter */
 	struct step steps[STEPS + 1];
 	size_t count;
 };
@@ -174,7 +175,7 @@ static void produce(struct work *w, uint32_t partition)
 
 	for (unsigned i = 0; i < count && w->next < MESSAGES; i++, w->next++) {
 		w->partition[w->next] = partition;
-		w->confirmed[w->next] = SIZE_MAX;
+		w->synced[w->next] = w->confirmed[w->next] = SIZE_MAX;
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "m%u\n", w->next);
 	}
 	if (text[0] != '\0')
@@ -188,8 +189,10 @@ static void sync_topic(struct work *w)
 	assert_ok(contract_sync(&w->c, producer));
 	w->c.ops->producer_close(producer);
 	for (unsigned m = 0; m < w->next; m++) {
+		if (w->synced[m] == SIZE_MAX)
+			w->synced[m] = powercut_count(w->cut);
 		if (w->confirmed[m] == SIZE_MAX)
-			w->confirmed[m] = powercut_count(w->cut);
+			w->confirmed[m] = w->synced[m];
 	}
 }
 
@@ -364,13 +367,16 @@ static void check_message(const struct moment *at, const struct where *where, un
 	    right, "%s: m%u is pending %u times and dead %u times", at->what, m, where->pending[m], where->dead[m]);
 }
 
-/* A power cut may take messages of a partition that were not confirmed: then its cursor goes back to the end that is left. */
+/*
+ * A power cut may take messages of a partition whose log was not synced, dead letters too: then its cursor goes back to the end that
+ * is left, before what a redrive brings.
+ */
 static bool lost_some(const struct moment *at, uint32_t partition)
 {
 	bool some = false;
 
 	for (unsigned m = 0; m < at->work->next && !at->kill; m++)
-		some = some || (at->work->partition[m] == partition && at->work->confirmed[m] > at->n);
+		some = some || (at->work->partition[m] == partition && at->work->synced[m] > at->n);
 	return some;
 }
 
