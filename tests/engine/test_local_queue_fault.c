@@ -2,8 +2,8 @@
  * Queues on a bad disk: every change of a file fails once, and messages cannot be read.
  *
  * The same commands go to the local engine, and, if they were not refused there, to the memory engine: then both must have
- * the same messages in the same states and order, and the same totals; and still so when the store was opened again. So
- * what was refused has changed nothing, and what was not is done.
+ * the same messages in the same states and order, and the same totals; and still so when the store was opened again, or the engine
+ * was killed: what was refused has changed nothing, and what was not is done, and in the files.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -107,6 +107,7 @@ static unsigned break_every_change(unsigned ops, int err)
 	unsigned refused = 0;
 
 	for (uint64_t n = 1; n <= reached; n++) {
+		bool is_killed = n % 4 == 1;
 		struct pair p;
 
 		open_pair(&p);
@@ -118,9 +119,9 @@ static unsigned break_every_change(unsigned ops, int err)
 		}
 		reached = fault_disarm();
 		compare(&p, n, "at once");
-		q_run(p.b, "reopen");
+		q_run(p.b, is_killed ? "crash" : "reopen");
 		timers_stop((struct local *)p.b->engine);
-		compare(&p, n, "opened again");
+		compare(&p, n, is_killed ? "after a kill" : "opened again");
 		run_both(&p, "send q x:p1 y", 0);
 		run_both(&p, "take q", 0);
 		compare(&p, n, "afterwards");

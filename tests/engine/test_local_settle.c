@@ -1,13 +1,18 @@
 /*
- * A checkpoint syncs many logs by one call of the file system, and each by itself where that fails.
+ * A checkpoint syncs many logs by one call of the file system, and each by itself where that fails; and those that a start has brought
+ * back from the journal.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "engine/io.h"
 #include "engine/local_internal.h"
 #include "tests/lib/contract.h"
+#include "tests/lib/crash.h"
+#include "tests/lib/nosync.h"
 
 #define LOGS LOCAL_SETTLE_TOGETHER
 #define FEW_SYNCS 12u /* of the journal, the catalog, directories */
@@ -115,4 +120,73 @@ SETTLE_TEST(error_of_all)
 	cr_assert_eq(atomic_load(&all_syncs), 1);
 	cr_assert_geq(atomic_load(&syncs), 2 * LOGS);
 	expect_all(c, LOGS);
+}
+
+/* ---- a second power cut ---- */
+
+static struct powercut *record(struct contract *c)
+{
+	int fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	struct powercut *cut = powercut_start_store(fd, "catalog", "reserve");
+
+	close(fd);
+	return cut;
+}
+
+static void expect_confirmed(struct contract *c, size_t n, uint64_t seed)
+{
+	struct engine_object *topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	const char *text = contract_read(c, topic, 0, 0);
+
+	cr_assert_str_eq(text, "0=m 1=a\nb 2=m", "after %zu changes, seed %" PRIu64 ": %s", n, seed, text);
+	c->ops->put(topic);
+}
+
+/* Messages that are confirmed, by the journal: what a power cut leaves of the store if nothing else came to the disk. */
+static void leave_in_journal(struct contract *c)
+{
+	static const uint32_t length = 3;
+	struct engine_batch line = contract_batch("m\n"), two_lines = contract_batch("a\nb\n");
+	const struct engine_batch *const batches[] = { &line, &two_lines, &line };
+	struct engine_object *topic = contract_topic(c, "t", 1);
+	struct engine_producer *producer = contract_producer(c, topic, 0);
+	struct powercut *cut;
+
+	two_lines.count = 1;
+	two_lines.lengths = &length;
+	timers_stop((struct local *)c->engine);
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	cut = record(c);
+	for (size_t i = 0; i < 3; i++) {
+		assert_ok(contract_send_batch(c, producer, batches[i]));
+		assert_ok(contract_sync(c, producer));
+	}
+	powercut_stop(cut);
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+	crash_replace(c, cut, powercut_count(cut), 0, false);
+	powercut_free(cut);
+}
+
+/* The power goes again while the next start brings them to their log, or its checkpoint drops the journal, or behind that. */
+SETTLE_TEST(second_power_cut)
+{
+	struct powercut *cut;
+
+	nosync_install();
+	leave_in_journal(c);
+	cut = record(c);
+	contract_open(c);
+	timers_stop((struct local *)c->engine);
+	expect_confirmed(c, 0, 0);
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	powercut_stop(cut);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 3; seed++) {
+			crash_replace(c, cut, n, seed < 2 ? seed : n + seed, false);
+			contract_open(c);
+			expect_confirmed(c, n, seed);
+		}
+	}
+	powercut_free(cut);
 }

@@ -162,6 +162,24 @@ Test(plog_fault, every_call_fails_from_there_on)
 		;
 }
 
+/* A trim begins with the file that says where the log begins: if that cannot be written, every message is still there. */
+Test(plog_fault, trim_that_fails_takes_nothing)
+{
+	struct box killed;
+
+	for (uint64_t i = 0; i < 40; i += 4)
+		cr_assert_eq(box_append(&box, i, 4, 100, 150), 0);
+	fault_arm(FAULT_RENAME, 1, EIO, false);
+	cr_assert_eq(plog_trim(box.plog, 30), -EIO);
+	cr_assert_eq(fault_disarm(), 1);
+	cr_assert_eq(box_stat(&box).earliest, 0);
+	cr_assert_eq(box_check(&box, 0, NULL), 40);
+	box_copy(&killed, &box);
+	cr_assert_eq(box_open(&killed), 0);
+	cr_assert_eq(box_check(&killed, 0, NULL), 40);
+	box_remove(&killed);
+}
+
 /* Whichever call fails while a log is created, nothing is left, or it can be created again. */
 Test(plog_fault, create_fails)
 {

@@ -45,28 +45,48 @@ static int sync_data(int fd)
 	return io_posix.fdatasync(fd);
 }
 
-/* A queue that is bound to an exchange, and a message that came through it and is taken. */
-static void publish_and_take(struct contract *c)
+static struct engine_object *make(struct contract *c, enum engine_kind kind, const char *name)
 {
 	struct engine_owner owner = { 0, 0, 0755 };
-	struct engine_object *exchange, *other;
+	struct engine_object *object;
+
+	assert_ok(c->ops->create(c->engine, c->root, kind, name, &owner, &object));
+	return object;
+}
+
+/* A message is taken from the queue. */
+static void take(struct contract *c)
+{
 	struct engine_consumer *consumer;
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view;
 
-	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
-	assert_ok(c->ops->exchange->pattern_add(exchange, "#"));
-	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "q", &owner, &scene.queue));
-	assert_ok(c->ops->create(c->engine, c->root, ENGINE_QUEUE, "r", &owner, &other));
-	assert_ok(c->ops->exchange->bind(exchange, "#", "q", scene.queue));
-	assert_ok(c->ops->exchange->bind(exchange, "#", "r", other));
-	contract_send(c, exchange, ENGINE_ANY, "x\n");
 	assert_ok(c->ops->queue->consumer_open(scene.queue, ENGINE_CONSUME_ONE, true, 0, &consumer));
 	cr_assert_eq(c->ops->consumer_fetch(consumer, 1, SIZE_MAX, &scratch, &view), 1);
 	c->ops->consumer_close(consumer);
 	engine_scratch_release(&scratch);
+}
+
+/* A queue that is bound to an exchange, and a message that came through it and is taken. */
+static void publish_and_take(struct contract *c)
+{
+	struct engine_object *exchange = make(c, ENGINE_EXCHANGE, "e"), *other;
+
+	assert_ok(c->ops->exchange->pattern_add(exchange, "#"));
+	scene.queue = make(c, ENGINE_QUEUE, "q");
+	other = make(c, ENGINE_QUEUE, "r");
+	assert_ok(c->ops->exchange->bind(exchange, "#", "q", scene.queue));
+	assert_ok(c->ops->exchange->bind(exchange, "#", "r", other));
+	contract_send(c, exchange, ENGINE_ANY, "x\n");
+	take(c);
 	c->ops->put(other);
 	c->ops->put(exchange);
+}
+
+static void await_confirmed(void)
+{
+	while (sem_wait(&scene.confirmed)) {
+	}
 }
 
 static void beside_a_sync(struct contract *c)
@@ -84,11 +104,40 @@ static void beside_a_sync(struct contract *c)
 	io = &watched;
 	assert_ok(lane_sync_run(&lane_of_queue()->sync));
 	cr_assert(scene.asked);
-	while (sem_wait(&scene.confirmed)) {
-	}
+	await_confirmed();
 	cr_expect_eq(scene.durable, lane_of_queue()->end);
 	io = &io_posix;
 	c->ops->put(scene.queue);
+}
+
+/* Of one that no commit brought the journal says only that it is gone; that has to be on disk. */
+static void no_commit(struct contract *c)
+{
+	struct local *local = (struct local *)c->engine;
+	struct engine_batch batch = contract_batch("x\n");
+	struct engine_producer *producer;
+	uint64_t end;
+
+	scene.done.fn = confirm;
+	sem_init(&scene.confirmed, 0, 0);
+	timers_stop(local);
+	scene.queue = make(c, ENGINE_QUEUE, "q");
+	assert_ok(c->ops->queue->producer_open(scene.queue, ENGINE_ANY, false, &producer));
+	assert_ok(contract_send_batch(c, producer, &batch));
+	c->ops->producer_close(producer);
+	take(c);
+	end = journal_end(local->journal);
+	cr_assert(!lane_of_queue()->noted);
+	cr_assert_lt(journal_synced(local->journal), end);
+	if (c->ops->queue->settle_sync(scene.queue, &scene.done) == ENGINE_PENDING)
+		await_confirmed();
+	cr_assert_geq(journal_synced(local->journal), end);
+	c->ops->put(scene.queue);
+}
+
+Test(settle_sync, no_commit)
+{
+	contract_run(true, no_commit);
 }
 
 Test(settle_sync, beside_a_sync)
