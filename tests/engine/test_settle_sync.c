@@ -1,5 +1,6 @@
 /*
- * An acknowledgement is confirmed when no crash brings its message back. Of one that came by a commit the journal says where it
+ * What is confirmed is on disk, whatever is under way meanwhile. A message that is sent while others are synced waits for the next
+ * sync. An acknowledgement is confirmed when no crash brings its message back. Of one that came by a commit the journal says where it
  * is to be, so its log must be on disk, too; also if somebody else is just about to sync that.
  */
 #include <semaphore.h>
@@ -12,6 +13,8 @@
 static struct {
 	struct contract *c;
 	struct engine_object *queue;
+	struct engine_producer *producer;
+	struct partition *partition; /* or NULL: it is about the queue */
 	struct engine_done done;
 	sem_t confirmed;
 	bool asked;
@@ -27,7 +30,8 @@ static void confirm(struct engine_done *done, int result)
 {
 	(void)done;
 	cr_expect_eq(result, 0);
-	scene.durable = plog_durable(atomic_load(&lane_of_queue()->plog));
+	scene.durable =
+	    plog_durable(atomic_load(scene.partition != NULL ? &scene.partition->plog : &lane_of_queue()->plog));
 	sem_post(&scene.confirmed);
 }
 
@@ -143,4 +147,49 @@ Test(settle_sync, no_commit)
 Test(settle_sync, beside_a_sync)
 {
 	contract_run(true, beside_a_sync);
+}
+
+/* ---- messages ---- */
+
+/* The journal is about to be synced for one message, and another comes. */
+static int sync_and_send(int fd)
+{
+	struct engine_batch batch = contract_batch("second\n");
+	int rc = io_posix.fdatasync(fd);
+
+	if (!scene.asked) {
+		scene.asked = true;
+		assert_ok(contract_send_batch(scene.c, scene.producer, &batch));
+		cr_assert_eq(scene.c->ops->producer_sync(scene.producer, &scene.done), ENGINE_PENDING);
+	}
+	return rc;
+}
+
+static void sent_during_a_sync(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1);
+	struct engine_batch batch = contract_batch("first\n");
+	struct io_ops watched = io_posix;
+
+	scene.c = c;
+	scene.done.fn = confirm;
+	scene.producer = contract_producer(c, topic, 0);
+	scene.partition = topic_partition(topic_of_object((struct object *)topic), 0);
+	sem_init(&scene.confirmed, 0, 0);
+	timers_stop((struct local *)c->engine);
+	assert_ok(contract_send_batch(c, scene.producer, &batch));
+	watched.fdatasync = sync_and_send;
+	io = &watched;
+	assert_ok(contract_sync(c, scene.producer));
+	await_confirmed();
+	io = &io_posix;
+	cr_assert(scene.asked);
+	cr_assert_eq(scene.durable, 2);
+	c->ops->producer_close(scene.producer);
+	c->ops->put(topic);
+}
+
+Test(settle_sync, sent_during_a_sync)
+{
+	contract_run(true, sent_during_a_sync);
 }
