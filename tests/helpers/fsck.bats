@@ -142,6 +142,21 @@ flip() { # FILE POSITION
 	[ "$(cat "$M/queues/jobs/take")" = 16 ]
 }
 
+@test "cancelled while it asks, it repairs nothing, and its status says so" {
+	local pid status=0
+	needs_mount
+	filled
+	flip "$(data_of 12)" 3
+	mkfifo "$BATS_TEST_TMPDIR/answer"
+	fsck.mqfs -r "$S" <>"$BATS_TEST_TMPDIR/answer" >"$BATS_TEST_TMPDIR/asked" 2>&1 &
+	pid=$!
+	eventually grep -q 'repair it?' "$BATS_TEST_TMPDIR/asked"
+	# More than once: the first may come before it waits for the answer.
+	eventually eval "! kill -TERM $pid 2>/dev/null"
+	wait "$pid" || status=$?
+	[ "$status" = $((4 | 32)) ]
+}
+
 # rich - a store that was killed, with some of everything; $before is what is in it.
 rich() {
 	"$MQFS_PROGRAM" "$S" "$M"
