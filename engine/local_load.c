@@ -94,11 +94,23 @@ static struct object *new_object(struct local *local, const struct catalog_objec
 	return group != NULL ? &group->object : NULL;
 }
 
-static int add_object(struct local *local, const struct catalog_object *row)
+static bool has_number(const struct numbers *numbers, uint64_t number)
 {
+	size_t i = 0;
+
+	while (i < numbers->count && numbers->items[i] != number)
+		i++;
+	return i < numbers->count;
+}
+
+static int add_object(struct loading *loading, const struct catalog_object *row)
+{
+	struct local *local = loading->local;
 	struct object *parent = registry_get(local, row->parent_id), *object;
 	int rc = -ENOMEM;
 
+	if (parent == NULL && has_number(&loading->unfinished, row->parent_id))
+		return 0; /* it goes with its parent */
 	if (parent == NULL || !object_may_hold(parent->kind, row->kind)) {
 		object_put(parent);
 		local_notify(
@@ -126,7 +138,7 @@ static int load_object(void *ctx, const struct catalog_object *row)
 	}
 	if (row->name[0] == '/')
 		return add_number(&loading->unfinished, row->id);
-	return add_object(loading->local, row);
+	return add_object(loading, row);
 }
 
 /* ---- what belongs to an object ---- */
@@ -148,12 +160,12 @@ static int fill_gap(struct topic *topic, uint32_t partitions)
 static int load_partition(void *ctx, uint32_t partition, uint64_t log_id)
 {
 	struct topic *topic = ctx;
-	int rc = partition < ENGINE_PARTITIONS_MAX ? fill_gap(topic, partition) : 0;
+	int rc;
 
-	/* A number that does not fit is damage too, which costs that row. */
-	if (rc < 0 || partition != atomic_load(&topic->partitions))
-		return rc;
-	return topic_add_partition(topic, log_id);
+	if (partition >= ENGINE_PARTITIONS_MAX)
+		return 0; /* damage too, which costs that row: its log is told of as one that no topic has */
+	rc = fill_gap(topic, partition);
+	return rc < 0 ? rc : topic_add_partition(topic, log_id);
 }
 
 static int load_topic(struct local *local, struct topic *topic)
@@ -226,9 +238,8 @@ int local_load(struct local *local)
 	int rc;
 
 	rc = catalog_each_object(local->catalog, load_object, &loading);
-	for (size_t i = 0; i < loading.unfinished.count && rc == 0 && !local->read_only; i++) {
+	for (size_t i = 0; i < loading.unfinished.count && rc == 0 && !local->read_only; i++)
 		rc = remove_unfinished(local, loading.unfinished.items[i]);
-	}
 	if (rc == 0)
 		rc = load_details(local);
 	/* Last: what is there has the built-in value of what was never set, whatever the defaults are now. */

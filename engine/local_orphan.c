@@ -66,30 +66,24 @@ static int find_known(struct local *local, struct known *ret_known)
 	return 0;
 }
 
-static DIR *open_dir(int dirfd, const char *name)
-{
-	DIR *dir;
-
-	return io_open_dir(dirfd, name, &dir) == 0 ? dir : NULL;
-}
-
 /* May a log have messages? If that cannot be found out it may. */
 static bool may_have_messages(int logs_dirfd, const char *name)
 {
-	DIR *dir = open_dir(logs_dirfd, name);
 	const struct dirent *entry;
 	bool may = false;
 	struct stat st;
+	DIR *dir;
 
-	if (dir == NULL)
+	if (io_open_dir(logs_dirfd, name, &dir) < 0)
 		return true;
-	while (!may && (entry = readdir(dir)) != NULL) {
+	while (!may && (errno = 0, entry = readdir(dir)) != NULL) {
 		size_t len = strlen(entry->d_name);
 
 		if (len < 5 || strcmp(entry->d_name + len - 5, ".data") != 0)
 			continue;
 		may = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size > 0;
 	}
+	may = may || errno != 0;
 	closedir(dir);
 	return may;
 }
@@ -111,7 +105,8 @@ static void look_at(struct local *local, const struct known *known, const char *
 	if (!parse_name(name, &id) || bsearch(&id, known->ids, known->count, sizeof(id), compare_ids) != NULL)
 		return;
 	if (may_have_messages(local->store.logs_dirfd, name)) {
-		local_fault(local, EIO, "log %s has messages, but no topic has the log; it is kept", name);
+		local_fault(
+		    local, EIO, "log %s has messages, or cannot be read, but no topic has the log; it is kept", name);
 		return;
 	}
 	CRASHPOINT("recover_orphan");
@@ -122,20 +117,32 @@ static void look_at(struct local *local, const struct known *known, const char *
 		local_notify(local, 0, "removed the empty log %s, which no topic has: a crash left it", name);
 }
 
+static int look_at_all(struct local *local, const struct known *known)
+{
+	const struct dirent *entry;
+	DIR *dir;
+	int rc = io_open_dir(local->store.logs_dirfd, ".", &dir);
+
+	if (rc < 0)
+		return rc;
+	while (errno = 0, (entry = readdir(dir)) != NULL)
+		look_at(local, known, entry->d_name);
+	rc = -errno;
+	closedir(dir);
+	return rc;
+}
+
 int local_remove_orphans(struct local *local)
 {
 	struct known known;
-	DIR *dir = open_dir(local->store.logs_dirfd, ".");
-	const struct dirent *entry;
-	int rc;
+	int rc = find_known(local, &known);
 
-	if (dir == NULL)
-		return -errno;
-	rc = find_known(local, &known);
-	while (rc == 0 && (entry = readdir(dir)) != NULL)
-		look_at(local, &known, entry->d_name);
-	closedir(dir);
-	if (rc == 0)
-		free(known.ids);
-	return rc;
+	if (rc < 0)
+		return rc;
+	rc = look_at_all(local, &known);
+	free(known.ids);
+	if (rc == 0 || io_wants_means(rc))
+		return rc;
+	local_fault(local, -rc, "the logs cannot be listed, so some may be left that no topic has: %s", strerror(-rc));
+	return 0; /* nothing needs them gone */
 }

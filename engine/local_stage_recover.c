@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -95,62 +96,70 @@ void stages_forget_replayed(struct stages *stages, bool all)
 
 /*
  * Has the message at an offset come by a commit or a move? Those that were cut off are done before staging files are looked at, and
- * may have come to where the piece was to be.
+ * may have come to where the piece was to be. 1, 0 or negative errno.
  */
-static bool is_of_another(struct plog *plog, uint64_t offset)
+static int is_of_another(struct plog *plog, uint64_t offset)
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_view view = { 0 };
 	struct index_entry entry;
 	uint64_t first_id;
-	bool is;
+	int rc = plog_entry(plog, offset, &entry);
 
-	if (plog_entry(plog, offset, &entry) == 0 && (entry.flags & (INDEX_STRAY | INDEX_MOVED)))
-		return true;
-	is = plog_read_ids(plog, offset, 1, &scratch, &view, &first_id) == 0 && view.batch.props != NULL &&
-	     view.batch.props[0].mark != 0;
+	if (rc < 0)
+		return rc;
+	if (entry.flags & (INDEX_STRAY | INDEX_MOVED))
+		return 1;
+	rc = plog_read_ids(plog, offset, 1, &scratch, &view, &first_id);
+	if (rc == 0)
+		rc = view.batch.props != NULL && view.batch.props[0].mark != 0;
 	engine_scratch_release(&scratch);
-	return is;
+	return rc;
+}
+
+/* Is what the log has at the piece's place the piece? 1, 0 or negative errno. */
+static int has_piece(struct plog *plog, const struct stage_state *state)
+{
+	uint32_t len = state->len < STAGE_CRC_BYTES ? state->len : STAGE_CRC_BYTES;
+	char bytes[STAGE_CRC_BYTES];
+	uint64_t pos;
+	ssize_t n;
+	int rc = is_of_another(plog, state->offset);
+
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	rc = plog_pos_of(plog, state->offset, &pos);
+	if (rc < 0)
+		return rc;
+	n = plog_pread(plog, pos, bytes, len); /* less: the log ends before */
+	if (n < 0)
+		return (int)n;
+	return n == (ssize_t)len && stage_crc(bytes, len) == state->crc;
 }
 
 /* Whether the log has the piece that the record speaks of. */
 static int was_appended(struct object *target, const struct stage_state *state, bool *ret_appended)
 {
-	uint32_t len = state->len < STAGE_CRC_BYTES ? state->len : STAGE_CRC_BYTES;
 	struct engine_partition_stat stat;
-	char bytes[STAGE_CRC_BYTES];
 	struct plog *plog;
-	uint64_t pos;
 	int rc = target_find_log(target, state, &plog);
 
 	if (rc < 0)
 		return rc;
 	plog_stat(plog, &stat);
-	*ret_appended = stat.end > state->offset;
-	if (!*ret_appended || plog_pos_of(plog, state->offset, &pos) < 0)
-		return 0; /* not there; or there, and trimmed since */
-	if (is_of_another(plog, state->offset)) {
-		*ret_appended = false;
-		return 0;
-	}
-	for (uint32_t done = 0; done < len;) {
-		ssize_t n = plog_pread(plog, pos + done, bytes + done, len - done);
-
-		if (n < 0)
-			return 0; /* damaged: it was there */
-		if (n == 0)
-			break;
-		done += (uint32_t)n;
-		if (done == len)
-			*ret_appended = stage_crc(bytes, len) == state->crc;
-	}
+	if (state->offset < stat.earliest)
+		rc = 1; /* trimmed since */
+	else if (state->offset < stat.end)
+		rc = has_piece(plog, state);
+	if (io_wants_means(rc))
+		return rc;
+	*ret_appended = rc != 0; /* what is damaged, or compacted away, was there */
 	return 0;
 }
 
 /* Where the data goes on from pos, and where it has its first hole. stage.lock is not needed: nobody else knows it. */
-static void find_holes(struct stage *stage)
+static void find_holes(struct stage *stage, uint64_t size)
 {
-	uint64_t size = stage_size(stage);
 	off_t data, hole;
 
 	stage->scanned = stage->taken;
@@ -203,9 +212,9 @@ static int find_zeros(const struct stage *stage, uint64_t from, uint64_t end, ui
 }
 
 /* What the power cut, if there was one since it was written, has left of it. */
-static int find_unwritten(struct stage *stage)
+static int find_unwritten(struct stage *stage, uint64_t size)
 {
-	uint64_t size = stage_size(stage), end = size < stage->recover_end ? size : stage->recover_end, at;
+	uint64_t end = size < stage->recover_end ? size : stage->recover_end, at;
 	uint8_t boot_id[16];
 	int rc;
 
@@ -216,6 +225,17 @@ static int find_unwritten(struct stage *stage)
 	if (rc == 0 && at < stage->recover_end)
 		stage->recover_end = at;
 	return rc;
+}
+
+/* What of it may be taken. */
+static int find_bounds(struct stage *stage)
+{
+	struct stat st;
+
+	if (fstat(stage->fd, &st) < 0)
+		return -errno;
+	find_holes(stage, (uint64_t)st.st_size);
+	return find_unwritten(stage, (uint64_t)st.st_size);
 }
 
 /* The journal goes on saying what it says of it, until the file can be taken in. */
@@ -300,10 +320,8 @@ static int adopt(struct local *local, uint64_t number, int fd, const struct stag
 		return 0; /* the struct stays, GONE, until the end */
 	}
 	rc = restore(stage, object);
-	if (rc == 0) {
-		find_holes(stage);
-		rc = find_unwritten(stage);
-	}
+	if (rc == 0)
+		rc = find_bounds(stage);
 	if (rc < 0) {
 		keep_record(stage);
 		object_put(object);
@@ -368,16 +386,21 @@ static int look_at_all(struct local *local, DIR *dir)
 
 bool stages_are_left(struct local *local)
 {
-	const struct dirent *entry;
 	uint64_t number;
 	bool found = false;
 	DIR *dir;
+	int rc = io_open_dir(local->store.dirfd, STAGE_DIR, &dir);
 
-	if (io_open_dir(local->store.dirfd, STAGE_DIR, &dir) < 0)
-		return false;
-	while (!found && (entry = readdir(dir)) != NULL)
-		found = stage_parse_name(entry->d_name, &number);
-	closedir(dir);
+	if (rc == 0) {
+		const struct dirent *entry;
+
+		while (!found && (errno = 0, entry = readdir(dir)) != NULL)
+			found = stage_parse_name(entry->d_name, &number);
+		rc = found ? 0 : -errno;
+		closedir(dir);
+	}
+	if (rc < 0 && rc != -ENOENT)
+		cannot_read(local, "(any of them)", rc);
 	return found;
 }
 
@@ -387,7 +410,7 @@ int stages_recover(struct local *local)
 	int rc = local->read_only ? -ENOENT : io_open_dir(local->store.dirfd, STAGE_DIR, &dir);
 
 	if (rc == 0 && local->stages->dirfd < 0)
-		rc = -EIO;
+		rc = local->stages->dirfd;
 	if (rc < 0 && rc != -ENOENT)
 		cannot_read(local, "(any of them)", rc);
 	rc = dir != NULL && rc == 0 ? look_at_all(local, dir) : 0;
@@ -428,10 +451,8 @@ static int sync_logs(struct stage *stage)
 	int rc = 0;
 
 	pthread_mutex_lock(&stage->lock);
-	target = stage->target != NULL ? object_ref(stage->target) : NULL;
+	target = object_ref(stage->target); /* an orphan has one, be it a removed one */
 	pthread_mutex_unlock(&stage->lock);
-	if (target == NULL)
-		return 0; /* it was removed, and what went to it, too */
 	count = target_sync_points(target, points);
 	if (count > 0)
 		rc = flusher_run(stage->local, points, (uint32_t)count);
@@ -441,7 +462,7 @@ static int sync_logs(struct stage *stage)
 
 bool stage_look_after(struct stage *stage)
 {
-	bool written = has_writer(stage);
+	bool written = has_writer(stage), seen;
 	int rc = stage_take(stage, STAGE_WHOLE);
 	uint64_t size, left;
 
@@ -454,9 +475,14 @@ bool stage_look_after(struct stage *stage)
 		return false;
 	pthread_mutex_lock(&stage->lock);
 	size = stage_size(stage);
+	seen =
+	    size >= STAGE_DATA && atomic_load(&stage->seen) == (size < stage->recover_end ? size : stage->recover_end);
 	left = size > stage->taken ? size - stage->taken : 0;
-	(void)stage_drop(stage, size);
+	if (seen)
+		(void)stage_drop(stage, size);
 	pthread_mutex_unlock(&stage->lock);
+	if (!seen)
+		return false; /* its size could not be asked */
 	if (left > 0)
 		tell_part(stage, left);
 	remove_file(stage->local, stage->number);
