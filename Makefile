@@ -81,12 +81,12 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/libtest.a $(BUILD)/l
 $(BUILD)/tests/long/%: $(BUILD)/tests/long/%.o $(BUILD)/liblong.a $(BUILD)/libtest.a $(BUILD)/tests/libengine.punching.a
 	$(link) -lcriterion $(libs)
 # The engine and the tree with allocations, reads and calls of LMDB that a test makes fail: tests/lib/alloc.h.
-allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create openat64 pread64 lseek64 readdir64 fstat64 \
+allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create openat64 pread64 lseek64 readdir64 fstat64 fstatat64 \
 	$(addprefix mdb_,env_create env_set_mapsize env_set_maxreaders env_set_flags env_open env_sync txn_begin txn_commit dbi_open get put del cursor_open cursor_get)
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
-with_alloc = local_alloc local_forward local_start local_tx_fault local_commit_finish plog_states plog_ids plog_compact plog_tail \
-	catalog_copy catalog_pages store packed
+with_alloc = local_alloc local_forward local_load local_start local_tx_fault local_commit_finish plog_states plog_ids plog_compact plog_tail \
+	catalog_copy catalog_pages stage_recover store packed
 $(with_alloc:%=$(BUILD)/tests/engine/test_%): %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a

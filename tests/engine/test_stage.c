@@ -1,22 +1,16 @@
 /*
  * Staging files: what is written into them comes to the log once and in order, whoever asks, fails or dies.
  *
- * The writer is the test, see staging.h. Of queues: test_stage_queue.c.
+ * The writer is the test, see staging.h. Of queues: test_stage_queue.c. What a start finds: test_stage_recover.c.
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "engine/bytes.h"
-#include "engine/clock.h"
 #include "engine/crc32c.h"
-#include "engine/io.h"
-#include "engine/local_internal.h"
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
 #include "tests/lib/contract.h"
@@ -31,7 +25,7 @@
 	}                                                                                                              \
 	static void name(struct contract *c)
 
-/* What the engine answers to an opening by this producer, which is closed. */
+/* What the engine answers to an opening. */
 static int try_stage(struct contract *c, struct engine_object *topic, uint32_t partition, struct engine_span key,
     char delimiter, const struct engine_cred *by, struct engine_stage **ret_stage)
 {
@@ -39,22 +33,6 @@ static int try_stage(struct contract *c, struct engine_object *topic, uint32_t p
 
 	assert_ok(c->ops->producer_open(topic, partition, key, &producer));
 	return staging_open(c, producer, delimiter, by, ret_stage);
-}
-
-static struct engine_stage *open_stage(struct contract *c, struct engine_object *topic, char delimiter)
-{
-	struct engine_stage *stage = NULL;
-
-	assert_ok(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, delimiter, &staging_cred, &stage));
-	return stage;
-}
-
-static struct engine_object *lingering(struct contract *c)
-{
-	struct engine_object *topic = contract_topic(c, "t", 1);
-
-	assert_ok(contract_set(c, topic, "linger.ms", "60000"));
-	return topic;
 }
 
 /* ---- bytes ---- */
@@ -219,8 +197,8 @@ Test(stage_cut, count)
 /* Complete messages are there for whoever asks, at once; the part when the channel is closed. */
 STAGE_TEST(who_asks_finds_what_was_written)
 {
-	struct engine_object *topic = lingering(c), *group = contract_group(c, topic, "g");
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c), *group = contract_group(c, topic, "g");
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	struct engine_stage_part part;
 	int writer = staging_writer(c, stage);
 
@@ -261,7 +239,7 @@ STAGE_TEST(what_lingers_comes_by_itself)
 {
 	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
 	struct engine_consumer *consumer = contract_consumer(c, group, ENGINE_ANY, ENGINE_CONSUME_STREAM);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 	struct contract_waiter waiter;
 	char line[101];
@@ -293,8 +271,8 @@ STAGE_TEST(what_lingers_comes_by_itself)
 /* Too long is told once, wherever it is cut, and takes nothing else along. */
 STAGE_TEST(too_long)
 {
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 	char *big = malloc(1 << 20);
 
@@ -322,8 +300,8 @@ STAGE_TEST(too_long)
 /* A message longer than what is read at once comes whole, in as many writes and takes as it likes. */
 STAGE_TEST(long_messages)
 {
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 	const size_t size = 1500000;
 	struct engine_view view;
@@ -353,7 +331,7 @@ STAGE_TEST(long_messages)
 /* With NUL as delimiter newlines are bytes like others; a key goes with every message; who opened the channel, too. */
 STAGE_TEST(nul_and_key)
 {
-	struct engine_object *topic = lingering(c);
+	struct engine_object *topic = staging_topic(c);
 	struct engine_stage *stage = NULL;
 	struct engine_view view;
 	int writer;
@@ -383,7 +361,7 @@ STAGE_TEST(turns)
 
 	assert_ok(contract_set(c, topic, "linger.ms", "60000"));
 	assert_ok(contract_set(c, topic, "batch.size", "4"));
-	stage = open_stage(c, topic, '\n');
+	stage = staging_channel(c, topic, '\n');
 	writer = staging_writer(c, stage);
 	staging_text(writer, "a\nb\nc\nd\ne\nf\ng\n");
 	close(writer);
@@ -397,8 +375,8 @@ STAGE_TEST(turns)
 /* A part is dropped for who was killed; what another writes after it begins a message. */
 STAGE_TEST(drop_part)
 {
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 	struct engine_stage_part part;
 
@@ -417,8 +395,8 @@ STAGE_TEST(drop_part)
 STAGE_TEST(used_again)
 {
 	const struct engine_cred other = { 1, 2, 3 };
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *first = open_stage(c, topic, '\n'), *stage;
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *first = staging_channel(c, topic, '\n'), *stage;
 	struct engine_view view;
 	int writer = staging_writer(c, first);
 
@@ -426,7 +404,7 @@ STAGE_TEST(used_again)
 	staging_text(writer, "a\nb");
 	close(writer);
 	assert_ok(c->ops->stage->close(first, true));
-	stage = open_stage(c, topic, '\n');
+	stage = staging_channel(c, topic, '\n');
 	cr_assert_eq(stage, first);
 	cr_assert_eq(stage->backing, 17);
 	writer = staging_writer(c, stage);
@@ -454,7 +432,7 @@ STAGE_TEST(not_always)
 	assert_ok(contract_set(c, topic, "linger.ms", "0"));
 	assert_err(try_stage(c, topic, ENGINE_ANY, (struct engine_span){ 0 }, '\n', &staging_cred, &stage), EAGAIN);
 	assert_ok(contract_set(c, topic, "linger.ms", "5"));
-	stage = open_stage(c, topic, '\n');
+	stage = staging_channel(c, topic, '\n');
 	assert_err(contract_set(c, topic, "cleanup.policy", "compact"), EBUSY);
 	assert_ok(c->ops->stage->close(stage, true));
 	assert_ok(contract_set(c, topic, "cleanup.policy", "compact"));
@@ -465,8 +443,8 @@ STAGE_TEST(not_always)
 /* A topic with staged messages is not empty; once it is removed, what is written is refused. */
 STAGE_TEST(removed)
 {
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 
 	staging_text(writer, "a\n");
@@ -483,42 +461,11 @@ STAGE_TEST(removed)
 
 /* ---- failing ---- */
 
-/* What is there, "0=0 1=1 ..." up to count - 1: every message once, in order. */
-static void check_count(struct contract *c, struct engine_object *topic, uint64_t count, const char *what)
-{
-	uint64_t offset = 0, end = contract_partition(c, topic, 0).end;
-	struct engine_view view;
-	char expected[32];
-
-	while (offset < end) {
-		const char *data;
-
-		assert_ok(c->ops->partition_read(topic, 0, offset, UINT32_MAX, &c->scratch, &view));
-		data = view.batch.data;
-		for (uint32_t i = 0; i < view.batch.count; i++, offset++) {
-			int len = snprintf(expected, sizeof(expected), "%" PRIu64 "\n", offset);
-
-			cr_assert(
-			    view.batch.lengths[i] + 1 == (uint32_t)len && memcmp(data, expected, (size_t)len) == 0,
-			    "%s: message %" PRIu64 " is %.*s", what, offset, (int)view.batch.lengths[i], data);
-			data += view.batch.lengths[i] + 1;
-		}
-	}
-	cr_assert_eq(offset, count, "%s: %" PRIu64 " messages of %" PRIu64, what, offset, count);
-}
-
-static void put_number(int writer, uint64_t *next)
-{
-	char line[32];
-
-	staging_put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
-}
-
 /* Every change of a file fails once, at every place: nothing is lost or doubled when it goes on. */
 STAGE_TEST(every_call_fails_once)
 {
 	static const int errors[] = { EIO, ENOSPC };
-	struct engine_object *topic = lingering(c);
+	struct engine_object *topic = staging_topic(c);
 	uint64_t next = 0;
 
 	assert_ok(contract_set(c, topic, "segment.bytes", "4096"));
@@ -526,27 +473,27 @@ STAGE_TEST(every_call_fails_once)
 		uint64_t counted = 1;
 
 		for (uint64_t n = 1; counted >= n; n++) {
-			struct engine_stage *stage = open_stage(c, topic, '\n');
+			struct engine_stage *stage = staging_channel(c, topic, '\n');
 			int writer = staging_writer(c, stage);
 
 			fault_arm(FAULT_WRITE | FAULT_TRUNCATE, n, errors[e], false);
 			for (int i = 0; i < 4; i++) {
 				for (int k = 0; k < 30; k++)
-					put_number(writer, &next);
+					staging_number(writer, &next);
 				(void)c->ops->stage->take(stage);
 			}
 			counted = fault_disarm();
-			put_number(writer, &next);
+			staging_number(writer, &next);
 			assert_ok(c->ops->stage->take(stage));
 			close(writer);
 			assert_ok(c->ops->stage->close(stage, true));
-			check_count(c, topic, next, "after a fault");
+			staging_check(c, topic, next, "after a fault");
 		}
 	}
 	c->ops->put(topic);
 	contract_reopen(c);
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	check_count(c, topic, next, "after reopening");
+	staging_check(c, topic, next, "after reopening");
 	c->ops->put(topic);
 }
 
@@ -555,22 +502,22 @@ STAGE_TEST(every_call_fails_once)
 /* The engine is closed under a writer, who goes on: the next one takes all of it, and watches as long as he is there. */
 STAGE_TEST(a_writer_outlives_the_engine)
 {
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
 	int writer = staging_writer(c, stage);
 	uint64_t next = 0;
 
-	put_number(writer, &next);
+	staging_number(writer, &next);
 	assert_ok(c->ops->stage->close(stage, false));
-	put_number(writer, &next);
+	staging_number(writer, &next);
 	c->ops->put(topic);
 	contract_close(c);
-	put_number(writer, &next);
+	staging_number(writer, &next);
 	contract_open(c);
 	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	check_count(c, topic, next, "at the start");
-	put_number(writer, &next);
-	check_count(c, topic, next, "while it is watched");
+	staging_check(c, topic, next, "at the start");
+	staging_number(writer, &next);
+	staging_check(c, topic, next, "while it is watched");
 	staging_text(writer, "part");
 	c->ops->put(topic);
 	contract_reopen(c);
@@ -584,298 +531,24 @@ STAGE_TEST(a_writer_outlives_the_engine)
 	c->ops->put(topic);
 }
 
-static void other_boot_id(uint8_t out[16])
-{
-	memset(out, 0xff, 16);
-}
-
-/* What is there of a message, zeros up to the end of a sector, and more messages; after another start of the machine, or not. */
-static void zeros_within(struct contract *c, bool other_boot, const char *want, uint64_t end)
-{
-	struct clock_ops clock = clock_system;
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
-	char zeros[2 * 512 - 7] = "";
-	int writer = staging_writer(c, stage);
-
-	clock.boot_id = other_boot_id;
-	assert_ok(c->ops->stage->close(stage, false)); /* the daemon ends; its writer goes on */
-	c->ops->put(topic);
-	contract_close(c);
-	staging_text(writer, "whole\nh");
-	staging_put(writer, zeros, sizeof(zeros));
-	staging_text(writer, "alf\nlast\n");
-	close(writer);
-	clock_now = other_boot ? &clock : &clock_system;
-	contract_open(c);
-	clock_now = &clock_system;
-	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	cr_assert_eq(contract_partition(c, topic, 0).end, end);
-	assert_text(contract_read(c, topic, 0, end - 1), want);
-	cr_assert_eq(staging_files(c), 0);
-	c->ops->put(topic);
-}
-
-STAGE_TEST(unwritten_sectors_are_no_messages)
-{
-	zeros_within(c, true, "0=whole", 1);
-}
-
-STAGE_TEST(zeros_are_bytes_like_others)
-{
-	zeros_within(c, false, "2=last", 3);
-}
-
-/* ---- a file that cannot be read at the start ---- */
-
-static struct {
-	const struct io_ops *real;
-	_Atomic uint64_t count;
-	uint64_t n;
-	int err; /* 0: a read has a part */
-} reading;
-
-static bool is_file_of(int fd, const char *directory)
-{
-	char link[64], path[PATH_MAX] = "";
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, directory) != NULL;
-}
-
-/* From the n-th read of a staging file on. */
-static ssize_t failing_pread(int fd, void *buf, size_t size, off_t pos)
-{
-	if (!is_file_of(fd, "/staging/") || atomic_fetch_add(&reading.count, 1) + 1 < reading.n)
-		return reading.real->pread(fd, buf, size, pos);
-	return reading.err ? -reading.err : reading.real->pread(fd, buf, size > 1 ? size / 2 : size, pos);
-}
-
-/* Opens the engine, in another start of the machine, with reads that fail. Returns how many messages it has. */
-static uint64_t open_and_fail(struct contract *c, uint64_t n, int err)
-{
-	struct clock_ops clock = clock_system;
-	struct io_ops failing = *io;
-	struct engine_object *topic;
-	uint64_t end;
-
-	reading.real = io;
-	reading.n = n;
-	reading.err = err;
-	atomic_store(&reading.count, 0);
-	failing.pread = failing_pread;
-	clock.boot_id = other_boot_id;
-	io = &failing;
-	clock_now = &clock;
-	contract_open(c);
-	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	end = contract_partition(c, topic, 0).end;
-	c->ops->put(topic);
-	c->ops->health(c->engine, c->text, CONTRACT_TEXT);
-	assert_ok(checkpoint_run((struct local *)c->engine)); /* the journal begins anew */
-	contract_close(c);
-	clock_now = &clock_system;
-	io = reading.real;
-	return end;
-}
-
-/* A message that the log has, as the journal says, and two that it has not. Their writer has gone. */
-static void leave_file(struct contract *c, uint64_t *next)
-{
-	struct engine_object *topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	struct engine_stage *stage = open_stage(c, topic, '\n');
-	int writer = staging_writer(c, stage);
-
-	put_number(writer, next);
-	assert_ok(c->ops->stage->take(stage));
-	assert_ok(c->ops->stage->close(stage, false));
-	c->ops->put(topic);
-	contract_close(c);
-	put_number(writer, next);
-	put_number(writer, next);
-	close(writer);
-}
-
-/* The topic has what it had, the status tells, and the next start has all, once: what was taken in before is not taken again. */
-STAGE_TEST(a_file_that_cannot_be_read_is_kept)
-{
-	static const int errors[] = { EIO, ENOMEM, 0 };
-	uint64_t next = 0, failed = 0;
-
-	c->ops->put(lingering(c));
-	for (size_t e = 0; e < 3; e++) {
-		bool reached = true;
-
-		for (uint64_t n = 1; reached; n++) {
-			struct engine_object *topic;
-			uint64_t end;
-
-			leave_file(c, &next);
-			end = open_and_fail(c, n, errors[e]);
-			reached = atomic_load(&reading.count) >= n;
-			cr_assert_eq(end, reached && errors[e] ? next - 2 : next);
-			if (reached && errors[e]) {
-				failed++;
-				cr_assert_geq(staging_files(c), 1);
-				if (n <= 2) /* later ones are of taking it in, which is tried again all the time */
-					cr_assert_not_null(
-					    strstr(c->text, "staging file"), "read %" PRIu64 ": %s", n, c->text);
-			}
-			contract_open(c);
-			topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-			check_count(c, topic, next, "when it can be read");
-			c->ops->put(topic);
-			contract_wait(c, staging_no_files, NULL, "the file to go");
-		}
-	}
-	cr_assert_geq(failed, 4); /* its head, and what is in it */
-}
-
-/* The same, by an engine that is killed: only the log tells that the first was taken. */
-static void leave_file_killed(struct contract *c, uint64_t *next)
-{
-	struct engine_object *topic;
-	struct engine_stage *stage;
-	int writer, status;
-	pid_t child;
-
-	contract_close(c);
-	child = fork();
-	if (child == 0) {
-		contract_open(c);
-		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-		stage = open_stage(c, topic, '\n');
-		writer = staging_writer(c, stage);
-		put_number(writer, next);
-		assert_ok(c->ops->stage->take(stage));
-		put_number(writer, next);
-		put_number(writer, next);
-		_exit(0);
-	}
-	cr_assert_eq(waitpid(child, &status, 0), child);
-	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	*next += 3;
-}
-
-/* Reads of logs, of which all fail. */
-static ssize_t failing_log_pread(int fd, void *buf, size_t size, off_t pos)
-{
-	if (!is_file_of(fd, "/logs/"))
-		return reading.real->pread(fd, buf, size, pos);
-	atomic_fetch_add(&reading.count, 1);
-	return -ENOMEM;
-}
-
-/*
- * What was taken in of a file follows from its log, which cannot be read at a start: then what the journal says of the file stays,
- * however often it begins anew, and nothing is taken twice when the log can be read again.
- */
-STAGE_TEST(whose_log_cannot_be_read_is_kept)
-{
-	struct io_ops failing;
-	struct engine_object *topic;
-	uint64_t next = 0;
-
-	c->ops->put(lingering(c));
-	leave_file_killed(c, &next);
-	reading.real = io;
-	failing = *io;
-	failing.pread = failing_log_pread;
-	for (unsigned start = 0; start < 2; start++) {
-		atomic_store(&reading.count, 0);
-		io = &failing;
-		contract_open(c);
-		cr_assert_gt(atomic_load(&reading.count), 0);
-		c->ops->health(c->engine, c->text, CONTRACT_TEXT);
-		cr_assert_not_null(strstr(c->text, "staging file"), "%s", c->text);
-		assert_ok(checkpoint_run((struct local *)c->engine)); /* the journal begins anew */
-		io = reading.real;
-		contract_close(c);
-		cr_assert_geq(staging_files(c), 1);
-	}
-	contract_open(c);
-	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	check_count(c, topic, next, "when its log can be read");
-	c->ops->put(topic);
-	contract_wait(c, staging_no_files, NULL, "the file to go");
-}
-
-/* Files of closed channels, all taken, that a killed engine had no time to empty are removed, and not taken again. */
-STAGE_TEST(killed_with_idle_files)
-{
-	struct engine_object *topic = lingering(c);
-	int status;
-	pid_t child;
-
-	c->ops->put(topic);
-	contract_close(c);
-	child = fork();
-	if (child == 0) {
-		struct engine_stage *stages[3];
-
-		contract_open(c);
-		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-		for (int i = 0; i < 3; i++)
-			stages[i] = open_stage(c, topic, '\n');
-		for (int i = 0; i < 3; i++) {
-			int writer = staging_writer(c, stages[i]);
-
-			staging_text(writer, "x\n");
-			close(writer);
-			assert_ok(c->ops->stage->close(stages[i], true));
-		}
-		kill(getpid(), SIGKILL);
-	}
-	waitpid(child, &status, 0);
-	contract_open(c);
-	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-	cr_assert_eq(staging_files(c), 0);
-	assert_text(contract_read(c, topic, 0, 0), "0=x 1=x 2=x");
-	c->ops->put(topic);
-}
-
-/* A file without a header, and one of a topic there is no more, are removed; others are left. */
-STAGE_TEST(leftovers)
-{
-	struct engine_object *topic = lingering(c);
-	struct engine_stage *stage = open_stage(c, topic, '\n');
-	char path[PATH_MAX + 200];
-	int writer = staging_writer(c, stage), fd;
-
-	assert_ok(c->ops->stage->close(stage, false));
-	assert_ok(c->ops->remove(topic));
-	staging_text(writer, "x\n");
-	close(writer);
-	c->ops->put(topic);
-	contract_close(c);
-	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 77);
-	fd = open(path, O_WRONLY | O_CREAT, 0600);
-	staging_text(fd, "no header");
-	close(fd);
-	snprintf(path, sizeof(path), "%s/staging/other", c->source);
-	close(open(path, O_WRONLY | O_CREAT, 0600));
-	contract_open(c);
-	cr_assert_eq(staging_files(c), 1);
-}
-
 static void take_until_killed(struct contract *c, struct staging_shared *shared)
 {
 	contract_open(c);
-	staging_take_until_killed(c, open_stage(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), '\n'), shared);
+	staging_take_until_killed(c, staging_channel(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), '\n'), shared);
 }
 
 /* The engine is killed at any moment, again and again, while a writer goes on: all that was written is there, once. */
 STAGE_TEST(killed_at_any_moment)
 {
 	struct staging_shared *shared = staging_share();
-	struct engine_object *topic = lingering(c);
+	struct engine_object *topic = staging_topic(c);
 
 	assert_ok(contract_set(c, topic, "segment.bytes", "65536"));
 	c->ops->put(topic);
 	for (int round = 0; round < 25; round++) {
 		staging_kill(c, shared, take_until_killed, round % 2 == 1);
 		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
-		check_count(c, topic, atomic_load(&shared->written), "after a kill");
+		staging_check(c, topic, atomic_load(&shared->written), "after a kill");
 		contract_wait(c, staging_no_files, NULL, "the staging file to go");
 		c->ops->put(topic);
 	}

@@ -360,13 +360,6 @@ STAGE_TEST(renamed_and_removed)
 
 /* ---- failing and dying ---- */
 
-static void put_number(int writer, uint64_t *next)
-{
-	char line[32];
-
-	staging_put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
-}
-
 /* Every change of a file fails once, at every place: nothing is lost or doubled when it goes on. */
 STAGE_TEST(every_call_fails_once)
 {
@@ -384,11 +377,11 @@ STAGE_TEST(every_call_fails_once)
 			fault_arm(FAULT_WRITE | FAULT_TRUNCATE, n, errors[e], false);
 			for (int i = 0; i < 4; i++) {
 				for (int k = 0; k < 30; k++)
-					put_number(writer, &next);
+					staging_number(writer, &next);
 				(void)c->ops->stage->take(stage);
 			}
 			counted = fault_disarm();
-			put_number(writer, &next);
+			staging_number(writer, &next);
 			assert_ok(c->ops->stage->take(stage));
 			assert_ok(staging_end(c, stage, writer));
 			take_numbers(c, queue, &taken, next, "after a fault");

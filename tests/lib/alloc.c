@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static _Thread_local struct {
 } alloc;
 static _Thread_local struct {
 	uint64_t n, count;
-	int err; /* 0: not armed */
+	int err;          /* 0: not armed */
+	const char *path; /* NULL: any */
 	void (*call)(void);
 } reads;
 
@@ -108,13 +110,25 @@ void alloc_arm_reads(uint64_t n, int err)
 	reads.n = n;
 	reads.count = 0;
 	reads.err = err;
+	reads.path = NULL;
 	reads.call = NULL;
+}
+
+void alloc_arm_reads_of(const char *path, uint64_t n, int err)
+{
+	alloc_arm_reads(n, err);
+	reads.path = path;
+}
+
+void alloc_before_read_of(const char *path, uint64_t n, void (*call)(void))
+{
+	alloc_arm_reads_of(path, n, EIO);
+	reads.call = call;
 }
 
 void alloc_before_read(uint64_t n, void (*call)(void))
 {
-	alloc_arm_reads(n, EIO);
-	reads.call = call;
+	alloc_before_read_of(NULL, n, call);
 }
 
 uint64_t alloc_disarm_reads(void)
@@ -123,9 +137,27 @@ uint64_t alloc_disarm_reads(void)
 	return reads.count;
 }
 
-static bool read_fails(void)
+/* name: in the directory that is open as fd; or NULL. */
+static bool is_counted(int fd, const char *name)
 {
-	if (reads.err == 0 || ++reads.count != reads.n)
+	char link[64], path[PATH_MAX] = "";
+	size_t len;
+
+	if (reads.path == NULL)
+		return true;
+	if (reads.err == EMFILE && name == NULL)
+		return false; /* it takes no descriptor */
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (readlink(link, path, sizeof(path) - 1) < 0)
+		return false;
+	len = strlen(path);
+	snprintf(path + len, sizeof(path) - len, "/%s", name != NULL ? name : "");
+	return strstr(path, reads.path) != NULL;
+}
+
+static bool read_fails(int fd, const char *name)
+{
+	if (reads.err == 0 || !is_counted(fd, name) || ++reads.count != reads.n)
 		return false;
 	if (reads.call != NULL) {
 		int err = errno;
@@ -142,27 +174,32 @@ static bool read_fails(void)
 
 int alloc_openat64(int dirfd, const char *name, int flags, mode_t mode)
 {
-	return !(flags & O_CREAT) && read_fails() ? -1 : openat(dirfd, name, flags, mode);
+	return !(flags & O_CREAT) && read_fails(dirfd, name) ? -1 : openat(dirfd, name, flags, mode);
 }
 
 ssize_t alloc_pread64(int fd, void *buf, size_t size, off_t pos)
 {
-	return read_fails() ? -1 : pread(fd, buf, size, pos);
+	return read_fails(fd, NULL) ? -1 : pread(fd, buf, size, pos);
 }
 
 off_t alloc_lseek64(int fd, off_t pos, int whence)
 {
-	return read_fails() ? -1 : lseek(fd, pos, whence);
+	return read_fails(fd, NULL) ? -1 : lseek(fd, pos, whence);
 }
 
 struct dirent *alloc_readdir64(DIR *dir)
 {
-	return read_fails() ? NULL : readdir(dir);
+	return read_fails(dirfd(dir), NULL) ? NULL : readdir(dir);
 }
 
 int alloc_fstat64(int fd, struct stat *st)
 {
-	return read_fails() ? -1 : fstat(fd, st);
+	return read_fails(fd, NULL) ? -1 : fstat(fd, st);
+}
+
+int alloc_fstatat64(int dirfd, const char *name, struct stat *st, int flags)
+{
+	return read_fails(dirfd, NULL) ? -1 : fstatat(dirfd, name, st, flags);
 }
 
 /* ---- LMDB ---- */

@@ -27,11 +27,15 @@ uint64_t alloc_disarm(void);
 /* From now on the n-th call (from 1) of this thread that opens a file or directory that is there, or reads it, gives -1 and errno err. */
 void alloc_arm_reads(uint64_t n, int err);
 
+/* The same, but counted are only those of what has this in its path, and with EMFILE those that take a descriptor. */
+void alloc_arm_reads_of(const char *path, uint64_t n, int err);
+
 /* None fails any more. Returns how many were counted. */
 uint64_t alloc_disarm_reads(void);
 
 /* Before the n-th such call of this thread this one is made, by which something comes between. Until alloc_disarm_reads(). */
 void alloc_before_read(uint64_t n, void (*call)(void));
+void alloc_before_read_of(const char *path, uint64_t n, void (*call)(void));
 
 /* From now on the n-th call of LMDB (from 1) of this thread gives rc. A commit that fails has ended its transaction, as LMDB has it. */
 void alloc_arm_lmdb(uint64_t n, int rc);
@@ -55,6 +59,7 @@ off_t alloc_lseek64(int fd, off_t pos, int whence);
 struct dirent *alloc_readdir64(DIR *dir);
 struct stat;
 int alloc_fstat64(int fd, struct stat *st);
+int alloc_fstatat64(int dirfd, const char *name, struct stat *st, int flags);
 int alloc_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
 int alloc_mdb_env_create(MDB_env **ret_env);
 int alloc_mdb_env_set_mapsize(MDB_env *env, size_t size);

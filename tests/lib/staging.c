@@ -21,6 +21,23 @@ int staging_open(struct contract *c, struct engine_producer *producer, char deli
 	return rc;
 }
 
+struct engine_object *staging_topic(struct contract *c)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1);
+
+	assert_ok(c->ops->set_setting(topic, engine_setting_find(ENGINE_TOPIC, "linger.ms"), "60000"));
+	return topic;
+}
+
+struct engine_stage *staging_channel(struct contract *c, struct engine_object *topic, char delimiter)
+{
+	struct engine_producer *producer = contract_producer(c, topic, ENGINE_ANY);
+	struct engine_stage *stage = NULL;
+
+	assert_ok(staging_open(c, producer, delimiter, &staging_cred, &stage));
+	return stage;
+}
+
 /* As the kernel opens the backing file of an opening with O_APPEND. */
 int staging_writer(struct contract *c, struct engine_stage *stage)
 {
@@ -43,6 +60,36 @@ void staging_put(int writer, const char *text, size_t len)
 void staging_text(int writer, const char *text)
 {
 	staging_put(writer, text, strlen(text));
+}
+
+void staging_number(int writer, uint64_t *next)
+{
+	char line[32];
+
+	staging_put(writer, line, (size_t)snprintf(line, sizeof(line), "%" PRIu64 "\n", (*next)++));
+}
+
+void staging_check(struct contract *c, struct engine_object *topic, uint64_t count, const char *what)
+{
+	uint64_t offset = 0, end = contract_partition(c, topic, 0).end;
+	struct engine_view view;
+	char expected[32];
+
+	while (offset < end) {
+		const char *data;
+
+		assert_ok(c->ops->partition_read(topic, 0, offset, UINT32_MAX, &c->scratch, &view));
+		data = view.batch.data;
+		for (uint32_t i = 0; i < view.batch.count; i++, offset++) {
+			int len = snprintf(expected, sizeof(expected), "%" PRIu64 "\n", offset);
+
+			cr_assert(
+			    view.batch.lengths[i] + 1 == (uint32_t)len && memcmp(data, expected, (size_t)len) == 0,
+			    "%s: message %" PRIu64 " is %.*s", what, offset, (int)view.batch.lengths[i], data);
+			data += view.batch.lengths[i] + 1;
+		}
+	}
+	cr_assert_eq(offset, count, "%s: %" PRIu64 " messages of %" PRIu64, what, offset, count);
 }
 
 int staging_end(struct contract *c, struct engine_stage *stage, int writer)

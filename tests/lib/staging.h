@@ -15,9 +15,14 @@ extern const struct engine_cred staging_cred; /* who opens */
 /* What the engine answers to an opening by this producer, which is closed. */
 int staging_open(struct contract *c, struct engine_producer *producer, char delimiter, const struct engine_cred *by,
     struct engine_stage **ret_stage);
+struct engine_object *staging_topic(struct contract *c); /* "t", of one partition, in which messages linger */
+struct engine_stage *staging_channel(struct contract *c, struct engine_object *topic, char delimiter);
 int staging_writer(struct contract *c, struct engine_stage *stage); /* a descriptor */
 void staging_put(int writer, const char *text, size_t len);
 void staging_text(int writer, const char *text);
+void staging_number(int writer, uint64_t *next); /* a message */
+/* What the topic has, "0=0 1=1 ..." up to count - 1: every message once, in order. */
+void staging_check(struct contract *c, struct engine_object *topic, uint64_t count, const char *what);
 /* The writer closes it, and nobody else has it open; returns what the engine answers. */
 int staging_end(struct contract *c, struct engine_stage *stage, int writer);
 
