@@ -44,7 +44,7 @@ extern const struct io_ops *io;
 /* Opens a file that is there. flags: O_CLOEXEC is added. A descriptor. */
 int io_open_existing(int dirfd, const char *name, int flags);
 
-/* A directory that is there, to go through its names; not by way of a link. */
+/* A directory that is there, to go through its names. ENOTDIR: it is something else, or a link. */
 int io_open_dir(int dirfd, const char *name, DIR **ret_dir);
 
 /* Writes all of the bytes at pos. A short write is continued; 0 or negative errno. */

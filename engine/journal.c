@@ -137,11 +137,12 @@ static void sync_old(const struct journal_replay *how, const char *name)
 		close(fd);
 }
 
-/* Replays all files from a number on, removes those without a record, and tells the highest number there was. */
+/* Replays all files from a number on, removes those that are empty, and tells the highest number there was. */
 static int replay_all(const struct journal_replay *how, bool read_only, uint64_t from, uint64_t *ret_last)
 {
-	uint64_t *numbers, records, last = from > 0 ? from - 1 : 0;
+	uint64_t *numbers, last = from > 0 ? from - 1 : 0;
 	size_t count;
+	bool empty;
 	int err;
 
 	err = journal_list(how->dirfd, &numbers, &count);
@@ -153,9 +154,9 @@ static int replay_all(const struct journal_replay *how, bool read_only, uint64_t
 		if (numbers[i] < from)
 			continue;
 		last = numbers[i];
-		err = journal_replay_file(how, last, &records);
+		err = journal_replay_file(how, last, &empty);
 		journal_file_name(name, last);
-		if (!err && records == 0 && !read_only)
+		if (!err && empty && !read_only)
 			io->unlink(how->dirfd, name, 0); /* if not, then the next time */
 		else if (!err && !read_only)
 			sync_old(how, name);

@@ -70,8 +70,8 @@ struct journal_replay {
 	void *ctx;
 };
 
-/* Replays one file; ret_records is how many it had. Errors: those of the callback, EUCLEAN as of journal_open(),
- * ENOMEM, and what keeps the file from being opened. */
-int journal_replay_file(const struct journal_replay *how, uint64_t number, uint64_t *ret_records);
+/* Replays one file; ret_empty: all of it was read, and there was no record. Errors: those of the callback, EUCLEAN as of
+ * journal_open(), ENOMEM, and what keeps the file from being opened. */
+int journal_replay_file(const struct journal_replay *how, uint64_t number, bool *ret_empty);
 
 #endif

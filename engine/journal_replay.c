@@ -6,7 +6,8 @@
  * size could be those of a record. If one is found, what lies between was damaged (or, without a sync, came too late
  * to the disk) and is reported; if none is, the file ends there, and only cut bytes other than zero are worth a word.
  *
- * What the disk cannot read is treated as damage up to the end of its file. Nothing here is changed on the disk.
+ * What the disk cannot read is treated as damage up to the end of its file; for want of memory nothing is opened. Nothing here is
+ * changed on the disk.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -230,7 +231,7 @@ static int check_header(struct reader *reader)
 	return 0;
 }
 
-static int replay_records(struct reader *reader, uint64_t *ret_records)
+static int replay_records(struct reader *reader, bool *ret_empty)
 {
 	uint64_t pos = JOURNAL_HEADER, records = 0;
 	const uint8_t *record;
@@ -260,14 +261,16 @@ static int replay_records(struct reader *reader, uint64_t *ret_records)
 		records++;
 		pos += journal_record_bytes(size);
 	}
+	if (io_wants_means(-reader->read_err))
+		return -reader->read_err;
 	if (reader->read_err)
 		report(reader, reader->read_err, "it cannot be read beyond %" PRIu64 ": %s", pos,
 		    strerror(reader->read_err));
-	*ret_records = records;
+	*ret_empty = records == 0 && !reader->read_err;
 	return 0;
 }
 
-int journal_replay_file(const struct journal_replay *how, uint64_t number, uint64_t *ret_records)
+int journal_replay_file(const struct journal_replay *how, uint64_t number, bool *ret_empty)
 {
 	struct reader reader = { .how = how, .number = number, .seed = journal_seed(how->store_uuid, number) };
 	char name[JOURNAL_NAME_SIZE];
@@ -281,7 +284,7 @@ int journal_replay_file(const struct journal_replay *how, uint64_t number, uint6
 	reader.window = malloc(WINDOW);
 	err = reader.window == NULL ? -ENOMEM : check_header(&reader);
 	if (!err)
-		err = replay_records(&reader, ret_records);
+		err = replay_records(&reader, ret_empty);
 	free(reader.window);
 	close(reader.fd);
 	return err;

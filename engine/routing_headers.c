@@ -78,8 +78,8 @@ int headers_add(struct headers_binding **list, const char *pattern, uint64_t tar
 	while (next_pair(&at, &pair)) {
 		if (!is_text(pair.name, "x-match"))
 			continue;
-		binding->any = pair.value.len >= 3 && memcmp(pair.value.ptr, "any", 3) == 0;
-		binding->with_x = pair.value.len > 3;
+		binding->any = is_text(pair.value, "any") || is_text(pair.value, "any-with-x");
+		binding->with_x = is_text(pair.value, "all-with-x") || is_text(pair.value, "any-with-x");
 	}
 	binding->next = *list;
 	*list = binding;
@@ -101,10 +101,23 @@ void headers_remove(struct headers_binding **list, const char *pattern, uint64_t
 	}
 }
 
+/* Is the name that of an earlier pair of the pattern as well? */
+static bool stands_before(const char *pattern, struct engine_span name)
+{
+	struct pair earlier;
+
+	for (const char *at = pattern; at < name.ptr;) {
+		(void)next_pair(&at, &earlier);
+		if (earlier.name.len == name.len && memcmp(earlier.name.ptr, name.ptr, name.len) == 0)
+			return true;
+	}
+	return false;
+}
+
 int headers_check(const char *pattern)
 {
-	const char *at = pattern, *earlier;
-	struct pair pair, other;
+	const char *at = pattern;
+	struct pair pair;
 
 	while (next_pair(&at, &pair)) {
 		if (pair.name.len == 0)
@@ -113,13 +126,8 @@ int headers_check(const char *pattern)
 		    !(is_text(pair.value, "all") || is_text(pair.value, "any") || is_text(pair.value, "all-with-x") ||
 			is_text(pair.value, "any-with-x")))
 			return engine_explain(-EINVAL, "x-match is all, any, all-with-x or any-with-x");
-		for (earlier = pattern; next_pair(&earlier, &other);) {
-			if (other.name.ptr == pair.name.ptr)
-				break;
-			if (other.name.len == pair.name.len &&
-			    memcmp(other.name.ptr, pair.name.ptr, pair.name.len) == 0)
-				return engine_explain(-EINVAL, "a header stands twice in the pattern");
-		}
+		if (stands_before(pattern, pair.name))
+			return engine_explain(-EINVAL, "a header stands twice in the pattern");
 	}
 	return at == pattern || at[-1] == ',' ? engine_explain(-EINVAL, "a pattern of headers is NAME=VALUE,...") : 0;
 }

@@ -43,7 +43,7 @@ static int open_part(const struct store *store, const char *path, const char *na
 {
 	int fd = io_open_existing(store->dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 
-	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+	if (fd == -ENOENT || fd == -ENOTDIR)
 		return engine_explain(-EUCLEAN, "the store at %s has no directory %s", path, name);
 	if (fd < 0)
 		return engine_explain(fd, "%s/%s cannot be opened: %s", path, name, strerror(-fd));

@@ -88,7 +88,7 @@ static int check_name(void *ctx, const char *name)
 	if (!is_one_of(name, store_dirs, STORE_DIRS))
 		return engine_explain(-ENOTEMPTY, "%s is not a store, and not empty: it has %s", look->path, name);
 	err = each_name(look->dirfd, name, refuse_content, ctx);
-	if (err == -ENOTDIR || err == -ELOOP)
+	if (err == -ENOTDIR)
 		return engine_explain(-ENOTEMPTY, "%s is not a store, and not empty: it has %s", look->path, name);
 	return err;
 }

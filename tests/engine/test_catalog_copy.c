@@ -706,6 +706,25 @@ static int shorten_ids(struct catalog_txn *txn, void *arg)
 	return catalog_put_row(txn, &key, "\1\0\0", 4);
 }
 
+/* What was removed and is not there costs nothing. */
+Test(catalog_copy, restores_a_removal_of_nothing)
+{
+	struct catalog *catalog = make();
+	struct catalog_copied copied;
+	struct catalog_batch *batch = catalog_copy_begin(catalog->copy);
+	char bytes[] = "t12345678x";
+	MDB_val key = { .mv_size = sizeof(bytes) - 1, .mv_data = bytes };
+
+	catalog_batch_add(batch, &key, NULL);
+	catalog_copy_append(catalog->copy, catalog_last_change(catalog) + 1);
+	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
+	cr_assert_eq(copied.change, catalog_last_change(catalog) + 1);
+	catalog_close(catalog);
+	tmpdir_copy(dir.fd, other.fd);
+	unlinkat(other.fd, "catalog", 0);
+	cr_assert_eq(restore(&copied), (int)state_count - 1, "%s", engine_reason());
+}
+
 /* A number of the wrong length, and one that there is not, count as none, and rows of queues that are of no lane are left as they are. */
 Test(catalog_copy, restores_odd_rows)
 {
@@ -874,6 +893,15 @@ Test(catalog_copy, keeping_fails)
 				  copied.journal == journal);
 		}
 	}
+	cr_assert_eq(catalog_change(catalog, CATALOG_MAY_USE_RESERVE, put_many, NULL), 0);
+	alloc_arm(1); /* its memory was too much to be kept */
+	cr_assert_eq(catalog_keep_copy(catalog, journal + 1), -ENOMEM);
+	cr_assert_eq(alloc_disarm(), 1);
+	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
+	cr_assert(copied.change == catalog_last_change(catalog) && copied.journal == journal);
+	cr_assert_eq(catalog_keep_copy(catalog, journal + 1), 0);
+	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
+	cr_assert_eq(copied.journal, journal + 1);
 	remember(catalog);
 	catalog_close(catalog);
 	tmpdir_copy(dir.fd, other.fd);

@@ -20,6 +20,7 @@
 #include "engine/io.h"
 #include "engine/journal.h"
 #include "engine/journal_internal.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/tmpdir.h"
 
 static const uint8_t uuid[16] = { 0x12, 0x3e, 0x45, 0x67, 0xe8, 0x9b, 0x42, 0xd3, 0xa4, 0x56, 0x42, 0x66, 0x14, 0x17,
@@ -106,6 +107,16 @@ static size_t make_records(uint64_t count)
 		append(journal, i);
 	cr_assert_eq(journal_close(journal), 0);
 	return JOURNAL_HEADER + count * 48;
+}
+
+/* One more, in a file of its own. */
+static void append_one(uint64_t committed)
+{
+	struct seen seen = { 0 };
+	struct journal *journal = open_journal(&seen);
+
+	append(journal, committed);
+	cr_assert_eq(journal_close(journal), 0);
 }
 
 static size_t read_file(const char *name, uint8_t *buf, size_t size)
@@ -467,6 +478,11 @@ Test(journal, ends_with_the_error_of_the_replay)
 	cr_assert_eq(try_open(false, &seen, &journal), -ENOTRECOVERABLE);
 	cr_assert_eq(seen.count, 2);
 	cr_assert_not(exists("0000000000000002"));
+	append_one(6);
+	seen = (struct seen){ .fail_at = 2 }; /* nor is the file after it looked at */
+	cr_assert_eq(try_open(false, &seen, &journal), -ENOTRECOVERABLE);
+	cr_assert_eq(seen.count, 2);
+	cr_assert_eq(look().count, 6);
 }
 
 /* Read-only, the journal replays, takes nothing and makes nothing. */
@@ -775,6 +791,81 @@ Test(journal, takes_a_failed_rotate_for_a_failed_sync)
 	cr_assert_eq(look().count, 2);
 }
 
+/* Whatever cannot be read of two files: it does not open, or says what is missing; and all of both is there the next time. */
+Test(journal, cannot_be_read)
+{
+	static const int errors[] = { EIO, ENOMEM };
+	struct seen seen = { 0 };
+	size_t missing = 0;
+
+	make_records(2);
+	append_one(3);
+	for (size_t e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+		bool reached = true;
+
+		for (uint64_t n = 1; reached; n++) {
+			struct journal *journal;
+			int rc;
+
+			seen = (struct seen){ 0 };
+			alloc_arm_reads(n, errors[e]);
+			rc = try_open(false, &seen, &journal);
+			reached = alloc_disarm_reads() >= n;
+			cr_assert(rc == 0 || (reached && rc == -errors[e]), "call %d: %d", (int)n, rc);
+			cr_assert(rc < 0 || seen.errors == reached, "call %d: %s", (int)n, seen.text);
+			if (rc == 0)
+				cr_assert_eq(journal_close(journal), 0);
+			if (rc == 0 && seen.count < 3) {
+				cr_assert_eq(errors[e], EIO);
+				cr_assert_not_null(strstr(seen.text, "cannot be read"), "%s", seen.text);
+				missing++;
+			}
+			seen = look();
+			cr_assert_eq(
+			    seen.count, 3, "call %d, which is %s: %zu", (int)n, strerror(errors[e]), seen.count);
+			cr_assert_eq(seen.reports, 0, "%s", seen.text);
+		}
+	}
+	cr_assert_geq(missing, 2);
+}
+
+/* Without memory, or what it is in cannot be read: it does not open, it drops nothing, and the next time it does. */
+Test(journal, wants_memory_and_its_directory)
+{
+	struct seen seen = { 0 };
+	struct journal *journal = NULL;
+	uint64_t number, oldest;
+	bool reached = true;
+
+	make_records(2);
+	for (uint64_t n = 1; reached; n++) {
+		alloc_arm(n);
+		cr_assert_null(journal);
+		if (try_open(false, &seen, &journal) == 0)
+			cr_assert_eq(journal_close(journal), 0);
+		reached = alloc_disarm() >= n;
+		cr_assert_eq(reached, journal == NULL);
+		cr_assert_eq(look().count, 2);
+	}
+	journal = open_journal(&seen);
+	append(journal, 3);
+	cr_assert_eq(journal_rotate(journal, &number), 0);
+	for (uint64_t n = 1; n < 4; n++) { /* to open it, to list it, to list it on */
+		alloc_arm_reads(n, EIO);
+		cr_assert_eq(journal_drop(journal, number), -EIO);
+		alloc_disarm_reads();
+		cr_assert_eq(journal_oldest(dir.fd, &oldest), 0);
+		cr_assert_eq(oldest, 1);
+	}
+	alloc_arm_reads(1, EIO);
+	cr_assert_eq(journal_oldest(dir.fd, &oldest), -EIO);
+	alloc_disarm_reads();
+	cr_assert_eq(journal_drop(journal, number), 0);
+	cr_assert_eq(journal_oldest(dir.fd, &oldest), 0);
+	cr_assert_eq(oldest, number);
+	cr_assert_eq(journal_close(journal), 0);
+}
+
 /* ------------------------------------------------------------------------------------------ kills and threads */
 
 /* All that an append had accepted is there after kill -9. */
@@ -871,17 +962,17 @@ Test(journal, headers_of_zeros)
 	uint8_t header[JOURNAL_HEADER] = { 0 };
 	struct seen seen = { 0 };
 	struct journal_replay how = { .store_uuid = uuid, .notify = { hear, &seen }, .replay = see, .ctx = &seen };
-	uint64_t records;
+	bool empty = false;
 
 	how.dirfd = dir.fd;
-	cr_assert_eq(journal_replay_file(&how, 7, &records), -ENOENT);
+	cr_assert_eq(journal_replay_file(&how, 7, &empty), -ENOENT);
 	tmpdir_put(dir.fd, "0000000000000007", header, sizeof(header));
-	cr_assert_eq(journal_replay_file(&how, 7, &records), 0);
+	cr_assert_eq(journal_replay_file(&how, 7, &empty), 0);
 	cr_assert_eq(seen.reports, 0);
 	header[40] = 1;
 	tmpdir_put(dir.fd, "0000000000000007", header, sizeof(header));
-	cr_assert_eq(journal_replay_file(&how, 7, &records), 0);
-	cr_assert_eq(records, 0);
+	cr_assert_eq(journal_replay_file(&how, 7, &empty), 0);
+	cr_assert(empty);
 	cr_assert_eq(seen.reports, 1);
 }
 

@@ -149,6 +149,7 @@ static const struct {
 	{ "format", "type=pdf", false },
 	{ "format=", "format=", true },
 	{ "format=", "format=x", false },
+	{ "a=1,b=2", "a=1,b=2", true },
 	{ "x-a=1,b=2", "b=2", true }, /* x- headers do not count */
 	{ "x-match=all-with-x,x-a=1,b=2", "b=2", false },
 	{ "x-match=all-with-x,x-a=1,b=2", "b=2,x-a=1", true },

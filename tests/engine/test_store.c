@@ -374,6 +374,11 @@ Test(store, is_shared_read_only)
 
 	cr_assert_eq(store_open(path, true, true, &owner, &first), -ENOENT);
 	cr_assert_eq(count_names(dir.path), 0);
+	cr_assert_eq(mkdirat(dir.fd, "empty", 0755), 0);
+	snprintf(name, sizeof(name), "%s/empty", dir.path);
+	cr_assert_eq(store_open(name, true, true, &owner, &first), -ENOENT);
+	cr_assert_not_null(strstr(engine_reason(), "no store at"), "%s", engine_reason());
+	cr_assert_eq(count_names(name), 0);
 	cr_assert_eq(store_open(path, true, false, &owner, &store), 0);
 	cr_assert_eq(store_open(path, false, true, &owner, &first), -EBUSY);
 	store_close(&store);

@@ -532,39 +532,40 @@ Test(frame, no_memory)
 	    "a\0bc\ne\0f\0jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj\0k\n\0l\nm\0n";
 	static const size_t steps[] = { 1, 3, 8, 3, 30, 50 };
 	bool reached = true;
+	unsigned refused = 0;
 
 	for (uint64_t n = 1; reached; n++) {
 		struct buffer got = BUFFER_INIT, expected = BUFFER_INIT;
 		struct framer framer;
-		uint64_t left = n;
+		uint64_t left = n; /* allocations until one fails; 0: it has failed */
 
 		framer_init(&framer, FRAME_NUL);
 		for (size_t i = 0, at = 0, len; at < sizeof(stream) - 1; at += len) {
 			struct frame_scan scan;
+			uint64_t count;
 			int err;
 
 			len = sizeof(stream) - 1 - at < steps[i % 6] ? sizeof(stream) - 1 - at : steps[i % 6];
 			i++;
-
 			alloc_arm(left);
 			err = framer_scan(&framer, stream + at, len, NO_LIMIT, &scan);
-			reached = alloc_disarm() >= left;
-			left -= reached ? left : alloc_disarm();
-			cr_assert(err == 0 || (reached && err == -ENOMEM));
+			count = alloc_disarm();
+			cr_assert_eq(err, left > 0 && count >= left ? -ENOMEM : 0);
+			left -= count < left ? count : left;
+			refused += err != 0;
 			if (err == 0) {
 				collect(&got, &scan.batch);
 				framer_commit(&framer, &scan, 7);
 			} else {
 				cr_assert_eq(write_once(&framer, stream + at, len, NO_LIMIT, &got), (ssize_t)(len));
 			}
-			if (reached)
-				left = UINT64_MAX;
 		}
-		reached = left == UINT64_MAX;
+		reached = left == 0;
 		cr_assert_eq(framer.part_len, 1);
 		buffer_add(&got, "[n]", 3);
 		split_whole(stream, sizeof(stream) - 1, '\0', NO_LIMIT, &expected);
 		expect_same(&got, &expected, (unsigned)n);
 		framer_release(&framer);
 	}
+	cr_assert_geq(refused, 4);
 }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "fs/class.h"
+#include "fs/handle.h"
 #include "tests/fuzz/world.h"
 
 static void set_up(void)
@@ -81,6 +83,15 @@ static int sync_file(void)
 	return ask(FUSE_FSYNC, 1, &in, sizeof(in), NULL, 0);
 }
 
+static bool owes(void)
+{
+	struct handle *handle = handle_use(world.fs.handles, fh());
+	bool does = handle->class->owes(handle);
+
+	handle_done(handle);
+	return does;
+}
+
 static int read_at(uint64_t offset)
 {
 	struct fuse_read_in in = { .fh = fh(), .size = 4096, .offset = offset };
@@ -131,8 +142,11 @@ Test(text, command_is_written)
 	cr_assert_eq(open_file("topics/t/groups/g/ack", O_RDWR), 0);
 	cr_assert_eq(read_at(0), 0);
 	cr_assert_eq(world.answer.size, 0);
+	cr_assert(!owes());
 	cr_assert_eq(write_text("al", 2), 0);
+	cr_assert(owes()); /* what comes after its close sees what became of it */
 	cr_assert_eq(write_text("l\n", 2), 0);
+	cr_assert(!owes());
 	cr_assert_eq(write_text("never", 5), -EINVAL);
 	cr_assert_eq(sync_file(), 0);
 	cr_assert_eq(write_text("0:99999", 7), 0);
