@@ -97,12 +97,17 @@ $(BUILD)/tests/fs/test_record $(BUILD)/tests/fs/test_frame $(BUILD)/tests/fs/tes
 	$(link) -lcriterion $(FUSE_LIBS) $(libs)
 # The engine with its failpoints: engine/failpoint.h.
 with_failpoints := $(shell grep -l "engine/failpoint.h" engine/*.c)
+with_failpoints_fs := $(shell grep -lE "CRASHPOINT|FAILPOINT" fs/*.c)
 $(BUILD)/failpoints/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(required) -DMQFS_FAILPOINTS $(gcov) $(CFLAGS) -c -o $@ $<
+	$(CC) $(required) -DMQFS_FAILPOINTS $(of_dir) $(CFLAGS) -c -o $@ $<
 $(BUILD)/tests/libengine.failpoints.a: $(with_failpoints:%.c=$(BUILD)/failpoints/%.o) $(filter-out $(with_failpoints:%.c=$(BUILD)/%.o),$(call objects,engine))
 $(BUILD)/tests/engine/test_failpoints $(BUILD)/tests/engine/test_commit_trim: %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.failpoints.a
 	$(link) -lcriterion $(libs)
+# The tree with its own, and what the kernel is told of a staging file.
+$(BUILD)/tests/libfs.failpoints.a: $(patsubst %.c,$(BUILD)/failpoints/%.o,$(with_failpoints_fs)) $(filter-out $(with_failpoints_fs:%.c=$(BUILD)/%.o),$(call objects,fs))
+$(BUILD)/tests/fs/test_fs_failpoints: $(BUILD)/tests/fs/test_fs_failpoints.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.failpoints.a $(BUILD)/libengine.a
+	$(link) -Wl,--wrap=fuse_passthrough_open -lcriterion $(FUSE_LIBS) $(libs)
 # Staging files whose room is given back by the page: tests/long/work_stage.c.
 $(BUILD)/punching/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -2,7 +2,8 @@
  * engine.h - the contract between the file tree (fs/) and any messaging engine.
  *
  * The tree knows files, frames and FUSE; an engine knows topics, partitions, groups and disks, or a broker at
- * the other end of a wire. All that passes between them is in this header, and fs/ includes no other of engine/.
+ * the other end of a wire. All that passes between them is in this header, and fs/ includes no other of engine/. It brings the
+ * seams as well, by which tests make the clock, files and steps of both go wrong: clock.h, io.h, failpoint.h.
  *
  * An engine is one struct of functions, `struct engine_ops`. Today there are two: "local" (partition logs and an
  * LMDB catalog in a directory) and "memory" (the same contract in RAM, the reference for tests). engine_open()
@@ -33,6 +34,8 @@
 
 #include "engine/clock.h"
 #include "engine/engine_base.h"
+#include "engine/failpoint.h"
+#include "engine/io.h"
 
 #define ENGINE_NAME_MAX 200u            /* bytes in the name of an object */
 #define ENGINE_KEY_MAX 255u             /* bytes in a key or a routing key */

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,6 +77,11 @@ static int posix_syncfs(int fd)
 	RETRY(int, syncfs(fd));
 }
 
+static int posix_fchmod(int fd, mode_t mode)
+{
+	RETRY(int, fchmod(fd, mode));
+}
+
 const struct io_ops io_posix = {
 	.open = posix_open,
 	.mkdir = posix_mkdir,
@@ -88,12 +94,23 @@ const struct io_ops io_posix = {
 	.rename = posix_rename,
 	.unlink = posix_unlink,
 	.syncfs = posix_syncfs,
+	.fchmod = posix_fchmod,
 };
 const struct io_ops *io = &io_posix;
 
 int io_open_existing(int dirfd, const char *name, int flags)
 {
 	RETRY(int, openat(dirfd, name, flags | O_CLOEXEC));
+}
+
+int io_open_unnamed(int dirfd, const char *dir, const char *memory_name)
+{
+	int fd = io->open(dirfd, dir, O_TMPFILE | O_RDWR, 0600);
+
+	if (fd != -EOPNOTSUPP && fd != -EISDIR && fd != -ENOENT)
+		return fd;
+	fd = memfd_create(memory_name, MFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 int io_open_dir(int dirfd, const char *name, DIR **ret_dir)

@@ -1,5 +1,5 @@
 /*
- * io - the one seam through which the engine opens, reads and changes files.
+ * io - the one seam through which files of a store are opened, read and changed, by the engine and by put/ of the tree.
  *
  * Every call that creates, writes, syncs, cuts, renames or removes a file of the store goes through this table, so that
  * a test can count, fail or shorten the n-th one (tests/lib/fault.h) and a recorder can replay what a power cut leaves.
@@ -35,6 +35,7 @@ struct io_ops {
 	int (*rename)(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name);
 	int (*unlink)(int dirfd, const char *name, int flags);
 	int (*syncfs)(int fd); /* of the whole file system; an error since fd was opened, of any file of it */
+	int (*fchmod)(int fd, mode_t mode);
 };
 
 /* The real ones, and those in force (a test points it elsewhere before it opens an engine). */
@@ -43,6 +44,12 @@ extern const struct io_ops *io;
 
 /* Opens a file that is there. flags: O_CLOEXEC is added. A descriptor. */
 int io_open_existing(int dirfd, const char *name, int flags);
+
+/*
+ * A file without a name in a directory, for what does not outlive the process; in memory, under this name for who looks, where the file
+ * system has none of these, or there is no such directory. A descriptor to write and read.
+ */
+int io_open_unnamed(int dirfd, const char *dir, const char *memory_name);
 
 /* A directory that is there, to go through its names. ENOTDIR: it is something else, or a link. */
 int io_open_dir(int dirfd, const char *name, DIR **ret_dir);

@@ -142,20 +142,9 @@ int staged_gone(const struct staged *staged, uint64_t id)
 
 /* ---- bytes ---- */
 
-static int unnamed_file(int dirfd)
-{
-	int fd = io->open(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -ENOENT) { /* a file system without them */
-		fd = memfd_create("mqfs-tx", MFD_CLOEXEC);
-		fd = fd < 0 ? -errno : fd;
-	}
-	return fd;
-}
-
 static int move_to_file(struct staged *staged)
 {
-	int fd = unnamed_file(staged->dirfd), rc;
+	int fd = io_open_unnamed(staged->dirfd, ".", "mqfs-tx"), rc;
 
 	if (fd < 0)
 		return fd;

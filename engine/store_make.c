@@ -107,12 +107,12 @@ int store_check_fillable(int dirfd, const char *path)
 static int make_private(int fd)
 {
 	struct stat st;
+	int err;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0 && errno != EPERM)
-		return -errno;
-	return 0;
+	err = (st.st_mode & 07777) != 0700 ? io->fchmod(fd, 0700) : 0;
+	return err == -EPERM ? 0 : err;
 }
 
 /* Makes a directory, if it is not there. Returns its descriptor. */

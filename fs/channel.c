@@ -277,6 +277,7 @@ static void finish_write(struct channel *channel, fuse_req_t req, struct pending
 			return;
 	}
 	free(pending);
+	CRASHPOINT("write_before_answer");
 	if (err < 0)
 		reply_handle_error(&channel->handle, req, err, NULL);
 	else
@@ -394,6 +395,7 @@ static int take_write(struct channel *channel, const char *buf, size_t size, str
 	if (batch.count > 0) {
 		pending->sending = true;
 		err = ops->producer_send(channel->producer, &batch, &pending->done);
+		CRASHPOINT("write_after_send");
 		if (err < 0 && batch.count > 1)
 			err = send_one_by_one(channel, scan, &batch);
 		else if (err < 0)

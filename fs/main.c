@@ -116,7 +116,7 @@ static bool await_holder(const char *source)
 {
 	char path[PATH_MAX], text[32] = "";
 	snprintf(path, sizeof path, "%s/lock", source);
-	int fd = open_file(path, O_RDONLY, 0);
+	int fd = open_file(path);
 	if (fd < 0)
 		return false;
 	ssize_t got = read(fd, text, sizeof text - 1);

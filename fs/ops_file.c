@@ -39,6 +39,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->fh = handle->index;
 	/* What a file gives is made for each open, or grows, or goes: the kernel keeps no pages. */
 	fi->direct_io = !class->pass || !class->pass(handle, req, fi);
+	CRASHPOINT("open_before_answer");
 	if (fuse_reply_open(req, fi) == -ENOENT) /* interrupted: no release will come */
 		class->release(handle);
 }

@@ -18,7 +18,7 @@ static bool read_proc(uint32_t pid, const char *name, char *buf, size_t size)
 {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%u/%s", pid, name);
-	int fd = open_file(path, O_RDONLY, 0);
+	int fd = open_file(path);
 	if (fd < 0)
 		return false;
 	ssize_t got = read(fd, buf, size - 1);

@@ -196,6 +196,7 @@ static void reply_window(struct reader *reader, fuse_req_t req, size_t size, off
 	size_t count = left < size ? left : size;
 	if (offset + (off_t)count > reader->served_end)
 		reader->served_end = offset + (off_t)count;
+	CRASHPOINT("read_before_answer");
 	fuse_reply_buf(req, reader->window.ptr + skip, count);
 }
 

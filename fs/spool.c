@@ -6,12 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "fs/key.h"
-#include "fs/open.h"
 #include "fs/process.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
@@ -31,7 +29,7 @@ struct spool_file {
 	struct timespec atime, mtime;
 	unsigned opens; /* handles that have it */
 	bool gone;      /* unlinked or dropped: freed with its last handle */
-	bool refused;   /* a write failed: what is there is not the whole message */
+	bool refused;   /* a write, or giving it a size, failed: what is there is not the whole message */
 	struct spool_file *prev, *next;
 };
 
@@ -58,8 +56,7 @@ struct spool *spool_new(const char *directory)
 	struct spool *spool = calloc(1, sizeof *spool);
 	if (!spool)
 		return NULL;
-	spool->directory = strdup(directory);
-	if (!spool->directory) {
+	if (asprintf(&spool->directory, "%s/.", directory) < 0) { /* also where it is a link to one */
 		free(spool);
 		return NULL;
 	}
@@ -142,14 +139,9 @@ bool spool_exists(struct spool *spool, uint64_t topic, uint64_t tx, const char *
 	return there;
 }
 
-/* An unnamed file where the store is; in memory for a store that has no directory. */
 static int unnamed_file(const struct spool *spool)
 {
-	int fd = open_file(spool->directory, O_TMPFILE | O_RDWR, 0600);
-	if (fd != -ENOENT && fd != -EOPNOTSUPP && fd != -EISDIR)
-		return fd;
-	fd = memfd_create("mqfs-put", MFD_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return io_open_unnamed(AT_FDCWD, spool->directory, "mqfs-put");
 }
 
 /* Its descriptor, and who is charged for that. */
@@ -268,8 +260,10 @@ static int set_size(struct fs *fs, uint64_t topic, uint64_t tx, const char *name
 	pthread_mutex_lock(&fs->spool->lock);
 	struct spool_file *file = find_locked(fs->spool, topic, tx, name, 0);
 	int err = file ? quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, (uint64_t)size) : -ENOENT;
-	if (!err && ftruncate(file->fd, size))
-		err = -errno;
+	if (!err)
+		err = io->ftruncate(file->fd, size);
+	if (file && err && file->opens > 0)
+		file->refused = true;
 	pthread_mutex_unlock(&fs->spool->lock);
 	return err;
 }
@@ -329,15 +323,8 @@ int spool_unlink(struct spool *spool, uint64_t topic, uint64_t tx, const char *n
 
 static int read_whole(int fd, char *buf, size_t size)
 {
-	for (size_t done = 0; done < size;) {
-		ssize_t got = pread(fd, buf + done, size - done, (off_t)done);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EIO;
-		done += (size_t)got;
-	}
-	return 0;
+	int err = io_pread_all(fd, buf, size, 0);
+	return err == -ENODATA ? -EIO : err;
 }
 
 static int open_staging(
@@ -406,6 +393,7 @@ static int produce(struct fs *fs, const struct spool_file *file)
 	data[size] = '\n';
 	if (!err)
 		err = send_message(fs, file, data, size);
+	CRASHPOINT("put_after_produce");
 	free(data);
 	return err;
 }
@@ -484,8 +472,11 @@ static int spool_open(
 		file = find_locked(fs->spool, node->object, node->tx, node->name, 0);
 	}
 	err = file ? 0 : err ? err : -ENOENT;
-	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY)
-		err = ftruncate(file->fd, 0) ? -errno : quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, 0);
+	if (file && (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY) {
+		err = io->ftruncate(file->fd, 0);
+		if (!err)
+			err = quota_charge(file->user, QUOTA_PART_BYTES, &file->charged, 0);
+	}
 	if (!err)
 		file->opens++;
 	pthread_mutex_unlock(&fs->spool->lock);
@@ -504,9 +495,9 @@ static void spool_read(struct handle *handle, fuse_req_t req, size_t size, off_t
 	(void)flags;
 	struct spool_file *file = ((struct spool_handle *)handle)->file;
 	char *buf = malloc(size);
-	ssize_t got = buf ? pread(file->fd, buf, size, offset) : -1;
+	ssize_t got = buf ? io->pread(file->fd, buf, size, offset) : -ENOMEM;
 	if (got < 0)
-		reply_handle_error(handle, req, buf ? -errno : -ENOMEM, NULL);
+		reply_handle_error(handle, req, (int)got, NULL);
 	else
 		fuse_reply_buf(req, buf, (size_t)got);
 	free(buf);
@@ -524,24 +515,21 @@ static void spool_write(struct handle *handle, fuse_req_t req, const char *buf, 
 {
 	struct spool_file *file = ((struct spool_handle *)handle)->file;
 	uint64_t end = (uint64_t)offset + size;
-	ssize_t took = -EMSGSIZE;
+	int err = -EMSGSIZE;
 	if (end <= message_limit(handle->fs, handle->object))
-		took = check_room(handle->fs, handle->object, end);
-	if (took == 0)
-		took = charge_up_to(handle->fs->spool, file, end);
-	if (took == 0) {
-		took = pwrite(file->fd, buf, size, offset);
-		if (took < 0)
-			took = -errno;
-	}
+		err = check_room(handle->fs, handle->object, end);
+	if (!err)
+		err = charge_up_to(handle->fs->spool, file, end);
+	if (!err)
+		err = io_pwrite_all(file->fd, buf, size, offset);
 	pthread_mutex_lock(&handle->fs->spool->lock);
-	file->refused = took < 0;
+	file->refused = err < 0;
 	file->mtime = wall_now();
 	pthread_mutex_unlock(&handle->fs->spool->lock);
-	if (took < 0)
-		reply_handle_error(handle, req, (int)took, NULL);
+	if (err < 0)
+		reply_handle_error(handle, req, err, NULL);
 	else
-		fuse_reply_write(req, (size_t)took);
+		fuse_reply_write(req, size);
 }
 
 /* A writer that a signal killed leaves half a file: it is dropped. */

@@ -78,7 +78,9 @@ static int32_t backing_of(struct fs *fs, struct engine_stage *stage, fuse_req_t 
 	int fd = fs->engine->ops->stage->descriptor(stage);
 	if (fd < 0)
 		return 0;
-	int id = register_file(req, fd);
+	int id = FAILPOINT("staged_before_register");
+	if (id == 0)
+		id = register_file(req, fd);
 	close(fd);
 	if (id <= 0)
 		fs->staging = false;
@@ -107,6 +109,7 @@ int staged_flush(struct fs *fs, struct engine_stage *stage, uint32_t pid)
 	const struct engine_stage_ops *ops = fs->engine->ops->stage;
 	struct engine_stage_part part;
 	int err = ops->take(stage);
+	CRASHPOINT("staged_after_take");
 	if (ops->part(stage, &part) == 0 && part.len > 0 && process_is_killed(pid) &&
 	    process_may_have_written(pid, part.len, part.written_ms))
 		ops->drop_part(stage, part.len);

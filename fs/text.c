@@ -98,6 +98,7 @@ void text_write(struct handle *handle, fuse_req_t req, const char *buf, size_t s
 	ssize_t took =
 	    text->calls->whole ? write_whole(&context, buf, size) : line_buffer_write(&text->lines, buf, size, &calls);
 	pthread_mutex_unlock(&text->lock);
+	CRASHPOINT("command_before_answer");
 	if (took < 0)
 		reply_handle_error(handle, req, (int)took, context.reason);
 	else

@@ -220,7 +220,7 @@ static int start_threads(unsigned crew)
 
 void uring_start(struct fuse_session *session, unsigned crew, const struct uring_calls *calls)
 {
-	static const struct fuse_custom_io io = { .writev = uring_answer, .read = receive };
+	static const struct fuse_custom_io custom = { .writev = uring_answer, .read = receive };
 	char why[128];
 	unsigned count = possible_processors();
 	if (count == 0 || count > QUEUES_MAX) {
@@ -234,7 +234,7 @@ void uring_start(struct fuse_session *session, unsigned crew, const struct uring
 	for (unsigned i = 0; !err && i < count; i++)
 		uring_queues.queues[i].fuse = fuse_session_fd(session);
 	if (!err)
-		err = fuse_session_custom_io(session, &io, fuse_session_fd(session));
+		err = fuse_session_custom_io(session, &custom, fuse_session_fd(session));
 	if (!err) {
 		atomic_store(&the.state, PREPARED);
 		return;

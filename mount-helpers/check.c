@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/catalog.h"
+#include "engine/io.h"
 #include "engine/journal.h"
 #include "engine/plog.h"
 #include "engine/store.h"
@@ -315,23 +316,21 @@ static bool parse_name(const char *name, uint64_t *ret_id)
 
 static uint64_t size_of_log(int logs_dirfd, const char *name)
 {
-	int fd = openat(logs_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 	uint64_t size = 0;
 	struct stat st;
+	DIR *dir;
 
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+	if (io_open_dir(logs_dirfd, name, &dir) < 0)
+		return 0;
+	while ((entry = readdir(dir)) != NULL) {
 		size_t len = strlen(entry->d_name);
 
 		if (len > 5 && strcmp(entry->d_name + len - 5, ".data") == 0 &&
-		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			size += (uint64_t)st.st_size;
 	}
-	if (dir != NULL)
-		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
+	closedir(dir);
 	return size;
 }
 
@@ -347,17 +346,14 @@ static void check_stray(struct check *check, uint64_t id, uint64_t size)
 /* Looks at the names in logs/. Returns the bytes there are, or an error. */
 static int list_logs(struct check *check, uint64_t *ret_bytes)
 {
-	int fd = openat(check->store->logs_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 	struct known_log key = { 0 };
+	DIR *dir;
+	int rc = io_open_dir(check->store->logs_dirfd, ".", &dir);
 
-	if (dir == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return -errno;
-	}
-	while ((entry = readdir(dir)) != NULL) {
+	if (rc < 0)
+		return rc;
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		char shown[4 * NAME_MAX + 1];
 		uint64_t size;
 
@@ -377,8 +373,9 @@ static int list_logs(struct check *check, uint64_t *ret_bytes)
 						  sizeof(*check->known->logs), compare_logs) == NULL)
 			check_stray(check, key.log_id, size);
 	}
+	rc = -errno;
 	closedir(dir);
-	return 0;
+	return rc;
 }
 
 static int check_logs(struct check *check)

@@ -537,7 +537,7 @@ static int dying_unlink(int dirfd, const char *name, int flags)
 }
 
 static const struct io_ops dying_ops = { dying_open, dying_mkdir, dying_pwritev, NULL, NULL, dying_fsync,
-	dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, NULL };
+	dying_ftruncate, dying_fallocate, dying_rename, dying_unlink, NULL, NULL };
 
 static void use_dying(uint64_t n)
 {
@@ -545,6 +545,7 @@ static void use_dying(uint64_t n)
 	dying.pread = io_posix.pread;
 	dying.fdatasync = io_posix.fdatasync;
 	dying.syncfs = io_posix.syncfs;
+	dying.fchmod = io_posix.fchmod;
 	calls_left = n - 1;
 	io = &dying;
 }

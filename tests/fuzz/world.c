@@ -37,6 +37,11 @@ static ssize_t on_answer(int fd, struct iovec *iov, int count, void *userdata)
 	FUZZ_ASSERT(header.error != -ENOSYS && header.error <= 0 && header.error > -1000);
 	FUZZ_ASSERT(world.wanted > 0);
 	world.wanted--;
+	if (world.refuses) {
+		world.refuses = false;
+		errno = ENOENT;
+		return -1;
+	}
 	if (header.unique != world.unique)
 		return (ssize_t)total; /* of a request that was parked */
 	world.answer.came = true;
@@ -152,7 +157,12 @@ void world_forget(size_t node)
 
 void world_begin(void)
 {
-	static const struct fuse_custom_io io = { .writev = on_answer, .read = no_read };
+	world_begin_at("memory:");
+}
+
+void world_begin_at(const char *source)
+{
+	static const struct fuse_custom_io custom = { .writev = on_answer, .read = no_read };
 	const struct fuse_init_in init = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION };
 	const struct engine_options options = { .create = true, .root_owner = { 0, 0, 0777 } };
 	char *argv[] = { (char[]){ "mqfs" }, NULL };
@@ -164,16 +174,16 @@ void world_begin(void)
 		.handles = handle_table_new(),
 		.errors = calloc(1, sizeof(struct ring)),
 		.events = events_new(),
-		.spool = spool_new("memory:"),
+		.spool = spool_new(source),
 		.quota = quota_new((const uint64_t[QUOTA_KINDS]){ 8, 4, 4096, 4 }, 0),
-		.source = "memory:",
+		.source = source,
 		.mountpoint = "/fuzz",
 		.owner = { 0, 0, 0777 },
 		.threads = 1,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.settled = PTHREAD_COND_INITIALIZER };
 	FUZZ_ASSERT(ring_init(world.fs.errors, 16) == 0);
-	FUZZ_ASSERT(engine_open("memory:", &options, &world.fs.engine) == 0);
+	FUZZ_ASSERT(engine_open(source, &options, &world.fs.engine) == 0);
 	ops_dir_fill(&ops);
 	ops_list_fill(&ops);
 	ops_file_fill(&ops);
@@ -181,7 +191,7 @@ void world_begin(void)
 	world.session = fuse_session_new(&args, &ops, sizeof(ops), &world.fs);
 	fuse_opt_free_args(&args);
 	FUZZ_ASSERT(world.session != NULL);
-	FUZZ_ASSERT(fuse_session_custom_io(world.session, &io, open("/dev/null", O_RDWR | O_CLOEXEC)) == 0);
+	FUZZ_ASSERT(fuse_session_custom_io(world.session, &custom, open("/dev/null", O_RDWR | O_CLOEXEC)) == 0);
 	world.fs.session = world.session;
 	world_send(FUSE_INIT, 0, &init, sizeof(init), NULL, 0);
 	FUZZ_ASSERT(world_answered());

@@ -39,12 +39,14 @@ struct world {
 		size_t size;
 		uint8_t body[REQUEST_MAX];
 	} answer;     /* to the last request */
+	bool refuses; /* the next answer: who waited for it was interrupted */
 	bool of_root; /* requests are root's; else they are of one user and of another */
 };
 extern struct world world;
 
 void world_begin(void);
-void world_end(void); /* releases and forgets all; every request has had its answer */
+void world_begin_at(const char *source); /* over the engine of this source */
+void world_end(void);                    /* releases and forgets all; every request has had its answer */
 
 /* A request: head and tail are what comes after its header. The answer to it is in world.answer, unless it waits. */
 void world_send(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const void *tail, size_t tail_len);

@@ -6,9 +6,6 @@
 
 #include <stddef.h>
 
-#ifndef MQFS_FAILPOINTS
-#define MQFS_FAILPOINTS
-#endif
 #include "engine/failpoint.h"
 
 #define FAILPOINT_DIES 0

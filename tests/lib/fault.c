@@ -99,6 +99,11 @@ static int fault_syncfs(int fd)
 	return hit(FAULT_SYNC) ? -fault.err : fault.real->syncfs(fd);
 }
 
+static int fault_fchmod(int fd, mode_t mode)
+{
+	return hit(FAULT_MKDIR) ? -fault.err : fault.real->fchmod(fd, mode);
+}
+
 static const struct io_ops io_fault = {
 	.open = fault_open,
 	.mkdir = fault_mkdir,
@@ -111,6 +116,7 @@ static const struct io_ops io_fault = {
 	.rename = fault_rename,
 	.unlink = fault_unlink,
 	.syncfs = fault_syncfs,
+	.fchmod = fault_fchmod,
 };
 
 void fault_arm(unsigned ops, uint64_t n, int err, bool sticky)

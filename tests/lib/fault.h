@@ -12,7 +12,7 @@
 
 enum fault_op {
 	FAULT_OPEN = 1,
-	FAULT_MKDIR = 2,
+	FAULT_MKDIR = 2, /* and fchmod */
 	FAULT_WRITE = 4,
 	FAULT_SYNC = 8,      /* fdatasync, fsync and syncfs */
 	FAULT_TRUNCATE = 16, /* ftruncate and fallocate */

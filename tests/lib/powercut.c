@@ -326,6 +326,11 @@ static int record_syncfs(int fd)
 	return 0;
 }
 
+static int record_fchmod(int fd, mode_t mode) /* nothing is lost by a mode */
+{
+	return recording->real->fchmod(fd, mode);
+}
+
 static const struct io_ops io_recorder = {
 	.open = record_open,
 	.mkdir = record_mkdir,
@@ -338,6 +343,7 @@ static const struct io_ops io_recorder = {
 	.rename = record_rename,
 	.unlink = record_unlink,
 	.syncfs = record_syncfs,
+	.fchmod = record_fchmod,
 };
 
 /* What is in a directory at the start, and below it. */
