@@ -36,7 +36,7 @@ static const struct argp_option fsck_options[] = {
 	{ "repair", 'r', NULL, 0, "Ask before repairing (the default on a terminal)", 0 },
 	{ "no", 'n', NULL, 0, "Change nothing (the default elsewhere)", 0 },
 	{ "force", 'f', NULL, 0, "Ignored: a store is always checked", 0 },
-	{ "verbose", 'v', NULL, 0, "Say what was looked at", 0 },
+	{ "verbose", 'v', NULL, 0, "Say what a repair does", 0 },
 	{ "progress", 'C', "FD", OPTION_ARG_OPTIONAL, "Show how far it is, on the descriptor FD", 0 },
 	{ "dump", KEY_DUMP, NULL, 0, "Print what is in the store, changing nothing", 0 },
 	{ 0 },
@@ -71,10 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		fsck->check.progress_fd = parse_fd(arg, state);
 		fsck->check.show_progress = true;
 		return 0;
-	case KEY_DUMP:
-		fsck->check.dump = stdout;
-		fsck->repair = fsck->ask = false;
-		return 0;
+	case KEY_DUMP: fsck->check.dump = stdout; return 0;
 	case ARGP_KEY_ARG:
 		if (fsck->check.path != NULL)
 			argp_error(state, "one store at a time");
@@ -83,6 +80,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (fsck->check.path == NULL)
 			argp_error(state, "which store?");
+		if (fsck->check.dump != NULL) /* whatever else was asked for */
+			fsck->repair = fsck->ask = false;
 		return 0;
 	default: return ARGP_ERR_UNKNOWN;
 	}
@@ -297,13 +296,12 @@ static int run(struct fsck *fsck)
 	if (rc < 0)
 		return failed(fsck, rc);
 	if (!check_cancelled && check->unfinished + check->damaged > 0) {
-		status = check->damaged > 0 ? FSCK_UNCORRECTED : FSCK_OK;
 		if (may_repair(fsck)) {
 			rc = repair(fsck);
 			if (rc < 0)
 				return failed(fsck, rc);
 			status = check_again(fsck, FSCK_CORRECTED);
-		} else if (check->dump == NULL && check->unfinished > 0) {
+		} else {
 			status = FSCK_UNCORRECTED;
 		}
 	}
@@ -328,11 +326,16 @@ int tool_fsck(int argc, char **argv)
 		NULL, NULL, NULL };
 	struct sigaction action = { .sa_handler = cancel };
 	struct fsck fsck = { .check = { .progress_fd = STDOUT_FILENO } };
+	int status;
 
 	fsck.repair = fsck.ask = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	argp_err_exit_status = FSCK_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &fsck);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	return run(&fsck);
+	status = run(&fsck);
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	say("%s: what was found could not be printed: %s", fsck.check.path, strerror(errno));
+	return status | FSCK_FAILED;
 }

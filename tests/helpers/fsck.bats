@@ -315,7 +315,12 @@ fail_at() {
 	filled
 	status 0 fsck.mqfs --dump "$S"
 	[[ $output == *'topic '*' orders'*'queue '*' jobs'*'batch '*' messages 5 bytes 15 '* ]]
+	status 8 bash -c 'fsck.mqfs --dump "$1" >/dev/full' - "$S"
 	status 0 fsck.mqfs -n -C3 "$S" 3>/dev/null
+	flip "$(data_of 12)" 3
+	before=$(cd "$S" && find . -type f ! -name lock -exec sha256sum {} +)
+	status 4 fsck.mqfs --dump -y "$S"
+	[ "$(cd "$S" && find . -type f ! -name lock -exec sha256sum {} +)" = "$before" ]
 	status 16 fsck.mqfs
 	status 16 fsck.mqfs --unknown "$S"
 	status 16 fsck.mqfs -Cx "$S"
