@@ -575,10 +575,12 @@ static ssize_t faulty_pwritev(int fd, const struct iovec *iov, int count, off_t 
 
 	if (pwritev_err == 0)
 		return io_posix.pwritev(fd, iov, count, pos);
-	if (turn++ % 2 == 0) { /* half of it, the rest not */
-		struct iovec half = { .iov_base = iov->iov_base, .iov_len = iov->iov_len / 2 };
+	if (turn++ % 2 == 0) { /* a part of it, the rest not */
+		struct iovec part[3];
 
-		return io_posix.pwritev(fd, &half, 1, pos);
+		memcpy(part, iov, (size_t)count * sizeof(*iov));
+		part[count - 1].iov_len /= 2;
+		return io_posix.pwritev(fd, part, count, pos);
 	}
 	return pwritev_err;
 }
@@ -610,9 +612,10 @@ Test(journal, undoes_a_failed_append)
 {
 	struct seen seen = { 0 };
 	struct journal *journal = open_journal(&seen);
-	uint8_t large[4000] = { 1, 2, 3 };
+	uint8_t large[4000];
 	uint64_t pos = 5;
 
+	memset(large, 0xa5, sizeof(large));
 	append(journal, 1);
 	use_faulty_io();
 	pwritev_err = -ENOSPC;
@@ -621,11 +624,15 @@ Test(journal, undoes_a_failed_append)
 	cr_assert_eq(journal_end(journal), 48);
 	pwritev_err = 0;
 	append(journal, 2);
-	cr_assert_eq(journal_close(journal), 0);
-	seen = look();
-	cr_assert_eq(seen.count, 2);
-	cr_assert_eq(seen.committed[1], 2);
-	cr_assert_eq(seen.reports, 0, "%s", seen.text);
+	for (int closed = 0; closed < 2;
+	     closed++) { /* as a kill leaves it, and at its end, which cuts what is behind the end */
+		seen = look();
+		cr_assert_eq(seen.count, 2);
+		cr_assert_eq(seen.committed[1], 2);
+		cr_assert_eq(seen.reports, 0, "%s", seen.text);
+		if (closed == 0)
+			cr_assert_eq(journal_close(journal), 0);
+	}
 }
 
 /* After a failed sync nothing is taken, nothing is called synced, and it is said once. */

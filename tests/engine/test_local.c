@@ -257,6 +257,23 @@ static int use_store(struct contract *c, const char *name)
 	return rc;
 }
 
+/* An ack that the journal does not take is refused, and has not happened. */
+LOCAL_TEST(ack_is_not_written)
+{
+	struct engine_object *topic = contract_topic(c, "t", 1), *group = contract_group(c, topic, "g");
+
+	contract_send(c, topic, 0, "a\nb\n");
+	contract_snapshot(c, group);
+	fault_arm(FAULT_WRITE | FAULT_MINE, 1, EIO, false);
+	assert_err(c->ops->ack_all(group, 0), EIO);
+	cr_assert_geq(fault_disarm(), 1);
+	assert_text(contract_cursor(c, group, 0), "0 2 0");
+	assert_ok(c->ops->ack_all(group, 0));
+	assert_text(contract_cursor(c, group, 0), "2 2 0");
+	c->ops->put(group);
+	c->ops->put(topic);
+}
+
 /*
  * Whichever change of a file is the first that finds the disk full: ENOSPC, and what was begun is not there. Only those of
  * this thread: a checkpoint that meets the full disk borrows the reserve, and producing is refused while it has it.

@@ -491,6 +491,34 @@ Test(local_commit_finish, checkpoint)
 	end();
 }
 
+static int see_cursor(void *ctx, const struct catalog_cursor *cursor)
+{
+	*(uint64_t *)ctx = cursor->committed;
+	return 0;
+}
+
+/* Whichever call of the catalog fails in it: what it could not store the next one does. */
+Test(local_commit_finish, checkpoint_again)
+{
+	uint64_t n = 0, calls, stored;
+
+	begin();
+	do {
+		contract_send(f.c, f.t, 0, "x\n");
+		contract_snapshot(f.c, f.g);
+		assert_ok(f.c->ops->ack_all(f.g, 0));
+		alloc_arm_lmdb(++n, EIO);
+		(void)checkpoint_run(f.local);
+		calls = alloc_disarm_lmdb();
+		assert_ok(checkpoint_run(f.local));
+		stored = 0;
+		assert_ok(catalog_each_cursor(f.local->catalog, id_of(f.g), see_cursor, &stored));
+		cr_assert_eq(stored, contract_partition(f.c, f.t, 0).end, "call %" PRIu64, n);
+	} while (calls >= n);
+	cr_assert_gt(n, 5);
+	end();
+}
+
 /* ---- notes that a power cut lost ---- */
 
 /* The marks of all notes that are whole, in whatever order they come, of one that is damaged those before that; all or ENOMEM. */

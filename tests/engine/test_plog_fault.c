@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/io.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
@@ -56,6 +57,32 @@ Test(plog_fault, failed_sync_is_final)
 		cr_assert_eq(box_close(&copy), -EIO);
 		box_remove(&copy);
 	}
+}
+
+static const struct io_ops *below;
+
+static int append_and_sync(int fd)
+{
+	if (box_stat(&box).end == 3)
+		cr_assert_eq(box_append(&box, 3, 1, 1000, MIB), 0);
+	return below->fdatasync(fd);
+}
+
+/* What is appended while the disk syncs is not on it by that: the next sync is not left out. */
+Test(plog_fault, a_sync_covers_what_was_there_before)
+{
+	struct io_ops appending = *io;
+
+	below = io;
+	cr_assert_eq(box_append(&box, 0, 3, 1, MIB), 0);
+	appending.fdatasync = append_and_sync;
+	io = &appending;
+	cr_assert_eq(plog_sync(box.plog), 0);
+	io = below;
+	cr_assert_eq(box_stat(&box).end, 4);
+	cr_assert_eq(plog_synced(box.plog), 3);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(plog_synced(box.plog), 4);
 }
 
 /* What a run of calls took, in order: message numbers by offset. */

@@ -18,6 +18,7 @@ static struct {
 	struct engine_done done;
 	sem_t confirmed;
 	bool asked;
+	int result;
 	uint64_t durable; /* of the log, when it was confirmed */
 } scene;
 
@@ -29,7 +30,7 @@ static struct lane *lane_of_queue(void)
 static void confirm(struct engine_done *done, int result)
 {
 	(void)done;
-	cr_expect_eq(result, 0);
+	scene.result = result;
 	scene.durable =
 	    plog_durable(atomic_load(scene.partition != NULL ? &scene.partition->plog : &lane_of_queue()->plog));
 	sem_post(&scene.confirmed);
@@ -109,18 +110,27 @@ static void beside_a_sync(struct contract *c)
 	assert_ok(lane_sync_run(&lane_of_queue()->sync));
 	cr_assert(scene.asked);
 	await_confirmed();
+	cr_expect_eq(scene.result, 0);
 	cr_expect_eq(scene.durable, lane_of_queue()->end);
 	io = &io_posix;
 	c->ops->put(scene.queue);
 }
 
-/* Of one that no commit brought the journal says only that it is gone; that has to be on disk. */
-static void no_commit(struct contract *c)
+static int fail(int fd)
+{
+	(void)fd;
+	return -EIO;
+}
+
+/* Of one that no commit brought the journal says only that it is gone; that has to be on disk, or it is not confirmed. */
+static void confirm_take(struct contract *c, bool fails)
 {
 	struct local *local = (struct local *)c->engine;
 	struct engine_batch batch = contract_batch("x\n");
 	struct engine_producer *producer;
+	struct io_ops failing = io_posix;
 	uint64_t end;
+	int rc;
 
 	scene.done.fn = confirm;
 	sem_init(&scene.confirmed, 0, 0);
@@ -133,15 +143,38 @@ static void no_commit(struct contract *c)
 	end = journal_end(local->journal);
 	cr_assert(!lane_of_queue()->noted);
 	cr_assert_lt(journal_synced(local->journal), end);
-	if (c->ops->queue->settle_sync(scene.queue, &scene.done) == ENGINE_PENDING)
+	failing.fdatasync = fail;
+	io = fails ? &failing : &io_posix;
+	rc = c->ops->queue->settle_sync(scene.queue, &scene.done);
+	if (rc == ENGINE_PENDING)
 		await_confirmed();
-	cr_assert_geq(journal_synced(local->journal), end);
+	io = &io_posix;
+	cr_assert_eq(rc == ENGINE_PENDING ? scene.result : rc, fails ? -EIO : 0);
+	cr_assert_eq(journal_synced(local->journal) >= end, !fails);
 	c->ops->put(scene.queue);
+}
+
+static void no_commit(struct contract *c)
+{
+	confirm_take(c, false);
 }
 
 Test(settle_sync, no_commit)
 {
 	contract_run(true, no_commit);
+}
+
+static void journal_fails(struct contract *c)
+{
+	confirm_take(c, true);
+	c->ops->put(c->root);
+	cr_assert_lt(c->ops->close(c->engine), 0);
+	contract_open(c);
+}
+
+Test(settle_sync, journal_fails)
+{
+	contract_run(true, journal_fails);
 }
 
 Test(settle_sync, beside_a_sync)
@@ -184,6 +217,7 @@ static void sent_during_a_sync(struct contract *c)
 	await_confirmed();
 	io = &io_posix;
 	cr_assert(scene.asked);
+	cr_assert_eq(scene.result, 0);
 	cr_assert_eq(scene.durable, 2);
 	c->ops->producer_close(scene.producer);
 	c->ops->put(topic);
