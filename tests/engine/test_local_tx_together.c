@@ -405,3 +405,53 @@ Test(local_tx_together, seen_by_another)
 {
 	check_seen(false);
 }
+
+/* ---- one moment ---- */
+
+static struct {
+	struct local *local;
+	const struct io_ops *below;
+	unsigned kept_out, let_in;
+} looks;
+
+/* Whoever would look now. */
+static ssize_t write_and_look(int fd, const struct iovec *iov, int count, off_t pos)
+{
+	if (pthread_rwlock_tryrdlock(&looks.local->visible) == 0) {
+		pthread_rwlock_unlock(&looks.local->visible);
+		looks.let_in++;
+	} else {
+		looks.kept_out++;
+	}
+	return looks.below->pwritev(fd, iov, count, pos);
+}
+
+/* From its note to the last of its messages nobody can look. */
+Test(local_tx_together, nobody_looks_meanwhile)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct engine_object *topic, *tx;
+	struct io_ops looking;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	topic = contract_topic(c, "out", 1);
+	Q_SCRIPT(c, "queue q", "tx t0", "in t0 send q x0");
+	stage_id(c, "t0", topic, "m\n");
+	tx = contract_lookup(c, c->root, ENGINE_TX, "t0");
+	looks.local = (struct local *)c->engine;
+	timers_stop(looks.local);
+	looks.below = io;
+	looking = *io;
+	looking.pwritev = write_and_look;
+	io = &looking;
+	assert_ok(c->ops->tx->commit(tx));
+	io = looks.below;
+	cr_assert_eq(looks.let_in, 0);
+	cr_assert_geq(looks.kept_out, 5); /* the note; data and index of two logs */
+	c->ops->put(tx);
+	c->ops->put(topic);
+	q_close(c);
+	free(c);
+}

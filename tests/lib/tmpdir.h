@@ -15,6 +15,7 @@ struct tmpdir {
 
 /* From now on they are in memory, if it can be: for tests with many stores, since the catalog syncs what it commits. */
 void tmpdir_in_memory(void);
+void tmpdir_on_disk(void); /* not after this: for what memory has not */
 
 void tmpdir_make(struct tmpdir *dir);   /* aborts if it cannot */
 void tmpdir_remove(struct tmpdir *dir); /* with all that is in it */
