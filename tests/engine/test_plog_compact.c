@@ -11,7 +11,10 @@
 #include "engine/clock.h"
 #include "engine/crc32c.h"
 #include "engine/dedup.h"
+#include "engine/index.h"
 #include "engine/io.h"
+#include "engine/plog_internal.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
@@ -442,6 +445,96 @@ Test(plog_compact, is_overtaken, .init = nosync_install)
 			box_remove(&box);
 		}
 	}
+}
+
+/* Unless it holds a lock just then: nobody comes between there. */
+static void call_between(void *ctx)
+{
+	struct box *box = ctx;
+
+	if (pthread_mutex_trylock(&box->plog->trim_mutex) != 0)
+		return;
+	pthread_mutex_unlock(&box->plog->trim_mutex);
+	if (pthread_mutex_trylock(&box->plog->mutex) != 0)
+		return;
+	pthread_mutex_unlock(&box->plog->mutex);
+	(void)alloc_disarm();
+	cr_assert_eq(between.call(box), 0);
+}
+
+/* So does a purge that comes just when what was copied is to take its place, or at any other of the last allocations. */
+Test(plog_compact, is_overtaken_at_the_end, .init = nosync_install)
+{
+	static int (*const calls[])(struct box * box) = { trim_some, trim_all, compact_meanwhile };
+	unsigned overtaken[3] = { 0 };
+
+	for (size_t i = 0; i < 3; i++) {
+		uint64_t count = 1;
+
+		for (uint64_t back = 0; back < 8 && back < count; back++) {
+			struct model model = { .keys = KEYS };
+			struct box box;
+			int rc;
+
+			box_make(&box);
+			fill(&box, &model, 60);
+			cr_assert_eq(plog_sync(box.plog), 0);
+			between.call = calls[i];
+			between.model = &model;
+			alloc_arm_call(back == 0 ? UINT64_MAX : count - back, call_between, &box);
+			rc = compact_to(&box, &model, false, 4096);
+			count = back == 0 ? alloc_disarm() + 1 : count;
+			cr_assert(rc == 0 || rc == -EAGAIN, "%d", rc);
+			overtaken[i] += rc == -EAGAIN;
+			check(&box, &model, back == 0 || i == 2 ? model.count : 0, false);
+			cr_assert_eq(box_close(&box), 0);
+			cr_assert_eq(box_open(&box), 0);
+			check(&box, &model, back == 0 || i == 2 ? model.count : 0, false);
+			cr_assert_eq(compact(&box, &model, false), 0);
+			box_remove(&box);
+		}
+	}
+	for (size_t i = 0; i < 3; i++)
+		cr_assert_gt(overtaken[i], 0, "%zu", i);
+}
+
+/* The mark of a segment that was compacted is damaged: where it ends, and where all before it begins, follows from its entries; if these can be read. */
+Test(plog_compact, damaged_mark, .init = nosync_install)
+{
+	static struct model model;
+	bool reached = true;
+	unsigned failed = 0, found = 0;
+	struct box box;
+
+	model = (struct model){ .keys = KEYS };
+	box_make(&box);
+	fill(&box, &model, 90);
+	cr_assert_eq(compact(&box, &model, false), 0);
+	fill(&box, &model, 40);
+	cr_assert_eq(plog_trim(box.plog, 75), 0);
+	cr_assert_eq(box_close(&box), 0);
+	for (uint64_t base = 0; base < 130 && found < 2; base++) {
+		if (box_size(&box, base, "index") >= 0 && ++found == 2)
+			box_flip(&box, base, "index", INDEX_SLOT * 8 + 3);
+	}
+	cr_assert_eq(found, 2);
+	for (uint64_t n = 1; reached; n++) {
+		struct box copy;
+		int rc;
+
+		box_copy(&copy, &box);
+		means_arm(MEANS_READS, n);
+		rc = box_open(&copy);
+		reached = means_disarm(MEANS_READS, n);
+		cr_assert(rc == 0 || reached, "call %d: %d", (int)n, rc);
+		failed += rc < 0;
+		(void)box_close(&copy);
+		cr_assert_eq(box_open(&copy), 0);
+		cr_assert_geq(check(&copy, &model, 0, false), 50, "call %d", (int)n);
+		box_remove(&copy);
+	}
+	cr_assert_gt(failed, 3);
+	box_remove(&box);
 }
 
 /* ---- what a crash leaves ---- */

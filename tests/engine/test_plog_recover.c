@@ -547,3 +547,42 @@ Test(plog_recover, large_meta)
 	}
 	free(value);
 }
+
+static bool never_lost(void *ctx, uint64_t mark)
+{
+	unsigned *asked = ctx;
+
+	*asked += mark == 7;
+	return false;
+}
+
+/* What cannot be read while it is looked whether a message of a commit is lost is not taken for lost: the opening fails, and nothing is cut. */
+Test(plog_recover, marks_that_cannot_be_read)
+{
+	struct engine_props props = ENGINE_PROPS_INIT;
+	const struct engine_batch batch = { .data = "x\n", .len = 2, .count = 1, .ts_ms = 1, .props = &props };
+	unsigned asked = 0, failed = 0;
+	uint64_t offset, n = 0, reads;
+	int rc;
+
+	props.mark = 7;
+	cr_assert_eq(plog_append(box.plog, &batch, 0, MIB, &offset), 0);
+	do {
+		struct box copy;
+
+		box_copy(&copy, &box);
+		copy.options.is_lost = never_lost;
+		copy.options.ctx = &asked;
+		fault_arm(FAULT_READ, ++n, EIO, false);
+		rc = box_open(&copy);
+		reads = fault_disarm();
+		cr_assert(rc == 0 || (rc == -EIO && reads >= n), "read %d: %d", (int)n, rc);
+		failed += rc < 0;
+		if (rc < 0)
+			cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(box_stat(&copy).end, 1, "read %d", (int)n);
+		box_remove(&copy);
+	} while (reads >= n);
+	cr_assert(
+	    asked >= failed && failed >= 3, "%u, %u", asked, failed); /* entries, data, meta, and that once more */
+}

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/index.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/means.h"
 #include "tests/lib/nosync.h"
@@ -315,6 +316,21 @@ Test(plog_tail, foreign_files)
 	box_cut(&box, 0, "index", 10);
 	cr_assert_eq(plog_redo(&redo, &box.options, note->record, note->size), -ENOENT);
 	close(fd);
+	free_notes(&notes);
+}
+
+/* Of an index of which the power left the header only, the record brings all back. */
+Test(plog_tail, header_only)
+{
+	struct notes notes = { 0 };
+
+	cr_assert_eq(box_append(&box, 0, 3, 5, 1000), 0);
+	cr_assert_eq(take_note(&notes, NULL), 1);
+	cr_assert_eq(box_close(&box), 0);
+	box_cut(&box, 0, "index", INDEX_SLOT);
+	redo_notes(&box, &notes, 0);
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_eq(box_check(&box, 0, NULL), 3);
 	free_notes(&notes);
 }
 
