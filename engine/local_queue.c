@@ -484,7 +484,7 @@ void queue_lease_over(struct span *span)
 	if (!queue_local(queue)->read_only) {
 		span_unfile(span);
 		span->due_ms = queue_now(queue_local(queue));
-		span_refile(span);
+		span_file(span);
 		queue_set_timer(queue);
 		return;
 	}

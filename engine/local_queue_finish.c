@@ -189,7 +189,7 @@ static void apply(
 	struct lane *from = queue_find_lane(local, pending->from_queue, pending->from_priority);
 
 	props->delay_ms = -1;
-	if (!pending->within || pending->death != 0)
+	if (!pending->within)
 		props->mark = 0;
 	if (pending->forward)
 		props->mark = QUEUE_FORWARD;
@@ -338,7 +338,7 @@ static int finish(struct local *local, const struct pending_move *move)
 	bool arrived = false;
 	int rc;
 
-	if (move->settled || to == NULL)
+	if (move->settled) /* so it counts as well if there is no such queue any more */
 		return 0;
 	rc = queue_open(to->queue);
 	if (rc < 0 && !io_wants_means(rc)) {

@@ -227,6 +227,23 @@ Test(local_commit_finish, names_of_others)
 	end();
 }
 
+/* What was given back since stands there, delivered as often: it is not acked. */
+Test(local_commit_finish, given_back_before)
+{
+	struct lane *lane;
+
+	begin();
+	Q_SCRIPT(f.c, "send q a b", "get q/w1 => a", "nack q/w1 a => 1");
+	lane = queue_lane(queue_of_object((struct object *)f.q), 0);
+	begin_note();
+	begin_tail(id_of(f.x), 1, 0);
+	add_settle(1, id_of(f.q), 0, TX_PLACE(0, lane->end - 2), 1, ENGINE_ACK);
+	assert_ok(start());
+	cr_assert(is_done());
+	Q_SCRIPT(f.c, "show q => a,b |  | ");
+	end();
+}
+
 /* Messages for what is no target; and a lane that there cannot be. */
 Test(local_commit_finish, targets_of_others)
 {
@@ -401,6 +418,16 @@ Test(local_commit_finish, allocations)
 Test(local_commit_finish, reads)
 {
 	fail_each(&(struct way){ "read", read_fails, alloc_disarm_reads, true });
+}
+
+static void disk_fails(uint64_t n)
+{
+	fault_arm(FAULT_WRITE, n, EIO, false);
+}
+
+Test(local_commit_finish, write_errors)
+{
+	fail_each(&(struct way){ "failing write", disk_fails, fault_disarm, false });
 }
 
 Test(local_commit_finish, writes)
@@ -582,5 +609,171 @@ Test(local_commit_finish, pieces)
 		    "%" PRIu64, n);
 	} while (calls >= n);
 	cr_assert_gt(n, 3);
+	end();
+}
+
+/* ---- moves that were cut off: what the replay remembers of them ---- */
+
+/* A message that was settled in q, as a move to p leaves it. */
+static struct queue_pending settled_in_q(const char *text)
+{
+	struct queue_pending pending = { .from_queue = id_of(f.q), .to_queue = id_of(f.p) };
+	struct lane *lane = queue_lane(queue_of_object((struct object *)f.q), 0);
+	char line[64];
+
+	snprintf(line, sizeof(line), "send q %s", text);
+	Q_SCRIPT(f.c, line);
+	snprintf(line, sizeof(line), "rm q ready %s", text);
+	Q_SCRIPT(f.c, line);
+	lane = queue_lane(queue_of_object((struct object *)f.q), 0);
+	pending.from_offset = lane->end - 1;
+	pending.to_offset = queue_lane(queue_of_object((struct object *)f.p), 0)->end;
+	pending.id = id_at(lane, pending.from_offset);
+	return pending;
+}
+
+static void remember(struct queue_pending move)
+{
+	assert_ok(queue_remember_move(f.local, &move));
+}
+
+static const char *health(void)
+{
+	f.c->ops->health(f.c->engine, f.c->text, CONTRACT_TEXT);
+	return f.c->text;
+}
+
+/* Each allocation and each record fails once: the start fails, and the next one finishes the move, once. */
+Test(local_commit_finish, move_fails)
+{
+	uint64_t z;
+
+	begin();
+	Q_SCRIPT(f.c, "send p z");
+	z = queue_lane(queue_of_object((struct object *)f.p), 0)->end - 1;
+	for (int way = 0; way < 2; way++) {
+		uint64_t calls = 0;
+
+		for (uint64_t n = 1; calls + 1 >= n; n++) {
+			struct queue_pending move = settled_in_q("a");
+			int rc;
+
+			move.to_offset = z; /* where there is another */
+			move.death = DEATH_OF(ENGINE_REJECTED);
+			if (way == 0)
+				alloc_arm(n);
+			else
+				disk_fails(n);
+			rc = queue_remember_move(f.local, &move);
+			if (rc == 0)
+				rc = queue_finish_moves(f.local);
+			calls = way == 0 ? alloc_disarm() : fault_disarm();
+			cr_assert(rc == 0 || (calls >= n && rc == (way == 0 ? -ENOMEM : -EIO)), "%d", rc);
+			cr_assert_null(f.local->moves);
+			if (rc < 0) {
+				remember(move);
+				assert_ok(queue_finish_moves(f.local));
+			}
+			Q_SCRIPT(f.c, "show p => z,a |  | ", "deaths p a => q:rejected:1:0", "rm p ready a");
+			q_forget();
+			Q_SCRIPT(f.c, "show p => z |  | ");
+		}
+		cr_assert_gt(calls, 2, "%d: %d", way, (int)calls);
+	}
+	end();
+}
+
+/* From a queue that is no more: from where it was before that. What is nowhere is told of, if it should be somewhere. */
+Test(local_commit_finish, moves_from_nowhere)
+{
+	struct queue_pending move, on;
+
+	begin();
+	move = settled_in_q("a");
+	on = move;
+	on.from_queue = 1 << 30;
+	on.death = DEATH_OF(ENGINE_REJECTED);
+	remember(on);
+	assert_ok(queue_finish_moves(f.local));
+	Q_SCRIPT(f.c, "show p =>  |  | ");
+	remember(move);
+	remember(on);
+	assert_ok(queue_finish_moves(f.local));
+	Q_SCRIPT(f.c, "show p => a |  | ", "deaths p a => -");
+	cr_assert_eq(strncmp(health(), "state ok", 8), 0, "%s", health());
+	move = settled_in_q("b");
+	move.id = on.id = 1 << 30;
+	on.from_queue = id_of(f.p); /* which has another there, too */
+	on.from_offset = 0;
+	remember(move);
+	remember(on);
+	assert_ok(queue_finish_moves(f.local));
+	Q_SCRIPT(f.c, "show p => a |  | ");
+	cr_assert_not_null(strstr(health(), "was being moved when the machine died, and is lost"), "%s", health());
+	queue_forget_move(f.local, move.id); /* there is none any more */
+	end();
+}
+
+/* ---- messages of commits, of which the journal says where they were to go ---- */
+
+/* The word on those of a run that are cut off is said then; on the others it stays open. And memory that is not there is told of. */
+Test(local_commit_finish, placed_and_cut)
+{
+	struct lane *lane;
+	bool *first, *last;
+
+	begin();
+	Q_SCRIPT(f.c, "send q a b c d", "rm q ready d");
+	lane = queue_lane(queue_of_object((struct object *)f.q), 0);
+	for (uint64_t n = 1; n <= 2; n++) {
+		alloc_arm(n);
+		assert_err(queue_remember_placed(lane, lane->end - 4, 4, 100), ENOMEM);
+		alloc_disarm();
+		cr_assert_eq(lane->placed_count, 0);
+	}
+	assert_ok(queue_remember_placed(lane, lane->end - 4, 4, 100));
+	first = queue_find_placed(lane, lane->end - 4);
+	last = queue_find_placed(lane, lane->end - 1);
+	cr_assert(first != NULL && last == first + 3);
+	queue_placed_cut(lane, lane->end - 2);
+	cr_assert(last[-1] == false && *last == true, "c was there, and d had gone");
+	cr_assert(queue_find_placed(lane, lane->end - 3) == first + 1 && !first[1]);
+	cr_assert_null(queue_find_placed(lane, lane->end - 2));
+	queue_placed_end(f.local);
+	queue_forget_placed(f.local);
+	end();
+}
+
+/* ---- ends of logs that were noted ---- */
+
+/* That there is no memory to remember which log it is fails the start; with it, the next checkpoint syncs the log, once. */
+Test(local_commit_finish, note_of_a_log)
+{
+	struct plog_redo redo = PLOG_REDO_INIT;
+	struct plog *plog;
+	uint8_t record[4096];
+	struct plog_tail to;
+	size_t size;
+	uint64_t n = 0;
+	int rc;
+
+	begin();
+	Q_SCRIPT(f.c, "send p a");
+	plog = atomic_load(&queue_lane(queue_of_object((struct object *)f.p), 0)->plog);
+	cr_assert_eq(plog_tail(plog, record, sizeof(record), &size, &to), 1);
+	do {
+		alloc_arm(++n);
+		rc = note_replay(f.local, &redo, record, size);
+		cr_assert(alloc_disarm() >= n ? rc == -ENOMEM : rc == 0, "%d: %d", (int)n, rc);
+		cr_assert_eq(f.local->replayed != NULL, rc == 0);
+	} while (rc < 0);
+	cr_assert_geq(n, 4); /* what is compared, what is remembered, and the table of that */
+	alloc_arm(2);
+	assert_err(note_replay(f.local, &redo, record, size), ENOMEM);
+	alloc_disarm();
+	assert_ok(note_replay(f.local, &redo, record, size));
+	plog_redo_close(&redo);
+	assert_ok(notes_settle(f.local));
+	cr_assert_null(f.local->replayed);
 	end();
 }

@@ -405,10 +405,11 @@ Test(local_placed, places_again)
 	Q_SCRIPT(c, "send q a b c d:p5 e:p5 f:p5", "send o g h i j:p5 k:p5 l:p5");
 	sync_queue(c, "q");
 	sync_queue(c, "o");
-	Q_SCRIPT(c, "rm q ready a", "mv q ready b o ready", "mv q ready c o ready", "mv q ready d o ready",
-	    "mv q ready e o ready", "rm o ready c", "rm o ready d", "rm o ready g", "mv o ready h q ready",
-	    "mv o ready i q ready", "mv o ready j q ready", "mv o ready k q ready", "rm q ready i", "rm q ready k",
-	    "mv q ready h o ready");
+	Q_SCRIPT(c, "rm q ready a", "mv q ready b o ready");
+	sync_queue(c, "o"); /* what comes to it from here on is cut off */
+	Q_SCRIPT(c, "mv q ready c o ready", "mv q ready d o ready", "mv q ready e o ready", "rm o ready c",
+	    "rm o ready d", "rm o ready g", "mv o ready h q ready", "mv o ready i q ready", "mv o ready j q ready",
+	    "mv o ready k q ready", "rm q ready i", "rm q ready k", "mv q ready h o ready");
 	publish(c, "m\n");
 	publish(c, "n\n");
 	assert_text(content(c), "q: f j m n. o: b e h l m n. ");
@@ -458,12 +459,12 @@ Test(local_placed, cut_is_owed)
 /* ---- a move that can neither be finished nor be taken back ---- */
 
 /* The n-th write from now on fails, and all that follow, while a message is moved. Returns whether it was refused. */
-static bool move_failing(struct contract *c, uint64_t n, bool leased)
+static bool move_failing(struct contract *c, uint64_t n, const char *line)
 {
 	bool refused;
 
 	fault_arm(FAULT_WRITE | FAULT_MINE, n, EIO, true);
-	refused = q_run(c, leased ? "mv q unacked a o ready" : "mv q ready a o ready")[0] == 'E';
+	refused = q_run(c, line)[0] == 'E';
 	fault_disarm();
 	return refused;
 }
@@ -498,7 +499,7 @@ static void use_unmoved(bool leased, const char *const *lines, const char *expec
 		if (leased)
 			Q_SCRIPT(c, "get q => a");
 		cut = begin(c);
-		refused = move_failing(c, n, leased);
+		refused = move_failing(c, n, leased ? "mv q unacked a o ready" : "mv q ready a o ready");
 		first = powercut_count(cut);
 		for (size_t i = 0; lines[i] != NULL && (refused || i == 0); i++)
 			q_script(c, (const char *const[]){ refused ? lines[i] : "show q => b |  | ", NULL });
@@ -533,7 +534,7 @@ static struct contract *begin_unmoved(void)
 	q_open(c, true);
 	Q_SCRIPT(c, "queue q", "queue o", "send q a b", "send o z", "rm o ready z");
 	timers_stop((struct local *)c->engine);
-	cr_assert(move_failing(c, 2, false));
+	cr_assert(move_failing(c, 2, "mv q ready a o ready"));
 	return c;
 }
 
@@ -542,6 +543,9 @@ Test(local_placed, unmove_is_owed_to_none)
 {
 	struct contract *c = begin_unmoved();
 
+	fault_arm(FAULT_WRITE | FAULT_MINE, 1, EIO, true);
+	Q_SCRIPT(c, "take q => EIO", "send o x => EIO", "rmdir o => EIO");
+	fault_disarm();
 	Q_SCRIPT(c, "rmdir o => ok");
 	kill_it(c);
 	contract_open(c);
@@ -564,4 +568,124 @@ Test(local_placed, unmove_is_owed_by_a_checkpoint)
 	    "totals o => published 2 dropped 1 moved_in 1");
 	q_close(c);
 	free(c);
+}
+
+/* ---- a move that was cut off is finished as it would have been ---- */
+
+/* Queues whose lanes are made; c dies in the move, and is started. between: a command before it dies, or NULL. */
+static struct contract *cut_off(const char *const *setup, const char *line, const char *between)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "consumer o/w1", "send q y1 y2:p5", "send o y3", "purge q", "purge o");
+	timers_stop((struct local *)c->engine);
+	q_script(c, setup);
+	cr_assert(move_failing(c, 2, line));
+	if (between != NULL)
+		Q_SCRIPT(c, between);
+	kill_it(c);
+	contract_open(c);
+	timers_stop((struct local *)c->engine);
+	return c;
+}
+
+static void end(struct contract *c)
+{
+	q_close(c);
+	free(c);
+}
+
+#define LINES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/* Claimed, it is the consumer's; and ready if there is none any more. */
+Test(local_placed, claim_is_finished)
+{
+	struct contract *c = cut_off(LINES("send q a b"), "mv q ready a o unacked o/w1", NULL);
+
+	Q_SCRIPT(c, "show q => b |  | ", "show o =>  | a | ", "ack o/w1 a => 1",
+	    "totals o => published 1 delivered 1 acked 1 dropped 1 moved_in 1");
+	end(c);
+	c = cut_off(LINES("send q a b"), "mv q ready a o unacked o/w1", "rmdir o/w1 => ok");
+	Q_SCRIPT(c, "show q => b |  | ", "show o => a |  | ", "take o => a+");
+	end(c);
+}
+
+/* Its other priority. */
+Test(local_placed, other_priority_is_finished)
+{
+	struct contract *c = cut_off(LINES("send q b a"), "mv q ready a q ready p5", NULL);
+
+	Q_SCRIPT(
+	    c, "message q a => ready p5 d0", "totals q moved_in => 0", "take q => a", "take q => b", "take q => -");
+	end(c);
+}
+
+/* What is too much then goes. */
+Test(local_placed, limit_after_it_is_finished)
+{
+	struct contract *c = cut_off(LINES("set o max.length 1", "send o z", "send q a"), "mv q ready a o ready", NULL);
+
+	Q_SCRIPT(c, "show q =>  |  | ", "show o => a |  | ", "show o/dlq => z |  | ");
+	end(c);
+}
+
+/* Moved on, that failed and was taken back, and the power took the log it stood in: it stands there all the same. */
+Test(local_placed, unmoved_stays_moved)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	size_t n;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "queue p", "send p z", "rm p ready z");
+	cut = begin(c);
+	Q_SCRIPT(c, "send q a b");
+	sync_queue(c, "q");
+	Q_SCRIPT(c, "mv q ready a o ready");
+	fault_arm(FAULT_WRITE | FAULT_MINE, 2, EIO, false);
+	Q_SCRIPT(c, "mv o ready a p ready => EIO");
+	fault_disarm();
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	n = powercut_count(cut);
+	powercut_stop(cut);
+	reopen_as(c, cut, n, 0);
+	assert_text(content(c), "q: b. o: a. ");
+	assert_text(list(c, "p"), "");
+	powercut_free(cut);
+	end(c);
+}
+
+/* Where it has come to it is damaged: it is not moved once more, from where it was. */
+Test(local_placed, arrived_and_damaged)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct engine_object *o;
+	char path[PATH_MAX + 128], byte;
+	int fd;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a b");
+	timers_stop((struct local *)c->engine);
+	Q_SCRIPT(c, "mv q ready a o ready", "mv q ready b o ready");
+	sync_queue(c, "o");
+	o = q_object(c, "o");
+	snprintf(path, sizeof(path), "%s/logs/%016" PRIx64 "/00000000000000000000.data", c->source,
+	    queue_lane(queue_of_object(object_of(o)), 0)->log_id);
+	c->ops->put(o);
+	kill_it(c);
+	fd = open(path, O_RDWR);
+	cr_assert(pread(fd, &byte, 1, 0) == 1 && byte == 'a');
+	byte = 'A';
+	cr_assert_eq(pwrite(fd, &byte, 1, 0), 1);
+	close(fd);
+	contract_open(c);
+	Q_SCRIPT(c, "totals q ready => 0", "take o => b", "take o => -");
+	end(c);
 }
