@@ -278,6 +278,10 @@ seen() {
 	cp -a "$S"/logs/* "$S.3/logs/"
 	status 4 fsck.mqfs -n "$S.3"
 	[[ $output == *'is of another store'* ]]
+	mkfs.mqfs -q "$S.4"
+	cp -a "$S"/journal/* "$S.4/journal/"
+	status 4 fsck.mqfs -n "$S.4"
+	[[ $output == *'journal '*' belongs to another store'* ]]
 	sed -i 's/format 1/format 2/' "$S.3/FORMAT"
 	status 8 fsck.mqfs -n "$S.3"
 	status 8 fsck.mqfs -n "$BATS_TEST_TMPDIR"
