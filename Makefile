@@ -85,7 +85,7 @@ allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create open
 	$(addprefix mdb_,env_create env_set_mapsize env_set_maxreaders env_set_flags env_open env_sync txn_begin txn_commit dbi_open get put del cursor_open cursor_get)
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
-with_alloc = local_alloc local_forward local_load local_start local_tx_fault local_commit_finish plog_states plog_ids plog_compact plog_tail \
+with_alloc = local_alloc local_forward local_load local_start local_tx_fault local_tx_stage local_commit_finish plog_states plog_ids plog_compact plog_tail \
 	catalog_copy catalog_pages stage_recover store packed journal
 $(with_alloc:%=$(BUILD)/tests/engine/test_%): %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)

@@ -406,8 +406,7 @@ int commit_send(struct commit *commit)
 
 	for (uint32_t i = 0; i < commit->part_count; i++) {
 		sent = send_part(commit, &commit->parts[i]);
-		if (rc == 0)
-			rc = sent;
+		rc = sent < 0 ? sent : rc;
 	}
 	return rc;
 }

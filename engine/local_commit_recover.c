@@ -6,6 +6,7 @@
  */
 #define HASH_NONFATAL_OOM 1
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -263,8 +264,8 @@ static bool misses_some(struct recovery *r, struct noted_target *target, bool in
 	for (uint32_t l = 0; l < target->log_count; l++) {
 		struct watched *log = find_watched(r, target->id, bytes_get32(target->logs + (size_t)l * LOG_BYTES));
 
-		if (log != NULL)
-			log->passed = 0;
+		assert(log != NULL); /* watch_all() */
+		log->passed = 0;
 	}
 	for (uint32_t i = 0; i < target->count; i++) {
 		uint32_t index = bytes_get32(target->places + (size_t)i * 4);

@@ -13,13 +13,14 @@
 #include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 
-#define MANY 2u /* messages of a note */
+#define MANY 2u   /* messages of a part */
+#define PARTS 70u /* of a large note */
 
 static struct {
 	struct contract *c;
 	struct local *local;
 	struct engine_object *q, *p, *dlq, *t, *g, *x;
-	uint8_t note[4096]; /* as it is in the journal */
+	uint8_t note[16384]; /* as it is in the journal */
 	size_t size;
 	uint64_t mark;
 	unsigned told;
@@ -112,8 +113,8 @@ static void add_cursor(uint64_t group, uint64_t offset, uint32_t partition, uint
 	add32(seek);
 }
 
-/* A part of two messages, for an object each of whose logs is number 0 and ended there. */
-static void add_part(struct engine_object *const *targets, const uint64_t *ends, uint32_t count)
+/* What commit_keep() does with a part of two messages, for objects each of whose logs is number 0 and ended there. */
+static void keep_part(struct engine_object *const *targets, const uint64_t *ends, uint32_t count)
 {
 	struct commit_target list[4];
 	struct commit_log logs[4];
@@ -129,7 +130,6 @@ static void add_part(struct engine_object *const *targets, const uint64_t *ends,
 		.props = props,
 		.targets = list,
 		.target_count = count };
-	struct commit_pending *pending;
 
 	for (uint32_t i = 0; i < MANY; i++)
 		props[i].mark = f.mark + i;
@@ -143,6 +143,13 @@ static void add_part(struct engine_object *const *targets, const uint64_t *ends,
 	}
 	commit_init(&commit, f.local);
 	commit_keep(&commit, &part);
+}
+
+static void add_part(struct engine_object *const *targets, const uint64_t *ends, uint32_t count)
+{
+	struct commit_pending *pending;
+
+	keep_part(targets, ends, count);
 	pending = f.local->commits.pending;
 	cr_assert(pending != NULL && pending->hh.next == NULL);
 	memcpy(f.note + f.size, pending->note + NOTE_HEAD, pending->size - NOTE_HEAD);
@@ -154,7 +161,7 @@ static void add_part(struct engine_object *const *targets, const uint64_t *ends,
 /* As the replay finds it. */
 static int replay(uint64_t mark, uint32_t piece, uint32_t pieces, const uint8_t *bytes, size_t size)
 {
-	uint8_t record[4096];
+	uint8_t record[sizeof(f.note)];
 
 	bytes_put64(record, mark);
 	bytes_put32(record + 8, piece);
@@ -438,15 +445,18 @@ Test(local_commit_finish, writes)
 /* ---- notes that are kept ---- */
 
 /* In the memory of a daemon that goes on, beside those there are. */
-static void keep(uint64_t end, bool damaged)
+static void keep_note(uint64_t end, uint32_t parts, bool damaged)
 {
 	struct commit_pending *pending = calloc(1, sizeof(*pending)), *others = f.local->commits.pending;
 	struct engine_object *targets[] = { f.t, f.p };
-	uint64_t ends[] = { end, end + 1 };
+	uint64_t ends[] = { end, end + 1 }, mark;
 
 	f.local->commits.pending = NULL; /* add_part() makes one, and takes it away */
 	begin_note();
-	add_part(targets, ends, 2);
+	mark = f.mark;
+	for (uint32_t i = 0; i < parts; i++, f.mark += MANY)
+		add_part(targets, ends, 2);
+	f.mark = mark;
 	f.local->commits.pending = others;
 	begin_tail(0, 0, 0);
 	if (damaged)
@@ -457,6 +467,17 @@ static void keep(uint64_t end, bool damaged)
 	pending->size = f.size;
 	memcpy(pending->note, f.note, f.size);
 	assert_ok(commit_pending_add(f.local, pending));
+}
+
+static void keep(uint64_t end, bool damaged)
+{
+	keep_note(end, 1, damaged);
+}
+
+/* One of more parts than there is room for marks at first. */
+static void keep_many(void)
+{
+	keep_note(3, PARTS, false);
 }
 
 /* Where a log ended before what it misses is the lowest of all; not known, it is said to be 0, and nothing is trimmed. */
@@ -472,6 +493,7 @@ Test(local_commit_finish, missed_from)
 	keep(5, true);
 	keep(3, false);
 	keep(4, false);
+	keep(2, true); /* the last that is looked at is damaged, too */
 	cr_assert_eq(commit_lowest_mark(f.local), first);
 	cr_assert_eq(commit_missed_from(f.local, id_of(f.t), 0), 3);
 	cr_assert_eq(commit_missed_from(f.local, id_of(f.p), 0), 4);
@@ -486,6 +508,31 @@ Test(local_commit_finish, missed_from)
 		cr_assert_eq(from, failed ? 0 : 3, "%" PRIu64, n);
 	} while (failed);
 	cr_assert_gt(n, 10);
+	commit_forget(f.local);
+	end();
+}
+
+/* Without memory for what a target misses, the journal keeps it: there is no checkpoint, which would drop it. */
+Test(local_commit_finish, keep)
+{
+	struct engine_object *targets[2];
+	uint64_t ends[] = { 1, 2 }, n = 0, calls;
+
+	begin();
+	targets[0] = f.t;
+	targets[1] = f.p;
+	assert_ok(queue_next_ids(f.local, MANY, &f.mark));
+	do {
+		atomic_store(&f.local->commits.stuck, false);
+		alloc_arm(++n);
+		keep_part(targets, ends, 2);
+		calls = alloc_disarm();
+		cr_assert_eq(commit_keeps_some(f.local), calls < n, "%" PRIu64, n);
+		cr_assert_eq(atomic_load(&f.local->commits.stuck), calls >= n, "%" PRIu64, n);
+		if (calls >= n)
+			assert_err(commit_checkpoint(f.local), ENOMEM);
+	} while (calls >= n);
+	cr_assert_gt(n, 3);
 	commit_forget(f.local);
 	end();
 }
@@ -553,6 +600,7 @@ Test(local_commit_finish, marks)
 {
 	uint64_t first, second, n = 0;
 	struct commit_pending *pending;
+	size_t second_size;
 	bool failed;
 	int rc;
 
@@ -561,6 +609,7 @@ Test(local_commit_finish, marks)
 	first = f.mark;
 	keep(2, false);
 	second = f.mark;
+	second_size = f.size;
 	cr_assert_not(commit_lost(f.local, first + MANY)); /* nothing says that there is a note for each */
 	assert_ok(replay(first, 0, COMMIT_FROM, f.note, 0));
 	do {
@@ -575,13 +624,20 @@ Test(local_commit_finish, marks)
 
 		cr_assert_eq(commit_lost(f.local, mark), !noted, "%" PRIu64, mark);
 	}
-	for (size_t size = f.size; size-- > NOTE_HEAD;) { /* the second, cut */
+	keep_many();
+	alloc_arm(1); /* there is not room for so many yet */
+	cr_assert_eq(commit_find_marks(f.local), -ENOMEM);
+	alloc_disarm();
+	assert_ok(commit_find_marks(f.local));
+	for (uint64_t mark = f.mark; mark < f.mark + MANY * (uint64_t)PARTS; mark++)
+		cr_assert_not(commit_lost(f.local, mark));
+	for (size_t size = second_size; size-- > NOTE_HEAD;) { /* the second, cut */
 		HASH_FIND(hh, f.local->commits.pending, &second, sizeof(second), pending);
 		pending->note = realloc(pending->note, size); /* so that a sanitizer sees a read beyond it */
 		pending->size = size;
 		assert_ok(commit_find_marks(f.local));
 		cr_assert_not(commit_lost(f.local, first));
-		cr_assert_eq(commit_lost(f.local, second), size < f.size - 24);
+		cr_assert_eq(commit_lost(f.local, second), size < second_size - 24);
 	}
 	commit_forget_marks(f.local);
 	commit_forget(f.local);

@@ -159,7 +159,9 @@ Test(local_commit_note, tail)
 {
 	static const struct commit_take takes[2] = { { .id = 5 }, { .id = 6 } };
 	const struct staged_cursor cursor = { .group = 7, .offset = 8, .partition = 9, .seek = true };
-	uint8_t tail[256];
+	const struct tx large = { .staged.settle_count = UINT32_MAX / 40 };
+	uint8_t tail[256], *made;
+	uint32_t made_size;
 	struct tx_note note;
 	uint32_t size = tx_note_takes_size(2);
 
@@ -168,6 +170,7 @@ Test(local_commit_note, tail)
 	cr_assert(note.settle_count == 2 && note.cursor_count == 0 && note.tx_id == 0);
 	cr_assert(tx_note_settle(&note, 1).id == 6 && tx_note_settle(&note, 1).queue == 3);
 	cr_assert_eq((uint32_t)tx_note_settle(&note, 1).how, TX_TAKEN);
+	cr_assert_eq(tx_note_make(&large, 1, &made, &made_size), -ENOMEM); /* of 4 GiB and more: nothing is looked at */
 	for (uint32_t other = 0; other < 2 * size; other++)
 		cr_assert(other == size || tx_note_read(tail, other, &note) == -EBADMSG, "%u", other);
 	bytes_put32(tail + 16, UINT32_MAX);

@@ -60,6 +60,46 @@ Test(local_forward, without_memory)
 	cr_assert_gt(reached, 20);
 }
 
+/* The three, in some order: what came later to a target is behind the others there. */
+static void assert_log(struct contract *c, const char *command)
+{
+	const char *log = q_run(c, command);
+
+	cr_assert(strlen(log) == strlen("a@k,b@k,c@k") && strstr(log, "a@k") != NULL && strstr(log, "b@k") != NULL &&
+		      strstr(log, "c@k") != NULL,
+	    "%s: %s", command, log);
+}
+
+/* What the disk has no room for once goes to the reserve: they are away from where they were, and with all targets. */
+static void one_write_fails(struct contract *c)
+{
+	prepare(c);
+	Q_SCRIPT(c, "send q a b c", "snap q => a,b,c", "reject q a-c => 3");
+	fault_arm(FAULT_WRITE, failing, ENOSPC, false);
+	go_on(c);
+	reached = fault_disarm();
+	q_tick(RETRY_MS);
+	go_on(c);
+	assert_ok(checkpoint_run((struct local *)c->engine)); /* a target may get it only now */
+	for (unsigned start = 0; start < 2; start++) {
+		Q_SCRIPT(c, "show q/dlq =>  |  | ", "totals q/dlq => moved_in 3 moved_out 3");
+		assert_log(c, "log x");
+		assert_log(c, "log t");
+		contract_reopen(c);
+	}
+}
+
+Test(local_forward, one_write_fails)
+{
+	tmpdir_in_memory();
+	failing = 0;
+	do {
+		failing++;
+		contract_queue_run(true, one_write_fails);
+	} while (failing <= reached);
+	cr_assert_gt(reached, 3);
+}
+
 /* Three dead letters that found the disk full. */
 static void fill(struct contract *c)
 {

@@ -349,6 +349,11 @@ static void change_fails(uint64_t n)
 	fault_arm(FAULT_ANY, n, EIO, false);
 }
 
+static void no_memory_for_a_change(uint64_t n)
+{
+	fault_arm(FAULT_WRITE, n, ENOMEM, false);
+}
+
 static void disk_is_full(uint64_t n)
 {
 	fault_arm(FAULT_WRITE | FAULT_TRUNCATE | FAULT_OPEN, n, ENOSPC, true);
@@ -372,6 +377,17 @@ Test(local_tx_fault, descriptors)
 Test(local_tx_fault, changes)
 {
 	fail_each(&(struct way){ "change", change_fails, fault_disarm, true });
+}
+
+Test(local_tx_fault, memory_for_changes)
+{
+	static const struct way way = { "change", no_memory_for_a_change, fault_disarm, true };
+
+	begin();
+	for (uint64_t n = 1; fail(&way, n); n++)
+		;
+	cr_assert_gt(t.after, 10); /* most is tried again */
+	end();
 }
 
 Test(local_tx_fault, full)

@@ -266,10 +266,11 @@ void contract_test_tx_names(struct contract *c)
 		exchange = q_object(c, "e");
 		tx = make(c, ENGINE_TX, "z");
 		assert_ok(stage(c, tx, exchange, ENGINE_ANY, "key", NULL, "long\n"));
-		Q_SCRIPT(c, "set q max.message.bytes 3 => ok");
+		Q_SCRIPT(c, "set q max.message.bytes 3 => ok", "bind e x p p => ok");
+		assert_err(stage(c, tx, exchange, ENGINE_ANY, "key", NULL, "long\n"), EMSGSIZE);
 		assert_err(c->ops->tx->commit(tx), EMSGSIZE);
 		cr_assert(strstr(engine_reason(), "the queue q") != NULL, "%s", engine_reason());
-		Q_SCRIPT(c, "unbind e x q => ok");
+		Q_SCRIPT(c, "unbind e x q => ok", "unbind e x p => ok");
 		refused(c, tx, EHOSTUNREACH, "exchange e matches the routing key key");
 		c->ops->put(exchange);
 	}
