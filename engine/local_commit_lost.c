@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "engine/bytes.h"
+#include "engine/failpoint.h"
 #include "engine/local_commit_note.h"
 
 /* ---- the record ---- */
@@ -43,6 +44,7 @@ int commit_begin(struct local *local)
 
 	if (atomic_load(&local->commits.begun))
 		return 0;
+	CRASHPOINT("commit_begin");
 	pthread_mutex_lock(&local->commits.begin_lock);
 	if (!atomic_load(&local->commits.begun))
 		rc = begin(local);

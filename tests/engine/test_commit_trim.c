@@ -1,6 +1,6 @@
 /*
  * Logs are trimmed while a commit is on its way to them, by a purge, by retention, or as all before is settled; and the daemon dies. What
- * a note says of where the logs ended must hold all the same: in the end all targets have the message, once.
+ * a note says of where the logs ended must hold all the same: in the end all targets have the message, once. Or they go meanwhile.
  *
  * A child publishes to a topic and two queues. At a failpoint on the way it waits until another thread has trimmed a log, or
  * waits to: no other moment is left to chance.
@@ -9,9 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/local_commit.h"
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
-#include "tests/lib/contract.h"
+#include "tests/lib/contract_exchange.h"
+#include "tests/lib/contract_tx.h"
 #include "tests/lib/crash.h"
 #include "tests/lib/failpoint.h"
 #include "tests/lib/nosync.h"
@@ -419,4 +421,190 @@ TRIM_TEST(power_goes_after_trim)
 	contract_open(c);
 	check(c, 0);
 	powercut_free(cut);
+}
+
+/* ---- what goes while a commit is on its way to it ---- */
+
+static void remove_topic(void *ctx)
+{
+	struct contract *c = ctx;
+	struct engine_object *topic = target(c, 0);
+
+	assert_ok(c->ops->remove(topic));
+	c->ops->put(topic);
+}
+
+/* A topic that gets a batch for several of its partitions: it takes the batch with it, and nothing is left to be given to it. */
+TRIM_TEST(target_is_removed)
+{
+	struct engine_object *topic = contract_topic(c, "t", 2);
+	struct engine_props props[2] = { ENGINE_PROPS_INIT, ENGINE_PROPS_INIT };
+	struct engine_batch batch = contract_batch("x\ny\n");
+	struct engine_producer *producer = contract_producer(c, topic, ENGINE_ANY);
+
+	props[0].partition = 0;
+	props[1].partition = 1;
+	batch.props = props;
+	timers_stop((struct local *)c->engine);
+	failpoint_call("commit_after_note", remove_topic, c);
+	assert_ok(contract_send_batch(c, producer, &batch));
+	cr_assert_not(commit_keeps_some((struct local *)c->engine));
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+	contract_reopen(c);
+	cr_assert_not(commit_keeps_some((struct local *)c->engine));
+	cr_assert_eq(c->ops->lookup(c->engine, c->root, ENGINE_TOPIC, "t", &topic), -ENOENT);
+}
+
+static void lose_topic(void *ctx)
+{
+	struct contract *c = ctx;
+	struct engine_object *topic = target(c, 0);
+
+	atomic_store(&((struct object *)topic)->removed, true);
+	c->ops->put(topic);
+}
+
+/* What an exchange gives to one target alone needs no note, and is refused if that is gone. */
+TRIM_TEST(only_target_is_removed)
+{
+	struct engine_owner owner = { 0, 0, 0755 };
+	struct engine_object *exchange, *topic = contract_topic(c, "t", 1);
+	struct engine_producer *producer;
+	struct engine_batch batch = contract_batch("x\n");
+
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
+	assert_ok(c->ops->exchange->pattern_add(exchange, "#"));
+	assert_ok(c->ops->exchange->bind(exchange, "#", "t", topic));
+	producer = contract_producer(c, exchange, ENGINE_ANY);
+	failpoint_call("commit_before_note", lose_topic, c);
+	assert_err(contract_send_batch(c, producer, &batch), EIDRM);
+	atomic_store(&((struct object *)topic)->removed, false);
+	cr_assert_eq(contract_stat(c, topic).messages, 0);
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+	c->ops->put(exchange);
+}
+
+static uint64_t begun; /* where the journal ends behind the record */
+
+static void begin_first(void *ctx)
+{
+	struct contract *c = ctx;
+	struct local *local = (struct local *)c->engine;
+
+	if (begun > 0)
+		return;
+	begun = 1;
+	assert_ok(commit_begin(local));
+	begun = journal_end(local->journal);
+}
+
+static void nothing_more(void *ctx)
+{
+	struct contract *c = ctx;
+
+	cr_assert_eq(journal_end(((struct local *)c->engine)->journal), begun);
+}
+
+/* Two begin in one moment: the record from which on all is noted is written, and synced, once. */
+TRIM_TEST(two_begin)
+{
+	make_targets(c);
+	checkpoint(c);
+	timers_stop((struct local *)c->engine);
+	failpoint_call("commit_begin", begin_first, c);
+	failpoint_call("commit_before_note", nothing_more, c);
+	publish(c);
+	cr_assert_gt(begun, 1);
+	check(c, 0);
+}
+
+static void remove_target(void *ctx)
+{
+	struct contract *c = ctx;
+	struct engine_object *exchange = contract_lookup(c, c->root, ENGINE_EXCHANGE, "e"), *queue = target(c, 1);
+
+	assert_ok(c->ops->exchange->unbind(exchange, "#", targets[1]));
+	assert_ok(c->ops->remove(queue));
+	c->ops->put(queue);
+	c->ops->put(exchange);
+}
+
+/* A target that misses some, and is removed while it is given that. */
+TRIM_TEST(target_is_removed_later)
+{
+	make_targets(c);
+	timers_stop((struct local *)c->engine);
+	failpoint_arm(failpoint_find("append_after_data"), 2, ENOSPC); /* the first is of the topic */
+	publish(c);
+	failpoint_arm(NULL, 0, 0);
+	cr_assert(commit_keeps_some((struct local *)c->engine));
+	failpoint_call("recover_commit", remove_target, c);
+	checkpoint(c);
+	cr_assert_not(commit_keeps_some((struct local *)c->engine));
+	cr_assert(count_in(c, 0) == 1 && count_in(c, 2) == 1);
+	contract_reopen(c);
+	cr_assert(count_in(c, 0) == 1 && count_in(c, 2) == 1);
+}
+
+/* Dead letters of q, which go to x and t by the exchange e, in the moment before they are noted. */
+static void let_die(struct contract *c, void (*before_note)(void *ctx))
+{
+	timers_stop((struct local *)c->engine);
+	Q_SCRIPT(c, "queue q", "queue x", "topic t", "exchange e", "pattern e #", "bind e # x x", "bind e # t t",
+	    "set q dead.letter.to exchanges/e", "set q dead.letter.routing.key k", "send q a b c", "snap q => a,b,c",
+	    "reject q a-c => 3");
+	failpoint_call("commit_before_note", before_note, c);
+	queue_catch_up((struct local *)c->engine);
+}
+
+static void purge_letters(void *ctx)
+{
+	struct contract *c = ctx;
+	struct engine_object *dlq = q_object(c, "q/dlq");
+
+	assert_ok(c->ops->queue->purge(dlq));
+	c->ops->put(dlq);
+}
+
+static void letters_are_purged(struct contract *c)
+{
+	let_die(c, purge_letters);
+	for (unsigned start = 0; start < 2; start++) {
+		Q_SCRIPT(c, "show q/dlq =>  |  | ", "log x => -", "log t => -", "totals q/dlq => dropped 3 moved_in 3");
+		contract_reopen(c);
+	}
+}
+
+static void remove_letters(void *ctx)
+{
+	struct contract *c = ctx;
+	struct engine_object *queue = NULL;
+
+	if (c->ops->lookup(c->engine, c->root, ENGINE_QUEUE, "q", &queue) < 0)
+		return; /* it is tried again */
+	purge_letters(ctx);
+	assert_ok(c->ops->remove(queue));
+	c->ops->put(queue);
+}
+
+static void letters_are_removed(struct contract *c)
+{
+	let_die(c, remove_letters);
+	for (unsigned start = 0; start < 2; start++) {
+		Q_SCRIPT(c, "log x => -", "log t => -");
+		contract_reopen(c);
+	}
+}
+
+/* Who purges the dead letters before it is noted that they go on has them: they go nowhere. */
+Test(commit_trim, letters_are_purged)
+{
+	contract_queue_run(true, letters_are_purged);
+}
+
+Test(commit_trim, letters_are_removed)
+{
+	contract_queue_run(true, letters_are_removed);
 }
