@@ -431,20 +431,15 @@ static int note_takes(struct commit *commit, struct queue *queue)
 }
 
 /* lock of its queue */
-static int take_away(struct local *local, const struct commit_take *take)
+static int take_away(const struct commit_take *take)
 {
 	static const struct span_set gone = { .state = SPAN_GONE };
 	struct queue *queue = take->lane->queue;
-	bool again = false;
 	struct span *span;
-	int rc;
 
 	lane_state(take->lane, take->offset, &span);
 	queue_remember_gone(queue, take->id, span != NULL ? (enum span_ended)span->ended : ENDED_NEVER);
-	do
-		rc = lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_MOVED_OUT, NULL);
-	while (reserve_again(local, rc, &again));
-	return rc;
+	return lane_set(take->lane, take->offset, 1, &gone, &take->facts, WHY_MOVED_OUT, NULL);
 }
 
 /* What is taken is gone once the note is there, of which a record of the journal tells. */
@@ -463,7 +458,7 @@ static int note_and_take(struct commit *commit)
 	if (rc == 0)
 		rc = note_takes(commit, queue);
 	for (uint32_t i = 0; i < commit->take_count && rc == 0 && taken == 0; i++)
-		taken = take_away(commit->local, &commit->takes[i]);
+		taken = take_away(&commit->takes[i]);
 	if (taken < 0) {
 		atomic_store(&commit->local->commits.stuck, true); /* the note stays, and the next start does it */
 		local_fault(

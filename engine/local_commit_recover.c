@@ -137,8 +137,10 @@ static int scan_from(const struct watched *log, struct plog *plog, uint64_t *ret
 	uint64_t offset;
 	int rc = plog_find_time(plog, log->ts_ms, &offset);
 
-	*ret_offset = rc == 0 && offset < log->from ? offset : log->from;
-	return rc == -ENOENT ? 0 : rc;
+	if (rc < 0)
+		return rc;
+	*ret_offset = offset < log->from ? offset : log->from;
+	return 0;
 }
 
 /* Looks for marks. What is damaged is passed over. */
@@ -152,6 +154,8 @@ static int scan(struct recovery *r, struct watched *log, struct plog *plog)
 	plog_stat(plog, &stat);
 	log->earliest = stat.earliest;
 	rc = scan_from(log, plog, &offset);
+	if (rc < 0)
+		return rc;
 	offset = offset > stat.earliest ? offset : stat.earliest;
 	while (rc == 0 && offset < stat.end) {
 		struct engine_view view = { 0 };

@@ -621,6 +621,7 @@ Test(local_tx_fault, damaged)
 {
 	struct contract *c;
 	struct engine_tx_stat stat;
+	int rc = -ENOMEM;
 
 	begin();
 	c = t.c;
@@ -633,10 +634,14 @@ Test(local_tx_fault, damaged)
 	damage("damaged");
 	make(c->root, ENGINE_TX, "n");
 	t.tx = contract_lookup(c, c->root, ENGINE_TX, "n");
-	contract_allocs_fail = true;
-	assert_ok(c->ops->tx->reject(t.tx, t.g, 0, 0));
+	for (uint64_t n = 1; rc < 0; n++) {
+		alloc_arm(n);
+		rc = c->ops->tx->reject(t.tx, t.g, 0, 0);
+		alloc_disarm();
+		assert_ok(c->ops->tx->tx_stat(t.tx, &stat));
+		cr_assert(stat.messages == 0 && stat.cursors == (rc == 0) && (rc == 0 || rc == -ENOMEM), "%d", rc);
+	}
 	assert_ok(c->ops->tx->reject(t.tx, t.g, 0, 1));
-	contract_allocs_fail = false;
 	assert_ok(c->ops->tx->tx_stat(t.tx, &stat));
 	cr_assert(stat.messages == 1 && stat.cursors == 1, "%" PRIu64 " %" PRIu64, stat.messages, stat.cursors);
 	assert_ok(c->ops->tx->commit(t.tx));

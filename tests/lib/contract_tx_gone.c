@@ -176,9 +176,10 @@ void contract_test_tx_lists_some(struct contract *c)
 {
 	struct engine_object *tx = make(c, c->root, ENGINE_TX, "t"), *a, *b;
 
-	Q_SCRIPT(c, "queue a", "queue b", "queue d", "consumer b/w1", "consumer a/w1", "consumer a/w2", "send a k l",
-	    "send b m", "get a/w1 => k", "get a/w2 => l", "get b/w1 => m", "in t ack a/w1 k => 1",
-	    "in t ack a/w2 l => 1", "in t ack b/w1 m => 1", "in t send d x");
+	Q_SCRIPT(c, "queue a", "queue b", "queue d", "consumer b/w1", "consumer a/w1", "consumer a/w2", "consumer b/w2",
+	    "send a k l", "send b m n", "get a/w1 => k", "get a/w2 => l", "get b/w1 => m", "get b/w2 => n",
+	    "in t ack a/w1 k => 1", "in t ack a/w2 l => 1", "in t ack b/w1 m => 1", "in t ack b/w2 n => 1",
+	    "in t send d x");
 	a = q_object(c, "a");
 	b = q_object(c, "b");
 	assert_text(list(c, tx, 0, 64), "a b d ");
