@@ -414,6 +414,12 @@ static void read_fails(uint64_t n)
 	alloc_arm_reads(n, EIO);
 }
 
+static void no_descriptor(uint64_t n)
+{
+	(void)local_give_files(f.c->engine);
+	alloc_arm_reads(n, EMFILE);
+}
+
 static void disk_is_full(uint64_t n)
 {
 	fault_arm(FAULT_WRITE, n, ENOSPC, false);
@@ -437,6 +443,11 @@ static void disk_fails(uint64_t n)
 Test(local_commit_finish, write_errors)
 {
 	fail_each(&(struct way){ "failing write", disk_fails, fault_disarm, false });
+}
+
+Test(local_commit_finish, descriptors)
+{
+	fail_each(&(struct way){ "read", no_descriptor, alloc_disarm_reads, true });
 }
 
 Test(local_commit_finish, writes)
