@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,6 +327,28 @@ static int ask_room(struct channel *channel, uint64_t bytes, const struct engine
 	return ops->exchange->room(channel->object, bytes, &own);
 }
 
+static int refuse_keyless(void)
+{
+	return engine_explain(-EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
+}
+
+/* What its topic would refuse of a whole record. */
+static int check_of_topic(struct channel *channel, const struct engine_props *props)
+{
+	struct engine_stat stat;
+	if (channel->kind != ENGINE_TOPIC)
+		return 0;
+	if (!props->key.ptr && !channel->key && key_is_compacted(channel->object))
+		return refuse_keyless();
+	if (props->partition == ENGINE_ANY)
+		return 0;
+	int err = channel->handle.fs->engine->ops->stat(channel->object, &stat);
+	if (!err && props->partition >= stat.partitions)
+		err = engine_explain(-ERANGE, "there is no partition %" PRIu32 ": the topic has %" PRIu32,
+		    props->partition, stat.partitions);
+	return err;
+}
+
 /* Whether a record is one, and what it asks for, is known when it is whole. */
 static int check_record(struct channel *channel, char reason[RECORD_REASON_MAX])
 {
@@ -333,12 +356,18 @@ static int check_record(struct channel *channel, char reason[RECORD_REASON_MAX])
 	struct engine_batch batch = { 0 };
 	record_batch_clear(records);
 	int whole = record_check_part(records, channel->framer.part, channel->framer.part_len, channel->limit, reason);
-	if (whole <= 0 || channel->handle.tx != 0) /* the commit asks for room */
-		return whole < 0 ? whole : 0;
+	if (whole <= 0)
+		return whole;
 	if (records->count > 0) {
 		record_batch_get(records, &batch);
-		return ask_room(channel, batch.lengths[0], &batch.props[0]);
+		int err = check_of_topic(channel, &batch.props[0]);
+		if (err)
+			return err;
 	}
+	if (channel->handle.tx != 0) /* the commit asks for room */
+		return 0;
+	if (records->count > 0)
+		return ask_room(channel, batch.lengths[0], &batch.props[0]);
 	return channel->kind == ENGINE_QUEUE ? ask_room(channel, 0, NULL) : 0;
 }
 
@@ -348,8 +377,7 @@ static int check_message(struct channel *channel)
 		return 0;
 	int err = ask_room(channel, channel->framer.part_len, NULL);
 	if (!err && !channel->key && key_is_compacted(channel->object))
-		err = engine_explain(
-		    -EINVAL, "a message of a compacted topic needs a key: write to keys/KEY, or to in.json");
+		err = refuse_keyless();
 	return err;
 }
 

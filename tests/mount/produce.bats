@@ -391,8 +391,13 @@ synced() {
 	for record in '{"payload":"x","partition":2}' '{"payload":"x","partition":-1}' '{"payload":"x","ts":-5}' \
 		'{"payload":"x","ts":99999999999999999999}' '{"payload":"x","priority":10}' '{"payload":"x","ttl_ms":-7}'; do
 		refused ERANGE '' "printf '%s\n' '$record' >>in.json"
+		refused ERANGE '' "printf %s '$record' >>in.json" # by the write, or bash would not see it
 	done
+	echo compact >config/cleanup.policy
+	refused EINVAL 'needs a key' "printf %s '{\"payload\":\"x\"}' >>in.json"
 	is "$(messages)" 0
+	printf %s '{"payload":"x","key":"k","partition":1}' >>in.json
+	is "$(cat 1/log)" x
 }
 
 check_good_ones_stay() {

@@ -88,7 +88,7 @@ settle_check() {
 	mkdir "$X"
 	echo 60000 >"$M/config/tx/tx.timeout.ms"
 	echo no >>"$X/queues/$q/in" || true
-	until [ "$(cat "$X/state")" = aborted ]; do :; done
+	eventually eval '[ "$(cat "$X/state")" = aborted ]'
 	fails ETIMEDOUT bash -c "echo commit > '$X/state'"
 	told ETIMEDOUT 'tx.timeout.ms'
 	[[ $(tail -n 1 "$M/status/errors") == *' tx/'*'/state: '* ]]
