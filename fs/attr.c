@@ -261,6 +261,9 @@ double attr_timeout(const struct node *node)
 		return KEPT_SECONDS;
 	if (node->row->flags & TREE_FRESH)
 		return SHORT_SECONDS;
+	/* A message stays as it is while it is there: by name it is looked up each time, and who has opened it need not ask again. */
+	if (node->row->match == MATCH_ID)
+		return SHORT_SECONDS;
 	switch (node->row->what) {
 	case DIR_ROOT:
 	case DIR_TOPICS:
