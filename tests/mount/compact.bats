@@ -95,7 +95,7 @@ updates() {
 		[ "$(wc -c < <(cat 0/log))" != "$(stat -c %s 0/log)" ] || break
 	done
 	[ "$i" -lt 100 ]
-	[ "$(wc -l <0/log)" -lt 3000 ]
+	eventually eval '[ "$(wc -l <0/log)" -lt 3000 ]' # the last of it may be compacted later
 	for i in 0 7 19; do
 		[ "$(cat keys/k$i)" = "value 6 $((1980 + i))" ]
 		[ "$(grep "\"key\":\"k$i\"" 0/log.json | tail -n 1 | sed 's/.*"payload":"//; s/".*//')" = "value 6 $((1980 + i))" ]
