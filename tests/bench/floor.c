@@ -96,6 +96,14 @@ static int pass_through(fuse_req_t req, struct fuse_file_info *file)
 }
 #endif
 
+/* As fresh in memory as the file that the others have just written. */
+static void fill_log(void)
+{
+	memset(content, '.', sizeof(content));
+	for (size_t i = LINE - 1; i < sizeof(content); i += LINE)
+		content[i] = '\n';
+}
+
 static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
 	if (ino == OTHER) {
@@ -104,6 +112,8 @@ static void open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fil
 		kept_size = 0;
 		pthread_mutex_unlock(&lock);
 	}
+	if (ino == LOG)
+		fill_log();
 	int err = ino == PASSED ? pass_through(req, file) : 0;
 	if (err != 0) {
 		fuse_reply_err(req, err);
@@ -186,9 +196,6 @@ int main(int argc, char **argv)
 	struct fuse_session *session;
 	int status;
 
-	memset(content, '.', sizeof(content));
-	for (size_t i = LINE - 1; i < sizeof(content); i += LINE)
-		content[i] = '\n';
 	if (argc != 2 && argc != 3) {
 		fprintf(stderr, "usage: floor DIR [FILE]\n");
 		return 2;
