@@ -56,9 +56,11 @@ struct powercut {
 	uint8_t database_meta[DATABASE_META]; /* as it was copied last */
 	struct change *changes;
 	size_t count, room;
+	bool stopped;        /* lock; what another thread has begun by then is done, and not recorded */
+	struct change spare; /* in its place */
 };
 
-static struct powercut *recording;
+static struct powercut *recording; /* the last one that was begun */
 
 static void must(bool ok, const char *what)
 {
@@ -74,6 +76,10 @@ static struct change *add(enum kind kind, unsigned file)
 {
 	struct powercut *cut = recording;
 
+	if (cut->stopped) {
+		cut->spare = (struct change){ .kind = kind, .file = file };
+		return &cut->spare;
+	}
 	if (cut->count == cut->room) {
 		cut->room = cut->room ? cut->room * 2 : 64;
 		cut->changes = realloc(cut->changes, cut->room * sizeof(*cut->changes));
@@ -140,7 +146,7 @@ static void copy_database(struct powercut *cut)
 	struct change *change;
 	struct stat st;
 
-	if (cut->database == NULL)
+	if (cut->database == NULL || cut->stopped)
 		return;
 	must(pread(cut->database_fd, meta, sizeof(meta), 0) == sizeof(meta), "database");
 	if (memcmp(meta, cut->database_meta, sizeof(meta)) == 0)
@@ -409,7 +415,9 @@ struct powercut *powercut_start(int dirfd)
 void powercut_stop(struct powercut *cut)
 {
 	io = cut->real;
-	recording = NULL;
+	pthread_mutex_lock(&cut->lock);
+	cut->stopped = true;
+	pthread_mutex_unlock(&cut->lock);
 	if (cut->database_fd >= 0)
 		close(cut->database_fd);
 }
@@ -428,6 +436,8 @@ size_t powercut_count(const struct powercut *cut)
 
 void powercut_free(struct powercut *cut)
 {
+	if (recording == cut)
+		recording = NULL;
 	for (size_t i = 0; i < cut->count; i++)
 		free(cut->changes[i].bytes);
 	for (unsigned i = 0; i < cut->first_files; i++)
