@@ -43,7 +43,8 @@ daemon_pid() {
 wait_gone() {
 	local i
 	for ((i = 0; i < ${2:-$LIMIT_S} * 100; i++)); do
-		grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null || return 0
+		# Of all its threads: the first may be a zombie while another still holds the files, and the lock.
+		grep -qs '^State:.[^ZX]' /proc/"$1"/task/*/status || return 0
 		sleep 0.01
 	done
 	return 1
