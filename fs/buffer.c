@@ -20,6 +20,15 @@ void buffer_clear(struct buffer *buf)
 	buf->failed = false;
 }
 
+void buffer_fit(struct buffer *buf)
+{
+	char *ptr = buf->len > 0 ? realloc(buf->ptr, buf->len) : NULL;
+	if (!ptr)
+		return;
+	buf->ptr = ptr;
+	buf->cap = buf->len;
+}
+
 void buffer_release(struct buffer *buf)
 {
 	free(buf->ptr);

@@ -27,6 +27,9 @@ int buffer_error(const struct buffer *buf);
 /* Empties it and forgets a failure; memory is kept. */
 void buffer_clear(struct buffer *buf);
 
+/* Gives back what it has beyond its bytes, if it can. Invalidates pointers into it. */
+void buffer_fit(struct buffer *buf);
+
 /* Frees the memory; it is an empty buffer again. */
 void buffer_release(struct buffer *buf);
 

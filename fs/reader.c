@@ -229,6 +229,8 @@ static int serve_new(struct reader *reader, fuse_req_t req, size_t size)
 	if (reader->bulky) { /* too much to keep for each of a thousand readers */
 		buffer_release(&reader->window);
 		reader->window_start = reader->window_end;
+	} else if (reader->window.cap > WINDOW_KEPT) { /* there was room for a long one */
+		buffer_fit(&reader->window);
 	}
 out:
 	buffer_release(&text);

@@ -52,3 +52,19 @@ Test(buffer, failure_sticks)
 	cr_expect(buf.len == 3 && memcmp(buf.ptr, "new", 3) == 0);
 	buffer_release(&buf);
 }
+
+/* What was made room for and not used is given back; bytes stay, and more can be added. */
+Test(buffer, fit)
+{
+	struct buffer buf = BUFFER_INIT;
+
+	buffer_fit(&buf);
+	cr_assert(buf.ptr == NULL && buf.cap == 0);
+	cr_assert_not_null(buffer_room(&buf, 1 << 20));
+	buffer_add_text(&buf, "some");
+	buffer_fit(&buf);
+	cr_assert(buf.cap == 4 && buf.len == 4);
+	buffer_add_text(&buf, " more");
+	cr_assert(buf.len == 9 && memcmp(buf.ptr, "some more", 9) == 0 && buffer_error(&buf) == 0);
+	buffer_release(&buf);
+}
