@@ -40,8 +40,7 @@ struct check_logs {
 
 static void say_found(struct check *check, const char *text)
 {
-	if (check->progress.terminal)
-		fputs("\r\033[K", stderr);
+	progress_hide(&check->progress);
 	if (strncmp(text, "log ", 4) == 0 || check->part == NULL)
 		fprintf(stderr, "%s: %s\n", check->path, text);
 	else

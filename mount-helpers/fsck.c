@@ -267,7 +267,9 @@ static void say_summary(const struct check *check)
 	printf("%s: %" PRIu64 " objects, %" PRIu64 " logs, %" PRIu64 " messages, %" PRIu64 " MiB, %" PRIu64
 	       " records in the journal\n",
 	    check->path, check->objects, check->logs, check->messages, check->bytes >> 20, check->records);
-	if (check->damaged > 0)
+	if (check_cancelled)
+		printf("%s: a signal ended it: not all was looked at\n", check->path);
+	else if (check->damaged > 0)
 		printf("%s: %" PRIu64 " damaged\n", check->path, check->damaged);
 	else if (check->unfinished > 0)
 		printf("%s: not ended in order: a mount, or fsck -a, finishes what was under way\n", check->path);

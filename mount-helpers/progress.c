@@ -3,11 +3,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
 
 #define BAR 40u
+#define BAR_LEAST 10u
+#define PERCENT 5u /* columns of "100 %" */
+#define WIDTH 80u  /* of a terminal that does not say */
 #define BAR_MS 100
 #define LINE_MS 10000
 
@@ -18,16 +22,39 @@ static unsigned percent(const struct progress *progress)
 	return (unsigned)((double)progress->done * 100 / (double)progress->total);
 }
 
-static void show(const struct progress *progress)
+/* Columns that may be used: not the last, in which some terminals begin a new line. */
+static size_t columns(int fd)
 {
-	unsigned done = percent(progress), full = done * BAR / 100;
+	struct winsize size = { 0 };
+
+	return (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : WIDTH) - 1;
+}
+
+/* One line at most, or it could not be written over: without the name where that leaves no room, or even without the bar. */
+static void show_bar(const struct progress *progress, unsigned done)
+{
+	size_t room = columns(progress->fd), len = strlen(progress->what) + 1, length;
+	bool named = room >= len + BAR_LEAST + 3 + PERCENT;
 	char bar[BAR + 1];
 
-	memset(bar, '=', full);
-	memset(bar + full, ' ', BAR - full);
-	bar[BAR] = '\0';
+	room -= named ? len : 0;
+	if (room < BAR_LEAST + 3 + PERCENT) {
+		dprintf(progress->fd, "\r%3u %%", done);
+		return;
+	}
+	length = room - 3 - PERCENT < BAR ? room - 3 - PERCENT : BAR;
+	memset(bar, ' ', length);
+	memset(bar, '=', done * length / 100);
+	bar[length] = '\0';
+	dprintf(progress->fd, "\r%s%s|%s| %3u %%", named ? progress->what : "", named ? " " : "", bar, done);
+}
+
+static void show(const struct progress *progress)
+{
+	unsigned done = percent(progress);
+
 	if (progress->terminal)
-		dprintf(progress->fd, "\r%s |%s| %3u %%", progress->what, bar, done);
+		show_bar(progress, done);
 	else
 		dprintf(progress->fd, "%s: %u %%, %" PRIu64 " of %" PRIu64 " MiB\n", progress->what, done,
 		    progress->done >> 20, progress->total >> 20);
@@ -53,10 +80,15 @@ void progress_add(struct progress *progress, uint64_t bytes)
 	show(progress);
 }
 
-void progress_end(struct progress *progress)
+void progress_hide(const struct progress *progress)
 {
 	if (progress->terminal)
 		dprintf(progress->fd, "\r\033[K");
+}
+
+void progress_end(struct progress *progress)
+{
+	progress_hide(progress);
 	progress->fd = -1;
 	progress->terminal = false;
 }

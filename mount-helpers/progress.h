@@ -18,6 +18,7 @@ struct progress {
 /* fd: -1 shows nothing. total may turn out to be too low. */
 void progress_start(struct progress *progress, const char *what, uint64_t total, int fd);
 void progress_add(struct progress *progress, uint64_t bytes);
-void progress_end(struct progress *progress); /* takes the bar away */
+void progress_hide(const struct progress *progress); /* takes the bar away until it is shown again */
+void progress_end(struct progress *progress);        /* and for ever */
 
 #endif

@@ -157,6 +157,24 @@ flip() { # FILE POSITION
 	[ "$status" = $((4 | 32)) ]
 }
 
+@test "cancelled before it was through, it does not call the store clean" {
+	status 0 mkfs.mqfs -q "$S"
+	status 32 strace -qq -o /dev/null -P "$S/FORMAT" -e trace=pread64 -e inject=pread64:signal=TERM fsck.mqfs -n "$S"
+	[[ $output == *'a signal ended it: not all was looked at' ]]
+	[[ $output != *clean* ]]
+}
+
+@test "they say their version, and their options" {
+	local tool
+	for tool in mkfs fsck; do
+		status 0 $tool.mqfs --version
+		is "$output" "$("$MQFS_PROGRAM" --version)"
+		status 0 $tool.mqfs -V
+		status 0 $tool.mqfs --help
+		[[ $output == *"See $tool.mqfs(8)"* ]]
+	done
+}
+
 # rich - a store that was killed, with some of everything; $before is what is in it.
 rich() {
 	"$MQFS_PROGRAM" "$S" "$M"

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
@@ -66,14 +67,57 @@ Test(progress, lines)
 	close(fds[1]);
 }
 
-Test(progress, bar)
+/* A terminal; what is written to it is read from ret_master. */
+static int open_terminal(int *ret_master)
 {
-	struct progress progress;
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK), fd;
 
 	cr_assert(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
 	fd = open(ptsname(master), O_RDWR | O_NOCTTY);
 	cr_assert_geq(fd, 0);
+	*ret_master = master;
+	return fd;
+}
+
+/* Never two lines, or to write it over would not do; and the last column stays free. */
+Test(progress, narrow)
+{
+	static const struct {
+		unsigned short columns;
+		const char *start;
+	} widths[] = {
+		{ 0, "\rstore |                                        |   0 %" }, /* not known */
+		{ 56, "\rstore |                                        |   0 %" },
+		{ 55, "\rstore |                                        |   0 %" },
+		{ 54, "\rstore |                                       |   0 %" },
+		{ 25, "\rstore |          |   0 %" },
+		{ 24, "\r|               |   0 %" },
+		{ 19, "\r|          |   0 %" },
+		{ 18, "\r  0 %" },
+		{ 1, "\r  0 %" },
+	};
+	int master, fd = open_terminal(&master);
+
+	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
+		struct winsize size = { .ws_row = 24, .ws_col = widths[i].columns };
+		struct progress progress;
+
+		cr_assert_eq(ioctl(fd, TIOCSWINSZ, &size), 0);
+		progress_start(&progress, "store", 4 * MIB, fd);
+		cr_assert_str_eq(said(master), widths[i].start);
+		progress_end(&progress);
+		cr_assert_str_eq(said(master), "\r\033[K");
+	}
+	close(fd);
+	close(master);
+}
+
+/* What else is written there takes it away, till the next time. */
+Test(progress, bar)
+{
+	struct progress progress;
+	int master, fd = open_terminal(&master);
+
 	progress_start(&progress, "store", 4 * MIB, fd);
 	cr_assert_str_eq(said(master), "\rstore |                                        |   0 %");
 	now_ms += 99;
@@ -81,6 +125,11 @@ Test(progress, bar)
 	cr_assert_str_eq(said(master), "");
 	now_ms++;
 	progress_add(&progress, MIB);
+	cr_assert_str_eq(said(master), "\rstore |====================                    |  50 %");
+	progress_hide(&progress);
+	cr_assert_str_eq(said(master), "\r\033[K");
+	now_ms += 100;
+	progress_add(&progress, 0);
 	cr_assert_str_eq(said(master), "\rstore |====================                    |  50 %");
 	progress_end(&progress);
 	cr_assert_str_eq(said(master), "\r\033[K");
