@@ -136,7 +136,7 @@ fuzz:
 coverage:
 	@.ci/coverage
 
-# The long suites, an hour and a half or SECONDS for all: see tests/long/run. What they did is in build/long/summary.md.
+# The long suites, two to three hours or SECONDS for all: see tests/long/run. What they did is in build/long/summary.md.
 check-long: build_for_check
 	@.ci/packages long
 	@$(if $(SECONDS),MQFS_LONG_SECONDS=$(SECONDS)) tests/long/run $(BUILD)

@@ -20,6 +20,10 @@
 	MQFS_POWER_STATES=1200 MQFS_POWER_SEED=2 MQFS_POWER_STEP=2 MQFS_POWER_EACH=211 "${MQFS_BUILD:-build}"/tests/long/long_power
 }
 
+@test "power cuts: after some of the sequences of two steps" {
+	MQFS_SEQUENCES_LENGTH=2 MQFS_SEQUENCES_EACH=61 "${MQFS_BUILD:-build}"/tests/long/long_sequences
+}
+
 @test "damage: some bits flipped, some cuts" {
 	MQFS_FLIPS_STEP=997 "${MQFS_BUILD:-build}"/tests/long/long_flips
 }

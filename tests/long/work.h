@@ -132,13 +132,20 @@ struct copy *work_add(struct work *w, enum target target, unsigned number);
 void work_accept(struct work *w, size_t first, bool confirmed); /* all from this one on were answered */
 
 /* -- work_steps.c -- */
-void work_step(struct work *w);
+void work_step(struct work *w);                   /* by chance */
+void work_fill(struct work *w, unsigned batches); /* sends to each target, and confirms it */
+/* Of one of the kinds there are. */
+extern const unsigned work_kinds;
+void work_step_of(struct work *w, unsigned kind);
 
 /* -- work_group.c -- */
 void work_move_cursor(struct work *w);
 void work_confirm_cursors(struct work *w, size_t before);
 void work_sync_group(struct work *w);
 void work_group_step(struct work *w);
+void work_group_ack(struct work *w); /* of each partition: takes some, and acks them, if somebody may */
+void work_group_reject(struct work *w);
+void work_change_members(struct work *w);
 void work_find_members(struct work *w);
 void work_put_members(struct work *w);
 

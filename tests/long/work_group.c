@@ -140,7 +140,7 @@ static void remove_member(struct work *w, struct member *m)
 	*m = (struct member){ 0 };
 }
 
-static void change_members(struct work *w)
+void work_change_members(struct work *w)
 {
 	struct member *m = &w->members[work_pick(w, MEMBERS)];
 
@@ -180,13 +180,37 @@ void work_group_step(struct work *w)
 	struct engine_object *who = owner_of(w, p);
 
 	if (dice < 20 || who == NULL)
-		change_members(w);
+		work_change_members(w);
 	else if (dice < 50)
 		take_some(w, who);
 	else if (dice < 65)
 		ack_given(w, who, p);
 	else
 		reject(w, who, p, dice >= 90);
+}
+
+void work_group_ack(struct work *w)
+{
+	for (uint32_t p = 0; p < 2; p++) {
+		struct engine_object *who = owner_of(w, p);
+
+		if (who == NULL)
+			continue;
+		take_some(w, who);
+		ack_given(w, who, p);
+	}
+}
+
+void work_group_reject(struct work *w)
+{
+	for (uint32_t p = 0; p < 2; p++) {
+		struct engine_object *who = owner_of(w, p);
+
+		if (who == NULL)
+			continue;
+		take_some(w, who);
+		reject(w, who, p, work_pick(w, 2) == 0);
+	}
 }
 
 void work_find_members(struct work *w)

@@ -125,11 +125,10 @@ static void sync_target(struct work *w, enum target target)
 		sync_settled(w, target);
 }
 
-static void lease(struct work *w, enum target target)
+static void lease(struct work *w, enum target target, bool settles)
 {
 	struct engine_consumer *consumer = NULL;
 	struct engine_view view;
-	bool settles = work_pick(w, 4) > 0;
 
 	OK(w->ops->queue->consumer_open(w->targets[target], ENGINE_CONSUME_SNAPSHOT, false, 0, &consumer));
 	while (w->ops->consumer_fetch(consumer, 1 + work_pick(w, 3), SIZE_MAX, &w->scratch, &view) == 1 &&
@@ -148,6 +147,11 @@ static void lease(struct work *w, enum target target)
 		}
 	}
 	w->ops->consumer_close(consumer);
+}
+
+static void lease_some(struct work *w, enum target target)
+{
+	lease(w, target, work_pick(w, 4) > 0);
 }
 
 static void sync_group(struct work *w)
@@ -253,7 +257,7 @@ static void move_one(struct work *w)
 static void settle_new(struct work *w)
 {
 	send_batch(w, L);
-	lease(w, L);
+	lease_some(w, L);
 	sync_settled(w, L);
 }
 
@@ -266,7 +270,7 @@ static void queue_step(struct work *w)
 	if (dice < 8)
 		send_batch(w, L);
 	else if (dice < 11)
-		lease(w, L);
+		lease_some(w, L);
 	else if (dice < 14)
 		move_one(w);
 	else if (dice < 15)
@@ -313,7 +317,7 @@ void work_step(struct work *w)
 	else if (dice < 71)
 		sync_target(w, pick_target(w));
 	else if (dice < 81)
-		lease(w, w->has_members && work_pick(w, 3) == 0 ? D : Q);
+		lease_some(w, w->has_members && work_pick(w, 3) == 0 ? D : Q);
 	else if (dice < 86)
 		w->has_members ? work_group_step(w) : work_move_cursor(w);
 	else if (dice < 88)
@@ -326,4 +330,74 @@ void work_step(struct work *w)
 		OK(checkpoint_run((struct local *)w->engine));
 	else
 		reopen(w);
+}
+
+/* ---- steps of one kind ---- */
+
+static void send_t(struct work *w)
+{
+	send_batch(w, T);
+}
+
+static void send_r(struct work *w)
+{
+	send_batch(w, R);
+}
+
+static void send_s(struct work *w)
+{
+	send_batch(w, S);
+}
+
+static void send_q(struct work *w)
+{
+	send_batch(w, Q);
+}
+
+static void send_l(struct work *w)
+{
+	send_batch(w, L);
+}
+
+static void settle_all(struct work *w)
+{
+	lease(w, Q, true);
+	lease(w, L, true);
+	lease(w, D, true);
+}
+
+static void sync_all(struct work *w)
+{
+	for (int i = 0; i < D; i++)
+		sync_target(w, (enum target)i);
+	sync_group(w);
+}
+
+static void end_staging(struct work *w)
+{
+	for (unsigned i = 0; i < STAGINGS; i++)
+		work_stage_end(w, i);
+}
+
+static void checkpoint(struct work *w)
+{
+	OK(checkpoint_run((struct local *)w->engine));
+}
+
+static void (*const kinds[])(struct work *) = { send_t, send_r, send_s, send_q, send_l, publish, transact, settle_all,
+	move_one, work_group_ack, work_group_reject, work_change_members, purge, make_topic, end_staging, sync_all,
+	checkpoint, reopen };
+const unsigned work_kinds = sizeof(kinds) / sizeof(kinds[0]);
+
+void work_step_of(struct work *w, unsigned kind)
+{
+	kinds[kind](w);
+}
+
+void work_fill(struct work *w, unsigned batches)
+{
+	for (unsigned i = 0; i < batches; i++)
+		for (int target = 0; target < D; target++)
+			send_batch(w, (enum target)target);
+	reopen(w);
 }
