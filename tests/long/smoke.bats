@@ -65,12 +65,12 @@ stub() {
 	local build=$BATS_TEST_TMPDIR
 	unset MQFS_POWER_SECONDS MQFS_FLIPS_SECONDS
 	stub "$build"
-	MQFS_LONG_SECONDS=340 tests/long/run "$build" power flips
+	MQFS_LONG_SECONDS=390 tests/long/run "$build" power flips
 	grep -q '^power 240 ' "$build/long/power.out"
-	grep -q '^flips 100 ' "$build/long/flips.out"
+	grep -q '^flips 150 ' "$build/long/flips.out"
 	grep '^| Damage of messages' "$build/long/summary.md" >"$build/before"
 	touch "$build/fail"
-	! MQFS_LONG_SECONDS=340 MQFS_POWER_SECONDS=7 tests/long/run "$build" power || false
+	! MQFS_LONG_SECONDS=390 MQFS_POWER_SECONDS=7 tests/long/run "$build" power || false
 	grep -q '^power 7 ' "$build/long/power.out"
 	[ "$(grep -c '^| Power loss .*FAILED (1)' "$build/long/summary.md")" = 1 ]
 	[ "$(grep -c '^| [PD]' "$build/long/summary.md")" = 2 ]
