@@ -106,7 +106,7 @@ $(BUILD)/tests/engine/test_failpoints $(BUILD)/tests/engine/test_commit_trim: %:
 	$(link) -lcriterion $(libs)
 # The tree with its own, and what the kernel is told of a staging file.
 $(BUILD)/tests/libfs.failpoints.a: $(patsubst %.c,$(BUILD)/failpoints/%.o,$(with_failpoints_fs)) $(filter-out $(with_failpoints_fs:%.c=$(BUILD)/%.o),$(call objects,fs))
-$(BUILD)/tests/fs/test_fs_failpoints: $(BUILD)/tests/fs/test_fs_failpoints.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.failpoints.a $(BUILD)/libengine.a
+$(BUILD)/tests/fs/test_fs_failpoints $(BUILD)/tests/fs/test_fs_steps: %: %.o $(BUILD)/tests/fs/ask.o $(BUILD)/tests/fs/steps.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.failpoints.a $(BUILD)/libengine.a
 	$(link) -Wl,--wrap=fuse_passthrough_open -lcriterion $(FUSE_LIBS) $(libs)
 # Staging files whose room is given back by the page: tests/long/work_stage.c.
 $(BUILD)/punching/%.o: %.c $(BUILD)/flags

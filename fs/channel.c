@@ -90,8 +90,10 @@ static int open_staging(struct channel *channel, const struct node *node, struct
 	int err = ops->get(channel->handle.fs->engine, node->tx, &tx);
 	if (err)
 		return err == -ENOENT ? -EIDRM : err;
-	err = ops->tx->producer_open(
-	    tx, channel->object, node->partition, node->row->arg == CHANNEL_HEAD, key, &channel->producer);
+	err = FAILPOINT("channel_before_stage");
+	if (!err)
+		err = ops->tx->producer_open(
+		    tx, channel->object, node->partition, node->row->arg == CHANNEL_HEAD, key, &channel->producer);
 	ops->put(tx);
 	return err;
 }
@@ -257,7 +259,9 @@ static int send_one_by_one(struct channel *channel, struct frame_scan *scan, con
 		one.count = 1;
 		one.lengths = batch->lengths ? &batch->lengths[i] : NULL;
 		one.props = batch->props ? &batch->props[i] : NULL;
-		int err = ops->producer_send(channel->producer, &one, NULL);
+		int err = FAILPOINT("write_one_of_many");
+		if (!err)
+			err = ops->producer_send(channel->producer, &one, NULL);
 		if (err < 0)
 			return framer_refuse(&channel->framer, scan, json ? channel->records.line_of[i] : i, err);
 		data += one.len;

@@ -23,7 +23,10 @@ static int get_object(struct fs *fs, uint64_t id, struct engine_object **ret_obj
 static int get_tx(const struct handle *handle, struct engine_object **ret_tx)
 {
 	*ret_tx = NULL;
-	return handle->tx != 0 ? get_object(handle->fs, handle->tx, ret_tx) : 0;
+	if (handle->tx == 0)
+		return 0;
+	int err = FAILPOINT("command_before_stage");
+	return err ? err : get_object(handle->fs, handle->tx, ret_tx);
 }
 
 static int stage_command(struct handle *handle, struct engine_object *tx, struct engine_object *object,

@@ -4,7 +4,6 @@
 #include <grp.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fs/attr.h"
@@ -22,6 +21,7 @@ static const struct {
 } places[] = { { "topics", ENGINE_TOPIC, DIR_TOPIC, "in" }, { "queues", ENGINE_QUEUE, DIR_QUEUE, "in" },
 	{ "exchanges", ENGINE_EXCHANGE, DIR_EXCHANGE, "in.json" } };
 #define PLACES (sizeof places / sizeof *places)
+#define LINKS_AT_ONCE 64u /* whose text the kernel is told to forget: no memory is asked for, so none can be missing */
 
 static int get_exchange(struct fs *fs, const struct node *node, struct engine_object **ret_exchange)
 {
@@ -233,6 +233,8 @@ int exchange_bind(fuse_req_t req, const struct node *parent, const char *name, c
 	const struct engine_cred cred = request_cred(req);
 	err = check_permission(req, &cred, object, place);
 	if (!err)
+		err = FAILPOINT("bind_after_check");
+	if (!err)
 		err = bind_to(req, parent, name, object);
 	fs->engine->ops->put(object);
 	return err;
@@ -265,11 +267,12 @@ int exchange_rename(struct fs *fs, const struct node *parent, const char *name, 
 
 void exchange_renamed(struct fs *fs, uint64_t object)
 {
-	size_t count;
-	uint64_t *ids = node_links_to(fs->nodes, object, &count);
-	for (size_t i = 0; i < count; i++)
-		fuse_lowlevel_notify_inval_inode(fs->session, ids[i], 0, 0);
-	free(ids);
+	uint64_t ids[LINKS_AT_ONCE], after = 0;
+	for (size_t count; (count = node_links_to(fs->nodes, object, after, ids, LINKS_AT_ONCE)) > 0;) {
+		for (size_t i = 0; i < count; i++)
+			fuse_lowlevel_notify_inval_inode(fs->session, ids[i], 0, 0);
+		after = ids[count - 1];
+	}
 }
 
 int exchange_read_link(struct fs *fs, const struct node *node, char ret_target[EXCHANGE_LINK_MAX])

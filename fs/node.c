@@ -343,21 +343,28 @@ static bool leads_to(const struct node *node, uint64_t object)
 	return node->row->what == FILE_BINDING && node->variant == object;
 }
 
-uint64_t *node_links_to(struct node_table *table, uint64_t object, size_t *ret_count)
+/* Puts an id into its place among the lowest that were seen, of which the highest may have to go. */
+static size_t keep_lowest(uint64_t *ids, size_t count, size_t max, uint64_t id)
+{
+	size_t at = count < max ? count : max - 1;
+	if (count == max && ids[at] < id)
+		return count;
+	for (; at > 0 && ids[at - 1] > id; at--)
+		ids[at] = ids[at - 1];
+	ids[at] = id;
+	return count < max ? count + 1 : max;
+}
+
+size_t node_links_to(struct node_table *table, uint64_t object, uint64_t after, uint64_t *ret_ids, size_t max)
 {
 	struct entry *entry, *next;
-	size_t count = 0, at = 0;
-	uint64_t *ids;
+	size_t count = 0;
 	pthread_rwlock_rdlock(&table->lock);
 	HASH_ITER (hh, table->entries, entry, next)
-		count += leads_to(&entry->node, object);
-	ids = count > 0 ? malloc(count * sizeof *ids) : NULL;
-	HASH_ITER (hh, table->entries, entry, next)
-		if (ids && leads_to(&entry->node, object))
-			ids[at++] = entry->node.id;
+		if (leads_to(&entry->node, object) && entry->node.id > after)
+			count = keep_lowest(ret_ids, count, max, entry->node.id);
 	pthread_rwlock_unlock(&table->lock);
-	*ret_count = at;
-	return ids;
+	return count;
 }
 
 enum engine_message_state node_state(const struct node *node)

@@ -74,8 +74,8 @@ const struct node *node_child(struct node_table *table, const struct node *paren
 /* Takes count kernel references back. */
 void node_forget(struct node_table *table, uint64_t id, uint64_t count);
 
-/* The ids of those links that the kernel holds and that lead to an object; to be freed. NULL: none, or no memory. */
-uint64_t *node_links_to(struct node_table *table, uint64_t object, size_t *ret_count);
+/* The lowest ids, up to max of those above `after`, of links that the kernel holds and that lead to an object; ascending. Returns how many. */
+size_t node_links_to(struct node_table *table, uint64_t object, uint64_t after, uint64_t *ret_ids, size_t max);
 
 /* What st_ino an entry has without making a node of it: for readdir. */
 uint64_t node_ino(const struct node *parent, const struct tree_row *row, enum framing framing, const char *stem,

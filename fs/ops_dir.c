@@ -227,14 +227,31 @@ static int remove_object(struct fs *fs, const struct node *parent, const char *n
 	return err ? engine_explain(err, "%s", reason) : 0;
 }
 
-/* What was made, and for want of memory cannot be told of, goes again; but not a partition. */
-static void unmake_directory(struct fs *fs, const struct node *parent, const char *name, uint32_t pid)
+/* The kernel's entry of what was just made. */
+static int made_entry(
+    struct fs *fs, const struct node *parent, const char *name, uint32_t pid, struct fuse_entry_param *ret_entry)
 {
-	if (parent->row->what == DIR_BINDINGS)
+	struct found found;
+	int err = FAILPOINT("made_before_entry");
+	if (!err)
+		err = find_name(fs, parent, name, pid, &found);
+	return err ? err : make_entry(fs, parent, &found, ret_entry);
+}
+
+/* What was made and cannot be told of, which is err, goes again, unless it has gone; but not a partition. Returns err. */
+static int unmake(struct fs *fs, const struct node *parent, const char *name, uint32_t pid, int err)
+{
+	char reason[256];
+	snprintf(reason, sizeof reason, "%s", engine_reason());
+	if (err == -ENOENT)
+		return err;
+	if (parent->row->what == DIR_PATTERN)
+		(void)exchange_unbind(fs, parent, name);
+	else if (parent->row->what == DIR_BINDINGS)
 		(void)exchange_remove_pattern(fs, parent, name);
 	else if (parent->row->what != DIR_TOPIC)
 		(void)remove_object(fs, parent, name, pid);
-	engine_reason_clear();
+	return engine_explain(err, "%s", reason);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode)
@@ -242,16 +259,13 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mo
 	struct fs *fs = request_fs(req);
 	const struct node *parent = request_node(req, parent_ino);
 	const struct engine_cred cred = request_cred(req);
-	struct found found;
 	struct fuse_entry_param entry;
 	int err = strlen(name) > ENGINE_KEY_MAX ? -ENAMETOOLONG : make_directory(fs, parent, name, mode, &cred);
-	bool made = !err;
-	if (!err)
-		err = find_name(fs, parent, name, cred.pid, &found);
-	if (!err)
-		err = make_entry(fs, parent, &found, &entry);
-	if (err == -ENOMEM && made)
-		unmake_directory(fs, parent, name, cred.pid);
+	if (!err) {
+		err = made_entry(fs, parent, name, cred.pid, &entry);
+		if (err)
+			err = unmake(fs, parent, name, cred.pid, err);
+	}
 	if (err) {
 		reply_node_error(req, err, parent, name, NULL);
 		return;
@@ -259,6 +273,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mo
 	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
 	snprintf(path, sizeof path, "%s/%s", parent->path, name);
 	events_add(fs, parent->object, path, "created");
+	CRASHPOINT("mkdir_before_answer");
 	reply_entry(req, &entry);
 }
 
@@ -275,6 +290,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
 	snprintf(path, sizeof path, "%s/%s", parent->path, name);
 	events_add(fs, parent->object, path, "removed");
+	CRASHPOINT("rmdir_before_answer");
 	reply_quiet(req, 0);
 }
 
@@ -309,6 +325,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 		err = exchange_unbind(fs, parent, name);
 	else if (parent->row->what == DIR_KEYS && strlen(name) <= ENGINE_KEY_MAX)
 		err = key_remove(fs, parent, name, &cred);
+	CRASHPOINT("unlink_before_answer");
 	if (err)
 		reply_node_error(
 		    req, err, parent, name, err == -EPERM ? "it is part of the interface and cannot be removed" : NULL);
@@ -438,6 +455,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, f
 	struct engine_identity renamed = { 0 };
 	struct engine_cred cred = request_cred(req);
 	int err = rename_entry(fs, parent, name, new_parent, new_name, flags, &cred, &renamed);
+	CRASHPOINT("rename_before_answer");
 	if (err == -EXDEV) {
 		reply_quiet(req, err);
 		return;
@@ -512,10 +530,14 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, m
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = 0;
 	if (!err)
+		err = FAILPOINT("create_before_entry");
+	if (!err)
 		err = make_entry(fs, parent, &found, &entry);
-	if (err)
+	if (err) {
 		reply_node_error(req, err, parent, name, NULL);
-	else
+		if (made)
+			spool_unlink(fs->spool, parent->object, parent->tx, name);
+	} else
 		reply_create(req, &entry, fi, made);
 }
 
@@ -531,7 +553,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino
 {
 	struct fs *fs = request_fs(req);
 	const struct node *parent = request_node(req, parent_ino);
-	struct found found;
+	const uint32_t pid = request_cred(req).pid;
 	struct fuse_entry_param entry;
 	if (parent->row->what != DIR_PATTERN) {
 		reply_node_error(
@@ -539,13 +561,11 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino
 		return;
 	}
 	int err = exchange_bind(req, parent, name, target);
-	bool made = !err;
-	if (!err)
-		err = find_name(fs, parent, name, request_cred(req).pid, &found);
-	if (!err)
-		err = make_entry(fs, parent, &found, &entry);
-	if (err == -ENOMEM && made)
-		(void)exchange_unbind(fs, parent, name);
+	if (!err) {
+		err = made_entry(fs, parent, name, pid, &entry);
+		if (err)
+			err = unmake(fs, parent, name, pid, err);
+	}
 	if (err) {
 		reply_node_error(req, err, parent, name, NULL);
 		return;
@@ -553,6 +573,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino
 	char path[NODE_PATH_MAX + ENGINE_KEY_MAX];
 	snprintf(path, sizeof path, "%s/%s", parent->path, name);
 	events_add(fs, parent->object, path, "bound");
+	CRASHPOINT("bind_before_answer");
 	reply_entry(req, &entry);
 }
 

@@ -392,6 +392,8 @@ static int produce(struct fs *fs, const struct spool_file *file)
 	int err = read_whole(file->fd, data, size);
 	data[size] = '\n';
 	if (!err)
+		err = FAILPOINT("put_before_produce");
+	if (!err)
 		err = send_message(fs, file, data, size);
 	CRASHPOINT("put_after_produce");
 	free(data);

@@ -42,7 +42,10 @@ static int state_line(struct handle *handle, const char *line, size_t len, char 
 	int err = get_tx_object(handle->fs, handle->object, &tx);
 	if (err)
 		return err;
-	err = commit ? ops->tx->commit(tx) : ops->tx->rollback(tx);
+	err = FAILPOINT("tx_before_end");
+	if (!err)
+		err = commit ? ops->tx->commit(tx) : ops->tx->rollback(tx);
+	CRASHPOINT("tx_after_end");
 	if (err < 0)
 		snprintf(reason, TEXT_REASON_MAX, "%s", engine_reason());
 	ops->put(tx);

@@ -3,7 +3,8 @@
  * store, once; what had not is there whole, or not at all. One that is not come to fails the test.
  *
  * A script of requests is given to the tree over a store. For each failpoint, and the first and the last time that it is come to, a
- * process runs it and dies there; how far it had its answers is in memory that is shared. The store is opened, and looked at.
+ * process runs it and dies there; how far it had its answers is in memory that is shared. The store is opened, and looked at. What only exchanges and
+ * transactions come to, test_fs_steps dies at.
  *
  * And what is between open(2) and its answer, or changes a file of put/, fails: nothing is left of it.
  */
@@ -23,13 +24,15 @@
 #include "engine/engine_queue.h"
 #include "fs/fuse.h"
 #include "fs/quota.h"
+#include "tests/fs/ask.h"
+#include "tests/fs/steps.h"
 #include "tests/fuzz/world.h"
 #include "tests/lib/failpoint.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/tmpdir.h"
 
-#define POINTS 16
+#define POINTS 32
 
 /* Whether libfuse can hand the kernel a backing file. */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
@@ -40,25 +43,6 @@
 
 static struct tmpdir dir;
 static char store[PATH_MAX + 32];
-
-/* What the kernel knows as backing file, of the last open. */
-static int backing = -1;
-static unsigned registered;
-
-struct fuse_req;
-int __wrap_fuse_passthrough_open(struct fuse_req *req, int fd);
-int __wrap_fuse_passthrough_open(struct fuse_req *req, int fd)
-{
-	char path[64];
-
-	(void)req;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (backing >= 0)
-		close(backing);
-	backing = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-	cr_assert_geq(backing, 0);
-	return (int)++registered;
-}
 
 static void begin(void)
 {
@@ -82,134 +66,6 @@ static void tear_down(void)
 }
 
 TestSuite(fs_failpoints, .init = set_up, .fini = tear_down, .timeout = 120);
-
-/* ---- requests ---- */
-
-/* 0 or the errno of the answer; 1: none came. */
-static int ask(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const void *tail, size_t tail_len)
-{
-	world_send(opcode, node, head, head_len, tail, tail_len);
-	return world.answer.came ? world.answer.error : 1;
-}
-
-/* The node at a path, or, with all false, of its directory; 0: there is none. */
-static uint64_t walk(const char *path, bool all, char ret_name[256])
-{
-	uint64_t node = FUSE_ROOT_ID;
-
-	while (*path != '\0') {
-		size_t len = strcspn(path, "/");
-
-		snprintf(ret_name, 256, "%.*s", (int)len, path);
-		path += len + (path[len] == '/');
-		if (*path == '\0' && !all)
-			return node;
-		if (ask(FUSE_LOOKUP, node, ret_name, len + 1, NULL, 0) != 0)
-			return 0;
-		world_keep_entry();
-		memcpy(&node, world.answer.body, sizeof(node));
-	}
-	return node;
-}
-
-static int make_dir(const char *path)
-{
-	const struct fuse_mkdir_in in = { .mode = 0755 };
-	char name[256];
-	uint64_t node = walk(path, false, name);
-	int err = ask(FUSE_MKDIR, node, &in, sizeof(in), name, strlen(name) + 1);
-
-	world_keep_entry();
-	return err;
-}
-
-static int open_file(const char *path, uint32_t flags)
-{
-	char name[256];
-	uint64_t node = walk(path, true, name);
-	const struct fuse_open_in in = { .flags = flags };
-	int err = ask(FUSE_OPEN, node, &in, sizeof(in), NULL, 0);
-
-	world_keep_file(node, flags, false, 0);
-	return err;
-}
-
-static int create_file(const char *path)
-{
-	const struct fuse_create_in in = { .flags = O_WRONLY | O_CREAT, .mode = S_IFREG | 0644 };
-	struct fuse_entry_out entry;
-	char name[256];
-	uint64_t node = walk(path, false, name);
-	int err = ask(FUSE_CREATE, node, &in, sizeof(in), name, strlen(name) + 1);
-
-	if (err != 0)
-		return err;
-	world_keep_entry();
-	memcpy(&entry, world.answer.body, sizeof(entry));
-	world_keep_file(entry.nodeid, O_WRONLY, false, sizeof(entry));
-	return 0;
-}
-
-static uint64_t fh(void)
-{
-	return world.files[world.file_count - 1].fh;
-}
-
-static uint64_t node_of_file(void)
-{
-	return world.files[world.file_count - 1].node;
-}
-
-static int write_at(const char *text, uint64_t offset)
-{
-	const struct fuse_write_in in = { .fh = fh(), .offset = offset, .size = (uint32_t)strlen(text) };
-
-	return ask(FUSE_WRITE, node_of_file(), &in, sizeof(in), text, strlen(text));
-}
-
-static int read_file(void)
-{
-	const struct fuse_read_in in = { .fh = fh(), .size = 4096 };
-
-	return ask(FUSE_READ, node_of_file(), &in, sizeof(in), NULL, 0);
-}
-
-static int flush_file(void)
-{
-	const struct fuse_flush_in in = { .fh = fh() };
-
-	return ask(FUSE_FLUSH, node_of_file(), &in, sizeof(in), NULL, 0);
-}
-
-/* Its answer is that of the flush, as of close(2). */
-static int close_file(void)
-{
-	const struct fuse_release_in in = { .fh = fh() };
-	int err = flush_file();
-
-	(void)ask(FUSE_RELEASE, node_of_file(), &in, sizeof(in), NULL, 0);
-	world.file_count--;
-	return err;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	int err = open_file(path, O_RDWR), closed;
-
-	if (err != 0)
-		return err;
-	err = write_at(text, 0);
-	closed = close_file();
-	return err != 0 ? err : closed;
-}
-
-static bool is_staged(void)
-{
-	struct fuse_open_out out;
-
-	memcpy(&out, world.answer.body, sizeof(out));
-	return (out.open_flags & 1u << 7) != 0; /* FOPEN_PASSTHROUGH, which not every header has */
-}
 
 /* ---- the script ---- */
 
@@ -253,35 +109,35 @@ static void must(bool holds, int line)
 
 static void script(void)
 {
-	MUST(make_dir("topics/t") == 0);
-	MUST(make_dir("queues/q") == 0);
-	MUST(make_dir("queues/q/consumers/w") == 0);
+	MUST(ask_mkdir("topics/t") == 0);
+	MUST(ask_mkdir("queues/q") == 0);
+	MUST(ask_mkdir("queues/q/consumers/w") == 0);
 	for (unsigned i = 0; i < 2; i++) {
 		shared->begun.written++;
-		MUST(write_file("topics/t/in", "written\n") == 0);
+		MUST(ask_write_file("topics/t/in", "written\n") == 0);
 		shared->answered.written++;
 		shared->begun.queued += 2;
-		MUST(write_file("queues/q/in", "one\ntwo\n") == 0);
+		MUST(ask_write_file("queues/q/in", "one\ntwo\n") == 0);
 		shared->answered.queued += 2;
 		shared->begun.put++;
-		MUST(create_file(i == 0 ? "topics/t/put/a" : "topics/t/put/b") == 0);
-		MUST(write_at("put", 0) == 0);
-		MUST(close_file() == 0);
+		MUST(ask_create(i == 0 ? "topics/t/put/a" : "topics/t/put/b") == 0);
+		MUST(ask_write("put", 0) == 0);
+		MUST(ask_close() == 0);
 		shared->answered.put++;
 
-		MUST(open_file("topics/t/in", O_WRONLY | O_APPEND) == 0);
-		MUST(is_staged());
+		MUST(ask_open("topics/t/in", O_WRONLY | O_APPEND) == 0);
+		MUST(ask_is_staged());
 		shared->begun.appended++;
-		MUST(write(backing, "appended\n", 9) == 9); /* as the kernel does it */
+		MUST(write(ask_backing, "appended\n", 9) == 9); /* as the kernel does it */
 		shared->answered.appended++;
-		MUST(close_file() == 0);
+		MUST(ask_close() == 0);
 
-		MUST(open_file("queues/q/consumers/w/.next", O_RDONLY) == 0);
-		MUST(read_file() == 0);
+		MUST(ask_open("queues/q/consumers/w/.next", O_RDONLY) == 0);
+		MUST(ask_read() == 0);
 		MUST(world.answer.size == 4);
-		MUST(close_file() == 0);
+		MUST(ask_close() == 0);
 		shared->settled++;
-		MUST(write_file("queues/q/consumers/w/ack", "all\n") == 0);
+		MUST(ask_write_file("queues/q/consumers/w/ack", "all\n") == 0);
 		shared->are_gone++;
 	}
 	shared->done = true;
@@ -311,13 +167,13 @@ static struct there look(void)
 	struct engine_object *root, *queue;
 	struct engine_queue_stat stat;
 
-	if (open_file("topics/t/0/log", O_RDONLY) == 0) {
-		cr_assert_eq(read_file(), 0);
+	if (ask_open("topics/t/0/log", O_RDONLY) == 0) {
+		cr_assert_eq(ask_read(), 0);
 		there.written = count_of((char *)world.answer.body, world.answer.size, "written\n");
 		there.put = count_of((char *)world.answer.body, world.answer.size, "put\n");
 		there.appended = count_of((char *)world.answer.body, world.answer.size, "appended\n");
 		cr_assert_eq(world.answer.size, there.written * 8 + there.put * 4 + there.appended * 9);
-		cr_assert_eq(close_file(), 0);
+		cr_assert_eq(ask_close(), 0);
 	}
 	cr_assert_eq(ops->get(world.fs.engine, ENGINE_ROOT_ID, &root), 0);
 	if (ops->lookup(world.fs.engine, root, ENGINE_QUEUE, "q", &queue) == 0) {
@@ -387,8 +243,13 @@ Test(fs_failpoints, are_all_come_to)
 	for (size_t i = 0; i < failpoint_count(); i++)
 		hits[i] = atomic_load(&failpoint_at(i)->hits);
 	check("none");
+	begin();
+	for (size_t i = 0; i < step_count; i++)
+		cr_assert_eq(step_do(i), step_answer(i)); /* test_fs_steps dies in these */
+	world_end();
 	for (size_t i = 0; i < failpoint_count(); i++) {
-		cr_expect_gt(hits[i], 0, "the script does not come to %s", failpoint_at(i)->name);
+		cr_expect_gt(
+		    atomic_load(&failpoint_at(i)->hits), 0, "neither script comes to %s", failpoint_at(i)->name);
 		for (unsigned n = 1; n <= hits[i]; n += hits[i] > 1 ? hits[i] - 1 : 1) {
 			snprintf(store, sizeof(store), "%s/store-%zu-%u", dir.path, i, n);
 			die_at(failpoint_at(i), n);
@@ -415,16 +276,16 @@ Test(fs_failpoints, open_that_nobody_has)
 	if (!PASSES_THROUGH)
 		cr_skip_test("SKIP: this libfuse knows no passthrough");
 	begin();
-	cr_assert_eq(make_dir("topics/t"), 0);
-	cr_assert_eq(make_dir("queues/q"), 0);
-	cr_assert_eq(make_dir("queues/q/consumers/w"), 0);
-	cr_assert_eq(write_file("queues/q/in", "one\n"), 0);
-	cr_assert_eq(create_file("topics/t/put/f"), 0);
-	cr_assert_eq(write_at("put", 0), 0);
+	cr_assert_eq(ask_mkdir("topics/t"), 0);
+	cr_assert_eq(ask_mkdir("queues/q"), 0);
+	cr_assert_eq(ask_mkdir("queues/q/consumers/w"), 0);
+	cr_assert_eq(ask_write_file("queues/q/in", "one\n"), 0);
+	cr_assert_eq(ask_create("topics/t/put/f"), 0);
+	cr_assert_eq(ask_write("put", 0), 0);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (unsigned again = 0; again < 3; again++) {
 			char name[256];
-			uint64_t node = walk(rows[i].path, true, name), before = open_files();
+			uint64_t node = ask_walk(rows[i].path, true, name), before = open_files();
 			const struct fuse_open_in in = { .flags = rows[i].flags };
 
 			world.refuses = true;
@@ -432,12 +293,12 @@ Test(fs_failpoints, open_that_nobody_has)
 			cr_assert(!world.refuses);
 			cr_assert_eq(open_files(), before, "%s", rows[i].path);
 		}
-		cr_assert_eq(open_file(rows[i].path, rows[i].flags), 0, "%s", rows[i].path);
-		cr_assert_eq(is_staged(), i == 0);
-		cr_assert_eq(close_file(), 0);
+		cr_assert_eq(ask_open(rows[i].path, rows[i].flags), 0, "%s", rows[i].path);
+		cr_assert_eq(ask_is_staged(), i == 0);
+		cr_assert_eq(ask_close(), 0);
 	}
 	cr_assert_eq(open_files(), 1); /* of put/ */
-	cr_assert_eq(close_file(), 0);
+	cr_assert_eq(ask_close(), 0);
 	is = look();
 	cr_assert(is.queued == 1 && is.put == 1);
 	world_end();
@@ -449,12 +310,12 @@ Test(fs_failpoints, open_without_staging)
 	struct there is;
 
 	begin();
-	cr_assert_eq(make_dir("topics/t"), 0);
+	cr_assert_eq(ask_mkdir("topics/t"), 0);
 	failpoint_arm(failpoint_find("staged_before_register"), 1, EMFILE);
-	cr_assert_eq(open_file("topics/t/in", O_WRONLY | O_APPEND), 0);
-	cr_assert(!is_staged());
-	cr_assert_eq(write_at("written\n", 0), 0);
-	cr_assert_eq(close_file(), 0);
+	cr_assert_eq(ask_open("topics/t/in", O_WRONLY | O_APPEND), 0);
+	cr_assert(!ask_is_staged());
+	cr_assert_eq(ask_write("written\n", 0), 0);
+	cr_assert_eq(ask_close(), 0);
 	failpoint_arm(NULL, 0, 0);
 	cr_assert(!world.fs.staging);
 	is = look();
@@ -472,22 +333,22 @@ static int set_size(uint64_t size)
 {
 	const struct fuse_setattr_in in = { .valid = FATTR_SIZE, .size = size };
 
-	return ask(FUSE_SETATTR, node_of_file(), &in, sizeof(in), NULL, 0);
+	return ask(FUSE_SETATTR, ask_node(), &in, sizeof(in), NULL, 0);
 }
 
 /* As a program does that stops at the first error. The first error there was. */
 static int put_file(const char *path)
 {
-	int err = create_file(path), closed;
+	int err = ask_create(path), closed;
 
 	if (err != 0)
 		return err;
-	err = write_at("a half", 0);
+	err = ask_write("a half", 0);
 	if (err == 0)
 		err = set_size(0);
 	if (err == 0)
-		err = write_at("put", 0);
-	closed = close_file();
+		err = ask_write("put", 0);
+	closed = ask_close();
 	return err != 0 ? err : closed;
 }
 
@@ -498,7 +359,7 @@ Test(fs_failpoints, put_fails)
 	bool reached = true;
 
 	begin();
-	cr_assert_eq(make_dir("topics/t"), 0);
+	cr_assert_eq(ask_mkdir("topics/t"), 0);
 	for (uint64_t n = 1; reached; n++) {
 		char path[64], *name = path + strlen("topics/t/");
 		int err;
@@ -508,10 +369,10 @@ Test(fs_failpoints, put_fails)
 		err = put_file(path);
 		reached = fault_disarm() >= n;
 		cr_assert(err == 0 || (reached && err == -ENOSPC), "call %d: %d", (int)n, err);
-		cr_assert_eq(open_file("status/errors", O_RDONLY), 0);
-		cr_assert_eq(read_file(), 0);
+		cr_assert_eq(ask_open("status/errors", O_RDONLY), 0);
+		cr_assert_eq(ask_read(), 0);
 		bool said = memmem(world.answer.body, world.answer.size, name, strlen(name)) != NULL;
-		cr_assert_eq(close_file(), 0);
+		cr_assert_eq(ask_close(), 0);
 		cr_assert(err == 0 || said, "call %d: status/errors does not have it", (int)n);
 		refused += err != 0;
 		made += err == 0 && !said;

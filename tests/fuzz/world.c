@@ -32,8 +32,10 @@ static ssize_t on_answer(int fd, struct iovec *iov, int count, void *userdata)
 	for (int i = 0; i < count; i++)
 		total += iov[i].iov_len;
 	FUZZ_ASSERT(header.len == total);
-	if (header.unique == 0) /* a notification */
+	if (header.unique == 0) {
+		world.told++;
 		return (ssize_t)total;
+	}
 	FUZZ_ASSERT(header.error != -ENOSYS && header.error <= 0 && header.error > -1000);
 	FUZZ_ASSERT(world.wanted > 0);
 	world.wanted--;

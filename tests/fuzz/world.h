@@ -33,6 +33,7 @@ struct world {
 	size_t file_count;
 	uint64_t unique;
 	unsigned wanted; /* answers that have not come */
+	unsigned told;   /* notifications that came: what the kernel is to forget, or to ask for again */
 	struct {
 		bool came;
 		int error;
