@@ -11,7 +11,9 @@
  *   - Entries that had been synced are missing at the end of the index: their offsets must not be given again, so the log
  *     goes on in a new segment at the offset the mark tells. Likewise if `start` is beyond the end.
  *
- * Leftovers of a trim that was under way (segments below `start`, data files without index) are removed.
+ * Leftovers of a trim that was under way (segments below `start`, data files without index) are removed. Another data file
+ * without an index, before the first segment or after the last, has lost it if there is something in it, and is set aside as well:
+ * a new segment has its index on disk before it has data.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,22 +52,49 @@ static off_t file_size(int fd)
 	return fd >= 0 && !fstat(fd, &st) ? st.st_size : 0;
 }
 
-/* What data the last segment has, whose front is lost, is not ours to throw away. */
-static int keep_data(struct plog *plog)
+/* Data whose index is lost is not ours to throw away. */
+static int set_aside(struct plog *plog, uint64_t base)
 {
-	const struct segment *segment = plog_active(plog);
 	char data[SEGMENT_NAME_SIZE], lost[SEGMENT_NAME_SIZE];
 	int rc = 0;
 
-	if (file_size(segment->data_fd) == 0)
-		return 0;
-	segment_name(data, segment->base, "data");
-	segment_name(lost, segment->base, "lost");
+	segment_name(data, base, "data");
+	segment_name(lost, base, "lost");
 	if (!plog->options.read_only)
 		rc = io->rename(plog->dirfd, data, plog->dirfd, lost);
 	if (!rc)
-		plog_notify(plog, EIO, "the index of segment %020" PRIu64 " is lost; its data is kept in %s",
-		    segment->base, lost);
+		plog_notify(
+		    plog, EIO, "the index of segment %020" PRIu64 " is lost; its data is kept in %s", base, lost);
+	return rc;
+}
+
+/* What data the last segment has, whose front is lost. */
+static int keep_data(struct plog *plog)
+{
+	const struct segment *segment = plog_active(plog);
+
+	return file_size(segment->data_fd) > 0 ? set_aside(plog, segment->base) : 0;
+}
+
+/* A data file before the first segment, or after the last. What cannot be looked at stays. */
+static int settle_stray(struct plog *plog, uint64_t base)
+{
+	bool trimmed = base < plog->segments[0]->base && plog->segments[0]->base <= plog->start_offset;
+	char name[SEGMENT_NAME_SIZE];
+	off_t size;
+	int fd, rc = 0;
+
+	segment_name(name, base, "data");
+	fd = trimmed ? -ENOENT : io_open_existing(plog->dirfd, name, O_RDONLY | O_NOFOLLOW);
+	if (fd < 0 && fd != -ENOENT)
+		return io_wants_means(fd) ? fd : 0;
+	size = file_size(fd);
+	if (fd >= 0)
+		close(fd);
+	if (size > 0)
+		rc = set_aside(plog, base);
+	if (!rc && !plog->options.read_only)
+		plog_unlink_segment(plog, plog->dirfd, base);
 	return rc;
 }
 
@@ -175,8 +204,15 @@ static int drop_after(struct plog *plog, size_t i)
 		return 0;
 	for (; plog->count - 1 > i; plog->count--) {
 		struct segment *segment = plog_active(plog);
-		int rc = plog->options.read_only ? 0 : segment_unlink(segment->base, plog->dirfd);
+		char data[SEGMENT_NAME_SIZE];
+		int rc = 0;
 
+		/* First its data, which without an index would be taken for one that has lost it. */
+		segment_name(data, segment->base, "data");
+		if (!plog->options.read_only)
+			rc = io->unlink(plog->dirfd, data, 0);
+		if ((!rc || rc == -ENOENT) && !plog->options.read_only)
+			rc = segment_unlink(segment->base, plog->dirfd);
 		if (rc)
 			return rc;
 		segment_free(segment);
@@ -329,8 +365,10 @@ static int recover(struct plog *plog, const struct plog_bases *strays)
 
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < strays->count && !plog->options.read_only; i++)
-		plog_unlink_segment(plog, plog->dirfd, strays->list[i]);
+	for (size_t i = 0; i < strays->count && !rc; i++)
+		rc = settle_stray(plog, strays->list[i]);
+	if (rc)
+		return rc;
 	drop_below_start(plog);
 	rc = find_unsynced(plog, &unsynced);
 	if (rc)

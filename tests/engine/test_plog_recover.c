@@ -335,6 +335,56 @@ Test(plog_recover, missing_files)
 	box_expect_working(&box, 30);
 }
 
+/*
+ * Of the first and of the last segment, too, it is told when the index is gone, and the data is kept: it was removed, in silence, as what
+ * a trim leaves. What a trim does leave goes.
+ */
+Test(plog_recover, missing_index_at_the_ends)
+{
+	static const uint64_t gone[] = { 0, 40 };
+
+	for (uint64_t i = 0; i < 50; i += 10)
+		box_append(&box, i, 10, 1, 1);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	for (size_t i = 0; i < 2; i++) {
+		struct box copy;
+		int64_t size = box_size(&box, gone[i], "data");
+		char name[64];
+		int fd;
+
+		box_copy(&copy, &box);
+		fd = box_dir(&copy);
+		snprintf(name, sizeof(name), "%020" PRIu64 ".index", gone[i]);
+		unlinkat(fd, name, 0);
+		close(fd);
+		copy.options.read_only = true; /* as fsck.mqfs looks */
+		cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(copy.errors, 1);
+		cr_assert_eq(box_close(&copy), 0);
+		cr_assert_eq(box_size(&copy, gone[i], "data"), size);
+		copy.options.read_only = false;
+		cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(copy.errors, 2);
+		cr_assert_not_null(strstr(copy.text, ".lost"), "%s", copy.text);
+		cr_assert_eq(box_size(&copy, gone[i], "lost"), size);
+		cr_assert_eq(box_size(&copy, gone[i], "data"), -1);
+		cr_assert_eq(box_check(&copy, 0, NULL), 40);
+		box_expect_working(&copy, 0);
+		cr_assert_eq(copy.errors, 2); /* once */
+		box_remove(&copy);
+	}
+	box_remove(&box);
+	box_make(&box);
+	for (uint64_t i = 0; i < 50; i += 10)
+		box_append(&box, i, 10, 1, 1);
+	cr_assert_eq(plog_trim(box.plog, 25), 0);
+	tmpdir_put(box.dir.fd, BOX_LOG "/00000000000000000000.data", "x\n", 2);
+	cr_assert_eq(box_close(&box), 0);
+	cr_assert_eq(box_open(&box), 0);
+	cr_assert_eq(box.errors, 0);
+	cr_assert_eq(box_size(&box, 0, "data") + box_size(&box, 0, "lost"), -2);
+}
+
 /* A segment that was just being made when the machine died is no segment. */
 Test(plog_recover, crash_while_rolling)
 {
