@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 
 #include "fs/content.h"
+#include "fs/errtext.h"
 #include "fs/find.h"
 #include "fs/render.h"
 #include "fs/ring.h"
@@ -307,7 +308,11 @@ static int print_version(struct fs *fs, const struct node *node, struct buffer *
 	buffer_printf(out, "engine %s\nthreads %u\n", fs->engine->ops->name, fs->threads);
 	buffer_printf(out, "requests %s\n", uring_state());
 	/* direct: every write goes through the daemon; staged: those that may linger go to a file of the store */
-	buffer_add_text(out, fs->staging ? "producing direct staged\n" : "producing direct\n");
+	int refused = atomic_load(&fs->staging_refused);
+	if (refused)
+		buffer_printf(out, "producing direct: the kernel takes no backing file (%s)\n", errtext_name(refused));
+	else
+		buffer_add_text(out, fs->staging ? "producing direct staged\n" : "producing direct\n");
 	return 0;
 }
 

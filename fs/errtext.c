@@ -48,6 +48,8 @@ static const struct {
 	ROW(ENFILE, "the system has too many files open"),
 	ROW(ENODEV, "this kind of file cannot do that"),
 	ROW(EOPNOTSUPP, "this is not supported"),
+	ROW(ENOSYS, "the kernel does not have this"),
+	ROW(ENOTTY, "there is no such control"),
 	ROW(EPROTONOSUPPORT, "there is no engine for this kind of source"),
 	ROW(EUCLEAN, "this is not a store, or it is damaged or of a newer version"),
 	ROW(EBADMSG, "the data on disk is damaged"),

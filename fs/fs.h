@@ -36,11 +36,12 @@ struct fs {
 	int64_t started_ms;
 	bool read_only;
 	unsigned threads;
-	_Atomic bool staging;   /* channels may get a staging file: the kernel sends their writes there */
-	_Atomic bool ending;    /* the mount is gone: what is half written is dropped, not finished */
-	pthread_mutex_t lock;   /* pending */
-	pthread_cond_t settled; /* pending became 0 */
-	unsigned pending;       /* requests the engine will answer: each keeps its open file */
+	_Atomic bool staging;        /* channels may get a staging file: the kernel sends their writes there */
+	_Atomic int staging_refused; /* negative errno by which the kernel has ended that; 0: it has not */
+	_Atomic bool ending;         /* the mount is gone: what is half written is dropped, not finished */
+	pthread_mutex_t lock;        /* pending */
+	pthread_cond_t settled;      /* pending became 0 */
+	unsigned pending;            /* requests the engine will answer: each keeps its open file */
 };
 
 /* Around every asynchronous call of the engine that leads back to an open file. */

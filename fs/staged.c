@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/errtext.h"
+#include "fs/events.h"
 #include "fs/process.h"
 
 #if defined(FUSE_CAP_PASSTHROUGH) && FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
@@ -22,9 +24,12 @@ void staged_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 	conn->max_backing_stack_depth = 1;
 }
 
+/* What the kernel knows it by from now on, or the negative errno by which it refused; EIO where libfuse has kept that to itself. */
 static int register_file(fuse_req_t req, int fd)
 {
-	return fuse_passthrough_open(req, fd);
+	errno = 0;
+	int id = fuse_passthrough_open(req, fd);
+	return id > 0 ? id : errno ? -errno : -EIO;
 }
 
 static void set_backing(struct fuse_file_info *fi, int32_t id)
@@ -44,7 +49,7 @@ static int register_file(fuse_req_t req, int fd)
 {
 	(void)req;
 	(void)fd;
-	return 0;
+	return -EOPNOTSUPP;
 }
 
 static void set_backing(struct fuse_file_info *fi, int32_t id)
@@ -70,7 +75,30 @@ struct engine_stage *staged_open(struct fs *fs, const struct node *node, struct 
 	return NULL;
 }
 
-/* What the kernel knows the file by, asking it if need be; 0: it will not know it, nor the next one unless we had no descriptor. */
+/* Would the kernel refuse every other backing file as well? Else it was short of something, or it was this file. */
+static bool is_for_good(int err)
+{
+	switch (err) {
+	case -ENOTTY: /* it does not know the call */
+	case -ENOSYS:
+	case -EOPNOTSUPP: /* it was built without it */
+	case -EPERM:      /* we lack CAP_SYS_ADMIN */
+	case -ELOOP: /* the store is on a file system that is stacked on others */ return true;
+	default: return false;
+	}
+}
+
+/* From now on every write is a request. */
+static void stop_staging(struct fs *fs, int err)
+{
+	if (!atomic_exchange(&fs->staging, false))
+		return;
+	atomic_store(&fs->staging_refused, err);
+	events_add(fs, ENGINE_ROOT_ID, "", "the kernel takes no backing file (%s): all writes go through the daemon",
+	    errtext_name(err));
+}
+
+/* What the kernel knows the file by, asking it if need be; 0: it does not know it. */
 static int32_t backing_of(struct fs *fs, struct engine_stage *stage, fuse_req_t req)
 {
 	if (stage->backing > 0)
@@ -82,8 +110,8 @@ static int32_t backing_of(struct fs *fs, struct engine_stage *stage, fuse_req_t 
 	if (id == 0)
 		id = register_file(req, fd);
 	close(fd);
-	if (id <= 0)
-		fs->staging = false;
+	if (is_for_good(id))
+		stop_staging(fs, id);
 	stage->backing = id > 0 ? id : 0;
 	return stage->backing;
 }
@@ -97,6 +125,8 @@ bool staged_pass(struct fs *fs, uint64_t node, struct engine_stage *stage, fuse_
 	int32_t id = backing_of(fs, stage, req);
 	if (id == 0) {
 		fs->engine->ops->stage->close(stage, true);
+		node_unclaim(fs->nodes, node);
+		set_backing(fi, 0);
 		return false;
 	}
 	set_backing(fi, id);

@@ -4,8 +4,10 @@
  *
  * Taken are openings with O_WRONLY and O_APPEND and without O_SYNC, O_DSYNC and O_DIRECT, of plain and .nul channels of
  * topics that linger. Every other opening, and every one where passthrough cannot be had (a kernel before 6.9, a libfuse before
- * 3.17, not root, a store on an overlay), has the same semantics write by write. What decides is asked at each opening,
- * cheapest first.
+ * 3.17, not root, a store on an overlay of overlays), has the same semantics write by write. What decides is asked at each opening,
+ * cheapest first. Of what the kernel refuses, only that turns the fast path off for the mount which it would refuse of every file; where it is short of
+ * something, or of descriptors, that one opening goes write by write, and the next one asks again. What the kernel finds after our answer (that
+ * it has no memory to open the file) is EIO of that open(2), whoever answers what.
  *
  * The kernel keeps one backing file for a node that is open. Every lookup of a channel makes a node of its own (TREE_FRESH),
  * so only an opening through /dev/stdout or /proc/PID/fd meets a node that has one. That opening has to name the same file, but

@@ -304,26 +304,92 @@ Test(fs_failpoints, open_that_nobody_has)
 	world_end();
 }
 
-/* The kernel knows no backing file: the file is open all the same, and writes are requests. */
+/* The line of status/version about the way of writes. */
+static void producing(char ret[128])
+{
+	cr_assert_eq(ask_open("status/version", O_RDONLY), 0);
+	cr_assert_eq(ask_read(), 0);
+	world.answer.body[world.answer.size] = '\0';
+	char *line = strstr((char *)world.answer.body, "producing ");
+	cr_assert_not_null(line);
+	snprintf(ret, 128, "%.*s", (int)strcspn(line, "\n"), line);
+	cr_assert_eq(ask_close(), 0);
+}
+
+/* The file is open all the same, and writes are requests; whoever opens it once more gets what they would if it never had a staging file. */
+static void open_refused(void)
+{
+	cr_assert_eq(ask_open("topics/t/in", O_WRONLY | O_APPEND), 0);
+	cr_assert(!ask_is_staged());
+	const struct fuse_open_in again = { .flags = O_RDWR };
+	uint64_t node = ask_node();
+	cr_assert_eq(ask_write("written\n", 0), 0);
+	cr_assert_eq(ask(FUSE_OPEN, node, &again, sizeof(again), NULL, 0), 0);
+	cr_assert(!ask_is_staged());
+	world_keep_file(node, O_RDWR, false, 0);
+	cr_assert_eq(ask_write("written\n", 0), 0);
+	cr_assert_eq(ask_close(), 0);
+	cr_assert_eq(ask_close(), 0);
+}
+
+/* What would refuse every file ends staging, and is told of; what may be over at once, or is of that file only, does not. */
 Test(fs_failpoints, open_without_staging)
+{
+	static const struct {
+		int err;
+		bool for_good;
+		const char *name;
+	} rows[] = { { EMFILE, false, "" }, { ENFILE, false, "" }, { ENOMEM, false, "" }, { ENOSPC, false, "" },
+		{ EINVAL, false, "" }, { EBADF, false, "" }, { EIO, false, "" }, { ENOTTY, true, "ENOTTY" },
+		{ ENOSYS, true, "ENOSYS" }, { EOPNOTSUPP, true, "EOPNOTSUPP" }, { EPERM, true, "EPERM" },
+		{ ELOOP, true, "ELOOP" } };
+
+	if (!PASSES_THROUGH)
+		cr_skip_test("SKIP: this libfuse knows no passthrough");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char line[128], expected[128] = "producing direct staged";
+		struct there is;
+
+		snprintf(store, sizeof(store), "%s/store-%zu", dir.path, i);
+		begin();
+		cr_assert_eq(ask_mkdir("topics/t"), 0);
+		producing(line);
+		cr_assert_str_eq(line, expected);
+		ask_refusal = rows[i].err;
+		open_refused();
+		ask_refusal = 0;
+		if (rows[i].for_good)
+			snprintf(expected, sizeof(expected), "producing direct: the kernel takes no backing file (%s)",
+			    rows[i].name);
+		producing(line);
+		cr_expect_str_eq(line, expected);
+		cr_assert_eq(ask_open("topics/t/in", O_WRONLY | O_APPEND), 0);
+		cr_expect_neq(ask_is_staged(), rows[i].for_good, "%s", strerror(rows[i].err));
+		cr_assert_eq(ask_close(), 0);
+		is = look();
+		cr_expect(is.written == 2 && is.appended == 0);
+		world_end();
+		begin();
+		is = look();
+		cr_expect_eq(is.written, 2);
+		world_end();
+	}
+}
+
+/* Nor has the daemon a descriptor to give to the kernel. */
+Test(fs_failpoints, open_without_descriptor)
 {
 	struct there is;
 
+	if (!PASSES_THROUGH)
+		cr_skip_test("SKIP: this libfuse knows no passthrough");
 	begin();
 	cr_assert_eq(ask_mkdir("topics/t"), 0);
 	failpoint_arm(failpoint_find("staged_before_register"), 1, EMFILE);
-	cr_assert_eq(ask_open("topics/t/in", O_WRONLY | O_APPEND), 0);
-	cr_assert(!ask_is_staged());
-	cr_assert_eq(ask_write("written\n", 0), 0);
-	cr_assert_eq(ask_close(), 0);
+	open_refused();
 	failpoint_arm(NULL, 0, 0);
-	cr_assert(!world.fs.staging);
 	is = look();
-	cr_assert(is.written == 1 && is.appended == 0);
-	world_end();
-	begin();
-	is = look();
-	cr_assert_eq(is.written, 1);
+	cr_assert(is.written == 2 && is.appended == 0);
 	world_end();
 }
 

@@ -14,7 +14,7 @@ teardown() {
 	# shellcheck disable=SC2046 # each is a word
 	[ -z "$(jobs -p)" ] || kill -KILL $(jobs -p) 2>/dev/null || true
 	local dir
-	for dir in mnt disk; do
+	for dir in mnt disk overover over below; do
 		not grep -q " $BATS_TEST_TMPDIR/$dir " /proc/self/mountinfo || umount -l "$BATS_TEST_TMPDIR/$dir"
 	done
 }
@@ -403,6 +403,43 @@ except OSError as e:
 	log_is one two
 	exec 5>&-
 	remount
+}
+
+# overlay LOWER OVER - mounts an overlay whose upper part is on the tmpfs below; skips the test where that cannot be.
+overlay() {
+	local below=$BATS_TEST_TMPDIR/below
+	mkdir -p "$below/$2.upper" "$below/$2.work" "$BATS_TEST_TMPDIR/$2"
+	mount -t overlay -o "lowerdir=$1,upperdir=$below/$2.upper,workdir=$below/$2.work" overlay "$BATS_TEST_TMPDIR/$2" ||
+		skip 'no overlay can be mounted here'
+}
+
+# store_on DIRECTORY TEXT - writes pass the daemon or not, as status/version says after the first; either way they are there.
+store_on() {
+	local mnt=$BATS_TEST_TMPDIR/mnt store=$1/store-${1##*/} pid
+	S=$store M=$mnt mount_store
+	mkdir "$mnt/topics/t"
+	is "$(sed -n 's/^producing //p' "$mnt/status/version")" 'direct staged'
+	echo one >>"$mnt/topics/t/in"
+	is "$(sed -n 's/^producing //p' "$mnt/status/version")" "$2"
+	echo two >>"$mnt/topics/t/in"
+	printf three >>"$mnt/topics/t/in"
+	is "$(cat "$mnt/topics/t/0/log")" "$(printf 'one\ntwo\nthree')"
+	is "$(cat "$mnt/status/errors")" ''
+	pid=$(cat "$store/lock")
+	umount "$mnt"
+	wait_gone "$pid"
+}
+
+@test "a store on an overlay of overlays: the kernel refuses its files for good, every open succeeds, status/version says which way writes go" {
+	local below=$BATS_TEST_TMPDIR/below
+	mkdir "$below" "$BATS_TEST_TMPDIR/mnt"
+	mount -t tmpfs -o size=64m,mode=700 tmpfs "$below"
+	mkdir "$below/lower"
+	overlay "$below/lower" over
+	store_on "$BATS_TEST_TMPDIR/over" 'direct staged'
+	overlay "$BATS_TEST_TMPDIR/over" overover
+	store_on "$BATS_TEST_TMPDIR/overover" 'direct: the kernel takes no backing file (ELOOP)'
+	umount "$BATS_TEST_TMPDIR/overover" "$BATS_TEST_TMPDIR/over" "$below"
 }
 
 @test "after all writers have closed, staging files take no room, and a clean end leaves none" {
