@@ -689,3 +689,110 @@ Test(local_placed, arrived_and_damaged)
 	Q_SCRIPT(c, "totals q ready => 0", "take o => b", "take o => -");
 	end(c);
 }
+
+/* ---- a move that a start does again ---- */
+
+static void remove_log(struct contract *c, uint64_t id)
+{
+	char command[2 * PATH_MAX];
+
+	snprintf(command, sizeof(command), "rm -r '%s'/logs/%016" PRIx64, c->source, id);
+	cr_assert_eq(system(command), 0);
+}
+
+/* It says that there was no checkpoint, as it has something that a later start does. */
+static void close_unfinished(struct contract *c)
+{
+	c->ops->put(c->root);
+	cr_assert_lt(c->ops->close(c->engine), 0);
+	tmpdir_remove(&c->dir);
+}
+
+/*
+ * Another cannot be done, as its queue cannot be opened: so no checkpoint follows. But the log that the message came to is synced,
+ * and then it is there, once, wherever the power goes: also if nothing else was synced.
+ */
+Test(local_placed, moved_again)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	struct engine_object *p;
+	uint64_t log;
+	int fd;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "queue p", "send q y1", "send o y2", "send p y3", "purge q", "purge o",
+	    "purge p", "send q a b");
+	sync_queue(c, "q");
+	sync_queue(c, "o");
+	sync_queue(c, "p");
+	cut = begin(c);
+	p = q_object(c, "p");
+	log = queue_lane(queue_of_object(object_of(p)), 0)->log_id;
+	c->ops->put(p);
+	Q_SCRIPT(c, "mv q ready a o ready", "mv q ready b p ready");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	powercut_stop(cut);
+	crash_replace(c, cut, powercut_count(cut), 0, false);
+	powercut_free(cut);
+	remove_log(c, log);
+	fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	cut = powercut_start_store(fd, "catalog", "reserve");
+	close(fd);
+	contract_open(c);
+	timers_stop((struct local *)c->engine);
+	sync_queue(c, "o");
+	powercut_stop(cut);
+	close_unfinished(c);
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		crash_make(c, cut, powercut_count(cut), seed, false);
+		contract_open(c);
+		assert_text(content(c), "q:. o: a. ");
+		close_unfinished(c);
+	}
+	powercut_free(cut);
+	engine_scratch_release(&c->scratch);
+	free(c);
+}
+
+/* The power goes again, at any moment of the start that does moves again. */
+Test(local_placed, second_power_cut, .timeout = 120)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	int fd;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send o y", "purge o", "send q a b c d e f");
+	sync_queue(c, "q");
+	sync_queue(c, "o");
+	cut = begin(c);
+	Q_SCRIPT(c, "send o x1 x2", "mv q ready f o ready", "mv q ready a o ready", "mv q ready b o ready",
+	    "mv o ready a q ready", "mv q ready c o ready", "rm o ready f", "mv q ready d q ready p5");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	powercut_stop(cut);
+	crash_replace(c, cut, powercut_count(cut), 0, false);
+	powercut_free(cut);
+	fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	cut = powercut_start_store(fd, "catalog", "reserve");
+	close(fd);
+	contract_open(c);
+	timers_stop((struct local *)c->engine);
+	assert_text(content(c), "q: a d e. o: b c. ");
+	powercut_stop(cut);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 10; seed++) {
+			crash_replace(c, cut, n, seed < 2 ? seed : 10 * n + seed, false);
+			contract_open(c);
+			cr_assert_str_eq(content(c), "q: a d e. o: b c. ", "%zu of %zu, %" PRIu64 ": %s", n,
+			    powercut_count(cut), seed, content(c));
+		}
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}

@@ -288,3 +288,63 @@ Test(local_whole, crashes)
 	cr_assert_gt(powercut_count(r.cut), 60);
 	powercut_free(r.cut);
 }
+
+/* ---- refused, and then the power goes ---- */
+
+/* The n-th write while a batch for several priorities is sent fails. Returns whether it was refused. */
+static bool refuse(struct contract *c, uint64_t n, struct powercut **ret_cut, uint64_t *ret_calls)
+{
+	int rc;
+
+	contract_open(c);
+	make_objects(c);
+	assert_ok(send(c, ENGINE_QUEUE, 0, true)); /* its lanes are made */
+	timers_stop((struct local *)c->engine);
+	*ret_cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
+	fault_arm(FAULT_WRITE | FAULT_MINE, n, ENOSPC, false);
+	rc = send(c, ENGINE_QUEUE, 1, false);
+	*ret_calls = fault_disarm();
+	powercut_stop(*ret_cut);
+	contract_close(c);
+	return rc < 0;
+}
+
+/* The note may be on disk, and what says that nothing of it has happened has to be as well before anybody is told so. */
+Test(local_whole, refused_for_good)
+{
+	static struct counts counts;
+	unsigned refused = 0;
+	uint64_t calls, n = 0;
+
+	tmpdir_in_memory();
+	nosync_install();
+	do {
+		struct contract *c = calloc(1, sizeof(*c));
+		struct powercut *cut;
+		bool is_refused;
+
+		n++;
+		tmpdir_make(&c->dir);
+		c->persists = true;
+		snprintf(c->source, sizeof(c->source), "%s/store", c->dir.path);
+		is_refused = refuse(c, n, &cut, &calls);
+		tmpdir_remove(&c->dir);
+		for (uint64_t seed = 0; is_refused && seed < 30; seed++) {
+			char when[64];
+
+			snprintf(when, sizeof(when), "write %" PRIu64 " failed, power cut %" PRIu64, n, seed);
+			crash_make(c, cut, powercut_count(cut), seed, false);
+			contract_open(c);
+			look(c, &counts);
+			cr_assert(is_there(&counts, 0, when));
+			cr_assert_not(is_there(&counts, 1, when), "%s: it was refused, and is there", when);
+			contract_close(c);
+			tmpdir_remove(&c->dir);
+		}
+		refused += is_refused;
+		powercut_free(cut);
+		engine_scratch_release(&c->scratch);
+		free(c);
+	} while (calls >= n);
+	cr_assert_gt(refused, 3);
+}
