@@ -195,7 +195,7 @@ int catalog_put_queue_rows(
 {
 	struct rows_change change = { .rows = rows, .count = count, .journal = journal };
 
-	return count == 0 ? 0 : catalog_change(catalog, CATALOG_MAY_USE_RESERVE, write_rows, &change);
+	return count == 0 && journal == 0 ? 0 : catalog_change(catalog, CATALOG_MAY_USE_RESERVE, write_rows, &change);
 }
 
 static bool parse_row(const struct catalog_row *from, uint64_t queue_id, struct catalog_queue_row *ret_row)

@@ -137,11 +137,21 @@ static void sync_old(const struct journal_replay *how, const char *name)
 		close(fd);
 }
 
-/* Replays all files from a number on, removes those that are empty, and tells the highest number there was. */
-static int replay_all(const struct journal_replay *how, bool read_only, uint64_t from, uint64_t *ret_last)
-{
-	uint64_t *numbers, last = from > 0 ? from - 1 : 0;
+/* What replay_all() found. */
+struct found {
+	uint64_t last;     /* the highest number there was */
+	uint64_t *empties; /* numbers of files without records; to be freed */
 	size_t count;
+};
+
+/*
+ * Replays all files from a number on. That number is of a file which was whole on the disk before the catalog named it, and since
+ * then there has always been one: where there is none, what it said is lost.
+ */
+static int replay_all(const struct journal_replay *how, bool read_only, struct found *ret_found)
+{
+	uint64_t *numbers, last = how->from > 0 ? how->from - 1 : 0;
+	size_t count, empties = 0;
 	bool empty;
 	int err;
 
@@ -151,20 +161,36 @@ static int replay_all(const struct journal_replay *how, bool read_only, uint64_t
 	for (size_t i = 0; i < count && !err; i++) {
 		char name[JOURNAL_NAME_SIZE];
 
-		if (numbers[i] < from)
+		if (numbers[i] < how->from)
 			continue;
 		last = numbers[i];
 		err = journal_replay_file(how, last, &empty);
 		journal_file_name(name, last);
-		if (!err && empty && !read_only)
-			io->unlink(how->dirfd, name, 0); /* if not, then the next time */
+		if (!err && empty)
+			numbers[empties++] = last;
 		else if (!err && !read_only)
 			sync_old(how, name);
 	}
-	free(numbers);
-	if (!err)
-		*ret_last = last;
-	return err;
+	if (err) {
+		free(numbers);
+		return err;
+	}
+	if (how->from > 0 && last < how->from && how->notify.fn != NULL)
+		how->notify.fn(how->notify.ctx, EIO,
+		    "the journal is lost: what was acknowledged or leased since the last checkpoint may come again");
+	*ret_found = (struct found){ .last = last, .empties = numbers, .count = empties };
+	return 0;
+}
+
+/* When there is a new one. */
+static void remove_empties(int dirfd, const struct found *found)
+{
+	for (size_t i = 0; i < found->count; i++) {
+		char name[JOURNAL_NAME_SIZE];
+
+		journal_file_name(name, found->empties[i]);
+		io->unlink(dirfd, name, 0); /* if not, then the next time */
+	}
 }
 
 /* --------------------------------------------------------------------------------------- opening, closing */
@@ -174,10 +200,10 @@ int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64
     struct journal **ret_journal)
 {
 	struct journal_replay how = {
-		.dirfd = dirfd, .store_uuid = store_uuid, .notify = notify, .replay = replay, .ctx = ctx
+		.dirfd = dirfd, .store_uuid = store_uuid, .from = from, .notify = notify, .replay = replay, .ctx = ctx
 	};
+	struct found found = { 0 };
 	struct journal *journal;
-	uint64_t last = 0;
 	int fd = -1, err;
 
 	journal = calloc(1, sizeof(*journal));
@@ -188,23 +214,26 @@ int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64
 	journal->notify = notify;
 	journal->fd = -1;
 	memcpy(journal->store_uuid, store_uuid, sizeof(journal->store_uuid));
-	err = replay_all(&how, read_only, from, &last);
+	err = replay_all(&how, read_only, &found);
 	if (err)
 		goto err_after_new;
 	if (!read_only) {
-		fd = make_file(journal, last + 1);
+		fd = make_file(journal, found.last + 1);
 		if (fd < 0) {
 			err = engine_explain(fd, "the journal cannot begin a file: %s", strerror(-fd));
 			goto err_after_new;
 		}
-		use_file(journal, fd, last + 1);
+		use_file(journal, fd, found.last + 1);
+		remove_empties(dirfd, &found);
 	}
+	free(found.empties);
 	pthread_mutex_init(&journal->sync_lock, NULL);
 	pthread_mutex_init(&journal->lock, NULL);
 	*ret_journal = journal;
 	return 0;
 
 err_after_new:
+	free(found.empties);
 	free(journal);
 	return err;
 }

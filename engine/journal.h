@@ -47,7 +47,7 @@ struct journal_cursor {
  * every record found, oldest first (record is aligned to 8 bytes); a replay that returns a negative errno ends the
  * opening with it. Files below the number `from` are passed over; new ones are not among them. EUCLEAN: a newer format, or a
  * file of another store. After opening, appends go to a new file. notify
- * is called for what is damaged or was cut; no error comes of that.
+ * is called for what is damaged, lost (`from` is of a file that was there when the catalog said so) or was cut; no error comes of that.
  */
 int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64_t from, struct engine_notify notify,
     int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx,

@@ -65,6 +65,7 @@ int journal_list(int dirfd, uint64_t **ret_numbers, size_t *ret_count);
 struct journal_replay {
 	int dirfd;
 	const uint8_t *store_uuid;
+	uint64_t from; /* number of the first file that counts; 0: any */
 	struct engine_notify notify;
 	int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size);
 	void *ctx;

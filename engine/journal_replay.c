@@ -207,15 +207,18 @@ static bool all_zero(const uint8_t *bytes, size_t size)
 
 /*
  * A header that is damaged is reported and no more: what the records need of it is known without it. One that is not
- * there at all is what a crash leaves of a file that was just being made.
+ * there at all is what a crash leaves of a file that was just being made; but not of the one that the catalog names.
  */
 static int check_header(struct reader *reader)
 {
 	const uint8_t *header = NULL;
 	size_t n = look(reader, 0, JOURNAL_HEADER, &header);
 
-	if (n == 0 || all_zero(header, n))
+	if (n == 0 || all_zero(header, n)) {
+		if (reader->number == reader->how->from && !reader->read_err)
+			report(reader, EIO, "it is empty: what it said is lost");
 		return 0;
+	}
 	if (n < JOURNAL_HEADER || memcmp(header, JOURNAL_MAGIC, 8) != 0 ||
 	    bytes_get32(header + 60) != crc32c(0, header, 60)) {
 		report(reader, EIO, "its header is damaged");

@@ -378,6 +378,7 @@ static int open_journal(struct local *local)
 
 	if (rc < 0)
 		return rc;
+	local->journal_noted = local->journal_from > 0;
 	do
 		rc = journal_open(local->store.journal_dirfd, local->store.uuid, local->read_only, local->journal_from,
 		    local->notify, checkpoint_replay, &replaying, &local->journal);

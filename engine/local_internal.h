@@ -335,6 +335,7 @@ struct local {
 	struct catalog *catalog;
 	struct journal *journal;
 	uint64_t journal_from; /* when it was opened, the catalog had all that files below this number say */
+	bool journal_noted;    /* checkpoint_lock: it has such a number, by which a journal that is gone is missed */
 	struct stages *stages;
 	struct engine_notify notify;
 	struct engine_users users;

@@ -318,9 +318,10 @@ int queue_checkpoint(struct local *local, uint64_t journal)
 	if (rc == 0)
 		rc = queue_sync_moved(local);
 	if (rc == 0)
-		rc = put_rows(local, &rows, journal);
+		rc = put_rows(local, &rows, rows.count > 0 || !local->journal_noted ? journal : 0);
 	if (rc < 0)
 		mark_again(local, &rows);
+	local->journal_noted = local->journal_noted || rc == 0;
 	free(rows.list);
 	return rc;
 }

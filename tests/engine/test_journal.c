@@ -546,6 +546,69 @@ Test(journal, leaves_no_empty_files)
 		cr_assert_not(exists(name));
 }
 
+static unsigned files_at_unlink[4], unlinks;
+
+static int counting_unlink(int dirfd, const char *name, int flags)
+{
+	uint64_t *numbers;
+	size_t count;
+
+	cr_assert_eq(journal_list(dirfd, &numbers, &count), 0);
+	free(numbers);
+	if (unlinks < 4)
+		files_at_unlink[unlinks++] = (unsigned)count;
+	return io_posix.unlink(dirfd, name, flags);
+}
+
+/*
+ * The file that the catalog names, and then one after it, is always there: that it is not, or is of zeros, is told of. It was passed
+ * over as what a crash leaves, with all acks that were in it.
+ */
+Test(journal, tells_of_its_loss)
+{
+	static const uint8_t zeros[JOURNAL_HEADER];
+	struct io_ops counting = io_posix;
+	struct seen seen = { 0 };
+	struct journal *journal = open_journal(&seen);
+	uint64_t number;
+	char name[JOURNAL_NAME_SIZE];
+
+	append(journal, 1);
+	cr_assert_eq(journal_rotate(journal, &number), 0);
+	cr_assert_eq(journal_drop(journal, number), 0);
+	cr_assert_eq(journal_close(journal), 0);
+	counting.unlink = counting_unlink;
+	io = &counting;
+	for (int i = 0; i < 2; i++) { /* nothing is said while it is only empty; one of them is there at any moment */
+		cr_assert_eq(try_open_from(number, false, &seen, &journal), 0);
+		cr_assert_eq(seen.reports, 0, "%s", seen.text);
+		cr_assert_eq(journal_close(journal), 0);
+	}
+	io = &io_posix;
+	cr_assert_eq(unlinks, 2);
+	cr_assert(files_at_unlink[0] == 2 && files_at_unlink[1] == 2);
+	journal_file_name(name, number + 2);
+	cr_assert_eq(unlinkat(dir.fd, name, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(try_open_from(number, i == 0, &seen, &journal), 0);
+		cr_assert_eq(seen.errors, i + 1);
+		cr_assert_not_null(strstr(seen.text, "the journal is lost"));
+		cr_assert_eq(journal_close(journal), 0);
+	}
+	cr_assert_eq(try_open_from(number, true, &seen, &journal), 0);
+	cr_assert_eq(seen.errors, 2); /* now there is one again */
+	cr_assert_eq(journal_close(journal), 0);
+	for (size_t size = 0; size <= sizeof(zeros); size += sizeof(zeros)) {
+		journal_file_name(name, number);
+		tmpdir_put(dir.fd, name, zeros, size);
+		seen = (struct seen){ 0 };
+		cr_assert_eq(try_open_from(number, true, &seen, &journal), 0);
+		cr_assert_eq(seen.errors, 1);
+		cr_assert_not_null(strstr(seen.text, "it is empty"));
+		cr_assert_eq(journal_close(journal), 0);
+	}
+}
+
 /* Disk space is taken ahead of the records, and given back at the end. */
 Test(journal, allocates_ahead)
 {

@@ -108,6 +108,30 @@ flip() { # FILE POSITION
 	[[ $output == *' 10 messages,'*clean ]]
 }
 
+@test "a journal that is not there, or empty, is no clean store" {
+	local what
+	needs_mount
+	filled
+	"$MQFS_PROGRAM" "$S" "$M"
+	head -n 2 "$M/topics/orders/groups/g/out" >/dev/null
+	echo all >"$M/topics/orders/groups/g/ack"
+	kill -9 "$(cat "$S/lock")"
+	umount -l "$M"
+	wait_gone "$(cat "$S/lock")"
+	status 0 fsck.mqfs -n "$S"
+	cp -a "$S" "$S.whole"
+	for what in gone empty; do
+		rm -rf "$S"
+		cp -a "$S.whole" "$S"
+		[ $what = gone ] && rm "$S"/journal/* || truncate -s 0 "$S"/journal/*
+		status 4 fsck.mqfs -n "$S"
+		[[ $output == *'the journal is lost'*'1 damaged' || $output == *'it is empty: what it said is lost'*'1 damaged' ]]
+		status 1 fsck.mqfs -y "$S"
+		[[ $output == *clean ]]
+		status 0 fsck.mqfs -n "$S"
+	done
+}
+
 @test "a file of the journal that a checkpoint could not remove does not count, and goes with the next mount" {
 	needs_mount
 	filled
