@@ -183,6 +183,8 @@ static const struct {
 	[QUOTA_TX_BYTES] = { "mqfs_user_staged_bytes", "bytes", "What is staged in them." },
 	[QUOTA_UNACKED] = { "mqfs_user_unacked_messages", "",
 	    "Messages of queues that a user has and did not acknowledge." },
+	[QUOTA_READ_BYTES] = { "mqfs_user_read_bytes", "bytes",
+	    "Bytes of long messages and texts that open files of a user keep." },
 };
 
 static void print_user(void *ctx, uid_t uid, uint64_t used)

@@ -28,6 +28,9 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	[QUOTA_TX_BYTES] = { "user_tx_bytes", 256u << 20, EDQUOT, "bytes staged in transactions" },
 	/* a thousand workers with a thousand messages each; each lease is up to 300 bytes of the daemon's memory */
 	[QUOTA_UNACKED] = { "user_unacked", 1000000, EDQUOT, "unacknowledged messages" },
+	/* sixteen of the longest messages that the default settings take; short ones do not count */
+	[QUOTA_READ_BYTES] = { "user_read_bytes", 256u << 20, EDQUOT,
+	    "bytes of long messages and texts in open files" },
 };
 
 struct quota_user {
@@ -186,6 +189,23 @@ int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t *charge
 	if (!err)
 		*charged = amount;
 	return err;
+}
+
+int quota_room(struct quota_user *user, enum quota_kind kind, uint64_t charged)
+{
+	uint64_t limit = user->quota->limits[kind];
+	if (limit == 0 || user->unlimited || user->used[kind] - charged < limit)
+		return 0;
+	return refuse(user->quota, kind);
+}
+
+void quota_hold(struct quota_user *user, enum quota_kind kind, uint64_t *charged, uint64_t amount)
+{
+	if (amount < *charged)
+		subtract(user, kind, *charged - amount);
+	else
+		atomic_fetch_add(&user->used[kind], amount - *charged);
+	*charged = amount;
 }
 
 void quota_each(struct quota *quota, enum quota_kind kind, void (*each)(void *ctx, uid_t uid, uint64_t used), void *ctx)

@@ -2,8 +2,8 @@
  * quota - what one user may hold of the daemon, so that nobody starves another.
  *
  * Everything here belongs to whoever opened the file or made it: open files, reads that wait, bytes that are no message yet
- * (half a line, a file in put/), files in put/ (each is a file descriptor of the daemon), open transactions and what is staged in
- * them, messages of queues that are leased, of all of which the engine tells. One table has the limits, their
+ * (half a line, a file in put/), files in put/ (each is a file descriptor of the daemon), bytes that open files keep for reading,
+ * open transactions and what is staged in them, messages of queues that are leased, of all of which the engine tells. One table has the limits, their
  * reasons and the mount options that change them. Root and who mounted are counted as well, but have no limit: what they do
  * to the mount is their own affair, and they must be able to look and to repair while others are at their limits.
  *
@@ -29,6 +29,7 @@ enum quota_kind {
 	QUOTA_TX,
 	QUOTA_TX_BYTES,
 	QUOTA_UNACKED,
+	QUOTA_READ_BYTES,
 	QUOTA_KINDS
 };
 
@@ -64,6 +65,15 @@ int quota_look(struct quota *quota, uid_t uid, enum quota_kind kind);
  * then nothing has changed. *charged is guarded by the caller.
  */
 int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t *charged, uint64_t amount);
+
+/*
+ * For what is known only once it is there, as the size of a message that is read: asked before, is there anything left beside
+ * what is charged here already? And afterwards charged whatever it is, so that one message can be had however long it is.
+ */
+int quota_room(struct quota_user *user, enum quota_kind kind, uint64_t charged);
+void quota_hold(struct quota_user *user, enum quota_kind kind, uint64_t *charged, uint64_t amount);
+/* What an open file may keep for reading without being charged: a limit for more is one for those who read long messages. */
+#define QUOTA_READ_FREE (64u << 10)
 
 /* Calls each for every user that there is, in no order, with what is charged of a kind. */
 void quota_each(

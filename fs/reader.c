@@ -29,12 +29,14 @@
 #include "fs/given.h"
 #include "fs/parked.h"
 #include "fs/process.h"
+#include "fs/quota.h"
 #include "fs/reader.h"
 #include "fs/render.h"
 #include "fs/reply.h"
 
-#define BULK (64u << 10)        /* a read of this size gets many messages */
-#define WINDOW_KEPT (64u << 10) /* longest answer kept for reading it again; one message is kept whatever its size */
+#define BULK (64u << 10) /* a read of this size gets many messages */
+#define WINDOW_KEPT                                                                                                    \
+	QUOTA_READ_FREE /* longest answer kept for reading it again; one message is kept whatever its size */
 
 struct reader {
 	struct engine_waiter waiter; /* first: reader_wake finds the reader by it */
@@ -57,7 +59,8 @@ struct reader {
 	bool armed, closed;
 	unsigned refs;
 	struct engine_scratch scratch;
-	bool holds; /* held, in scratch, was fetched and could not be rendered, for want of memory */
+	uint64_t charged; /* of window and scratch, to who opened the file */
+	bool holds;       /* held, in scratch, was fetched and could not be rendered, for want of memory */
 	struct engine_view held;
 };
 
@@ -218,7 +221,9 @@ static int serve_new(struct reader *reader, fuse_req_t req, size_t size)
 {
 	bool bulk = size >= BULK && !reader->single;
 	struct buffer text = BUFFER_INIT;
-	int got = gather(reader, size, bulk, &text);
+	int got = quota_room(reader->handle.user, QUOTA_READ_BYTES, reader->charged);
+	if (got == 0)
+		got = gather(reader, size, bulk, &text);
 	if (got <= 0)
 		goto out;
 	off_t offset = reader->window_end;
@@ -252,8 +257,18 @@ static int skip_to(struct reader *reader, off_t offset)
 	return 1;
 }
 
-/* Tries to answer: 1 done, 0 nothing there, or an error to answer with. Call with the lock held. */
-static int serve(struct reader *reader, fuse_req_t req, size_t size, off_t offset)
+/* Gives back what was needed for a long message only, and has what is kept of it charged to who opened the file. */
+static void account(struct reader *reader)
+{
+	if (!reader->holds && reader->scratch.size > QUOTA_READ_FREE)
+		engine_scratch_release(&reader->scratch);
+	size_t window = reader->window.cap, scratch = reader->scratch.size;
+	size_t bytes = (window > QUOTA_READ_FREE ? window : 0) + (scratch > QUOTA_READ_FREE ? scratch : 0);
+	if (bytes != reader->charged)
+		quota_hold(reader->handle.user, QUOTA_READ_BYTES, &reader->charged, bytes);
+}
+
+static int answer(struct reader *reader, fuse_req_t req, size_t size, off_t offset)
 {
 	if (offset < reader->window_start) {
 		int err = start_over(reader);
@@ -272,6 +287,14 @@ static int serve(struct reader *reader, fuse_req_t req, size_t size, off_t offse
 		return 1;
 	}
 	return serve_new(reader, req, size);
+}
+
+/* Tries to answer: 1 done, 0 nothing there, or an error to answer with. Call with the lock held. */
+static int serve(struct reader *reader, fuse_req_t req, size_t size, off_t offset)
+{
+	int got = answer(reader, req, size, offset);
+	account(reader);
+	return got;
 }
 
 static bool at_end(const struct reader *reader)
@@ -500,6 +523,7 @@ void reader_release(struct handle *handle)
 	if (reader->poll)
 		fuse_pollhandle_destroy(reader->poll);
 	reader->poll = NULL;
+	quota_hold(handle->user, QUOTA_READ_BYTES, &reader->charged, 0); /* both go with the last reference */
 	bool armed = reader->armed;
 	pthread_mutex_unlock(&reader->lock);
 	bool disarmed = armed && ops_of(reader)->consumer_disarm(reader->consumer, &reader->waiter);

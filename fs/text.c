@@ -9,12 +9,14 @@
 
 #include "fs/command.h"
 #include "fs/confirm.h"
+#include "fs/quota.h"
 #include "fs/reply.h"
 
 struct text {
 	struct handle handle;
 	const struct text_calls *calls;
 	struct buffer content; /* fixed at open */
+	uint64_t charged;      /* of it, to who opened the file */
 	pthread_mutex_t lock;  /* lines */
 	struct line_buffer lines;
 };
@@ -44,6 +46,9 @@ int text_open(struct fs *fs, const struct node *node, unsigned flags, const stru
 		if (!err)
 			err = buffer_error(&text->content);
 	}
+	bool is_long = text->content.len > QUOTA_READ_FREE;
+	if (!err && is_long)
+		err = quota_look(fs->quota, cred->uid, QUOTA_READ_BYTES);
 	if (!err)
 		err = handle_init(&text->handle, fs, node, flags, cred);
 	if (err) {
@@ -52,6 +57,9 @@ int text_open(struct fs *fs, const struct node *node, unsigned flags, const stru
 		free(text);
 		return err;
 	}
+	buffer_fit(&text->content);
+	if (is_long)
+		quota_hold(text->handle.user, QUOTA_READ_BYTES, &text->charged, text->content.cap);
 	*ret_handle = &text->handle;
 	return 0;
 }
@@ -134,6 +142,7 @@ void text_release(struct handle *handle)
 		reply_path(handle->fs, handle->tx, handle->object, handle->path, handle->framing, path, sizeof path);
 		report_error(handle->fs, err, &handle->cred, path, context.reason);
 	}
+	quota_hold(handle->user, QUOTA_READ_BYTES, &text->charged, 0);
 	handle_release(handle);
 	line_buffer_release(&text->lines);
 	buffer_release(&text->content);

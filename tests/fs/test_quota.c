@@ -16,7 +16,7 @@ static uint64_t total;
 
 static void set_up(void)
 {
-	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000, 5 }, MOUNTER);
+	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000, 5, 50 }, MOUNTER);
 	cr_assert(quota);
 }
 
@@ -82,6 +82,28 @@ Test(quota, charge)
 	cr_assert_eq(quota_charge(user, QUOTA_PART_BYTES, &two, 0), 0);
 	cr_assert_eq(sum_of(QUOTA_PART_BYTES), 0);
 	quota_leave(user, QUOTA_PUT_FILES);
+}
+
+/* What is held is charged whatever it is, and asked for before: what is held at the same place already does not stand in the way. */
+Test(quota, hold)
+{
+	struct quota_user *user;
+	uint64_t one = 0, two = 0;
+	cr_assert_eq(quota_enter(quota, 1000, QUOTA_HANDLES, &user), 0);
+	cr_assert_eq(quota_room(user, QUOTA_READ_BYTES, one), 0);
+	quota_hold(user, QUOTA_READ_BYTES, &one, 70);
+	cr_assert_eq(quota_room(user, QUOTA_READ_BYTES, two), -EDQUOT);
+	cr_assert(strstr(engine_reason(), "user_read_bytes=50"));
+	cr_assert_eq(quota_look(quota, 1000, QUOTA_READ_BYTES), -EDQUOT);
+	cr_assert_eq(quota_room(user, QUOTA_READ_BYTES, one), 0);
+	quota_hold(user, QUOTA_READ_BYTES, &two, 10);
+	quota_hold(user, QUOTA_READ_BYTES, &one, 30);
+	cr_assert_eq(sum_of(QUOTA_READ_BYTES), 40);
+	cr_assert_eq(quota_room(user, QUOTA_READ_BYTES, 0), 0);
+	quota_hold(user, QUOTA_READ_BYTES, &one, 0);
+	quota_hold(user, QUOTA_READ_BYTES, &two, 0);
+	cr_assert_eq(sum_of(QUOTA_READ_BYTES), 0);
+	quota_leave(user, QUOTA_HANDLES);
 }
 
 /* Root and who mounted are counted and never refused; a limit of 0 is none. */

@@ -267,6 +267,70 @@ open("groups/g/wait").read()' 3>&- &
 	remount
 }
 
+@test "long messages in open files: who keeps as many bytes as one may keep is refused, and given nothing; another goes on" {
+	remount -o user_read_bytes=1000000
+	topic
+	group
+	mkdir "$M/queues/long"
+	chmod 644 groups/g/ack
+	chmod 666 "$M/queues/long/ack"
+	local i
+	for i in 1 2 3; do
+		head -c 600000 /dev/zero | tr '\0' "$i" >put/long
+		head -c 600000 /dev/zero | tr '\0' "$i" >"$M/queues/long/put/long"
+	done
+	echo short >>in
+	as 65534 python3 -c '
+import errno, os, sys
+log, queue = sys.argv[1:3]
+def first(path):
+    fd = os.open(path, os.O_RDONLY)
+    return fd, os.read(fd, 1)
+def refused(call, *args):
+    try:
+        call(*args)
+    except OSError as error:
+        assert error.errno == errno.EDQUOT, error
+    else:
+        assert False, args
+def all_kinds_refuse():
+    for path in log + "/at/0", log + "/at/1.json", queue + "/ready/" + max(os.listdir(queue + "/ready")):
+        refused(os.open, path, os.O_RDONLY)
+    for path in log + "/log.json", log + "/log.nul", queue + "/next", queue + "/take", log + "/../groups/g/out":
+        refused(first, path)
+    assert os.read(os.open(log + "/log", os.O_RDONLY), 1) == b"1" # keeps nothing
+    assert first(log + "/at/3")[1] == b"s" # nor does this
+    assert b"EDQUOT" in os.read(os.open(sys.argv[3], os.O_RDONLY), 1 << 20)
+
+one = os.open(log + "/at/0", os.O_RDONLY) # kept from the open on
+two = first(log + "/at/1")[0]
+all_kinds_refuse()
+os.close(one)
+os.close(two)
+one = first(queue + "/next")[0]
+two = first(log + "/log.json")[0]
+all_kinds_refuse()
+rest = sum(iter(lambda: len(os.read(one, 1 << 20)), 0))
+assert rest == 600000, rest # and then the file is at its end
+os.close(one)
+three = first(queue + "/next")[0]
+all_kinds_refuse()
+os.close(two)
+assert first(queue + "/next")[1] == b"3" # nothing was given to who was refused
+print("done")
+os.kill(os.getpid(), 9)
+' "$T/0" "$M/queues/long" "$M/status/errors" >"$BATS_TEST_TMPDIR/out" || true
+	is "$(cat "$BATS_TEST_TMPDIR/out")" done
+	eventually nothing_charged_to 65534
+	told EDQUOT user_read_bytes=1000000
+	as 1 cat 0/at/0 0/at/1 0/at/2 | wc -c | grep -qx 1800000
+	# One message can be had however long it is.
+	head -c 3000000 /dev/zero >put/longer
+	is "$(as 1 cat 0/at/4 | wc -c)" 3000000
+	cd /
+	remount
+}
+
 @test "at the limit of open files nothing is begun: no member joins, no file in put/ stays" {
 	remount -o user_handles=3
 	topic
