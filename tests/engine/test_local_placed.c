@@ -690,6 +690,38 @@ Test(local_placed, arrived_and_damaged)
 	end(c);
 }
 
+static void synced_with_its_record(const char *line, const char *name, const char *expected)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send o y", "purge o", "send q f");
+	sync_queue(c, "q");
+	cut = begin(c);
+	Q_SCRIPT(c, line);
+	sync_queue(c, name);
+	powercut_stop(cut);
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		reopen_as(c, cut, powercut_count(cut), seed);
+		Q_SCRIPT(c, expected);
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+/* A log is synced some day: what the journal says of a message in it is on disk then, by that alone. */
+Test(local_placed, synced_with_its_record)
+{
+	tmpdir_in_memory();
+	nosync_install();
+	synced_with_its_record("send q a:d100000", "q", "show q => f |  | a");
+	synced_with_its_record("push q a", "q", "show q => a,f |  | ");
+	synced_with_its_record("mv q ready f o ready", "o", "show o => f |  | ");
+	synced_with_its_record("mv q ready f o ready", "o", "show q =>  |  | ");
+}
+
 /* ---- a move that a start does again ---- */
 
 static void remove_log(struct contract *c, uint64_t id)

@@ -4,6 +4,7 @@
  * is to be, so its log must be on disk, too; also if somebody else is just about to sync that.
  */
 #include <semaphore.h>
+#include <sys/resource.h>
 
 #include "engine/io.h"
 #include "engine/local_internal.h"
@@ -115,6 +116,30 @@ static void beside_a_sync(struct contract *c)
 	cr_expect_eq(scene.durable, lane_of_queue()->end);
 	io = &io_posix;
 	c->ops->put(scene.queue);
+}
+
+/* A sync for which there was no descriptor has done nothing: the log has still to be synced before an ack or a trim counts. */
+static void sync_without_files(struct contract *c)
+{
+	struct rlimit files, none;
+
+	timers_stop((struct local *)c->engine);
+	publish_and_take(c);
+	cr_assert(c->ops->give_files(c->engine)); /* the log's are closed */
+	getrlimit(RLIMIT_NOFILE, &files);
+	none = (struct rlimit){ 0, files.rlim_max };
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cr_assert_eq(lane_sync_run(&lane_of_queue()->sync), -EMFILE);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+	cr_assert(lane_of_queue()->noted);
+	assert_ok(lane_sync_run(&lane_of_queue()->sync));
+	cr_assert(!lane_of_queue()->noted);
+	c->ops->put(scene.queue);
+}
+
+Test(settle_sync, sync_without_files)
+{
+	contract_run(true, sync_without_files);
 }
 
 static int fail(int fd)
