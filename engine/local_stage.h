@@ -20,7 +20,6 @@
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
 
-#define STAGE_DIR "staging"
 #define STAGE_PIECE (256u << 10)      /* bytes taken at a time: they stay in a core's cache from read to write */
 #define STAGE_PIECE_BEHIND (4u << 20) /* of what a daemon before has left: each piece takes a sync of the journal */
 #ifndef STAGE_PUNCH                   /* a test has less */

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -342,6 +343,39 @@ static void cannot_read(struct local *local, const char *what, int rc)
 	local_fault(local, -rc, "staging file %s cannot be read: %s", what, strerror(-rc));
 }
 
+/* One without a header: it goes if nothing is in it. */
+static void set_aside(struct local *local, const char *name, uint64_t number, int fd)
+{
+	char aside[STAGE_NAME_SIZE + sizeof(STAGE_DAMAGED)];
+	int rc = stage_has_data(fd);
+
+	if (rc == 0) {
+		remove_file(local, number);
+		return;
+	}
+	snprintf(aside, sizeof(aside), "%s" STAGE_DAMAGED, name);
+	if (rc > 0)
+		rc = io->rename(local->stages->dirfd, name, local->stages->dirfd, aside);
+	if (rc < 0)
+		cannot_read(local, name, rc);
+	else
+		local_notify(local, EIO,
+		    "the header of staging file %s is damaged: what was written to it is kept in %s", name, aside);
+}
+
+/* Those that were set aside keep their numbers. */
+static bool is_aside(const char *name, uint64_t *ret_number)
+{
+	char number[STAGE_NAME_SIZE];
+
+	if (strlen(name) != STAGE_NAME_SIZE - 1 + strlen(STAGE_DAMAGED) ||
+	    strcmp(name + STAGE_NAME_SIZE - 1, STAGE_DAMAGED) != 0)
+		return false;
+	memcpy(number, name, STAGE_NAME_SIZE - 1);
+	number[STAGE_NAME_SIZE - 1] = '\0';
+	return stage_parse_name(number, ret_number);
+}
+
 static int look_at(struct local *local, const char *name)
 {
 	struct stages *stages = local->stages;
@@ -349,24 +383,25 @@ static int look_at(struct local *local, const char *name)
 	unsigned int tries = 0;
 	uint64_t number;
 	int fd, rc;
+	bool aside = is_aside(name, &number);
 
-	if (!stage_parse_name(name, &number))
+	if (!aside && !stage_parse_name(name, &number))
 		return 0;
 	if (number > stages->next_number)
 		stages->next_number = number;
+	if (aside)
+		return 0;
 	do
 		fd = io_open_existing(stages->dirfd, name, O_RDONLY | O_NOFOLLOW);
 	while (warm_again(local, fd, &tries));
 	rc = fd < 0 ? fd : read_header(local, fd, &header);
 	if (rc == 0)
 		return adopt(local, number, fd, &header);
+	if (rc == -EBADMSG)
+		set_aside(local, name, number, fd);
 	if (fd >= 0)
 		close(fd);
-	if (rc == -EBADMSG) {
-		remove_file(local, number);
-		return 0;
-	}
-	if (rc != -ENOENT && rc != -ELOOP)
+	if (rc != -EBADMSG && rc != -ENOENT && rc != -ELOOP)
 		cannot_read(local, name, rc);
 	return 0;
 }

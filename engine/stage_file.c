@@ -11,6 +11,7 @@
 
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
+#include "engine/io.h"
 
 #define MAGIC "MQFSSTG1"
 #define CRC_AT (STAGE_DATA - 4)
@@ -63,6 +64,24 @@ int stage_header_get(const uint8_t in[STAGE_DATA], const uint8_t store_uuid[16],
 		return -EBADMSG;
 	*ret_header = header;
 	return 0;
+}
+
+int stage_has_data(int fd)
+{
+	uint8_t bytes[8 * STAGE_DATA];
+	off_t pos = STAGE_DATA;
+
+	for (;;) {
+		ssize_t n = io->pread(fd, bytes, sizeof(bytes), pos);
+
+		if (n <= 0)
+			return (int)n;
+		for (ssize_t i = 0; i < n; i++) {
+			if (bytes[i] != 0)
+				return 1;
+		}
+		pos += n;
+	}
 }
 
 bool stage_header_same(const struct stage_header *a, const struct stage_header *b)

@@ -16,13 +16,16 @@
  *   320  16 bytes: which start of the machine this use of the file began in; zeros: not known
  *   508  u32 CRC-32C of the bytes before
  *
- * An empty file, or one whose header is not whole, has nothing in it: the header is written before anyone may write.
+ * An empty file has nothing in it, nor has one without a whole header: that is written before anyone may write. If there is something
+ * behind a header that is not whole all the same, it is damaged (or a power cut took the header only), and set aside as NUMBER.damaged.
  */
 #ifndef MQFS_STAGE_FILE_H
 #define MQFS_STAGE_FILE_H
 
 #include "engine/engine.h"
 
+#define STAGE_DIR "staging"
+#define STAGE_DAMAGED ".damaged" /* behind the name of one that was set aside */
 #define STAGE_VERSION 1u
 #define STAGE_VERSION_QUEUE 2u /* who knows 1 only takes the queue for a topic that was removed */
 #define STAGE_DATA 512u        /* where the data begins */
@@ -48,5 +51,7 @@ bool stage_header_same(const struct stage_header *a, const struct stage_header *
 
 void stage_name(char out[STAGE_NAME_SIZE], uint64_t number);
 bool stage_parse_name(const char *name, uint64_t *ret_number);
+/* Is there anything behind the header, whatever that is? Zeros are nothing. 1, 0 or negative errno. */
+int stage_has_data(int fd);
 
 #endif

@@ -15,6 +15,7 @@
 #include "engine/io.h"
 #include "engine/journal.h"
 #include "engine/plog.h"
+#include "engine/stage_file.h"
 #include "engine/store.h"
 #include "fs/name.h"
 
@@ -188,6 +189,19 @@ static void look_for_copy(struct check *check)
 	say_found(check, "there is a copy of it, from which fsck.mqfs -y makes it anew");
 }
 
+/* Of a whole catalog. A new store has none yet. */
+static void check_copy(struct check *check)
+{
+	struct catalog_copied copied;
+	int rc = catalog_look_at_copy(check->store->dirfd, &copied);
+
+	if (rc < 0 && rc != -ENOENT)
+		problem(check, 0, "%s: a mount writes it anew", sentence(rc));
+	else if (rc == 0 && (copied.cut > 0 || copied.change != catalog_last_change(check->catalog)))
+		problem(check, 0, "its copy is not in step with it: a mount writes that anew");
+	engine_reason_clear();
+}
+
 /* What is wrong is no damage if the catalog is of a newer format. */
 static int refused(struct check *check, int rc)
 {
@@ -213,6 +227,8 @@ static int check_catalog(struct check *check)
 	catalog_set_notify(check->catalog, notify);
 	if (catalog_damaged(check->catalog) > 0)
 		look_for_copy(check);
+	else
+		check_copy(check);
 	rc = catalog_each_object(check->catalog, check_object, check);
 	if (rc == 0 && known->count > 0)
 		qsort(known->logs, known->count, sizeof(*known->logs), compare_logs);
@@ -395,6 +411,64 @@ static int check_logs(struct check *check)
 	return rc;
 }
 
+/* ---- the staging files ---- */
+
+static void check_stage(struct check *check, const char *name, int fd)
+{
+	uint8_t bytes[STAGE_DATA];
+	struct stage_header header;
+	int rc = io_pread_all(fd, bytes, sizeof(bytes), 0), has = stage_has_data(fd);
+
+	if (rc == 0)
+		rc = stage_header_get(bytes, check->store->uuid, &header);
+	if (rc < 0 && rc != -ENODATA && rc != -EBADMSG)
+		problem(check, EIO, "staging file %s %s", name,
+		    rc == -EUCLEAN ? "is of another store, or of a newer version" : strerror(-rc));
+	else if (has < 0)
+		problem(check, EIO, "staging file %s: %s", name, strerror(-has));
+	else if (has == 0)
+		problem(check, 0, "staging file %s is empty", name);
+	else if (rc < 0)
+		problem(check, EIO, "the header of staging file %s is damaged: a mount sets it aside", name);
+	else if (check->catalog != NULL && bsearch(&header.target, check->known->objects, check->known->object_count,
+					       sizeof(*check->known->objects), compare_numbers) == NULL)
+		problem(check, 0, "staging file %s is of number %" PRIu64 ", which was removed", name, header.target);
+	else
+		problem(check, 0, "staging file %s: what is not yet in a log of %" PRIu64 " is to be taken in", name,
+		    header.target);
+}
+
+/* They are there while a daemon is. After it they have what producers wrote that it did not come to take in. */
+static int check_stages(struct check *check)
+{
+	struct dirent *entry;
+	uint64_t number;
+	DIR *dir;
+	int rc = io_open_dir(check->store->dirfd, STAGE_DIR, &dir);
+
+	check->part = NULL;
+	if (rc < 0) {
+		if (rc != -ENOENT)
+			problem(check, EIO, "staging/ cannot be listed: %s", strerror(-rc));
+		return rc == -ENOMEM ? rc : 0;
+	}
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
+		int fd = stage_parse_name(entry->d_name, &number)
+			     ? io_open_existing(dirfd(dir), entry->d_name, O_RDONLY | O_NOFOLLOW)
+			     : -ENOENT;
+
+		if (fd >= 0) {
+			check_stage(check, entry->d_name, fd);
+			close(fd);
+		} else if (fd != -ENOENT && fd != -ELOOP) {
+			problem(check, EIO, "staging file %s: %s", entry->d_name, strerror(-fd));
+		}
+	}
+	rc = -errno;
+	closedir(dir);
+	return rc;
+}
+
 /* ---- the journal ---- */
 
 static int count_record(void *ctx, enum journal_type type, const void *record, size_t size)
@@ -442,6 +516,8 @@ int check_store(struct check *check)
 	rc = check_catalog(check);
 	if (rc == 0 && !check_cancelled)
 		rc = check_journal(check);
+	if (rc == 0 && !check_cancelled)
+		rc = check_stages(check);
 	if (rc == 0 && !check_cancelled)
 		rc = check_logs(check);
 	catalog_close(check->catalog);

@@ -836,6 +836,56 @@ STAGE_TEST(leftovers)
 	cr_assert_eq(strncmp(c->text, "state ok", 8), 0, "%s", c->text);
 }
 
+static void write_behind_a_damaged_header(struct contract *c, struct engine_object *topic)
+{
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
+	int writer = staging_writer(c, stage), fd;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", writer);
+	staging_text(writer, "x\n");
+	fd = open(path, O_WRONLY | O_CLOEXEC); /* that one appends */
+	cr_assert_eq(pwrite(fd, "X", 1, 100), 1);
+}
+
+/*
+ * What is behind a header that is not whole was written all the same: it was removed without a word. The file is kept under another
+ * name, its number is not given again, and one with zeros only goes.
+ */
+STAGE_TEST(damaged_header)
+{
+	static const char zeros[5000];
+	char path[PATH_MAX + 200], text[STAGE_DATA + 2];
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage;
+	int fd;
+
+	c->ops->put(topic);
+	contract_close(c);
+	killed(c, write_behind_a_damaged_header);
+	fd = open_file(c, 77);
+	cr_assert_eq(write(fd, zeros, sizeof(zeros)), sizeof(zeros));
+	close(fd);
+	contract_open(c);
+	cr_assert_eq(staging_files(c), 1);
+	snprintf(path, sizeof(path), "%s/staging/%016x.damaged", c->source, 1);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(read(fd, text, sizeof(text)), sizeof(text));
+	cr_assert_eq(memcmp(text + STAGE_DATA, "x\n", 2), 0);
+	close(fd);
+	c->ops->health(c->engine, c->text, CONTRACT_TEXT);
+	cr_assert_eq(strncmp(c->text, "state ok", 8), 0, "%s", c->text);
+	contract_close(c);
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	stage = staging_channel(c, topic, '\n');
+	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 1);
+	cr_assert_eq(access(path, F_OK), -1);
+	assert_ok(c->ops->stage->close(stage, false));
+	c->ops->put(topic);
+}
+
 static struct contract *of_call;
 
 static void remove_file(void)

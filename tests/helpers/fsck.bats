@@ -132,6 +132,41 @@ flip() { # FILE POSITION
 	done
 }
 
+@test "what producers wrote and no daemon took in is no clean store, nor is a damaged staging file or copy" {
+	local what
+	needs_mount
+	filled
+	"$MQFS_PROGRAM" "$S" "$M"
+	exec 7>>"$M/topics/orders/in"
+	seq 6 9 >&7
+	kill -9 "$(cat "$S/lock")"
+	exec 7>&-
+	umount -l "$M"
+	wait_gone "$(cat "$S/lock")"
+	cp -a "$S" "$S.whole"
+	for what in nothing copy header; do
+		rm -rf "$S"
+		cp -a "$S.whole" "$S"
+		case $what in
+		copy) flip "$S/catalog.copy" 100 ;;
+		header) flip "$S/staging/0000000000000001" 100 ;;
+		esac
+		status 4 fsck.mqfs -n "$S"
+		case $what in
+		nothing) [[ $output == *'staging file 0000000000000001: what is not yet in a log of '*'not ended in order'* ]] ;;
+		copy) [[ $output == *'the copy of the catalog is damaged: a mount writes it anew'*'not ended in order'* ]] ;;
+		header) [[ $output == *'the header of staging file 0000000000000001 is damaged'*'1 damaged' ]] ;;
+		esac
+		status 1 fsck.mqfs -y "$S"
+		status 0 fsck.mqfs -n "$S"
+		if [ $what != header ]; then
+			[[ $output == *' 14 messages,'*clean ]]
+		else
+			[[ $(tail -c +513 "$S/staging/0000000000000001.damaged") = "$(seq 6 9)" ]]
+		fi
+	done
+}
+
 @test "a file of the journal that a checkpoint could not remove does not count, and goes with the next mount" {
 	needs_mount
 	filled
