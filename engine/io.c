@@ -163,7 +163,8 @@ int io_pwritev_all(int fd, struct iovec *iov, int count, off_t pos)
 int io_pread_all(int fd, void *buf, size_t size, off_t pos)
 {
 	for (size_t done = 0; done < size;) {
-		ssize_t n = io->pread(fd, (char *)buf + done, size - done, pos + (off_t)done);
+		ssize_t n = fd < 0 ? 0 : io->pread(fd, (char *)buf + done, size - done, pos + (off_t)done);
+
 		if (n <= 0)
 			return n < 0 ? (int)n : -ENODATA;
 		done += (size_t)n;

@@ -17,10 +17,31 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* It failed for want of memory or descriptors: that says nothing of the files. */
+/* It failed for want of memory or descriptors, or by a signal: that says nothing of the files, and the next try may do. */
 static inline bool io_wants_means(int rc)
 {
-	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -EINTR;
+}
+
+/*
+ * What an error of opening or reading says of the file: that it is not there, is something else, or ends before, or that the disk, or the
+ * file system by its own sums, cannot read it. Any other error says nothing of it, and what is in it is not given up for that.
+ */
+static inline bool io_is_damage(int rc)
+{
+	switch (rc) {
+	case -EIO:
+	case -EILSEQ:
+	case -EBADMSG:
+	case -EUCLEAN:
+	case -ENODATA:
+	case -ENOENT:
+	case -ENOTDIR:
+	case -EISDIR:
+	case -ELOOP:
+	case -ENXIO: return true;
+	default: return false;
+	}
 }
 
 struct io_ops {
@@ -58,7 +79,7 @@ int io_open_dir(int dirfd, const char *name, DIR **ret_dir);
 int io_pwrite_all(int fd, const void *buf, size_t size, off_t pos);
 int io_pwritev_all(int fd, struct iovec *iov, int count, off_t pos); /* iov is used up */
 
-/* Reads exactly size bytes: 0; -ENODATA if the file ends before; negative errno. */
+/* Reads exactly size bytes: 0; -ENODATA if the file ends before, or fd is -1; negative errno. */
 int io_pread_all(int fd, void *buf, size_t size, off_t pos);
 
 /* Writes a small file so that it is there whole or not at all, and durable: name.tmp, sync, rename, sync of the directory. */

@@ -214,6 +214,8 @@ static int check_header(struct reader *reader)
 	const uint8_t *header = NULL;
 	size_t n = look(reader, 0, JOURNAL_HEADER, &header);
 
+	if (reader->read_err && !io_is_damage(-reader->read_err))
+		return -reader->read_err;
 	if (n == 0 || all_zero(header, n)) {
 		if (reader->number == reader->how->from && !reader->read_err)
 			report(reader, EIO, "it is empty: what it said is lost");
@@ -247,6 +249,8 @@ static int replay_records(struct reader *reader, bool *ret_empty)
 			uint64_t cut, next = find_record(reader, pos, &cut);
 
 			record = record_at(reader, next, &size);
+			if (reader->read_err && !io_is_damage(-reader->read_err))
+				return -reader->read_err;
 			if (record == NULL) {
 				if (cut > 0)
 					report(reader, 0,
@@ -264,8 +268,6 @@ static int replay_records(struct reader *reader, bool *ret_empty)
 		records++;
 		pos += journal_record_bytes(size);
 	}
-	if (io_wants_means(-reader->read_err))
-		return -reader->read_err;
 	if (reader->read_err)
 		report(reader, reader->read_err, "it cannot be read beyond %" PRIu64 ": %s", pos,
 		    strerror(reader->read_err));

@@ -317,6 +317,10 @@ static int load_facts(struct span *span)
 		int rc = lane_read(span->lane, span->first + at, span->count - at, &queue->scratch, &view, &first_id);
 		uint32_t count = view.batch.count > 0 ? view.batch.count : 1;
 
+		if (rc < 0 && !lane_lost(rc)) {
+			free(sizes);
+			return rc;
+		}
 		for (uint32_t i = 0; rc == 0 && i < count; i++) {
 			sizes->each[at + i] = view.batch.lengths[i];
 			span->bytes += view.batch.lengths[i];
@@ -352,16 +356,20 @@ struct holder *queue_find_holder(struct queue *queue, const struct span *span)
 	return holder;
 }
 
-/* The time of the last message before end that has no span. lock */
-static void find_fresh_time(struct lane *lane, uint64_t end)
+/* The time of the last message before end that has no span, if it is not damaged. lock */
+static int find_fresh_time(struct lane *lane, uint64_t end)
 {
 	struct index_entry entry;
 	struct span *span;
+	int rc = -EIO;
 
 	while (end > lane->next && (span = span_at(lane, end - 1)) != NULL)
 		end = span->first;
-	if (end > lane->next && plog_entry(atomic_load(&lane->plog), end - 1, &entry) == 0)
+	if (end > lane->next)
+		rc = plog_entry(atomic_load(&lane->plog), end - 1, &entry);
+	if (rc == 0)
 		lane->fresh_ms = entry.ts_ms;
+	return lane_lost(rc) ? 0 : rc;
 }
 
 /* What the journal should have said of a fresh message, and does not: the power went before that was on disk. */
@@ -374,10 +382,15 @@ static int finish_message(struct lane *lane, uint64_t offset, const struct index
 	struct engine_view view;
 	uint64_t first_id;
 	bool head = entry->flags & INDEX_HEAD;
+	int rc = -EIO;
 
 	if (entry->flags & INDEX_MOVED) /* it is still where it was */
 		return offset >= lane->moves_end ? lane_set(lane, offset, 1, &set, NULL, why, NULL) : 0;
-	if (entry->meta_len > 0 && lane_read(lane, offset, 1, &queue->scratch, &view, &first_id) == 0)
+	if (entry->meta_len > 0)
+		rc = lane_read(lane, offset, 1, &queue->scratch, &view, &first_id);
+	if (rc < 0 && !lane_lost(rc))
+		return rc;
+	if (rc == 0)
 		props = view.batch.props;
 	if (head)
 		set.place = lane->head_place - 1;
@@ -402,12 +415,15 @@ static int finish_tail(struct lane *lane, uint64_t synced)
 	uint64_t offset = synced > lane->next ? synced : lane->next;
 	struct index_entry entry;
 	struct span *span;
-	int rc = 0;
+	int rc = find_fresh_time(lane, offset);
 
-	find_fresh_time(lane, offset);
-	while (rc == 0 && offset < lane->end && plog_entry(atomic_load(&lane->plog), offset, &entry) == 0) {
-		uint64_t end = entry.base_offset + entry.count;
+	while (rc == 0 && offset < lane->end) {
+		uint64_t end;
 
+		rc = plog_entry(atomic_load(&lane->plog), offset, &entry);
+		if (rc < 0)
+			return lane_lost(rc) ? 0 : rc;
+		end = entry.base_offset + entry.count;
 		for (; rc == 0 && offset < end; offset++) {
 			if (lane_state(lane, offset, &span) == SPAN_READY && span == NULL)
 				rc = finish_message(lane, offset, &entry);
@@ -466,8 +482,9 @@ static int finish_lane(struct lane *lane)
 		span_unfile((struct span *)((char *)node - offsetof(struct span, by_offset)));
 	for (node = tree_first(&lane->spans); node != NULL && rc == 0; node = tree_next(node))
 		rc = load_facts((struct span *)((char *)node - offsetof(struct span, by_offset)));
-	find_fresh_time(lane, lane->end);
-	if (stat.synced < stat.end && !queue_local(queue)->read_only) {
+	if (rc == 0)
+		rc = find_fresh_time(lane, lane->end);
+	if (rc == 0 && stat.synced < stat.end && !queue_local(queue)->read_only) {
 		lane->unsynced_messages = stat.end - stat.synced;
 		lane->unsynced_since_ms = clock_mono_ms();
 		timer_set_earlier(queue_local(queue), &lane->flush_timer, clock_mono_ms());
@@ -535,7 +552,9 @@ static int finish_opening(struct queue *queue)
 	}
 	if (rc == 0) {
 		queue_refile_leases(queue);
-		queue_count(queue);
+		rc = queue_count(queue);
+	}
+	if (rc == 0) {
 		queue_check_invariants(queue);
 		queue_set_timer(queue);
 		if (queue_is_too_long(queue)) /* the daemon died before it dropped what was too much */

@@ -398,7 +398,7 @@ void lease_uncharge(struct queue *queue, uint64_t lessee, uint32_t count); /* th
 void span_unfile(struct span *span);                                       /* before what it is ordered by changes */
 void span_refile(struct span *span);                                       /* afterwards, unfiled or not */
 void span_mark(struct span *span);                                         /* it is to be stored */
-void queue_count(struct queue *queue);                                     /* counters, from nothing */
+int queue_count(struct queue *queue);                                      /* counters, from nothing */
 /* Bytes of payloads between two offsets; 0 if that cannot be told. */
 uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to);
 int64_t queue_next_delivery(struct queue *queue); /* its number */
@@ -552,9 +552,13 @@ bool lane_peek(struct lane *lane, int64_t after, uint64_t *ret_offset, int64_t *
 /* The first fresh message at or after offset. lock */
 bool lane_fresh(struct lane *lane, uint64_t offset, uint64_t *ret_offset);
 bool reader_finds(struct queue_reader *reader); /* is there a message for it? lock */
-/* The facts of messages of one batch; a view that lasts until the next with this scratch. EIO: damaged, count in the view. */
+/*
+ * The facts of messages of one batch; a view that lasts until the next with this scratch. EIO: damaged, count in the view. Of another
+ * error than those of lane_lost() nothing follows for the messages.
+ */
 int lane_read(struct lane *lane, uint64_t offset, uint32_t count, struct engine_scratch *scratch,
     struct engine_view *ret_view, uint64_t *ret_first_id);
+bool lane_lost(int rc); /* of lane_read() or plog_entry(): they are damaged, or gone */
 struct span_facts facts_of(const struct engine_view *view, uint64_t first_id);
 
 /* ---- local_queue_settle.c ---- */

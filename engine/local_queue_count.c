@@ -13,20 +13,34 @@
 
 #include "engine/local_queue_span.h"
 
-uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to)
+static int measure(struct lane *lane, uint64_t from, uint64_t to, uint64_t *ret_bytes)
 {
 	struct plog *plog = atomic_load(&lane->plog);
-	uint64_t from_pos, to_pos;
+	uint64_t from_pos = 0, to_pos = 0;
+	int rc = from < to ? plog_pos_of(plog, from, &from_pos) : 0;
 
-	if (from >= to || plog_pos_of(plog, from, &from_pos) < 0 || plog_pos_of(plog, to, &to_pos) < 0)
-		return 0;
-	return to_pos - from_pos >= to - from ? to_pos - from_pos - (to - from) : 0;
+	if (rc == 0 && from < to)
+		rc = plog_pos_of(plog, to, &to_pos);
+	*ret_bytes = rc == 0 && from < to && to_pos - from_pos >= to - from ? to_pos - from_pos - (to - from) : 0;
+	return rc;
 }
 
-static void count_lane(struct lane *lane)
+uint64_t lane_payload_bytes(struct lane *lane, uint64_t from, uint64_t to)
 {
-	uint64_t fresh = lane->end - lane->next, bytes = lane_payload_bytes(lane, lane->next, lane->end), ahead = 0;
+	uint64_t bytes;
 
+	(void)measure(lane, from, to, &bytes);
+	return bytes;
+}
+
+/* What cannot be read for good is of no bytes. */
+static int count_lane(struct lane *lane)
+{
+	uint64_t fresh = lane->end - lane->next, ahead = 0, bytes, gone;
+	int rc = measure(lane, lane->next, lane->end, &bytes);
+
+	if (rc < 0 && !lane_lost(rc))
+		return rc;
 	lane->ready_count = 0;
 	for (struct tree_node *node = tree_first(&lane->spans); node != NULL; node = tree_next(node)) {
 		struct span *span = SPAN_OF(node, by_offset);
@@ -35,10 +49,15 @@ static void count_lane(struct lane *lane)
 		if (span->first < lane->next)
 			continue;
 		fresh -= span->count;
-		ahead += span->state == SPAN_GONE ? lane_payload_bytes(lane, span->first, span->first + span->count)
-						  : span->bytes;
+		gone = span->bytes;
+		if (span->state == SPAN_GONE)
+			rc = measure(lane, span->first, span->first + span->count, &gone);
+		if (rc < 0 && !lane_lost(rc))
+			return rc;
+		ahead += gone;
 	}
 	lane_tally_fresh(lane, fresh, bytes > ahead ? bytes - ahead : 0, true);
+	return 0;
 }
 
 /* What was published, if nothing got lost. */
@@ -63,19 +82,26 @@ static uint64_t accounted(const struct queue *queue)
 	       t->dead_lettered + t->expired + t->dropped + t->moved_out - t->moved_in;
 }
 
-void queue_count(struct queue *queue)
+int queue_count(struct queue *queue)
 {
+	int rc = 0;
+
 	memset(queue->messages, 0, sizeof(queue->messages));
 	memset(queue->bytes, 0, sizeof(queue->bytes));
 	atomic_store(&queue->open, true);
-	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
+	for (uint32_t p = 0; p < ENGINE_PRIORITIES && rc == 0; p++) {
 		struct lane *lane = queue_lane(queue, p);
 
 		if (lane != NULL)
-			count_lane(lane);
+			rc = count_lane(lane);
+	}
+	if (rc < 0) { /* it is tried again, from nothing */
+		atomic_store(&queue->open, false);
+		return rc;
 	}
 	/* Differs from what it was only if the machine died, and logs and journal did not lose the same. */
 	queue->published_base = (int64_t)(accounted(queue) - published_in_logs(queue));
+	return 0;
 }
 
 #ifdef MQFS_DEBUG

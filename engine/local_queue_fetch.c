@@ -118,6 +118,11 @@ bool reader_finds(struct queue_reader *reader)
 
 /* ---- reading ---- */
 
+bool lane_lost(int rc)
+{
+	return rc == -EIO || rc == -ESTALE;
+}
+
 int lane_read(struct lane *lane, uint64_t offset, uint32_t count, struct engine_scratch *scratch,
     struct engine_view *ret_view, uint64_t *ret_first_id)
 {

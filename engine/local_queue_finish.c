@@ -131,9 +131,9 @@ static int has_arrived(struct lane *lane, const struct queue_pending *move, bool
 	if (move->to_offset >= lane->end)
 		return 0;
 	rc = lane_read(lane, move->to_offset, 1, &scratch, &view, &id);
-	*ret_arrived = rc < 0 || id == move->id;
+	*ret_arrived = lane_lost(rc) || (rc == 0 && id == move->id);
 	engine_scratch_release(&scratch);
-	return io_wants_means(rc) ? rc : 0;
+	return lane_lost(rc) ? 0 : rc;
 }
 
 /* Reads it from where it still is, the last place first: that which the move found went from. ENODATA: nowhere; EIO: it is lost; EBUSY: that is not known, as a queue cannot be opened. */
@@ -155,7 +155,7 @@ static int find(struct local *local, const struct pending_move *move, struct eng
 		}
 		if (rc == 0)
 			rc = lane_read(from, move->pending.from_offset, 1, scratch, ret_view, &id);
-		if (io_wants_means(rc))
+		if (rc < 0 && !lane_lost(rc) && rc != -ENODATA)
 			return rc;
 		if (rc == 0 && id == move->pending.id) {
 			*ret_found = move;

@@ -30,6 +30,7 @@ struct listing {
 	const struct object *consumer;
 	uint64_t at[2];
 	struct page page;
+	int rc; /* it cannot be told what is there, for now */
 };
 
 /* ---- READY; lock ---- */
@@ -42,6 +43,9 @@ static void add_run(struct listing *l, struct lane *lane, uint64_t offset, int64
 	uint64_t first_id;
 	int rc = lane_read(lane, offset, run, &l->queue->scratch, &view, &first_id);
 	uint32_t count = view.batch.count > 0 && view.batch.count < run ? view.batch.count : run;
+
+	if (rc < 0 && !lane_lost(rc))
+		l->rc = rc;
 
 	for (uint32_t i = 0; i < count && l->page.count < LIST_AT_ONCE; i++, place++) {
 		l->at[0] = ENGINE_PRIORITIES - lane->priority;
@@ -110,6 +114,9 @@ static void add_span(struct listing *l, struct span *span, const struct time_pla
 		int rc = lane_read(span->lane, span->first + i, span->count - i, &l->queue->scratch, &view, &first_id);
 		uint32_t count = rc == 0 ? view.batch.count : 1;
 
+		if (rc < 0 && !lane_lost(rc))
+			l->rc = rc;
+
 		for (uint32_t k = 0; k < count && l->page.count < LIST_AT_ONCE; k++, i++) {
 			l->at[0] = (uint64_t)time_ms;
 			l->at[1] = tie_of(span, i);
@@ -160,6 +167,8 @@ int queue_message_list(struct engine_object *base, enum engine_message_state sta
 		else
 			page_by_time(&l);
 		queue_unlock(l.queue);
+		if (l.rc < 0)
+			return l.rc;
 		for (uint32_t i = 0; i < l.page.count; i++) {
 			memcpy(cursor, l.page.next[i], 2 * sizeof(cursor[0]));
 			if (!each(ctx, &l.page.stats[i], l.page.next[i]))

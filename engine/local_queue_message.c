@@ -170,9 +170,12 @@ int queue_find(struct queue *queue, uint64_t id, struct lane **ret_lane, uint64_
 		uint64_t offset;
 		struct span *unused;
 		bool there;
+		int rc = lane != NULL ? plog_find_id(atomic_load(&lane->plog), id, &offset) : -ENOENT;
 
-		if (lane == NULL || plog_find_id(atomic_load(&lane->plog), id, &offset) < 0)
+		if (rc == -ENOENT)
 			continue;
+		if (rc < 0)
+			return rc;
 		pthread_mutex_lock(&queue->lock);
 		there = lane_state(lane, offset, &unused) != SPAN_GONE;
 		pthread_mutex_unlock(&queue->lock);

@@ -231,7 +231,7 @@ static int move_locked(struct mv *mv, struct lane *lane, uint64_t offset, uint64
 		return -ENOENT;
 	rc = lane_read(lane, offset, 1, &mv->from->scratch, &view, &first_id);
 	if (rc < 0)
-		return rc == -EIO || rc == -ENOMEM ? rc : -ENOENT;
+		return rc == -ESTALE || rc == -ENODATA ? -ENOENT : rc;
 	facts = facts_of(&view, first_id);
 	if (is_nack(mv) && (lane->priority == mv->priority || is_over_limit(span)))
 		return -EAGAIN;

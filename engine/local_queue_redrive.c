@@ -23,9 +23,12 @@ struct redrive {
 	uint64_t ends[ENGINE_PRIORITIES];
 };
 
-/* The next message that is READY behind the place, of an id in the range. lock of the dlq */
-static bool next_of_range(struct queue *dlq, struct redrive *r, struct engine_scratch *scratch,
-    struct engine_view *view, struct commit_take *ret_take)
+/*
+ * The next message that is READY behind the place, of an id in the range: 1; 0: there is none; negative errno: it cannot be read now. What
+ * is damaged stays. lock of the dlq
+ */
+static int next_of_range(struct queue *dlq, struct redrive *r, struct engine_scratch *scratch, struct engine_view *view,
+    struct commit_take *ret_take)
 {
 	for (;; r->place = INT64_MIN) {
 		struct lane *lane = queue_lane(dlq, r->priority);
@@ -33,15 +36,18 @@ static bool next_of_range(struct queue *dlq, struct redrive *r, struct engine_sc
 		int64_t place;
 
 		while (lane != NULL && lane_peek(lane, r->place, &offset, &place)) {
+			int rc = offset < r->ends[r->priority] ? lane_read(lane, offset, 1, scratch, view, &id) : -EIO;
+
+			if (rc < 0 && !lane_lost(rc))
+				return rc;
 			r->place = place;
-			if (offset < r->ends[r->priority] && lane_read(lane, offset, 1, scratch, view, &id) == 0 &&
-			    id >= r->first && id <= r->last) {
+			if (rc == 0 && id >= r->first && id <= r->last) {
 				*ret_take = (struct commit_take){ lane, offset, id, facts_of(view, id) };
-				return true;
+				return 1;
 			}
 		}
 		if (r->priority == 0)
-			return false;
+			return 0;
 		r->priority--;
 	}
 }
@@ -69,14 +75,13 @@ static int64_t move_next(struct queue *dlq, struct redrive *r)
 	struct engine_view view;
 	struct commit_take take;
 	int rc = queue_lock(dlq);
-	bool more;
 
 	if (rc < 0)
 		return rc;
-	more = next_of_range(dlq, r, &dlq->scratch, &view, &take);
+	rc = next_of_range(dlq, r, &dlq->scratch, &view, &take);
 	queue_unlock(dlq);
-	if (!more)
-		return 0;
+	if (rc <= 0)
+		return rc;
 	rc = queue_message_move(&dlq->object.base, take.id, ENGINE_READY, &to);
 	return rc == 0 ? 1 : rc;
 }
@@ -127,12 +132,13 @@ static int collect(struct queue *dlq, struct redrive *r, struct bundle *bundle)
 	for (; bundle->count < bundle->room && bytes < BYTES_AT_ONCE; bundle->count++) {
 		struct returning *item = &bundle->items[bundle->count];
 
-		if (!next_of_range(dlq, r, &item->scratch, &item->view, &bundle->takes[bundle->count]))
+		rc = next_of_range(dlq, r, &item->scratch, &item->view, &bundle->takes[bundle->count]);
+		if (rc <= 0)
 			break;
 		bytes += item->view.batch.len;
 	}
 	queue_unlock(dlq);
-	return 0;
+	return rc < 0 ? rc : 0;
 }
 
 /* As it was produced, with its key, but now, and as if it had not died. */

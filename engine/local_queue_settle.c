@@ -126,9 +126,11 @@ int queue_find_lease(struct queue *queue, struct holder *holder, uint64_t id, st
 	struct lane *lane;
 	struct span *span;
 	uint64_t offset;
-	bool found = queue_find(queue, id, &lane, &offset) == 0;
-	int rc = queue_lock(queue);
+	int rc = queue_find(queue, id, &lane, &offset);
+	bool found = rc == 0;
 
+	if (found || rc == -ENOENT)
+		rc = queue_lock(queue);
 	if (rc < 0)
 		return rc;
 	if (!found)
@@ -201,10 +203,10 @@ static int64_t settle_one(struct queue *queue, struct holder *holder, enum engin
 	struct span *span;
 	uint64_t offset;
 	int rc = queue_find(queue, id, &lane, &offset);
-
 	bool found = rc == 0;
 
-	rc = queue_lock_both(queue, target);
+	if (found || rc == -ENOENT)
+		rc = queue_lock_both(queue, target);
 	if (rc < 0)
 		return rc;
 	if (!found)

@@ -178,7 +178,7 @@ static int take_read(struct lane *lane, uint64_t offset)
 
 		rc = lane_set(lane, offset, 1, &gone, &facts, WHY_MOVED_OUT, NULL);
 		queue_local(lane->queue)->recovered_moves = true;
-	} else if (!io_wants_means(rc)) {
+	} else if (lane_lost(rc)) {
 		rc = 0;
 	}
 	engine_scratch_release(&scratch);
@@ -198,8 +198,12 @@ static int take_again(struct local *local, const struct staged_settle *settle)
 	if (object == NULL || object->kind != ENGINE_QUEUE)
 		goto out;
 	rc = queue_open(queue);
-	if (rc < 0 || queue_find(queue, settle->id, &lane, &offset) < 0)
+	if (rc == 0)
+		rc = queue_find(queue, settle->id, &lane, &offset);
+	if (rc < 0) {
+		rc = rc == -ENOENT ? 0 : rc;
 		goto out;
+	}
 	rc = queue_lock(queue);
 	assert(rc == 0); /* nobody removes it yet */
 	if (lane_state(lane, offset, &span) != SPAN_GONE)

@@ -389,8 +389,12 @@ static int begin(struct run *run, uint64_t *ret_base)
 		rc = plog_load(plog, i, NULL); /* from now on where they begin is kept in memory */
 	for (size_t i = end; i > 0 && !rc && run->last_offset == ENGINE_OFFSET_NONE; i--) {
 		rc = plog_reader(plog, i - 1, &reader);
-		if (!rc && reader.slots > 0 && !segment_read_entry_before(&reader, reader.slots - 1, &slot, &last))
+		if (rc || reader.slots == 0)
+			continue;
+		rc = segment_read_entry_before(&reader, reader.slots - 1, &slot, &last);
+		if (!rc)
 			run->last_offset = last.base_offset + last.count - 1;
+		rc = rc == -ENOENT ? 0 : rc;
 	}
 	pthread_mutex_unlock(&plog->mutex);
 	return rc;

@@ -35,12 +35,13 @@ static void remember(struct plog *plog, uint64_t base, uint32_t from, uint32_t t
 		*shortest = (struct plog_strays){ base, from, to };
 }
 
-/* The first entry from slot on, below end, that is not a stray; end if there is none. */
-static uint32_t next_regular(
+/* The first entry from slot on, below end, that is not a stray; end if there is none; negative errno: that cannot be told now. */
+static int64_t next_regular(
     struct plog *plog, const struct segment_reader *reader, uint32_t slot, uint32_t end, struct index_entry *ret_entry)
 {
 	struct plog_strays *known = NULL, *run;
 	uint32_t from = slot;
+	int rc;
 
 	while (slot < end) {
 		run = run_at(plog, reader->base, slot);
@@ -49,7 +50,10 @@ static uint32_t next_regular(
 			slot = run->to < end ? run->to : end;
 			continue;
 		}
-		if (segment_read_entry(reader, slot, ret_entry))
+		rc = segment_read_entry(reader, slot, ret_entry);
+		if (rc && rc != -EBADMSG)
+			return rc;
+		if (rc)
 			from = slot + 1; /* it may be readable another time */
 		else if (!(ret_entry->flags & INDEX_STRAY))
 			break;
@@ -72,13 +76,16 @@ static int search(struct plog *plog, const struct segment_reader *reader, uint64
 	struct index_entry entry, best = { 0 };
 
 	while (low < high) {
-		uint32_t middle = low + (high - low) / 2, found = next_regular(plog, reader, middle, high, &entry);
+		uint32_t middle = low + (high - low) / 2;
+		int64_t found = next_regular(plog, reader, middle, high, &entry);
 
+		if (found < 0)
+			return (int)found;
 		if (found == high || entry.first_id > id) {
 			high = middle;
 		} else {
 			best = entry;
-			low = found + 1;
+			low = (uint32_t)found + 1;
 		}
 	}
 	if (best.count == 0)
@@ -100,11 +107,15 @@ static int find_segment(struct plog *plog, uint64_t id, size_t *ret_i)
 		bool found = false;
 
 		for (; i < high && !found; i++) {
-			int rc = plog_reader(plog, i, &reader);
+			int64_t rc = plog_reader(plog, i, &reader);
 
-			if (io_wants_means(rc))
-				return rc;
-			found = !rc && next_regular(plog, &reader, 0, reader.slots, &entry) < reader.slots;
+			if (io_is_damage((int)rc))
+				continue;
+			if (!rc)
+				rc = next_regular(plog, &reader, 0, reader.slots, &entry);
+			if (rc < 0)
+				return (int)rc;
+			found = rc < reader.slots;
 		}
 		if (found && entry.first_id <= id) {
 			have = true;
@@ -127,8 +138,10 @@ int plog_find_id(struct plog *plog, uint64_t id, uint64_t *ret_offset)
 
 	pthread_mutex_lock(&plog->mutex);
 	rc = find_segment(plog, id, &i);
-	if (!rc)
+	if (!rc) {
 		rc = plog_reader(plog, i, &reader);
+		rc = io_is_damage(rc) ? -ENOENT : rc;
+	}
 	if (!rc)
 		rc = search(plog, &reader, id, &entry);
 	if (!rc && id - entry.first_id >= entry.count)
@@ -149,19 +162,22 @@ int plog_entry(struct plog *plog, uint64_t offset, struct index_entry *ret_entry
 	struct segment_reader reader;
 	struct segment_lost lost;
 	uint32_t slot;
-	int rc = 0;
+	int rc;
 
 	pthread_mutex_lock(&plog->mutex);
-	if (offset < plog->start_offset)
+	if (offset < plog->start_offset) {
 		rc = -ESTALE;
-	else if (offset >= plog->end_offset)
+	} else if (offset >= plog->end_offset) {
 		rc = -ENODATA;
-	if (!rc)
+	} else {
 		rc = plog_reader(plog, plog_find(plog, offset), &reader);
-	if (!rc)
-		rc = segment_locate(&reader, offset, UINT32_MAX, &slot, ret_entry, &lost);
+		rc = io_is_damage(rc) ? -EIO : rc;
+		if (!rc)
+			rc = segment_locate(&reader, offset, UINT32_MAX, &slot, ret_entry, &lost);
+		rc = rc == -EBADMSG ? -EIO : rc;
+	}
 	pthread_mutex_unlock(&plog->mutex);
-	return rc == -EBADMSG ? -EIO : rc;
+	return rc;
 }
 
 int plog_last_id(struct plog *plog, uint64_t *ret_id)
@@ -170,20 +186,22 @@ int plog_last_id(struct plog *plog, uint64_t *ret_id)
 	int rc = 0;
 
 	pthread_mutex_lock(&plog->mutex);
-	for (size_t i = plog->count; i > 0 && last == 0; i--) {
+	for (size_t i = plog->count; i > 0 && last == 0 && !rc; i--) {
 		struct segment_reader reader;
 		struct index_entry entry;
 
 		rc = plog_reader(plog, i - 1, &reader);
-		if (rc < 0 && (i == plog->count || io_wants_means(rc)))
+		if (rc < 0 && (i == plog->count || !io_is_damage(rc)))
 			break;
 		if (rc < 0) { /* it is damaged, and was told of */
 			rc = 0;
 			continue;
 		}
-		for (uint32_t slot = reader.slots; slot > 0 && last == 0; slot--) {
-			if (!segment_read_entry(&reader, slot - 1, &entry) && !(entry.flags & INDEX_STRAY))
+		for (uint32_t slot = reader.slots; slot > 0 && last == 0 && !rc; slot--) {
+			rc = segment_read_entry(&reader, slot - 1, &entry);
+			if (!rc && !(entry.flags & INDEX_STRAY))
 				last = entry.first_id + entry.count - 1;
+			rc = rc == -EBADMSG ? 0 : rc;
 		}
 	}
 	pthread_mutex_unlock(&plog->mutex);

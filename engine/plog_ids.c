@@ -102,8 +102,9 @@ static int walk_entry(struct walk *walk, int meta_fd)
 		if (walk->meta == NULL)
 			return -ENOMEM;
 	}
-	if (io_pread_all(meta_fd, walk->meta, entry->meta_len, entry->meta_pos) < 0)
-		return 0;
+	rc = io_pread_all(meta_fd, walk->meta, entry->meta_len, entry->meta_pos);
+	if (rc < 0)
+		return io_is_damage(rc) ? 0 : rc;
 	rc = meta_each(walk->meta, entry->meta_len, entry->count, entry->length, entry->data_crc, visit, walk);
 	return rc == -EBADMSG ? 0 : rc;
 }
@@ -116,9 +117,10 @@ static int walk_segment(struct walk *walk, const struct segment_reader *reader, 
 
 	for (uint32_t count; slot < reader->slots; slot += count) {
 		count = reader->slots - slot < SLOTS_AT_ONCE ? reader->slots - slot : SLOTS_AT_ONCE;
-		if (io_pread_all(reader->index_fd, slots, (size_t)count * INDEX_SLOT,
-			(off_t)INDEX_FIRST + (off_t)slot * INDEX_SLOT) < 0)
-			return 0;
+		rc = io_pread_all(
+		    reader->index_fd, slots, (size_t)count * INDEX_SLOT, (off_t)INDEX_FIRST + (off_t)slot * INDEX_SLOT);
+		if (rc < 0)
+			return io_is_damage(rc) ? 0 : rc;
 		for (uint32_t i = 0; i < count; i++) {
 			if (slot + i == reader->slots - 1 && reader->last.count > 0)
 				walk->entry = reader->last;
@@ -134,11 +136,11 @@ static int walk_segment(struct walk *walk, const struct segment_reader *reader, 
 	return 0;
 }
 
-/* Pins the segment that offset is in, and tells where the next begins. ENODATA: there is none. */
+/* Pins the segment that offset is in, and tells where the next begins. ERANGE: there is none. */
 static int pin_at(struct plog *plog, uint64_t offset, struct segment_reader *ret_reader, uint64_t *ret_next)
 {
 	size_t i;
-	int rc = -ENODATA;
+	int rc = -ERANGE;
 
 	pthread_mutex_lock(&plog->mutex);
 	if (offset < plog->start_offset)
@@ -167,23 +169,23 @@ static int walk_messages(struct walk *walk)
 
 	for (uint64_t offset = walk->from; offset < walk->to && rc == 0; offset = next) {
 		rc = pin_at(walk->plog, offset, &reader, &next);
-		if (rc == -ENODATA)
-			break;
-		if (io_wants_means(rc))
+		if (rc < 0 && !io_is_damage(rc))
 			break;
 		if (rc < 0) {
 			rc = 0; /* damaged: readers are told */
 			continue;
 		}
-		if (segment_search(&reader, begins_by, offset, &slot, &entry) < 0)
+		rc = segment_search(&reader, begins_by, offset, &slot, &entry);
+		if (rc == -ENOENT)
 			slot = 0;
-		rc = walk_segment(walk, &reader, slot);
+		if (rc == 0 || rc == -ENOENT)
+			rc = walk_segment(walk, &reader, slot);
 		pthread_mutex_lock(&walk->plog->mutex);
 		plog_unpin(walk->plog, reader.segment);
 		pthread_mutex_unlock(&walk->plog->mutex);
 	}
 	free(walk->meta);
-	return rc == -ENODATA ? 0 : rc;
+	return rc == -ERANGE ? 0 : rc;
 }
 
 int plog_each_props(struct plog *plog, uint64_t from, uint64_t to,
@@ -236,7 +238,7 @@ static void file_name(char out[SEGMENT_NAME_SIZE], uint64_t before)
 	segment_name(out, before, "ids");
 }
 
-/* Header and, if ret_ids is not NULL, the ids, which are the caller's to free. EBADMSG */
+/* Header and, if ret_ids is not NULL, the ids, which are the caller's to free. EBADMSG: damaged; ENOMEM and what else says nothing of it. */
 static int read_file(const struct plog *plog, int dirfd, uint64_t before, struct ids_file *ret_file, uint8_t **ret_ids)
 {
 	uint8_t header[HEADER], *ids = NULL;
@@ -262,7 +264,7 @@ static int read_file(const struct plog *plog, int dirfd, uint64_t before, struct
 	close(fd);
 	if (rc) {
 		free(ids);
-		return rc == -ENOMEM ? rc : -EBADMSG;
+		return io_is_damage(rc) ? -EBADMSG : rc;
 	}
 	*ret_file = file;
 	if (ret_ids)

@@ -143,8 +143,8 @@ int plog_roll(struct plog *plog, uint64_t base, uint64_t base_pos);
 void plog_detach(struct plog *plog, size_t n);
 void plog_forget(struct plog *plog, struct segment *segment); /* closes its files, frees it when it is not pinned */
 
-/* Time of the last message of segment i, or when it was made if that cannot be read. */
-int64_t plog_last_ms(struct plog *plog, size_t i);
+/* Time of the last message of segment i, or when it was made if that is damaged. Errors that say nothing of it. */
+int plog_last_ms(struct plog *plog, size_t i, int64_t *ret_ms);
 
 /* Brings the files behind the end back in order, if a failed append left that to do. */
 int plog_repair(struct plog *plog);

@@ -123,6 +123,8 @@ int plog_read_start(struct plog *plog)
 		return fd == -ENOENT ? 0 : fd;
 	rc = io_pread_all(fd, bytes, sizeof(bytes), 0);
 	close(fd);
+	if (rc && !io_is_damage(rc))
+		return rc;
 	if (!rc)
 		rc = index_get_start(bytes, &start);
 	if (rc == -EUCLEAN)

@@ -7,7 +7,8 @@
  * this one. So a batch is at most LIMIT_ENTRY_DATA, or one message. What was just appended may be had from memory. Who wants a batch whole
  * may have it read to a place of its own (struct engine_scratch): bulk is not copied once more, and nobody looks for its newlines.
  *
- * Damage costs the batch it is in: the reader gets EIO and learns what to go past, and it is reported once.
+ * Damage costs the batch it is in: the reader gets EIO and learns what to go past, and it is reported once. An error that says nothing of
+ * the files (io_is_damage()) is given to the reader as it is, and costs nothing: the next read finds what is there.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -77,17 +78,32 @@ static int find_lengths(const char *data, uint32_t size, uint32_t count, uint32_
 	return p == end ? 0 : -EBADMSG;
 }
 
+/* Reads what is whole, or damaged: EBADMSG. */
+static int read_part(int fd, void *out, uint32_t len, off_t pos)
+{
+	int rc = io_pread_all(fd, out, len, pos);
+
+	return io_is_damage(rc) ? -EBADMSG : rc;
+}
+
+static int read_data(const struct segment_reader *reader, const struct index_entry *entry, void *out)
+{
+	int rc = read_part(reader->data_fd, out, entry->length, entry->pos);
+
+	return rc || crc32c(0, out, entry->length) == entry->data_crc ? rc : -EBADMSG;
+}
+
 /* Reads data and meta of entry to their places in block and checks them. EBADMSG. */
 static int read_whole(const struct segment_reader *reader, const struct index_entry *entry, char *block,
     const struct layout *at, struct meta_shape *ret_shape)
 {
-	if (io_pread_all(reader->data_fd, block + at->data, entry->length, entry->pos) ||
-	    crc32c(0, block + at->data, entry->length) != entry->data_crc)
-		return -EBADMSG;
-	if (entry->meta_len == 0)
-		return 0;
-	if (io_pread_all(reader->meta_fd, block + at->meta, entry->meta_len, entry->meta_pos))
-		return -EBADMSG;
+	int rc = read_data(reader, entry, block + at->data);
+
+	if (rc || entry->meta_len == 0)
+		return rc;
+	rc = read_part(reader->meta_fd, block + at->meta, entry->meta_len, entry->meta_pos);
+	if (rc)
+		return rc;
 	return meta_check((const uint8_t *)block + at->meta, entry->meta_len, entry->count, entry->length,
 	    entry->data_crc, ret_shape);
 }
@@ -195,10 +211,7 @@ static int fetch_lent(const struct segment_reader *reader, const struct index_en
 		return -ENOMEM;
 	*cached = (struct cached){ .entry = *entry, .data = scratch->lent, .lent = true };
 	*ret_cached = cached;
-	return io_pread_all(reader->data_fd, scratch->lent, entry->length, entry->pos) ||
-		       crc32c(0, scratch->lent, entry->length) != entry->data_crc
-		   ? -EBADMSG
-		   : 0;
+	return read_data(reader, entry, scratch->lent);
 }
 
 static void give_view(const struct cached *cached, uint64_t offset, uint32_t max_count, struct engine_view *ret_view)
@@ -269,10 +282,10 @@ static int give_damage(
 	return -EIO;
 }
 
-/* An error of pinning that is one of the moment, not of the files. */
-static bool is_passing(int rc)
+/* An error of what is not told where the damage is. */
+static int damage_as_eio(int rc)
 {
-	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
+	return io_is_damage(rc) ? -EIO : rc;
 }
 
 /*
@@ -305,7 +318,7 @@ static int pin_for(struct plog *plog, uint64_t offset, struct segment_reader *re
 	size_t i = plog_find(plog, offset);
 	int rc = plog_pin(plog, i, ret_reader);
 
-	if (!rc || is_passing(rc))
+	if (!io_is_damage(rc))
 		return rc;
 	*ret_lost = (struct segment_lost){ .from = plog->segments[i]->base, .to = plog_segment_end(plog, i) };
 	return -EBADMSG;
@@ -417,7 +430,7 @@ int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
 	rc = plog_pin(plog, plog_find(plog, offset), &reader);
 	pthread_mutex_unlock(&plog->mutex);
 	if (rc)
-		return is_passing(rc) ? rc : -EIO;
+		return damage_as_eio(rc);
 	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, offset, UINT32_MAX, &scratch, &cached, &lost);
 	if (rc == -EBADMSG || rc == -ENOENT) {
 		pos = lost.pos;
@@ -472,14 +485,14 @@ static ssize_t pread_segment(struct plog *plog, uint64_t pos, uint64_t end, void
 	if (!rc)
 		rc = plog_pin(plog, i, &reader);
 	if (rc)
-		return is_passing(rc) ? rc : -EIO;
+		return damage_as_eio(rc);
 	if (size > end - pos)
 		size = (size_t)(end - pos);
 	pthread_mutex_unlock(&plog->mutex);
-	n = io->pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
+	n = reader.data_fd < 0 ? 0 : io->pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
 	pthread_mutex_lock(&plog->mutex);
 	plog_unpin(plog, reader.segment);
-	return n > 0 ? n : -EIO; /* there must be something */
+	return n == 0 ? -EIO : n < 0 ? damage_as_eio((int)n) : n; /* there must be something */
 }
 
 ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size)
@@ -516,10 +529,14 @@ static int first_entry(struct plog *plog, size_t i, struct index_entry *ret_entr
 	struct segment_reader reader;
 	int rc = plog_reader(plog, i, &reader);
 
-	for (uint32_t slot = 0; !rc && slot < reader.slots; slot++)
-		if (!segment_read_entry(&reader, slot, ret_entry))
-			return 0;
-	return is_passing(rc) ? rc : -ENOENT;
+	if (rc)
+		return io_is_damage(rc) ? -ENOENT : rc;
+	for (uint32_t slot = 0; slot < reader.slots; slot++) {
+		rc = segment_read_entry(&reader, slot, ret_entry);
+		if (rc != -EBADMSG)
+			return rc;
+	}
+	return -ENOENT;
 }
 
 /* How many segments begin before ts_ms; those that cannot be read go with the one after them. */
@@ -558,10 +575,14 @@ int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset)
 	rc = count_earlier(plog, ts_ms, &count);
 	if (!rc && count > 0)
 		rc = plog_reader(plog, count - 1, &reader);
-	if (!rc && count > 0 && !segment_search(&reader, is_earlier, (uint64_t)ts_ms, &slot, &entry))
-		offset = entry.base_offset + entry.count;
+	if (!rc && count > 0) {
+		rc = segment_search(&reader, is_earlier, (uint64_t)ts_ms, &slot, &entry);
+		if (!rc)
+			offset = entry.base_offset + entry.count;
+		rc = rc == -ENOENT ? 0 : rc;
+	}
 	if (!rc)
 		*ret_offset = offset > plog->start_offset ? offset : plog->start_offset;
 	pthread_mutex_unlock(&plog->mutex);
-	return rc && !is_passing(rc) ? -EIO : rc;
+	return damage_as_eio(rc);
 }

@@ -123,16 +123,20 @@ static int remake_only(struct plog *plog, const struct segment_home *home)
 	return rc ? rc : io->fsync(home->dirfd);
 }
 
-static bool has_entry(const struct segment *segment)
+/* 1, 0 or negative errno. */
+static int has_entry(const struct segment *segment)
 {
 	struct segment_reader reader = {
 		.index_fd = segment->index_fd, .base = segment->base, .end_offset = UINT64_MAX
 	};
 	struct index_entry entry;
 	uint32_t slot;
+	int rc = -ENOENT;
 
 	reader.slots = segment->slots;
-	return segment->slots > 0 && !segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry);
+	if (segment->slots > 0)
+		rc = segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry);
+	return rc == -ENOENT ? 0 : rc ? rc : 1;
 }
 
 /* Drops last segments that were just being made. Also finds out whether this is a log of this store at all. */
@@ -152,8 +156,9 @@ static int drop_unborn(struct plog *plog)
 			rc = segment_load(last, &home, &mark);
 		if (rc != -EBADMSG)
 			return rc;
-		if (has_entry(last) || (plog->count == 1 && read_only))
-			return 0;
+		rc = has_entry(last);
+		if (rc || (plog->count == 1 && read_only))
+			return rc < 0 ? rc : 0;
 		rc = keep_data(plog);
 		if (!rc && plog->count == 1)
 			return remake_only(plog, &home);
@@ -184,15 +189,20 @@ static int find_unsynced(struct plog *plog, size_t *ret_i)
 	return 0;
 }
 
-/* Whether something of the segments from i on was ever synced. */
-static bool was_synced(struct plog *plog, size_t i)
+/* Whether something of the segments from i on was ever synced: 1, 0, or negative errno if one cannot be read, which is no answer. */
+static int was_synced(struct plog *plog, size_t i)
 {
 	struct index_mark mark;
 
-	for (; i < plog->count; i++)
-		if (!plog_load(plog, i, &mark) && mark.end_offset > plog->segments[i]->base)
-			return true;
-	return false;
+	for (; i < plog->count; i++) {
+		int rc = plog_load(plog, i, &mark);
+
+		if (rc)
+			return rc;
+		if (mark.end_offset > plog->segments[i]->base)
+			return 1;
+	}
+	return 0;
 }
 
 /* The log ends in segment i: what comes after it goes. */
@@ -284,7 +294,10 @@ static int recover_tail(struct plog *plog, size_t i, bool *ret_short)
 		segment->meta_end = whole.meta_end;
 		if (whole.end_offset == plog->segments[i + 1]->base)
 			continue;
-		if (!was_synced(plog, i + 1))
+		rc = was_synced(plog, i + 1);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
 			break;
 		plog->synced = plog->segments[i + 1]->base;
 	}
@@ -303,15 +316,15 @@ static int load_last(struct plog *plog)
 	struct segment_reader reader;
 	int rc = plog_reader(plog, plog->count - 1, &reader);
 
+	if (!rc && reader.slots > 0) {
+		rc = segment_read_entry(&reader, reader.slots - 1, &plog->last);
+		rc = rc == -EBADMSG ? 0 : rc;
+	}
 	if (rc)
 		return rc;
-	if (reader.slots > 0 && segment_read_entry(&reader, reader.slots - 1, &plog->last))
-		plog->last = (struct index_entry){ 0 };
 	plog->frozen = reader.slots;
-	plog->mtime_ms = plog_last_ms(plog, plog->count - 1);
-	if (reader.slots == 0 && plog->count > 1)
-		plog->mtime_ms = plog_last_ms(plog, plog->count - 2);
-	return 0;
+	return plog_last_ms(
+	    plog, reader.slots == 0 && plog->count > 1 ? plog->count - 2 : plog->count - 1, &plog->mtime_ms);
 }
 
 /* A data file that somebody removed: its messages are lost, but new ones need a file to go to. */

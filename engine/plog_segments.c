@@ -127,9 +127,11 @@ int plog_data_size(struct plog *plog, size_t i, uint64_t *ret_size)
 		return rc;
 	reader.index_fd = segment->index_fd;
 	*ret_size = 0;
-	if (segment->slots > 0 && !segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry))
+	if (segment->slots > 0)
+		rc = segment_read_entry_before(&reader, segment->slots - 1, &slot, &entry);
+	if (!rc && segment->slots > 0)
 		*ret_size = (uint64_t)entry.pos + entry.length;
-	return 0;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 /*
@@ -141,11 +143,16 @@ static int derive_base_pos(struct plog *plog, size_t i, const struct segment_hom
 	struct segment *segment = plog->segments[i];
 	struct index_mark unused;
 	uint64_t size;
-	int rc;
+	int rc = -ENOENT;
 
-	if (i + 1 < plog->count && !segment_load(plog->segments[i + 1], home, &unused)) {
+	if (i + 1 < plog->count)
+		rc = segment_load(plog->segments[i + 1], home, &unused);
+	if (rc && !io_is_damage(rc))
+		return rc;
+	if (!rc) {
 		rc = plog_data_size(plog, i, &size);
-		segment->base_pos = plog->segments[i + 1]->base_pos - size;
+		if (!rc)
+			segment->base_pos = plog->segments[i + 1]->base_pos - size;
 	} else if (i > 0) {
 		rc = plog_load(plog, i - 1, NULL);
 		if (!rc)
@@ -320,22 +327,38 @@ err_after_new:
 	return rc;
 }
 
-int64_t plog_last_ms(struct plog *plog, size_t i)
+/* The time of a segment's last message that is not damaged. ENOENT: there is none. */
+static int read_last_ms(struct plog *plog, size_t i, int64_t *ret_ms)
 {
-	struct segment *segment = plog->segments[i];
 	struct segment_reader reader;
 	struct index_entry entry;
 	uint32_t slot;
+	int rc = plog_reader(plog, i, &reader);
 
-	if (segment == plog_active(plog) && plog->last.count > 0)
-		return plog->last.ts_ms;
-	if (segment->last_ms == SEGMENT_TIME_UNKNOWN && !plog_reader(plog, i, &reader)) {
-		if (reader.slots > 0 && !segment_read_entry_before(&reader, reader.slots - 1, &slot, &entry))
-			segment->last_ms = entry.ts_ms;
-		else if (segment != plog_active(plog))
-			segment->last_ms = segment->created_ms;
+	if (!rc)
+		rc = reader.slots > 0 ? segment_read_entry_before(&reader, reader.slots - 1, &slot, &entry) : -ENOENT;
+	if (!rc)
+		*ret_ms = entry.ts_ms;
+	return rc;
+}
+
+int plog_last_ms(struct plog *plog, size_t i, int64_t *ret_ms)
+{
+	struct segment *segment = plog->segments[i];
+	int rc = 0;
+
+	if (segment == plog_active(plog) && plog->last.count > 0) {
+		*ret_ms = plog->last.ts_ms;
+		return 0;
 	}
-	return segment->last_ms == SEGMENT_TIME_UNKNOWN ? segment->created_ms : segment->last_ms;
+	if (segment->last_ms == SEGMENT_TIME_UNKNOWN)
+		rc = read_last_ms(plog, i, &segment->last_ms);
+	if (rc && !io_is_damage(rc))
+		return rc;
+	if (rc == -ENOENT && segment->loaded && segment != plog_active(plog))
+		segment->last_ms = segment->created_ms;
+	*ret_ms = segment->last_ms == SEGMENT_TIME_UNKNOWN ? segment->created_ms : segment->last_ms;
+	return 0;
 }
 
 int plog_repair(struct plog *plog)

@@ -133,7 +133,7 @@ int plog_read_clean(struct plog *plog)
 
 	if (rc == -ENOENT)
 		return 0;
-	if (rc && rc != -EBADMSG)
+	if (rc && rc != -EBADMSG && rc != -EIO)
 		return rc;
 	plog->has_gaps = true; /* a damaged one says as much, and all is compacted again */
 	plog->clean_offset = rc ? 0 : bytes_get64(bytes + 36);

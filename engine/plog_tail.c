@@ -200,16 +200,19 @@ static int read_there(const struct plog_redo *redo, const struct tail *tail, uin
 	return 0;
 }
 
-/* Whether the data of an entry is in the file, whole. */
-static bool is_whole(const struct plog_redo *redo, const struct index_entry *entry)
+/* Whether the data of an entry is in the file, whole: 1, 0 or negative errno. */
+static int is_whole(const struct plog_redo *redo, const struct index_entry *entry)
 {
 	uint8_t data[4096];
 	uint32_t crc = 0;
 
 	for (uint32_t at = 0, len; at < entry->length; at += len) {
 		len = entry->length - at < sizeof(data) ? entry->length - at : (uint32_t)sizeof(data);
-		if (io_pread_all(redo->data_fd, data, len, (off_t)entry->pos + at))
-			return false;
+
+		int rc = io_pread_all(redo->data_fd, data, len, (off_t)entry->pos + at);
+
+		if (rc)
+			return rc == -ENODATA ? 0 : rc;
 		crc = crc32c(crc, data, len);
 	}
 	return crc == entry->data_crc;
@@ -217,21 +220,24 @@ static bool is_whole(const struct plog_redo *redo, const struct index_entry *ent
 
 /*
  * Whether an entry of the file was written after the record: it is whole, and its data is not what the record begins with. (An
- * append that was taken back, and another in its place.) data: the file's where the record has its own.
+ * append that was taken back, and another in its place.) data: the file's where the record has its own. 1, 0 or negative errno.
  */
-static bool is_newer(const struct plog_redo *redo, const struct tail *tail, const uint8_t *slot, const uint8_t *data)
+static int is_newer(const struct plog_redo *redo, const struct tail *tail, const uint8_t *slot, const uint8_t *data)
 {
 	struct index_entry entry;
 	uint32_t skip;
+	int rc = 0;
 
-	if (index_get_entry(slot, &entry) || entry.pos < tail->data_pos || !is_whole(redo, &entry))
-		return false;
+	if (!index_get_entry(slot, &entry) && entry.pos >= tail->data_pos)
+		rc = is_whole(redo, &entry);
+	if (rc <= 0)
+		return rc;
 	skip = entry.pos - tail->data_pos;
 	return (uint64_t)skip + entry.length > tail->data_len ||
 	       memcmp(data + skip, tail->data + skip, entry.length) != 0;
 }
 
-/* Whether the files want what the record has. */
+/* Whether the files want what the record has: 1, 0 or negative errno. */
 static int is_missing(const struct plog_redo *redo, const struct tail *tail)
 {
 	size_t slots = (size_t)tail->slots * INDEX_SLOT, size = slots + tail->meta_len + tail->data_len;
@@ -241,8 +247,10 @@ static int is_missing(const struct plog_redo *redo, const struct tail *tail)
 	if (!rc)
 		rc = memcmp(there, tail->slot_bytes, size) != 0;
 	for (size_t i = 0; i < slots && rc == 1; i += INDEX_SLOT) {
-		if (is_newer(redo, tail, there + i, there + slots + tail->meta_len))
-			rc = 0;
+		int newer = is_newer(redo, tail, there + i, there + slots + tail->meta_len);
+
+		if (newer != 0)
+			rc = newer < 0 ? newer : 0;
 	}
 	free(there);
 	return rc;
@@ -307,8 +315,10 @@ int plog_redo_open(struct plog_redo *redo, const struct plog_options *options, u
 		rc = check_segment(redo, options->store_uuid);
 	if (!rc)
 		rc = open_one(redo->dirfd, base, "data", O_RDWR, &redo->data_fd);
-	if (!rc) /* it may have none */
-		(void)open_one(redo->dirfd, base, "meta", O_RDWR, &redo->meta_fd);
+	if (!rc) {
+		rc = open_one(redo->dirfd, base, "meta", O_RDWR, &redo->meta_fd);
+		rc = rc == -ENOENT ? 0 : rc; /* it may have none */
+	}
 	if (rc)
 		plog_redo_close(redo);
 	return rc;

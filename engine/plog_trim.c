@@ -129,7 +129,7 @@ static int error_of_trim(int rc)
 {
 	if (rc == -EDQUOT)
 		return -ENOSPC;
-	return !rc || rc == -ENOSPC || rc == -EROFS || io_wants_means(rc) ? rc : -EIO;
+	return io_is_damage(rc) ? -EIO : rc;
 }
 
 int plog_trim(struct plog *plog, uint64_t before)
@@ -167,12 +167,18 @@ static bool is_old(const struct retention *r, int64_t last_ms)
 /* Whether segment i, which is at the front, may go. mutex. */
 static int may_go(struct plog *plog, size_t i, const struct retention *r, bool *ret_go)
 {
+	int64_t last_ms = 0;
 	int rc = 0;
 
 	*ret_go = false;
 	if (plog_segment_end(plog, i) > r->limit)
 		return 0;
-	*ret_go = plog_segment_end(plog, i) > plog->segments[i]->base && is_old(r, plog_last_ms(plog, i));
+	if (plog_segment_end(plog, i) > plog->segments[i]->base) {
+		rc = plog_last_ms(plog, i, &last_ms);
+		if (rc)
+			return rc;
+		*ret_go = is_old(r, last_ms);
+	}
 	if (!*ret_go && r->bytes >= 0 && i + 1 < plog->count) {
 		rc = plog_load(plog, i + 1, NULL);
 		*ret_go = !rc && r->end_pos - plog->segments[i + 1]->base_pos >= (uint64_t)r->bytes;
@@ -210,8 +216,10 @@ static int find_front(struct plog *plog, const struct retention *r, uint64_t *re
 /* When time retention has to look again: when the last message of the first segment gets too old. mutex. */
 static int64_t next_time(struct plog *plog, const struct retention *r)
 {
-	int64_t last_ms = plog_last_ms(plog, 0);
+	int64_t last_ms;
 
+	if (plog_last_ms(plog, 0, &last_ms))
+		return r->now_ms; /* soon */
 	if (r->ms < 0 || plog->end_offset == plog->start_offset || last_ms > INT64_MAX - r->ms)
 		return INT64_MAX;
 	return last_ms + r->ms;

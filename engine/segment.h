@@ -111,7 +111,10 @@ int segment_sync(const struct segment_reader *reader, const struct index_mark *m
 /* Writes the mark only: all that it says is on disk. */
 void segment_put_mark(const struct segment_reader *reader, const struct index_mark *mark);
 
-/* EBADMSG: damaged, unreadable, or not of this segment. */
+/*
+ * EBADMSG: damaged, unreadable, or not of this segment. Any other error (ENOMEM, EINTR) says nothing of the entry (io_is_damage()), here and
+ * below: it ends the search, and none is stepped over for it.
+ */
 int segment_read_entry(const struct segment_reader *reader, uint32_t slot, struct index_entry *ret_entry);
 
 /* The last entry at or before slot that can be read. ENOENT. */

@@ -13,6 +13,7 @@ int segment_read_entry(const struct segment_reader *reader, uint32_t slot, struc
 {
 	uint8_t bytes[INDEX_SLOT];
 	struct index_entry entry;
+	int rc;
 
 	if (slot >= reader->slots)
 		return -EBADMSG;
@@ -20,8 +21,10 @@ int segment_read_entry(const struct segment_reader *reader, uint32_t slot, struc
 		*ret_entry = reader->last;
 		return 0;
 	}
-	if (io_pread_all(reader->index_fd, bytes, sizeof(bytes), (off_t)INDEX_FIRST + (off_t)slot * INDEX_SLOT) ||
-	    index_get_entry(bytes, &entry))
+	rc = io_pread_all(reader->index_fd, bytes, sizeof(bytes), (off_t)INDEX_FIRST + (off_t)slot * INDEX_SLOT);
+	if (rc)
+		return io_is_damage(rc) ? -EBADMSG : rc;
+	if (index_get_entry(bytes, &entry))
 		return -EBADMSG;
 	if (entry.base_offset < reader->base || entry.base_offset + entry.count > reader->end_offset)
 		return -EBADMSG;
@@ -32,29 +35,41 @@ int segment_read_entry(const struct segment_reader *reader, uint32_t slot, struc
 int segment_read_entry_before(
     const struct segment_reader *reader, uint32_t slot, uint32_t *ret_slot, struct index_entry *ret_entry)
 {
-	for (uint32_t left = slot + 1; left > 0; left--)
-		if (!segment_read_entry(reader, left - 1, ret_entry)) {
+	for (uint32_t left = slot + 1; left > 0; left--) {
+		int rc = segment_read_entry(reader, left - 1, ret_entry);
+
+		if (rc == -EBADMSG)
+			continue;
+		if (!rc)
 			*ret_slot = left - 1;
-			return 0;
-		}
+		return rc;
+	}
 	return -ENOENT;
 }
 
-/* The next entry from slot on, below end, that can be read; end if there is none. */
+/* The next entry from slot on, below end, that is not damaged; end if there is none; negative errno. */
 static int64_t next_readable(
     const struct segment_reader *reader, int64_t slot, int64_t end, struct index_entry *ret_entry)
 {
-	while (slot < end && segment_read_entry(reader, (uint32_t)slot, ret_entry))
-		slot++;
+	for (; slot < end; slot++) {
+		int rc = segment_read_entry(reader, (uint32_t)slot, ret_entry);
+
+		if (rc != -EBADMSG)
+			return rc ? rc : slot;
+	}
 	return slot;
 }
 
-/* One above the last entry below slot, and not below end, that can be read. */
+/* One above the last entry below slot, and not below end, that is not damaged; negative errno. */
 static int64_t last_readable(
     const struct segment_reader *reader, int64_t slot, int64_t end, struct index_entry *ret_entry)
 {
-	while (slot > end && segment_read_entry(reader, (uint32_t)slot - 1, ret_entry))
-		slot--;
+	for (; slot > end; slot--) {
+		int rc = segment_read_entry(reader, (uint32_t)slot - 1, ret_entry);
+
+		if (rc != -EBADMSG)
+			return rc ? rc : slot;
+	}
 	return slot;
 }
 
@@ -69,8 +84,12 @@ int segment_search(const struct segment_reader *reader, bool (*before)(const str
 		int64_t middle = low + (high - low) / 2;
 		int64_t found = next_readable(reader, middle, high, &entry);
 
+		if (found < 0)
+			return (int)found;
 		if (found == high) { /* the upper half is lost */
 			high = last_readable(reader, middle, low, &entry);
+			if (high < 0)
+				return (int)high;
 			if (high == low)
 				break;
 			found = high - 1;
@@ -105,12 +124,18 @@ int segment_locate(const struct segment_reader *reader, uint64_t offset, uint32_
 	struct segment_lost lost = { .from = reader->base };
 	uint32_t slot = hint;
 	int64_t next = 0, first;
+	int rc;
 
 	if (reader->last.count > 0 && offset >= reader->last.base_offset)
 		slot = reader->slots - 1;
-	if (!segment_read_entry(reader, slot, &entry) && index_covers(&entry, offset))
+	rc = segment_read_entry(reader, slot, &entry);
+	if (!rc && index_covers(&entry, offset))
 		goto found;
-	if (!segment_search(reader, begins_by, offset, &slot, &entry)) {
+	if (!rc || rc == -EBADMSG)
+		rc = segment_search(reader, begins_by, offset, &slot, &entry);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (!rc) {
 		if (index_covers(&entry, offset))
 			goto found;
 		lost.from = entry.base_offset + entry.count;
@@ -119,6 +144,8 @@ int segment_locate(const struct segment_reader *reader, uint64_t offset, uint32_
 	}
 	first = next;
 	next = next_readable(reader, next, reader->slots, &entry);
+	if (next < 0)
+		return (int)next;
 	lost.to = next < reader->slots ? entry.base_offset : reader->end_offset;
 	*ret_lost = lost;
 	/* Nothing is missing between the entries around it: compaction took it. */

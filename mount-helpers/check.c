@@ -205,7 +205,7 @@ static void check_copy(struct check *check)
 /* What is wrong is no damage if the catalog is of a newer format. */
 static int refused(struct check *check, int rc)
 {
-	if (rc == -ENOMEM)
+	if (io_wants_means(rc))
 		return rc;
 	problem(check, EIO, "%s", sentence(rc));
 	check->unusable = true;
@@ -280,7 +280,7 @@ static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
 		uint64_t id;
 
 		rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
-		if (rc == -ENODATA || rc == -ENOMEM || view.batch.count == 0)
+		if (view.batch.count == 0)
 			break;
 		if (rc == 0) {
 			check->messages += view.batch.count;
@@ -293,7 +293,7 @@ static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
 		rc = 0;
 	}
 	engine_scratch_release(&scratch);
-	return rc == -ENOMEM ? rc : 0;
+	return rc == -ENODATA ? 0 : rc;
 }
 
 static int check_log(struct check *check, const struct known_log *log)
@@ -303,7 +303,7 @@ static int check_log(struct check *check, const struct known_log *log)
 	int rc = plog_open(&options, &plog);
 
 	check->logs++;
-	if (rc == -ENOMEM)
+	if (io_wants_means(rc))
 		return rc;
 	if (rc == -EINPROGRESS) { /* a crash leaves that */
 		problem(check, 0, "%s", sentence(rc));
@@ -496,9 +496,9 @@ static int check_journal(struct check *check)
 	    check->store->journal_dirfd, check->store->uuid, true, from, notify, count_record, check, &journal);
 	if (rc == 0)
 		journal_close(journal);
-	else if (rc != -ENOMEM)
+	else if (!io_wants_means(rc))
 		problem(check, EIO, "%s", sentence(rc));
-	return rc == -ENOMEM ? rc : 0;
+	return io_wants_means(rc) ? rc : 0;
 }
 
 /* ---- all of it ---- */

@@ -150,6 +150,83 @@ Test(local_queue_fault, short_writes)
 	cr_assert_eq(break_every_change(FAULT_WRITE, 0), 0);
 }
 
+static struct {
+	struct io_ops ops;
+	const struct io_ops *real;
+	pthread_t thread;
+	uint64_t n, count;
+	int err;
+} reading;
+
+/* The n-th read of a log by who opens the store. */
+static ssize_t failing_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	char link[64], path[PATH_MAX] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (!pthread_equal(reading.thread, pthread_self()) || readlink(link, path, sizeof(path) - 1) < 0 ||
+	    strstr(path, "/logs/") == NULL || ++reading.count != reading.n)
+		return reading.real->pread(fd, buf, size, pos);
+	return -reading.err;
+}
+
+/*
+ * A read that fails by what says nothing of the files when a queue is opened: who comes first is told, and who comes then finds all as it
+ * was: no message is taken for damaged, or has lost its id or its time.
+ */
+Test(local_queue_fault, reads_that_fail_at_the_opening)
+{
+	static const char *const leased[] = { "send o u v", "get o", "get o" }, *const settled[] = { "ack o u",
+		"ack o v" };
+	unsigned refused = 0;
+	uint64_t n = 0, reached;
+
+	do {
+		struct pair p;
+
+		open_pair(&p);
+		for (size_t i = 0; script[i] != NULL; i++) {
+			run_both(&p, script[i], 0);
+			q_tick(1);
+		}
+		q_run(p.b, "reopen"); /* moves are done: no start needs the logs any more */
+		timers_stop((struct local *)p.b->engine);
+		for (size_t i = 0; i < 3; i++)
+			run_both(&p, leased[i], 0);
+		reading.real = io;
+		reading.ops = *io;
+		reading.ops.pread = failing_pread;
+		reading.thread = pthread_self();
+		reading.n = ++n;
+		reading.count = 0;
+		reading.err = n % 3 ? EINTR : ENOMEM;
+		io = &reading.ops;
+		q_run(p.b, n % 2 ? "crash" : "reopen");
+		timers_stop((struct local *)p.b->engine);
+		for (size_t i = 0; i < 4; i++) {
+			struct engine_object *of =
+			    contract_lookup(p.b, p.b->root, ENGINE_QUEUE, i % 2 == 0 ? "q" : "o");
+			struct engine_object *queue = i < 2 ? of : contract_lookup(p.b, of, ENGINE_QUEUE, "dlq");
+			struct engine_queue_stat stat;
+			int rc = p.b->ops->queue->queue_stat(queue, &stat);
+
+			cr_assert(rc == 0 || rc == -reading.err, "%d", rc);
+			refused += rc < 0;
+			p.b->ops->put(queue);
+			if (queue != of)
+				p.b->ops->put(of);
+		}
+		io = reading.real;
+		reached = reading.count;
+		compare(&p, n, "at the opening");
+		for (size_t i = 0; i < 2; i++)
+			run_both(&p, settled[i], 0);
+		compare(&p, n, "settled");
+		close_pair(&p);
+	} while (n <= reached);
+	cr_assert(n > 8 && refused > 4, "%" PRIu64 " reads, %u refused", n, refused);
+}
+
 /* ---- damaged messages ---- */
 
 /* Flips a byte of the only log that has this text in a file of this kind, or, in the index, its n-th entry. */
