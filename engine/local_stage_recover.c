@@ -14,6 +14,10 @@
  * that end a sector. Messages that hold such zeros are not told from them; nobody confirmed those, either. What a file had
  * before it was emptied for another channel is not told from what that wrote: this relies on the file system, which, with a journal or
  * by copying on write, gives a file no new blocks before the old ones are gone.
+ *
+ * Whether the piece that the last record speaks of came to the log is seen by what is at its place there. If a disk has damaged that, nobody
+ * can read it there, and nothing is proved: it is taken from the file, which has it whole, so that it is not lost. (It is there twice if the
+ * disk should read its place after all; so it is asked twice.) But not if the file has a hole in the place of the piece: room is given back after an append only.
  */
 #define HASH_NONFATAL_OOM 1
 
@@ -138,8 +142,17 @@ static int has_piece(struct plog *plog, const struct stage_state *state)
 	return n == (ssize_t)len && stage_crc(bytes, len) == state->crc;
 }
 
+/* Has the room of the piece's beginning been given back? */
+static bool was_punched(const struct stage *stage, const struct stage_state *state)
+{
+	off_t data = lseek(stage->fd, (off_t)state->taken, SEEK_DATA);
+
+	return data > (off_t)state->taken || (data < 0 && errno == ENXIO);
+}
+
 /* Whether the log has the piece that the record speaks of. */
-static int was_appended(struct object *target, const struct stage_state *state, bool *ret_appended)
+static int was_appended(
+    const struct stage *stage, struct object *target, const struct stage_state *state, bool *ret_appended)
 {
 	struct engine_partition_stat stat;
 	struct plog *plog;
@@ -152,9 +165,22 @@ static int was_appended(struct object *target, const struct stage_state *state, 
 		rc = 1; /* trimmed since */
 	else if (state->offset < stat.end)
 		rc = has_piece(plog, state);
-	if (io_wants_means(rc))
+	if (rc == -EIO) /* what the disk reads now is no damage */
+		rc = has_piece(plog, state);
+	if (rc == -ESTALE || rc == -ENOENT)
+		rc = 1; /* trimmed, or compacted away, since */
+	if (rc == -EIO && !was_punched(stage, state)) {
+		local_notify(stage->local, EIO,
+		    "staging file %" PRIu64 ": the log cannot be read where a part of it was to go, at offset %" PRIu64
+		    " of partition %" PRIu32 ": that part is taken in once more",
+		    stage->number, state->offset, state->partition);
+		rc = 0;
+	} else if (rc == -EIO) {
+		rc = 1;
+	}
+	if (rc < 0)
 		return rc;
-	*ret_appended = rc != 0; /* what is damaged, or compacted away, was there */
+	*ret_appended = rc > 0;
 	return 0;
 }
 
@@ -260,7 +286,7 @@ static int restore(struct stage *stage, struct object *target)
 	if (found == NULL)
 		return 0;
 	if (found->state.to > 0)
-		rc = was_appended(target, &found->state, &appended);
+		rc = was_appended(stage, target, &found->state, &appended);
 	if (rc < 0)
 		return rc;
 	stage->taken = appended ? found->state.to : found->state.taken;

@@ -14,7 +14,7 @@
  * append that was begun is decided by the log: if it reaches beyond the offset, step 2 was done and taken is `to`; else it
  * was not. Nobody else can have appended there, as step 3 takes the record back before the lock is given up. Should the
  * taking back fail as well, it is tried again before the file is taken from; and the bytes at that offset have to be
- * the piece's, so that a message of another is not mistaken for it.
+ * the piece's, so that a message of another is not mistaken for it. A place that is damaged says nothing: the piece is taken again.
  *
  *   dies                        left                                             at the start
  *   before 1                    the piece in the file                            taken again, for the first time
@@ -260,7 +260,7 @@ static int read_some(struct taking *taking, uint64_t pos, size_t len)
 
 	if (rc == 0)
 		rc = io_pread_all(taking->stage->fd, taking->mem->buf, len, (off_t)pos);
-	return rc < 0 && rc != -ENOMEM ? -EIO : rc;
+	return io_is_damage(rc) ? -EIO : rc;
 }
 
 /* Steps over what is left of a message that was too long. */

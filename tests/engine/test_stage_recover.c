@@ -433,6 +433,140 @@ STAGE_TEST(a_file_that_cannot_be_read_is_kept)
 	cr_assert_geq(failed, 4); /* its head, and what is in it */
 }
 
+/* ---- the place in the log of what was taken cannot be read ---- */
+
+static void take_confirm_and_write(struct contract *c, struct engine_object *topic)
+{
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
+	int writer = staging_writer(c, stage);
+
+	staging_text(writer, "a\nb\n");
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(plog_sync(atomic_load(&topic_partition(topic_of_object(object_of(topic)), 0)->plog)));
+	staging_text(writer, "c\n");
+}
+
+/* Flips a bit of the only log that has data, in this file of its segment. */
+static void flip_in_log(struct contract *c, const char *suffix, off_t pos)
+{
+	char path[PATH_MAX + 600];
+	unsigned done = 0;
+	struct dirent *log;
+	DIR *logs;
+
+	snprintf(path, sizeof(path), "%s/logs", c->source);
+	logs = opendir(path);
+	cr_assert_not_null(logs);
+	while ((log = readdir(logs)) != NULL) {
+		uint8_t byte;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/logs/%.200s/%020d.%s", c->source, log->d_name, 0, suffix);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && pread(fd, &byte, 1, pos) == 1) {
+			byte ^= 1;
+			cr_assert_eq(pwrite(fd, &byte, 1, pos), 1);
+			done++;
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	closedir(logs);
+	cr_assert_eq(done, 1);
+}
+
+/* Reads of the data of logs, of which all fail. */
+static ssize_t failing_data_pread(int fd, void *buf, size_t size, off_t pos)
+{
+	if (!is_file_of(fd, ".data"))
+		return reading.real->pread(fd, buf, size, pos);
+	atomic_fetch_add(&reading.count, 1);
+	return -reading.err;
+}
+
+/* Where it was is read as damaged, and it is there once more; what came behind it too. */
+static void check_taken_again(struct contract *c)
+{
+	struct engine_object *topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+
+	cr_assert_eq(contract_partition(c, topic, 0).end, 5);
+	assert_text(contract_read(c, topic, 0, 2), "2=a 3=b 4=c");
+	cr_assert_eq(staging_files(c), 0);
+	c->ops->put(topic);
+}
+
+/* What was accepted, and came to the log, which a disk has damaged there since, is not lost while the staging file has it. */
+STAGE_TEST(its_place_is_damaged)
+{
+	static const char *const files[] = { "data", "index" };
+
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	for (size_t i = 0; i < 2; i++) {
+		struct engine_object *topic;
+
+		killed(c, take_confirm_and_write);
+		flip_in_log(c, files[i], i == 0 ? 0 : 128 + 20);
+		contract_open(c);
+		check_taken_again(c);
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		assert_ok(c->ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE));
+		assert_ok(c->ops->remove(topic));
+		c->ops->put(topic);
+		c->ops->put(staging_topic(c));
+		contract_close(c);
+	}
+	contract_open(c);
+}
+
+/* Nor if the disk cannot read it. */
+STAGE_TEST(its_place_cannot_be_read)
+{
+	struct io_ops failing;
+
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	killed(c, take_confirm_and_write);
+	reading.real = io;
+	reading.err = EIO;
+	failing = *io;
+	failing.pread = failing_data_pread;
+	io = &failing;
+	contract_open(c);
+	io = reading.real;
+	assert_text(contract_read(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), 0, 2), "2=a 3=b 4=c");
+}
+
+/* An error that says nothing of the log: the file is kept as it is, and a start that can look finds all of it there once. */
+STAGE_TEST(its_place_cannot_be_looked_at)
+{
+	static const int errors[] = { EINTR, ENOMEM, EACCES };
+
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	killed(c, take_confirm_and_write);
+	reading.real = io;
+	for (size_t e = 0; e < 3; e++) {
+		struct io_ops failing = *io;
+		struct engine_object *topic;
+
+		failing.pread = failing_data_pread;
+		reading.err = errors[e];
+		atomic_store(&reading.count, 0);
+		io = &failing;
+		contract_open(c);
+		io = reading.real;
+		cr_assert_geq(atomic_load(&reading.count), 1);
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		cr_assert_eq(contract_partition(c, topic, 0).end, 2);
+		cr_assert_eq(staging_files(c), 1);
+		c->ops->put(topic);
+		contract_close(c);
+	}
+	contract_open(c);
+	assert_text(contract_read(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), 0, 0), "0=a 1=b 2=c");
+}
+
 /* The same, by an engine that is killed: only the log tells that the first of each file was taken. */
 static void leave_two(struct contract *c, struct engine_object *topic)
 {
@@ -730,7 +864,7 @@ STAGE_TEST(each_descriptor_fails)
 	each_fails(c, 1);
 }
 
-/* What is damaged of the log was taken from the file all the same. */
+/* What the log cannot give once, and then can, was taken from the file. */
 STAGE_TEST(each_read_of_logs_fails)
 {
 	failing.leave = leave_both;
