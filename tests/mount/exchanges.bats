@@ -466,6 +466,21 @@ named_targets() {
 		os.seteuid(0); os.setegid(0)
 		os.write(fd, sys.argv[2].encode())
 	END
+	# One with less rights, too, by the ids that its calls are made with.
+	fails EACCES python3 - "$mine/config/dead.letter.to" "queues/$queue" <<-'END'
+		import os, sys
+		fd = os.open(sys.argv[1], os.O_WRONLY)
+		os.setgroups([]); os.setegid(1001); os.seteuid(1001)
+		os.write(fd, sys.argv[2].encode())
+	END
+	# Of owner, group and others the first that fits counts, whatever the next may.
+	local rights
+	for rights in '1001:1001 466' '1001:0 466' '0:1001 646' '0:0 664'; do
+		chown "${rights% *}" "queues/$queue/in"
+		chmod "${rights#* }" "queues/$queue/in"
+		fails EACCES setpriv --reuid=1001 --regid=1001 --clear-groups "$SHELL_NAME" -c "/bin/echo queues/$queue >$mine/config/dead.letter.to"
+	done
+	chown 0:0 "queues/$queue/in"
 	is "$(cat "$mine/config/dead.letter.to" "exchanges/mine$SHELL_NAME/config/alternate.exchange" | tr '\n' ' ')" 'dlq none '
 	as_1001 "$SHELL_NAME" -c "echo queues/later$SHELL_NAME >$mine/config/dead.letter.to && echo none >$mine/config/dead.letter.to"
 	chmod 755 "$M/queues" "$M/exchanges"

@@ -196,6 +196,15 @@ for i in range(3):
 	is "$(wc -c <0/log)" 1600008
 }
 
+# The file is its maker's: another who has it open, and is killed, takes nothing along.
+check_killed_beside() {
+	in_shell 'exec 5>put/kept; printf one >&5; sh -c "printf \" two\" >&5; kill -9 \$\$" || :; printf " three" >&5'
+	is "$(cat 0/log)" 'one two three'
+}
+@test "a killed process that was given the file by who made it leaves it (bash, dash)" {
+	each_shell check_killed_beside
+}
+
 check_killed() {
 	run in_shell 'exec 5>put/killed; echo half >&5; kill -KILL $$'
 	run in_shell 'exec 5>put/killed; echo half >&5; kill -TERM $$; sleep 9'
