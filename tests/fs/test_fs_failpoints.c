@@ -418,6 +418,14 @@ static int put_file(const char *path)
 	return err != 0 ? err : closed;
 }
 
+static uint64_t put_files(void)
+{
+	uint64_t count = 0;
+
+	quota_each(world.fs.quota, QUOTA_PUT_FILES, count_handles, &count);
+	return count;
+}
+
 /* Whatever cannot be changed: the call says so and nothing becomes a message, or status/errors does. */
 Test(fs_failpoints, put_fails)
 {
@@ -440,6 +448,7 @@ Test(fs_failpoints, put_fails)
 		bool said = memmem(world.answer.body, world.answer.size, name, strlen(name)) != NULL;
 		cr_assert_eq(ask_close(), 0);
 		cr_assert(err == 0 || said, "call %d: status/errors does not have it", (int)n);
+		cr_assert_eq(put_files(), 0, "call %d", (int)n);
 		refused += err != 0;
 		made += err == 0 && !said;
 		cr_assert_eq(look().put, made, "call %d", (int)n);

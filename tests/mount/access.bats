@@ -1,16 +1,16 @@
 # Owners and modes: real, kept, and enforced by the kernel.
 load helpers
 
-# as_other COMMAND... - as a user who owns nothing here.
+# as_other COMMAND... - as a user who owns nothing here, whose group has another number.
 as_other() {
-	t setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"
+	t setpriv --reuid 65534 --regid 65533 --clear-groups -- "$@"
 }
 
 # other_fails ERRNO COMMAND...
 other_fails() {
 	local errno=$1
 	shift
-	fails "$errno" setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"
+	fails "$errno" setpriv --reuid 65534 --regid 65533 --clear-groups -- "$@"
 }
 
 @test "by default others can look, and neither produce, consume, acknowledge, purge, set nor make" {
@@ -89,7 +89,7 @@ other_fails() {
 	chmod 755 "$M/topics"
 	T=$M/topics/theirs
 	cd "$M"
-	is "$(stat -c '%u %g %a' "$T")" '65534 65534 770'
+	is "$(stat -c '%u %g %a' "$T")" '65534 65533 770'
 	is "$(stat -c '%u %a' "$T/in")" '65534 660'
 	is "$(stat -c '%u %a' "$T/../public/in")" '65534 644'
 	as_other mkdir "$T/groups/g"
@@ -210,6 +210,44 @@ look_at_all() {
 		777 777 exchanges/O/bindings/p/b
 	END
 	rm "$M"/exchanges/all[05]/bindings/p/b
+}
+
+# modes FILE... - of each, in one line.
+modes() {
+	stat -c %a "$@" | tr '\n' ' '
+}
+
+@test "chmod keeps what means something: no execution of files, no setuid and setgid; who may read or write in may come into put/ and keys/" {
+	topic
+	chmod 6755 .
+	is "$(modes .)" '755 '
+	chmod 7777 .
+	is "$(modes .)" '1777 '
+	chmod 4777 in
+	is "$(modes in put keys)" '666 777 777 '
+	chmod 600 in
+	is "$(modes in put keys)" '600 700 700 '
+	chmod 624 in
+	is "$(modes in put keys)" '624 735 735 '
+	chmod 7755 put
+	is "$(modes in put keys)" '644 755 755 '
+	chmod 755 config/retention.ms info
+	is "$(modes config/retention.ms info)" '644 644 '
+}
+
+@test "a file of put/ that waits is its maker's, with the mode it was made with" {
+	topic
+	chmod 666 in
+	as_other bash -c 'umask 077; echo secret >put/.waits'
+	is "$(stat -c '%u %g %a' put/.waits)" '65534 65533 600'
+	fails EACCES setpriv --reuid 65530 --regid 65530 --clear-groups cat put/.waits
+	fails EACCES setpriv --reuid 65530 --regid 65530 --clear-groups bash -c 'echo x >>put/.waits'
+	fails EPERM setpriv --reuid 65530 --regid 65530 --clear-groups chmod 666 put/.waits
+	fails EPERM setpriv --reuid 65530 --regid 65530 --clear-groups chown 65530 put/.waits
+	as_other chmod 640 put/.waits
+	is "$(stat -c '%u %g %a' put/.waits)" '65534 65533 640'
+	as_other mv put/.waits put/done
+	is "$(cat 0/log)" secret
 }
 
 @test "first modes of what is in the root, and of settings" {

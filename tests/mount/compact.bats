@@ -125,6 +125,19 @@ permissions() {
 	setpriv --reuid 12345 --regid 12345 --clear-groups sh -c 'echo mine >> keys/a'
 	[ "$(cat keys/a)" = mine ]
 	! setpriv --reuid 12345 --regid 12345 --clear-groups ls keys 2>/dev/null
+	# Who owns in, or is of its group, may read what they wrote only if the log is theirs as well.
+	chown 12345:12345 in
+	chmod 0660 in
+	chmod 0400 0/log
+	[ "$(stat -c %a keys/a)" = 220 ]
+	! setpriv --reuid 12345 --regid 12345 --clear-groups cat keys/a 2>/dev/null
+	chmod 0040 0/log
+	[ "$(stat -c %a keys/a)" = 220 ]
+	! setpriv --reuid 12346 --regid 12345 --clear-groups cat keys/a 2>/dev/null
+	chown 12345:12345 0/log
+	[ "$(setpriv --reuid 12346 --regid 12345 --clear-groups cat keys/a)" = mine ]
+	chmod 0400 0/log
+	[ "$(setpriv --reuid 12345 --regid 12345 --clear-groups cat keys/a)" = mine ]
 }
 @test 'who may read the log may read keys, and who may write to in may write them' {
 	each_shell permissions

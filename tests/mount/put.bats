@@ -196,6 +196,24 @@ for i in range(3):
 	is "$(wc -c <0/log)" 1600008
 }
 
+# A message that its rename cannot produce: the name, and the file, are as before.
+check_rename_refused() {
+	echo 1 >config/max.length
+	echo reject-publish >config/overflow
+	in_shell 'printf waits >put/.name; echo full >>in'
+	fails EDQUOT "$SHELL_NAME" -c 'mv put/.name put/name'
+	told EDQUOT "is full"
+	is "$(ls -A put)" .name
+	is "$(cat put/.name)" waits
+	t cat take >/dev/null
+	in_shell 'mv put/.name put/name'
+	is "$(t cat take.json | jq -r '.payload + " " + .headers.filename')" 'waits name'
+	is "$(ls -A put)" ''
+}
+@test "a rename that a full queue refuses leaves the file under its name (bash, dash)" {
+	each_shell_queue check_rename_refused
+}
+
 # The file is its maker's: another who has it open, and is killed, takes nothing along.
 check_killed_beside() {
 	in_shell 'exec 5>put/kept; printf one >&5; sh -c "printf \" two\" >&5; kill -9 \$\$" || :; printf " three" >&5'

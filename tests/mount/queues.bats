@@ -323,6 +323,17 @@ takes_turns() {
 	is "$(payloads ready)" 'b '
 }
 
+check_killed_beside_consumer() {
+	mkdir consumers/c
+	echo one >>in
+	in_shell 'exec 5<consumers/c/next; read -r line <&5; [ "$line" = one ]; sh -c "kill -9 \$\$" || :; ls consumers/c/unacked | wc -l >"$1"' - "$BATS_TEST_TMPDIR/leased"
+	is "$(cat "$BATS_TEST_TMPDIR/leased")" 1
+	is "$(payloads consumers/c/unacked)" 'one '
+}
+@test "what a shell was given stays its own when a process is killed that has the file from it (bash, dash)" {
+	each_shell_queue check_killed_beside_consumer
+}
+
 @test "what a reader was given that is killed with the file open goes back at once, and only that" {
 	queue
 	printf '%s\n' a b c d e f >>in
