@@ -202,6 +202,20 @@ int catalog_list_keys(struct catalog *catalog, uint64_t topic_id, struct engine_
 int catalog_each_keyed(struct catalog *catalog, uint64_t topic_id,
     int (*each)(void *ctx, uint32_t partition, uint64_t covered), void *ctx);
 
+/*
+ * For fsck.mqfs (catalog_links.c): what rows say of objects beside their own. Each object has one link by its name and one as a
+ * child; root is a child of 0. owner: each table, by its letter, and each id above 0 that has rows there.
+ */
+struct catalog_link {
+	uint64_t parent_id, id;
+	enum engine_kind kind;
+	bool is_name; /* else it lists a child, and name is "" */
+	char name[ENGINE_NAME_MAX + 1];
+};
+int catalog_each_link(struct catalog *catalog, int (*each)(void *ctx, const struct catalog_link *link), void *ctx);
+int catalog_each_owner(struct catalog *catalog, int (*each)(void *ctx, char table, uint64_t id), void *ctx);
+int catalog_see_next_id(struct catalog *catalog, uint64_t *ret_next); /* the first that was not given; ENODATA */
+
 /* Takes all of them away, some at a time. */
 int catalog_drop_keys(struct catalog *catalog, uint64_t topic_id);
 

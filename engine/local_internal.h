@@ -439,6 +439,7 @@ int local_make_missing_dlqs(struct local *local);
 
 /* -- local_orphan.c -- */
 int local_remove_orphans(struct local *local);
+int local_check_logs(struct local *local); /* EUCLEAN: two objects name one log, and it is not opened to be read only */
 
 /* -- local_object.c: the registry -- */
 void object_init(struct local *local, struct object *object, enum engine_kind kind, uint64_t id, struct object *parent);

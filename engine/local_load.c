@@ -5,7 +5,8 @@
  * and is removed; empty logs that no topic names are another trace of that (local_orphan.c). Then the journal is
  * replayed over the cursors (local_checkpoint.c).
  *
- * A damaged row costs what it was about, not the store: a partition whose row is lost is there, and cannot be read.
+ * A damaged row costs what it was about, not the store: a partition whose row is lost is there, and cannot be read. Only where two
+ * objects name one log, the store is not opened to be written to.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -242,6 +243,8 @@ int local_load(struct local *local)
 		rc = remove_unfinished(local, loading.unfinished.items[i]);
 	if (rc == 0)
 		rc = load_details(local);
+	if (rc == 0)
+		rc = local_check_logs(local);
 	/* Last: what is there has the built-in value of what was never set, whatever the defaults are now. */
 	for (unsigned int kind = 0; kind < ENGINE_KIND_COUNT && rc == 0; kind++)
 		rc = settings_load(local->defaults[kind]);

@@ -4,7 +4,7 @@
  * A topic's logs are made before the catalog names them, and go after the catalog has forgotten them, so a crash in
  * between leaves logs without a topic. Those are empty: the first were never written to, and a topic that holds
  * messages is not removed. A log with messages that no topic names is something else, a damaged catalog most likely,
- * and messages are not ours to throw away: it stays, and is told of.
+ * and messages are not ours to throw away: it stays, and is told of. One that two name is not written to.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -64,6 +64,34 @@ static int find_known(struct local *local, struct known *ret_known)
 	qsort(known.ids, known.count, sizeof(*known.ids), compare_ids);
 	*ret_known = known;
 	return 0;
+}
+
+/*
+ * Two that write to one log would take each other's messages away: what is settled in the one, and too old in the other. No
+ * crash leaves that, and which of them is right cannot be told. So nothing is opened that writes.
+ */
+int local_check_logs(struct local *local)
+{
+	struct known known;
+	int rc = find_known(local, &known);
+
+	for (size_t i = 1; rc == 0 && i < known.count; i++) {
+		uint64_t id = known.ids[i];
+
+		if (id == LOCAL_NO_LOG || id != known.ids[i - 1])
+			continue;
+		if (!local->read_only)
+			rc = engine_explain(-EUCLEAN,
+			    "log %016" PRIx64
+			    " belongs to two objects of the catalog, and each would take away what the other keeps; "
+			    "fsck.mqfs names them, and -o ro mounts the store",
+			    id);
+		else
+			local_fault(local, EIO, "log %016" PRIx64 " belongs to two objects of the catalog", id);
+	}
+	if (rc != -ENOMEM)
+		free(known.ids);
+	return rc;
 }
 
 /* May a log have messages? If that cannot be found out it may. */

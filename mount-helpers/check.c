@@ -11,31 +11,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/bytes.h"
 #include "engine/catalog.h"
+#include "engine/index.h"
 #include "engine/io.h"
 #include "engine/journal.h"
 #include "engine/plog.h"
 #include "engine/stage_file.h"
 #include "engine/store.h"
 #include "fs/name.h"
+#include "mount-helpers/check_internal.h"
 
 #define LOG_NAME_LEN 16 /* hex digits */
 
 volatile sig_atomic_t check_cancelled;
-
-/* A log, the object that names it, and which of its logs it is. */
-struct known_log {
-	uint64_t log_id, object_id;
-	uint32_t index;
-};
-
-/* Logs by id, and objects by id, once sorted. */
-struct check_logs {
-	struct known_log *logs;
-	size_t count, room;
-	uint64_t *objects;
-	size_t object_count, object_room;
-};
 
 /* ---- what was found ---- */
 
@@ -59,8 +48,7 @@ static void on_notify(void *ctx, int err, const char *text)
 	say_found(check, text);
 }
 
-static void problem(struct check *check, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void problem(struct check *check, int err, const char *format, ...)
+void check_problem(struct check *check, int err, const char *format, ...)
 {
 	char text[512];
 	va_list args;
@@ -69,6 +57,17 @@ static void problem(struct check *check, int err, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	on_notify(check, err, text);
+}
+
+void check_remark(struct check *check, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	say_found(check, text);
 }
 
 static const char *sentence(int rc)
@@ -81,7 +80,7 @@ static const char *sentence(int rc)
 static const char *const kinds[ENGINE_KIND_COUNT] = { "store", "topic", "group", "queue", "consumer", "member",
 	"exchange", "transaction" };
 
-static const char *kind_name(enum engine_kind kind)
+const char *check_kind_name(enum engine_kind kind)
 {
 	return (unsigned)kind < ENGINE_KIND_COUNT && kinds[kind] != NULL ? kinds[kind] : "object";
 }
@@ -93,37 +92,47 @@ static int compare_numbers(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int add_log(void *ctx, uint32_t index, uint64_t log_id)
+int check_list_add(struct list *list, const void *item, size_t size)
 {
-	struct check *check = ctx;
-	struct check_logs *known = check->known;
-
-	if (known->count == known->room) {
-		size_t room = known->room > 0 ? known->room * 2 : 64;
-		struct known_log *grown = realloc(known->logs, room * sizeof(*grown));
+	if (list->count == list->room) {
+		size_t room = list->room > 0 ? list->room * 2 : 64;
+		void *grown = realloc(list->items, room * size);
 
 		if (grown == NULL)
 			return -ENOMEM;
-		known->logs = grown;
-		known->room = room;
+		list->items = grown;
+		list->room = room;
 	}
-	known->logs[known->count++] = (struct known_log){ log_id, known->objects[known->object_count - 1], index };
+	memcpy((char *)list->items + list->count++ * size, item, size);
 	return 0;
 }
 
-static int add_object(struct check_logs *known, uint64_t id)
+static int compare_objects(const void *a, const void *b)
 {
-	if (known->object_count == known->object_room) {
-		size_t room = known->object_room > 0 ? known->object_room * 2 : 64;
-		uint64_t *grown = realloc(known->objects, room * sizeof(*grown));
+	return compare_numbers(&((const struct known_object *)a)->row.id, &((const struct known_object *)b)->row.id);
+}
 
-		if (grown == NULL)
-			return -ENOMEM;
-		known->objects = grown;
-		known->object_room = room;
-	}
-	known->objects[known->object_count++] = id;
-	return 0;
+struct known_object *check_find_object(const struct check_logs *known, uint64_t id)
+{
+	const struct known_object sought = { .row = { .id = id } };
+
+	if (known->objects.count == 0)
+		return NULL;
+	return bsearch(&sought, known->objects.items, known->objects.count, sizeof(sought), compare_objects);
+}
+
+/* The one that was added last. */
+static uint64_t last_object(const struct check_logs *known)
+{
+	return ((const struct known_object *)known->objects.items)[known->objects.count - 1].row.id;
+}
+
+static int add_log(void *ctx, uint32_t index, uint64_t log_id)
+{
+	struct check *check = ctx;
+	const struct known_log log = { .log_id = log_id, .object_id = last_object(check->known), .index = index };
+
+	return check_list_add(&check->known->logs, &log, sizeof(log));
 }
 
 static int dump_setting(void *ctx, const char *name, const char *value)
@@ -133,8 +142,7 @@ static int dump_setting(void *ctx, const char *name, const char *value)
 	char shown[4 * ENGINE_VALUE_MAX + 1];
 
 	name_escape(value, strlen(value), shown, sizeof(shown));
-	fprintf(check->dump, "setting %" PRIu64 " %s %s\n", check->known->objects[check->known->object_count - 1], name,
-	    shown);
+	fprintf(check->dump, "setting %" PRIu64 " %s %s\n", last_object(check->known), name, shown);
 	return 0;
 }
 
@@ -143,23 +151,24 @@ static int check_object(void *ctx, const struct catalog_object *object)
 {
 	struct check *check = ctx;
 	struct check_logs *known = check->known;
+	const struct known_object fresh = { .row = *object };
 	char shown[4 * ENGINE_NAME_MAX + 1]; /* a store made by somebody else may hold anything */
 	int rc;
 
 	name_escape(object->name, strlen(object->name), shown, sizeof(shown));
-	if (object->id != ENGINE_ROOT_ID && bsearch(&object->parent_id, known->objects, known->object_count,
-						sizeof(*known->objects), compare_numbers) == NULL)
-		problem(check, EIO, "%s %" PRIu64 " (%s) has lost what it is part of, number %" PRIu64,
-		    kind_name(object->kind), object->id, shown, object->parent_id);
+	if (object->id != ENGINE_ROOT_ID && check_find_object(known, object->parent_id) == NULL)
+		check_problem(check, EIO, "%s %" PRIu64 " (%s) has lost what it is part of, number %" PRIu64,
+		    check_kind_name(object->kind), object->id, shown, object->parent_id);
 	if (object->name[0] == '/') /* what is being made has no name yet */
-		problem(check, 0, "%s %" PRIu64 " was not made to the end", kind_name(object->kind), object->id);
-	rc = add_object(known, object->id);
+		check_problem(
+		    check, 0, "%s %" PRIu64 " was not made to the end", check_kind_name(object->kind), object->id);
+	rc = check_list_add(&known->objects, &fresh, sizeof(fresh));
 	if (rc < 0)
 		return rc;
 	check->objects++;
 	if (check->dump != NULL) {
 		fprintf(check->dump, "%s %" PRIu64 " in %" PRIu64 " owner %" PRIu32 ":%" PRIu32 " mode %04o %s\n",
-		    kind_name(object->kind), object->id, object->parent_id, object->owner.uid, object->owner.gid,
+		    check_kind_name(object->kind), object->id, object->parent_id, object->owner.uid, object->owner.gid,
 		    object->owner.mode, shown);
 		rc = catalog_each_setting(check->catalog, object->id, object->kind, dump_setting, check);
 	}
@@ -196,9 +205,9 @@ static void check_copy(struct check *check)
 	int rc = catalog_look_at_copy(check->store->dirfd, &copied);
 
 	if (rc < 0 && rc != -ENOENT)
-		problem(check, 0, "%s: a mount writes it anew", sentence(rc));
+		check_problem(check, 0, "%s: a mount writes it anew", sentence(rc));
 	else if (rc == 0 && (copied.cut > 0 || copied.change != catalog_last_change(check->catalog)))
-		problem(check, 0, "its copy is not in step with it: a mount writes that anew");
+		check_problem(check, 0, "its copy is not in step with it: a mount writes that anew");
 	engine_reason_clear();
 }
 
@@ -207,7 +216,7 @@ static int refused(struct check *check, int rc)
 {
 	if (io_wants_means(rc))
 		return rc;
-	problem(check, EIO, "%s", sentence(rc));
+	check_problem(check, EIO, "%s", sentence(rc));
 	check->unusable = true;
 	if (catalog_check_newer(check->store->dirfd) == 0)
 		look_for_copy(check);
@@ -218,6 +227,7 @@ static int check_catalog(struct check *check)
 {
 	struct engine_notify notify = { on_notify, check };
 	struct check_logs *known = check->known;
+	struct known_log *logs;
 	int rc = catalog_open(check->store->dirfd, true, &check->catalog);
 
 	check->part = "catalog";
@@ -230,14 +240,26 @@ static int check_catalog(struct check *check)
 	else
 		check_copy(check);
 	rc = catalog_each_object(check->catalog, check_object, check);
-	if (rc == 0 && known->count > 0)
-		qsort(known->logs, known->count, sizeof(*known->logs), compare_logs);
-	for (size_t i = 1; i < known->count; i++) {
-		if (known->logs[i].log_id == known->logs[i - 1].log_id)
-			problem(check, EIO, "log %016" PRIx64 " belongs to %" PRIu64 " and to %" PRIu64,
-			    known->logs[i].log_id, known->logs[i - 1].object_id, known->logs[i].object_id);
+	logs = known->logs.items;
+	if (rc == 0 && known->logs.count > 0)
+		qsort(logs, known->logs.count, sizeof(*logs), compare_logs);
+	for (size_t i = 1; i < known->logs.count; i++) {
+		if (logs[i].log_id != logs[i - 1].log_id)
+			continue;
+		check_problem(check, EIO, "log %016" PRIx64 " belongs to %" PRIu64 " and to %" PRIu64, logs[i].log_id,
+		    logs[i - 1].object_id, logs[i].object_id);
+		check->unusable = true; /* neither is to write to it: it is nobody's to repair */
 	}
 	return rc;
+}
+
+struct known_log *check_find_log(const struct check_logs *known, uint64_t log_id)
+{
+	const struct known_log sought = { .log_id = log_id };
+
+	if (known->logs.count == 0)
+		return NULL;
+	return bsearch(&sought, known->logs.items, known->logs.count, sizeof(sought), compare_logs);
 }
 
 /* ---- one log ---- */
@@ -264,7 +286,7 @@ static void dump_batch(struct check *check, uint64_t log_id, const struct engine
 }
 
 /* Reads every batch. What is damaged the log reports itself. */
-static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
+static int read_log(struct check *check, struct plog *plog, struct known_log *log)
 {
 	struct engine_scratch scratch = { 0 };
 	struct engine_partition_stat stat;
@@ -272,22 +294,26 @@ static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
 	int rc = 0;
 
 	plog_stat(plog, &stat);
+	log->read = true;
+	log->end = stat.end;
 	if (check->dump != NULL)
 		fprintf(check->dump, "log %016" PRIx64 " earliest %" PRIu64 " end %" PRIu64 " bytes %" PRIu64 "\n",
-		    log_id, stat.earliest, stat.end, stat.end_pos - stat.start_pos);
+		    log->log_id, stat.earliest, stat.end, stat.end_pos - stat.start_pos);
 	for (offset = stat.earliest; offset < stat.end && !check_cancelled;) {
 		struct engine_view view = { 0 };
-		uint64_t id;
+		uint64_t id = 0;
 
 		rc = plog_read_ids(plog, offset, UINT32_MAX, &scratch, &view, &id);
 		if (view.batch.count == 0)
 			break;
 		if (rc == 0) {
+			if (id > 0 && id + view.batch.count - 1 > check->known->greatest_message)
+				check->known->greatest_message = id + view.batch.count - 1;
 			check->messages += view.batch.count;
 			check->bytes += view.batch.len;
 			progress_add(&check->progress, view.batch.len);
 			if (check->dump != NULL)
-				dump_batch(check, log_id, &view);
+				dump_batch(check, log->log_id, &view);
 		}
 		offset = view.offset + view.batch.count;
 		rc = 0;
@@ -296,7 +322,7 @@ static int read_log(struct check *check, struct plog *plog, uint64_t log_id)
 	return rc == -ENODATA ? 0 : rc;
 }
 
-static int check_log(struct check *check, const struct known_log *log)
+static int check_log(struct check *check, struct known_log *log)
 {
 	struct plog_options options = log_options(check, log->log_id);
 	struct plog *plog;
@@ -306,15 +332,15 @@ static int check_log(struct check *check, const struct known_log *log)
 	if (io_wants_means(rc))
 		return rc;
 	if (rc == -EINPROGRESS) { /* a crash leaves that */
-		problem(check, 0, "%s", sentence(rc));
+		check_problem(check, 0, "%s", sentence(rc));
 		return 0;
 	}
 	if (rc < 0) {
-		problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s", log->log_id,
+		check_problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s", log->log_id,
 		    log->index, log->object_id, rc == -ENOENT ? "it is not there" : sentence(rc));
 		return 0;
 	}
-	rc = read_log(check, plog, log->log_id);
+	rc = read_log(check, plog, log);
 	plog_close(plog);
 	return rc;
 }
@@ -329,66 +355,77 @@ static bool parse_name(const char *name, uint64_t *ret_id)
 	return true;
 }
 
-static uint64_t size_of_log(int logs_dirfd, const char *name)
+/* Bytes of data. An error is that of listing it. */
+static int size_of_log(int logs_dirfd, const char *name, uint64_t *ret_size)
 {
 	struct dirent *entry;
 	uint64_t size = 0;
 	struct stat st;
 	DIR *dir;
+	int rc = io_open_dir(logs_dirfd, name, &dir);
 
-	if (io_open_dir(logs_dirfd, name, &dir) < 0)
-		return 0;
-	while ((entry = readdir(dir)) != NULL) {
+	if (rc < 0)
+		return rc;
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		size_t len = strlen(entry->d_name);
 
-		if (len > 5 && strcmp(entry->d_name + len - 5, ".data") == 0 &&
-		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			size += (uint64_t)st.st_size;
+		if (len <= 5 || strcmp(entry->d_name + len - 5, ".data") != 0)
+			continue;
+		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			break;
+		size += (uint64_t)st.st_size;
 	}
+	rc = -errno;
 	closedir(dir);
-	return size;
+	if (rc == 0)
+		*ret_size = size;
+	return rc;
 }
 
 /* A log that no object names: empty, it is what a crash leaves of a topic that was being made or removed. */
 static void check_stray(struct check *check, uint64_t id, uint64_t size)
 {
 	if (size == 0)
-		problem(check, 0, "log %016" PRIx64 " belongs to nothing, and is empty", id);
+		check_problem(check, 0, "log %016" PRIx64 " belongs to nothing, and is empty", id);
 	else
-		problem(check, EIO, "log %016" PRIx64 " belongs to nothing: %" PRIu64 " bytes of messages", id, size);
+		check_problem(
+		    check, EIO, "log %016" PRIx64 " belongs to nothing: %" PRIu64 " bytes of messages", id, size);
 }
 
 /* Looks at the names in logs/. Returns the bytes there are, or an error. */
 static int list_logs(struct check *check, uint64_t *ret_bytes)
 {
 	struct dirent *entry;
-	struct known_log key = { 0 };
+	uint64_t id;
 	DIR *dir;
-	int rc = io_open_dir(check->store->logs_dirfd, ".", &dir);
+	int rc = io_open_dir(check->store->logs_dirfd, ".", &dir), sized = 0;
 
 	if (rc < 0)
 		return rc;
 	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		char shown[4 * NAME_MAX + 1];
-		uint64_t size;
+		uint64_t size = 0;
 
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		if (!parse_name(entry->d_name, &key.log_id)) {
+		if (!parse_name(entry->d_name, &id)) {
 			name_escape(entry->d_name, strlen(entry->d_name), shown, sizeof(shown));
-			problem(check, 0, "logs/%s is no log", shown);
+			check_remark(check, "logs/%s is no log", shown);
 			continue;
 		}
-		if (key.log_id > check->greatest_id)
-			check->greatest_id = key.log_id;
-		size = size_of_log(check->store->logs_dirfd, entry->d_name);
+		if (id > check->greatest_id)
+			check->greatest_id = id;
+		sized = size_of_log(check->store->logs_dirfd, entry->d_name, &size);
+		if (io_wants_means(sized))
+			break;
+		if (sized < 0)
+			check_problem(check, EIO, "log %016" PRIx64 " cannot be listed: %s", id, strerror(-sized));
 		*ret_bytes += size;
-		/* Without a catalog nothing is known of any. */
-		if (check->catalog != NULL && bsearch(&key, check->known->logs, check->known->count,
-						  sizeof(*check->known->logs), compare_logs) == NULL)
-			check_stray(check, key.log_id, size);
+		/* Without a catalog nothing is known of any; and one that cannot be listed may have messages. */
+		if (check->catalog != NULL && sized == 0 && check_find_log(check->known, id) == NULL)
+			check_stray(check, id, size);
 	}
-	rc = -errno;
+	rc = io_wants_means(sized) ? sized : -errno;
 	closedir(dir);
 	return rc;
 }
@@ -399,14 +436,10 @@ static int check_logs(struct check *check)
 	int rc;
 
 	check->part = NULL;
-	if (check->known->logs == NULL)
-		check->known->logs = calloc(1, sizeof(*check->known->logs));
-	if (check->known->logs == NULL)
-		return -ENOMEM;
 	rc = list_logs(check, &bytes);
 	progress_start(&check->progress, check->path, bytes, check->show_progress ? check->progress_fd : -1);
-	for (size_t i = 0; i < check->known->count && rc == 0 && !check_cancelled; i++)
-		rc = check_log(check, &check->known->logs[i]);
+	for (size_t i = 0; i < check->known->logs.count && rc == 0 && !check_cancelled; i++)
+		rc = check_log(check, (struct known_log *)check->known->logs.items + i);
 	progress_end(&check->progress);
 	return rc;
 }
@@ -422,20 +455,20 @@ static void check_stage(struct check *check, const char *name, int fd)
 	if (rc == 0)
 		rc = stage_header_get(bytes, check->store->uuid, &header);
 	if (rc < 0 && rc != -ENODATA && rc != -EBADMSG)
-		problem(check, EIO, "staging file %s %s", name,
+		check_problem(check, EIO, "staging file %s %s", name,
 		    rc == -EUCLEAN ? "is of another store, or of a newer version" : strerror(-rc));
 	else if (has < 0)
-		problem(check, EIO, "staging file %s: %s", name, strerror(-has));
+		check_problem(check, EIO, "staging file %s: %s", name, strerror(-has));
 	else if (has == 0)
-		problem(check, 0, "staging file %s is empty", name);
+		check_problem(check, 0, "staging file %s is empty", name);
 	else if (rc < 0)
-		problem(check, EIO, "the header of staging file %s is damaged: a mount sets it aside", name);
-	else if (check->catalog != NULL && bsearch(&header.target, check->known->objects, check->known->object_count,
-					       sizeof(*check->known->objects), compare_numbers) == NULL)
-		problem(check, 0, "staging file %s is of number %" PRIu64 ", which was removed", name, header.target);
+		check_problem(check, EIO, "the header of staging file %s is damaged: a mount sets it aside", name);
+	else if (check->catalog != NULL && check_find_object(check->known, header.target) == NULL)
+		check_problem(
+		    check, 0, "staging file %s is of number %" PRIu64 ", which was removed", name, header.target);
 	else
-		problem(check, 0, "staging file %s: what is not yet in a log of %" PRIu64 " is to be taken in", name,
-		    header.target);
+		check_problem(check, 0, "staging file %s: what is not yet in a log of %" PRIu64 " is to be taken in",
+		    name, header.target);
 }
 
 /* They are there while a daemon is. After it they have what producers wrote that it did not come to take in. */
@@ -449,7 +482,7 @@ static int check_stages(struct check *check)
 	check->part = NULL;
 	if (rc < 0) {
 		if (rc != -ENOENT)
-			problem(check, EIO, "staging/ cannot be listed: %s", strerror(-rc));
+			check_problem(check, EIO, "staging/ cannot be listed: %s", strerror(-rc));
 		return rc == -ENOMEM ? rc : 0;
 	}
 	while (errno = 0, (entry = readdir(dir)) != NULL) {
@@ -461,7 +494,7 @@ static int check_stages(struct check *check)
 			check_stage(check, entry->d_name, fd);
 			close(fd);
 		} else if (fd != -ENOENT && fd != -ELOOP) {
-			problem(check, EIO, "staging file %s: %s", entry->d_name, strerror(-fd));
+			check_problem(check, EIO, "staging file %s: %s", entry->d_name, strerror(-fd));
 		}
 	}
 	rc = -errno;
@@ -471,15 +504,46 @@ static int check_stages(struct check *check)
 
 /* ---- the journal ---- */
 
+/* How the record of the end of a log looks says mqfs-format(5). */
+#define TAIL_HEAD 40u
+#define CUT_BYTES 32u
+
+static int keep_end(struct check *check, const uint8_t *record, size_t size)
+{
+	uint64_t entries = size >= TAIL_HEAD ? bytes_get32(record + 20) : 0;
+	struct index_entry last;
+	struct noted_end end;
+
+	if (entries == 0 || entries > (size - TAIL_HEAD) / INDEX_SLOT ||
+	    index_get_entry(record + TAIL_HEAD + (entries - 1) * INDEX_SLOT, &last) < 0)
+		return 0;
+	end = (struct noted_end){ bytes_get64(record), last.base_offset + last.count };
+	return check_list_add(&check->known->ends, &end, sizeof(end));
+}
+
+static int keep_record(struct check *check, enum journal_type type, const uint8_t *record, size_t size)
+{
+	struct noted_cursor noted = { .order = check->known->cursors.count + 1 };
+	uint64_t queue;
+
+	if (type == JOURNAL_LOG)
+		return keep_end(check, record, size);
+	if (type == JOURNAL_CURSOR && journal_decode_cursor(record, size, &noted.cursor) == 0)
+		return check_list_add(&check->known->cursors, &noted, sizeof(noted));
+	if (type != JOURNAL_CUT || size != CUT_BYTES)
+		return 0;
+	queue = bytes_get64(record);
+	return check_list_add(&check->known->cuts, &queue, sizeof(queue));
+}
+
 static int count_record(void *ctx, enum journal_type type, const void *record, size_t size)
 {
 	struct check *check = ctx;
 
-	(void)record;
 	check->records++;
 	if (check->dump != NULL)
 		fprintf(check->dump, "record type %d bytes %zu\n", (int)type, size);
-	return 0;
+	return keep_record(check, type, record, size);
 }
 
 static int check_journal(struct check *check)
@@ -497,7 +561,7 @@ static int check_journal(struct check *check)
 	if (rc == 0)
 		journal_close(journal);
 	else if (!io_wants_means(rc))
-		problem(check, EIO, "%s", sentence(rc));
+		check_problem(check, EIO, "%s", sentence(rc));
 	return io_wants_means(rc) ? rc : 0;
 }
 
@@ -506,6 +570,7 @@ static int check_journal(struct check *check)
 int check_store(struct check *check)
 {
 	struct check_logs known = { 0 };
+	struct list *const lists[] = { &known.logs, &known.objects, &known.ends, &known.cursors, &known.cuts };
 	struct store store;
 	int rc = store_open(check->path, false, true, NULL, &store);
 
@@ -520,10 +585,12 @@ int check_store(struct check *check)
 		rc = check_stages(check);
 	if (rc == 0 && !check_cancelled)
 		rc = check_logs(check);
+	if (rc == 0 && !check_cancelled)
+		rc = check_across(check);
 	catalog_close(check->catalog);
 	store_close(&store);
-	free(known.logs);
-	free(known.objects);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		free(lists[i]->items);
 	check->catalog = NULL;
 	check->store = NULL;
 	check->known = NULL;

@@ -170,7 +170,7 @@ transactions() {
 	if grep -q '^producing direct staged' status/version; then
 		staged=1
 		{ printf 'one\ntwo\nno end' && exec sleep "$LIMIT_S"; } >>topics/slow/in 3>&- &
-		eventually grep -q 'no end' "$S"/staging/*
+		eventually eval 'grep -q "no end" "$S"/staging/*'
 	fi
 	cd /
 	kill -KILL "$(daemon_pid)"
