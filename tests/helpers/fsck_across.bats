@@ -38,7 +38,7 @@ setup() {
 teardown() {
 	cd /
 	! mountpoint -q "$M" || unmount
-	[ -z "$(jobs -p)" ] || kill -KILL $(jobs -p) 2>/dev/null || true
+	kill -KILL %% 2>/dev/null || true
 }
 
 # id_of KIND NAME - the number of an object, by the dump

@@ -446,13 +446,13 @@ static void check_journal_file(struct store *s, uint64_t number, const struct fi
 	}
 	memcpy(seed, p + 16, 24); /* uuid and number */
 	for (size_t at = 64; at + 8 <= file->size && !all_zero(p + at, file->size - at);) {
-		size_t size = 8 + little(p + at + 6, 2);
+		size_t size = (8 + little(p + at + 6, 2) + 7) / 8 * 8;
 
 		if (at + size > file->size || little(p + at, 4) != crc(crc(0, seed, 24), p + at + 4, size - 4)) {
 			checker_wrong(s->checker, "journal %" PRIu64 ": record at %zu", number, at);
 			return;
 		}
-		at += (size + 7) / 8 * 8;
+		at += size;
 	}
 }
 
