@@ -126,7 +126,7 @@ $(peers_bin): %: %.o
 	$(link) $(if $(library_$(@F)),$(shell pkg-config --libs $(library_$(@F))))
 tests: $(tests_bin) $(peers_bin)
 # Fuzz targets: with the inputs of the corpus, or (FUZZ=1, by clang) with libFuzzer.
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/world.o $(if $(FUZZ),,$(BUILD)/tests/fuzz/replay.o) $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/world.o $(if $(FUZZ),,$(BUILD)/tests/fuzz/replay.o) $(BUILD)/libtest.a $(BUILD)/libhelpers.a $(BUILD)/libfs.a $(BUILD)/libengine.a
 	$(link) $(if $(FUZZ),-fsanitize=fuzzer) -lcriterion $(FUSE_LIBS) $(libs)
 fuzzers: $(fuzzers)
 fuzz:

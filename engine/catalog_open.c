@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
 #include "engine/io.h"
 
 #define CATALOG_MAP_FIRST ((size_t)64 << 20)
+#define READERS 512u
+#define LOCK_BYTES (READERS * 64 + 4096) /* LMDB's lock file: a cache line for each reader, and a few more */
 
 /* ---- the first rows ---- */
 
@@ -97,6 +100,26 @@ void catalog_close(struct catalog *catalog)
 }
 
 /*
+ * LMDB writes to its lock file through a map: where a full disk has no room for that, SIGBUS ends the process. So it gets its room
+ * before. ENOSPC: there is none for its first page; for more of it, which many readers at a time take, it goes without.
+ */
+static int give_lock_room(int dirfd, const char *name)
+{
+	char lock[64];
+	struct stat st;
+	int fd, err = 0;
+
+	snprintf(lock, sizeof(lock), "%s-lock", name);
+	fd = io->open(dirfd, lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return 0; /* LMDB has the same, and says so */
+	if (fstat(fd, &st) == 0 && st.st_blocks * 512 < LOCK_BYTES)
+		err = io->fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOCK_BYTES);
+	close(fd);
+	return err == -ENOSPC && st.st_blocks == 0 ? ENOSPC : 0;
+}
+
+/*
  * Opens the environment in the file `name`, of file_size bytes, or makes it. Read-only it needs no lock file, since no one
  * can write while the store is locked. Readers are not tied to threads (MDB_NOTLS), of which there may be many.
  */
@@ -111,12 +134,14 @@ static int open_env(struct catalog *catalog, int dirfd, const char *name, uint64
 	while (catalog->map_size < file_size + CATALOG_RESERVE)
 		catalog->map_size *= 2;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dirfd, name);
-	rc = mdb_env_create(&catalog->env);
+	rc = catalog->read_only ? 0 : give_lock_room(dirfd, name);
+	if (!rc)
+		rc = mdb_env_create(&catalog->env);
 	if (rc)
 		return rc;
 	rc = mdb_env_set_mapsize(catalog->env, catalog->map_size);
 	if (!rc)
-		rc = mdb_env_set_maxreaders(catalog->env, 512);
+		rc = mdb_env_set_maxreaders(catalog->env, READERS);
 	if (!rc)
 		rc = mdb_env_open(catalog->env, path, flags, 0600);
 	if (!rc)

@@ -173,6 +173,8 @@ int catalog_restore(int store_dirfd, uint64_t oldest_journal, uint64_t least_id,
 	int err = catalog_check_newer(store_dirfd);
 
 	if (!err)
+		engine_reason_clear(); /* that the old one is damaged is known */
+	if (!err)
 		err = catalog_build(store_dirfd, fill, &restoring);
 	if (!err)
 		err = catalog_check_pages(store_dirfd, CATALOG_NEW_FILE, NULL, NULL);

@@ -368,7 +368,7 @@ int routing_check(enum engine_exchange_type type, const char *pattern)
 	case ENGINE_DIRECT:
 	case ENGINE_FANOUT: break;
 	}
-	return pattern[0] != '\0' ? 0 : -EINVAL;
+	return pattern[0] != '\0' ? 0 : engine_explain(-EINVAL, "a pattern has a byte at least");
 }
 
 /* ---- the routing ---- */

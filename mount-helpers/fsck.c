@@ -236,8 +236,10 @@ static int finish(struct fsck *fsck)
 
 static int repair(struct fsck *fsck)
 {
-	int rc = fsck->check.restorable ? restore_catalog(fsck) : 0;
+	int rc;
 
+	engine_reason_clear(); /* what was found has been said */
+	rc = fsck->check.restorable ? restore_catalog(fsck) : 0;
 	return rc < 0 ? rc : finish(fsck);
 }
 

@@ -193,10 +193,11 @@ Test(routing, bad_patterns)
 	static const struct {
 		enum engine_exchange_type type;
 		const char *pattern;
-	} rows[] = { { ENGINE_TOPIC_EXCHANGE, "" }, { ENGINE_TOPIC_EXCHANGE, "a..b" }, { ENGINE_TOPIC_EXCHANGE, ".a" },
-		{ ENGINE_TOPIC_EXCHANGE, "a." }, { ENGINE_HEADERS, "" }, { ENGINE_HEADERS, "=b" },
-		{ ENGINE_HEADERS, "a=b,,c=d" }, { ENGINE_HEADERS, "a=b," }, { ENGINE_HEADERS, "x-match=some,a=b" },
-		{ ENGINE_HEADERS, "x-match,a=b" }, { ENGINE_HEADERS, "a=b,a=c" } };
+	} rows[] = { { ENGINE_DIRECT, "" }, { ENGINE_FANOUT, "" }, { ENGINE_TOPIC_EXCHANGE, "" },
+		{ ENGINE_TOPIC_EXCHANGE, "a..b" }, { ENGINE_TOPIC_EXCHANGE, ".a" }, { ENGINE_TOPIC_EXCHANGE, "a." },
+		{ ENGINE_HEADERS, "" }, { ENGINE_HEADERS, "=b" }, { ENGINE_HEADERS, "a=b,,c=d" },
+		{ ENGINE_HEADERS, "a=b," }, { ENGINE_HEADERS, "x-match=some,a=b" }, { ENGINE_HEADERS, "x-match,a=b" },
+		{ ENGINE_HEADERS, "a=b,a=c" } };
 	char long_one[ENGINE_PATTERN_MAX + 2];
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
