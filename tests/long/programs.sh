@@ -4,7 +4,7 @@
 #
 #   tests/long/programs.sh [BUILD [SECONDS]]     how long each stressor of stress-ng runs; 2 without it
 #
-# Debian: plocate stress-ng dbench lsof inotify-tools rsync file psmisc
+# Debian: plocate stress-ng dbench lsof inotify-tools rsync file psmisc acl attr git busybox
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C.UTF-8
@@ -120,6 +120,24 @@ walk find "$M" -type f -exec file {} +
 walk find "$M" -type f -exec md5sum -b {} +
 walk find "$M" -xattrname x
 walk find "$M" -type f -exec head -c 1000 {} +
+walk getfattr -R -d -m - "$M"
+walk getfacl -R "$M"
+walk lsattr -R "$M"
+walk bash -c 'timeout 2 tail -f "$0" || true' "$M/topics/t/0/log"
+walk split -l 1000 "$M/topics/t/0/log" "$dir/split."
+walk python3 -c 'import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], symlinks=True)' "$M" "$dir/copy3"
+rm -rf "$dir"/split.* "$dir/copy3"
+if command -v git >/dev/null; then
+	git init -q --bare "$dir/git"
+	walk git --git-dir="$dir/git" --work-tree="$M" add -A
+	walk git --git-dir="$dir/git" --work-tree="$M" status --short
+fi
+# Not its grep -r, which follows links as GNU's grep -R does: that reads `next`, and waits in `wait`.
+for applet in "find ." "tar cf $dir/mq.tar ." "du -a ." "ls -lR ."; do
+	# shellcheck disable=SC2086 # words
+	walk busybox sh -c 'cd "$0" && busybox "$@"' "$M" $applet
+done
+rm -f "$dir/mq.tar"
 if command -v inotifywait >/dev/null; then
 	timeout 10 inotifywait -q -m -r "$M" >"$dir/out" 2>&1 </dev/null &
 	watcher=$!
@@ -139,11 +157,11 @@ stress() {
 	done
 }
 if command -v stress-ng >/dev/null; then
-	stress "$M/topics" access chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dup fallocate fanotify fcntl \
-		fiemap file-ioctl filename flock fpunch fstat getdent handle hdd inode-flags inotify io iomix link \
-		locka lockf lockofd mknod open rename seek sendfile symlink sync-file utime verity xattr
-	stress "$M/topics/scratch/put" hdd filename rename dir open seek
-	stress "$M/queues/scratch/ready" dir filename rename
+	stress "$M/topics" access chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dnotify dup fallocate fanotify fcntl \
+		fiemap file-ioctl filename flock fpunch fsize fstat getdent handle hdd inode-flags inotify io ioprio iomix lease link \
+		locka lockf lockofd mknod open rename seek sendfile symlink sync-file touch utime verity xattr
+	stress "$M/topics/scratch/put" hdd filename fsize rename dir open seek touch
+	stress "$M/queues/scratch/ready" dir filename rename touch
 fi
 if command -v dbench >/dev/null; then
 	for where in topics topics/scratch/put queues; do
