@@ -163,8 +163,10 @@ static int append_locked(struct partition *partition, struct plog *plog, const s
 	if (note != NULL) {
 		plog_stat(plog, &stat);
 		rc = note->begin(note->ctx, partition->log_id, partition->index, stat.end, &pos);
-		if (rc == 0)
+		if (rc == 0) {
 			atomic_store(&partition->staged_pos, pos);
+			plog_follow(plog);
+		}
 	}
 	if (rc == 0) {
 		rc = plog_append(plog, batch, 0, segment_bytes, &offset);

@@ -517,6 +517,8 @@ void queue_unclaim(struct queue *queue, const struct queue_claim *claim);
 
 /* ---- local_queue_sync.c ---- */
 
+/* The journal has a record of what is appended next: that goes to the disk first. lock */
+void lane_follow(struct lane *lane);
 /* Appends to the lane: lock. first_id with the flags of plog_append(). */
 int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset);
 void lane_sync_begin(struct sync_point *point);

@@ -74,7 +74,7 @@ static int begin_note(struct sending *s, struct lane *lane)
 
 	s->begun = rc == 0;
 	if (rc == 0)
-		lane->noted = true;
+		lane_follow(lane);
 	return rc;
 }
 
@@ -169,7 +169,7 @@ static int append_special(struct sending *s, struct lane *lane, const struct eng
 		rc = queue_note(lane, offset, part->count, &set, WHY_NOTHING);
 	if (rc < 0)
 		return rc;
-	lane->noted = true;
+	lane_follow(lane);
 	rc = append_part(s, lane, part, &offset);
 	if (rc < 0) {
 		queue_note_cut(lane, lane->end);

@@ -9,7 +9,7 @@
  *
  * It comes as it would have: with the deaths of the moves from there on, and marked if it is to go on through an exchange.
  * A move that is done again is noted again, with where it comes to now. As of any move, that is on disk before the log is synced
- * (lane_sync_run()); a message that the kernel wrote without it does not count (finish_message()), and the next start does it again.
+ * (lane_follow()); a message that the kernel wrote without it does not count (finish_message()), and the next start does it again.
  */
 #define HASH_NONFATAL_OOM 1
 
@@ -252,11 +252,12 @@ static int append_again(
 	note.set.place = (int64_t)to->end;
 	note.fresh = note.set.id == 0 && !move->has_span;
 	rc = note.from != NULL ? queue_note_move(&note) : 0;
+	lane_follow(to);
 	if (rc == 0)
 		rc = lane_append(to, batch, note.id | PLOG_MOVED | (note.set.id != 0 ? PLOG_STRAY : 0), &offset);
 	if (rc < 0)
 		return rc;
-	to->moved_in = to->noted = true;
+	to->moved_in = true;
 	rc = note.fresh ? 0 : lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, &span);
 	if (queue_is_too_long(to->queue))
 		queue_due(to->queue, queue_now(local));

@@ -223,6 +223,7 @@ int queue_note_cut(struct lane *lane, uint64_t end)
 	rc = append(queue, JOURNAL_CUT, record, sizeof(record));
 	if (rc == 0)
 		queue->change++;
+	lane_follow(lane);
 	lane->cut_owed = rc < 0;
 	return rc;
 }

@@ -58,6 +58,7 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 	uint64_t offset;
 	int rc;
 
+	lane_follow(to);
 	do /* dying and moving free room where it was, in the end */
 		rc = lane_append(to, batch, m->id | PLOG_MOVED | (note->set.id != 0 ? PLOG_STRAY : 0), &offset);
 	while (reserve_again(queue_local(to->queue), rc, &again));
@@ -67,7 +68,7 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 	if (batch->props != NULL)
 		local_dedup_note(&to->queue->object, batch->props[0].id);
 	queue_forget_gone(to->queue, m->id);
-	to->moved_in = to->noted = true;
+	to->moved_in = true;
 	if (note->fresh)
 		to->fresh_ms = batch->ts_ms;
 	if (note->why != WHY_MOVED_WITHIN)

@@ -275,9 +275,7 @@ int queue_sync_moved(struct local *local)
 			pthread_mutex_unlock(&queue->lock);
 			if (moved)
 				warm_touch(&lane->warm);
-			if (moved) /* the notes first: those of the old files are on disk already */
-				rc = journal_sync(local->journal);
-			if (moved && rc == 0)
+			if (moved) /* after the notes of all it has: lane_follow() */
 				rc = plog_sync(atomic_load(&lane->plog));
 			if (rc < 0) {
 				pthread_mutex_lock(&queue->lock);

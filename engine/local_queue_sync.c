@@ -27,6 +27,15 @@ static void plan_flush(struct lane *lane, uint32_t count)
 	}
 }
 
+void lane_follow(struct lane *lane)
+{
+	struct plog *plog = atomic_load(&lane->plog);
+
+	lane->noted = true;
+	if (plog != NULL) /* else none is open, and nothing comes */
+		plog_follow(plog);
+}
+
 int lane_append(struct lane *lane, const struct engine_batch *batch, uint64_t first_id, uint64_t *ret_offset)
 {
 	uint64_t offset;
@@ -62,7 +71,7 @@ int lane_sync_run(struct sync_point *point)
 	struct plog *plog = atomic_load(&lane->plog);
 	unsigned int tries = 0;
 	bool noted;
-	int rc;
+	int rc, journal;
 
 	lane_sync_begin(point);
 	pthread_mutex_lock(&lane->queue->lock);
@@ -70,17 +79,16 @@ int lane_sync_run(struct sync_point *point)
 	lane->noted = false;
 	lane->noted_syncs += noted;
 	pthread_mutex_unlock(&lane->queue->lock);
-	/* A failure of the journal is told of by its own sync, and final: nobody relies on what comes after it. */
-	if (noted)
-		journal_sync(queue_local(lane->queue)->journal);
+	/* What is noted from here on the log sees to (plog_follow()). If the journal fails, it is not the log that does. */
+	journal = noted ? journal_sync(queue_local(lane->queue)->journal) : 0;
 	do
-		rc = plog != NULL ? plog_sync(plog) : 0;
+		rc = plog != NULL && journal == 0 ? plog_sync(plog) : journal;
 	while (warm_again(queue_local(lane->queue), rc, &tries));
 	pthread_mutex_lock(&lane->queue->lock);
 	lane->noted_syncs -= noted;
 	lane->noted = lane->noted || (noted && rc < 0);
 	pthread_mutex_unlock(&lane->queue->lock);
-	if (rc < 0 && !io_wants_means(rc) && !atomic_exchange(&lane->failed, true))
+	if (rc < 0 && journal == 0 && !io_wants_means(rc) && !atomic_exchange(&lane->failed, true))
 		queue_fault(lane->queue, rc, "a sync failed, so it takes no more messages");
 	return rc;
 }

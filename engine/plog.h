@@ -28,10 +28,10 @@ struct plog_options {
 	uint8_t store_uuid[16];
 	bool read_only;
 	struct engine_notify notify; /* damage found, what recovery cut */
-	/* Of messages that carry a mark (struct engine_props); both with ctx, and may be NULL. */
-	int (*before_sync)(void *ctx); /* they are about to reach the disk: an error keeps them from it */
-	bool (*is_lost)(
-	    void *ctx, uint64_t mark); /* at the opening, if it may not have been synced: the log ends before it */
+	/* Both with ctx, and may be NULL. The first: marked messages, or those of plog_follow(), are about to be synced; an error prevents it. */
+	int (*before_sync)(void *ctx);
+	/* At the opening: of a message with a mark (struct engine_props) that may not have been synced. The log ends before it. */
+	bool (*is_lost)(void *ctx, uint64_t mark);
 	void *ctx;
 };
 
@@ -68,6 +68,9 @@ bool plog_release_files(struct plog *plog);
 #define PLOG_FLAGS (PLOG_STRAY | PLOG_MOVED | PLOG_HEAD)
 int plog_append(struct plog *plog, const struct engine_batch *batch, uint64_t first_id, uint64_t segment_bytes,
     uint64_t *ret_offset);
+
+/* before_sync() is called before what is appended from here on is synced: the caller has written something that says of it. */
+void plog_follow(struct plog *plog);
 
 /*
  * Takes back what was appended since the mark was set, which nobody may have read. EBUSY: a sync has begun since, or the

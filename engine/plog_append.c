@@ -270,6 +270,13 @@ static int append(struct plog *plog, const struct engine_batch *batch, struct pl
 	return 0;
 }
 
+void plog_follow(struct plog *plog)
+{
+	pthread_mutex_lock(&plog->mutex);
+	plog->marked = true;
+	pthread_mutex_unlock(&plog->mutex);
+}
+
 void plog_set_mark(struct plog *plog, struct plog_mark *ret_mark)
 {
 	const struct segment *active;

@@ -74,7 +74,7 @@ struct plog {
 	uint64_t clean_offset; /* below it no key has two messages */
 	uint64_t shifted_start, shifted_pos; /* see struct engine_partition_stat */
 	bool failed;                         /* a sync failed: final */
-	bool marked;                         /* a message with a mark was appended since a sync began */
+	bool marked;                         /* since a sync began: a message with a mark came, or plog_follow() */
 	bool repair;                         /* an append failed and may have left bytes behind the end */
 	uint64_t *damage;                    /* first offsets of what was reported as damaged */
 	uint32_t damage_count;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/bytes.h"
+#include "engine/io.h"
 #include "engine/journal_internal.h"
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
@@ -720,6 +721,126 @@ Test(local_placed, synced_with_its_record)
 	synced_with_its_record("push q a", "q", "show q => a,f |  | ");
 	synced_with_its_record("mv q ready f o ready", "o", "show o => f |  | ");
 	synced_with_its_record("mv q ready f o ready", "o", "show q =>  |  | ");
+}
+
+/* Nor does closing sync logs before: wherever the power goes then. */
+Test(local_placed, closed_with_its_record, .timeout = 100)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send o y", "purge o", "send q f");
+	sync_queue(c, "q");
+	cut = begin(c);
+	Q_SCRIPT(c, "send q a:d100000", "mv q ready f o ready");
+	contract_close(c);
+	powercut_stop(cut);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 10; seed++) {
+			const char *now;
+
+			tmpdir_remove(&c->dir);
+			crash_make(c, cut, n, seed < 2 ? seed : n * 10 + seed, false);
+			contract_open(c);
+			now = content(c);
+			cr_assert(strcmp(now, "q: f. o:. ") == 0 || strcmp(now, "q:. o: f. ") == 0,
+			    "%zu, %" PRIu64 ": %s", n, seed, now);
+			contract_close(c);
+		}
+	}
+	powercut_free(cut);
+	contract_open(c);
+	q_close(c);
+	free(c);
+}
+
+/* ---- what comes while the disk syncs ---- */
+
+static struct {
+	struct contract *c;
+	struct io_ops before;
+	unsigned next;
+} syncing;
+
+#define WHILE_SYNCING 8u
+
+/* Behind each sync another message comes to the log: by a move, and with a delay. */
+static int sync_and_come(int fd)
+{
+	int rc = syncing.before.fdatasync(fd);
+	char line[64];
+
+	if (syncing.next >= WHILE_SYNCING)
+		return rc;
+	snprintf(line, sizeof(line), "mv q ready %c o ready", (int)('a' + syncing.next));
+	Q_SCRIPT(syncing.c, line);
+	snprintf(line, sizeof(line), "send o %c:d100000", (int)('A' + syncing.next++));
+	Q_SCRIPT(syncing.c, line);
+	return rc;
+}
+
+static void sync_o(struct contract *c)
+{
+	sync_queue(c, "o");
+}
+
+static void checkpoint(struct contract *c)
+{
+	assert_ok(checkpoint_run((struct local *)c->engine));
+}
+
+/* None is in two queues, and none has lost its delay, wherever the power goes then. */
+static void come_while(void (*sync)(struct contract *c))
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct io_ops watched;
+	struct powercut *cut;
+
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send o y", "purge o", "send q a b c d e f g h z");
+	sync_queue(c, "q");
+	cut = begin(c);
+	Q_SCRIPT(c, "mv q ready z o ready");
+	syncing.c = c;
+	syncing.before = *io;
+	syncing.next = 0;
+	watched = *io;
+	watched.fdatasync = sync_and_come;
+	io = &watched;
+	sync(c);
+	io = &syncing.before;
+	powercut_stop(cut);
+	cr_assert_gt(syncing.next, 1);
+	for (size_t n = 1; n <= powercut_count(cut); n++) {
+		for (uint64_t seed = 0; seed < 8; seed++) {
+			const char *now;
+
+			reopen_as(c, cut, n, seed < 2 ? seed : n * 8 + seed);
+			now = content(c);
+			for (unsigned i = 0; i < 9; i++) {
+				const char *at = strchr(now, i < 8 ? 'a' + (int)i : 'z');
+
+				cr_assert(
+				    at != NULL && strchr(at + 1, at[0]) == NULL, "%zu, %" PRIu64 ": %s", n, seed, now);
+				cr_assert(
+				    i == 8 || strchr(now, 'A' + (int)i) == NULL, "%zu, %" PRIu64 ": %s", n, seed, now);
+			}
+		}
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+Test(local_placed, come_while_syncing, .timeout = 100)
+{
+	tmpdir_in_memory();
+	nosync_install();
+	come_while(sync_o);
+	come_while(checkpoint);
 }
 
 /* ---- a move that a start does again ---- */

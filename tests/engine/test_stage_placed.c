@@ -11,6 +11,7 @@
 
 #include "engine/io.h"
 #include "engine/local_internal.h"
+#include "engine/local_queue.h"
 #include "tests/lib/crash.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/staging.h"
@@ -251,3 +252,103 @@ PLACED_TEST(staged_then_committed, ENGINE_QUEUE, commit, true)
 PLACED_TEST(committed_then_staged, ENGINE_QUEUE, commit, false)
 PLACED_TEST(staged_then_committed_to_a_topic, ENGINE_TOPIC, commit, true)
 PLACED_TEST(committed_then_staged_to_a_topic, ENGINE_TOPIC, commit, false)
+
+/* ---- the log is synced ---- */
+
+static struct sync_point *sync_point_of(struct engine_object *target, enum engine_kind kind)
+{
+	return kind == ENGINE_QUEUE ? &queue_lane(queue_of_object(object_of(target)), 0)->sync
+				    : &topic_partition(topic_of_object(object_of(target)), 0)->sync;
+}
+
+static struct {
+	struct contract *c;
+	struct engine_stage *stage;
+	struct io_ops before;
+	int writer;
+	bool came;
+} syncing;
+
+/* Behind the first sync, of the journal, another piece comes. */
+static int sync_and_come(int fd)
+{
+	int rc = syncing.before.fdatasync(fd);
+
+	if (!syncing.came) {
+		syncing.came = true;
+		write_piece(syncing.c, syncing.stage, syncing.writer);
+	}
+	return rc;
+}
+
+/* Then the journal says that the piece was taken: it is not taken once more. */
+static void sync_log(struct contract *c, enum engine_kind kind, bool meanwhile)
+{
+	struct io_ops watched;
+	struct engine_object *target = make(c, kind, "x");
+	struct engine_stage *stage;
+	struct sync_point *point;
+	struct powercut *cut;
+	char text[16];
+	int writer;
+
+	assert_ok(c->ops->set_setting(target, engine_setting_find(kind, "linger.ms"), "60000"));
+	assert_ok(staging_open(c, produce(c, target, kind, 0), '\n', &staging_cred, &stage));
+	writer = staging_writer(c, stage);
+	write_piece(c, stage, writer); /* its log is there */
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	timers_stop((struct local *)c->engine);
+	cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
+	write_piece(c, stage, writer);
+	point = sync_point_of(target, kind);
+	syncing.c = c;
+	syncing.stage = stage;
+	syncing.writer = writer;
+	syncing.before = watched = *io;
+	syncing.came = !meanwhile;
+	watched.fdatasync = sync_and_come;
+	io = &watched;
+	assert_ok(point->run(point));
+	io = &syncing.before;
+	powercut_stop(cut);
+	close(writer);
+	assert_ok(c->ops->stage->close(stage, true));
+	c->ops->put(target);
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		crash_replace(c, cut, powercut_count(cut), seed, false);
+		contract_open(c);
+		list(c, kind, text);
+		cr_assert_str_eq(text, meanwhile ? "sss" : "ss", "seed %" PRIu64 ": %s", seed, text);
+	}
+	powercut_free(cut);
+}
+
+static void synced_queue(struct contract *c)
+{
+	sync_log(c, ENGINE_QUEUE, false);
+}
+
+static void synced_queue_meanwhile(struct contract *c)
+{
+	sync_log(c, ENGINE_QUEUE, true);
+}
+
+static void synced_topic(struct contract *c)
+{
+	sync_log(c, ENGINE_TOPIC, false);
+}
+
+static void synced_topic_meanwhile(struct contract *c)
+{
+	sync_log(c, ENGINE_TOPIC, true);
+}
+
+Test(stage_placed, synced, .timeout = 100)
+{
+	tmpdir_in_memory();
+	nosync_install();
+	contract_run(true, synced_queue);
+	contract_run(true, synced_topic);
+	contract_run(true, synced_queue_meanwhile);
+	contract_run(true, synced_topic_meanwhile);
+}
