@@ -762,12 +762,13 @@ Test(local_placed, closed_with_its_record, .timeout = 100)
 static struct {
 	struct contract *c;
 	struct io_ops before;
+	bool moves;
 	unsigned next;
 } syncing;
 
 #define WHILE_SYNCING 8u
 
-/* Behind each sync another message comes to the log: by a move, and with a delay. */
+/* Behind each sync another message comes to the log: by a move, or with a delay. */
 static int sync_and_come(int fd)
 {
 	int rc = syncing.before.fdatasync(fd);
@@ -775,9 +776,11 @@ static int sync_and_come(int fd)
 
 	if (syncing.next >= WHILE_SYNCING)
 		return rc;
-	snprintf(line, sizeof(line), "mv q ready %c o ready", (int)('a' + syncing.next));
-	Q_SCRIPT(syncing.c, line);
-	snprintf(line, sizeof(line), "send o %c:d100000", (int)('A' + syncing.next++));
+	if (syncing.moves)
+		snprintf(line, sizeof(line), "mv q ready %c o ready", (int)('a' + syncing.next));
+	else
+		snprintf(line, sizeof(line), "send o %c:d100000", (int)('A' + syncing.next));
+	syncing.next++;
 	Q_SCRIPT(syncing.c, line);
 	return rc;
 }
@@ -793,7 +796,7 @@ static void checkpoint(struct contract *c)
 }
 
 /* None is in two queues, and none has lost its delay, wherever the power goes then. */
-static void come_while(void (*sync)(struct contract *c))
+static void come_while(bool moves, void (*sync)(struct contract *c))
 {
 	struct contract *c = calloc(1, sizeof(*c));
 	struct io_ops watched;
@@ -803,9 +806,10 @@ static void come_while(void (*sync)(struct contract *c))
 	Q_SCRIPT(c, "queue q", "queue o", "send o y", "purge o", "send q a b c d e f g h z");
 	sync_queue(c, "q");
 	cut = begin(c);
-	Q_SCRIPT(c, "mv q ready z o ready");
+	Q_SCRIPT(c, moves ? "mv q ready z o ready" : "send o Z:d100000");
 	syncing.c = c;
 	syncing.before = *io;
+	syncing.moves = moves;
 	syncing.next = 0;
 	watched = *io;
 	watched.fdatasync = sync_and_come;
@@ -839,8 +843,10 @@ Test(local_placed, come_while_syncing, .timeout = 100)
 {
 	tmpdir_in_memory();
 	nosync_install();
-	come_while(sync_o);
-	come_while(checkpoint);
+	come_while(true, sync_o);
+	come_while(false, sync_o);
+	come_while(true, checkpoint);
+	come_while(false, checkpoint);
 }
 
 /* ---- a move that a start does again ---- */
@@ -861,17 +867,31 @@ static void close_unfinished(struct contract *c)
 	tmpdir_remove(&c->dir);
 }
 
+/* A start that does it, and a sync of the log that it came to. c is closed and its directory is gone. */
+static struct powercut *sync_moved(struct contract *c)
+{
+	int fd = open(c->source, O_RDONLY | O_DIRECTORY);
+	struct powercut *cut = powercut_start_store(fd, "catalog", "reserve");
+
+	close(fd);
+	contract_open(c);
+	timers_stop((struct local *)c->engine);
+	sync_queue(c, "o");
+	powercut_stop(cut);
+	close_unfinished(c);
+	return cut;
+}
+
 /*
  * Another cannot be done, as its queue cannot be opened: so no checkpoint follows. But the log that the message came to is synced,
  * and then it is there, once, wherever the power goes: also if nothing else was synced.
  */
-Test(local_placed, moved_again)
+Test(local_placed, moved_again, .timeout = 100)
 {
 	struct contract *c = calloc(1, sizeof(*c));
-	struct powercut *cut;
+	struct powercut *cut, *first;
 	struct engine_object *p;
 	uint64_t log;
-	int fd;
 
 	tmpdir_in_memory();
 	nosync_install();
@@ -891,21 +911,19 @@ Test(local_placed, moved_again)
 	crash_replace(c, cut, powercut_count(cut), 0, false);
 	powercut_free(cut);
 	remove_log(c, log);
-	fd = open(c->source, O_RDONLY | O_DIRECTORY);
-	cut = powercut_start_store(fd, "catalog", "reserve");
-	close(fd);
-	contract_open(c);
-	timers_stop((struct local *)c->engine);
-	sync_queue(c, "o");
-	powercut_stop(cut);
-	close_unfinished(c);
-	for (uint64_t seed = 0; seed < 20; seed++) {
-		crash_make(c, cut, powercut_count(cut), seed, false);
-		contract_open(c);
-		assert_text(content(c), "q:. o: a. ");
-		close_unfinished(c);
+	first = sync_moved(c);
+	for (size_t n = 0; n <= powercut_count(first); n++) { /* that start was killed before */
+		crash_make(c, first, n, 0, true);
+		cut = sync_moved(c);
+		for (uint64_t seed = 0; seed < 4; seed++) {
+			crash_make(c, cut, powercut_count(cut), seed, false);
+			contract_open(c);
+			cr_assert_str_eq(content(c), "q:. o: a. ", "%zu, %" PRIu64 ": %s", n, seed, content(c));
+			close_unfinished(c);
+		}
+		powercut_free(cut);
 	}
-	powercut_free(cut);
+	powercut_free(first);
 	engine_scratch_release(&c->scratch);
 	free(c);
 }
