@@ -154,7 +154,7 @@ static int events_open(
 		return err;
 	}
 	struct events *events = fs->events;
-	parked_list_init(&reader->parked, &events->lock, reader->handle.user);
+	parked_list_init(&reader->parked, &events->lock, reader->handle.user, fs->patience);
 	reader->next = ring_end(&events->ring);
 	pthread_mutex_lock(&events->lock);
 	reader->link = &events->readers;

@@ -21,16 +21,18 @@ struct ring;
 struct events;
 struct spool;
 struct quota;
+struct patience;
 
 struct fs {
 	struct engine *engine;
 	struct fuse_session *session;
 	struct node_table *nodes;
 	struct handle_table *handles;
-	struct ring *errors;   /* status/errors */
-	struct events *events; /* status/events */
-	struct spool *spool;   /* put/ */
-	struct quota *quota;   /* of users */
+	struct ring *errors;       /* status/errors */
+	struct events *events;     /* status/events */
+	struct spool *spool;       /* put/ */
+	struct quota *quota;       /* of users */
+	struct patience *patience; /* of reads that wait */
 	const char *source, *mountpoint;
 	struct engine_owner owner; /* of what belongs to no object's creator: who mounted */
 	int64_t started_ms;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <mntent.h>
 #include <poll.h>
@@ -26,6 +27,7 @@
 #include "fs/node.h"
 #include "fs/open.h"
 #include "fs/options.h"
+#include "fs/patience.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
 #include "fs/ring.h"
@@ -72,6 +74,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.events = events_new(),
 		.spool = spool_new(options->source),
 		.quota = quota_new(options->quota, geteuid()),
+		.patience = patience_new(),
 		.source = options->source,
 		.mountpoint = options->mountpoint,
 		.owner = { geteuid(), getegid(), 0755 },
@@ -82,7 +85,7 @@ static int fs_init(struct fs *fs, const struct options *options)
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.settled = PTHREAD_COND_INITIALIZER,
 	};
-	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool || !fs->quota)
+	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool || !fs->quota || !fs->patience)
 		return -ENOMEM;
 	return ring_init(fs->errors, ERRORS_KEPT);
 }
@@ -96,6 +99,7 @@ static void fs_release(struct fs *fs)
 	spool_free(fs->spool);
 	handle_table_free(fs->handles);
 	node_table_free(fs->nodes);
+	patience_free(fs->patience);
 	quota_free(fs->quota); /* after all who charge */
 }
 
@@ -206,6 +210,7 @@ static int end(struct fs *fs)
 {
 	atomic_store(&fs->ending, true);
 	fs_pending_wait(fs);
+	patience_end(fs->patience);
 	handle_release_all(fs->handles);
 	struct engine *engine = fs->engine;
 	int err = engine->ops->close(engine);
@@ -213,12 +218,32 @@ static int end(struct fs *fs)
 	return err;
 }
 
+/* A mount is ended by the kernel if a request takes too long for it, where somebody has set a limit: then none waits for so long. */
+static int limit_waits(struct fs *fs)
+{
+	int64_t limit_ms = patience_limit(PATIENCE_SYSCTLS);
+	char text[300];
+	int err = patience_begin(fs->patience, limit_ms);
+	if (err)
+		return engine_explain(err, "no thread for the limit that fs.fuse.default_request_timeout sets");
+	if (limit_ms == 0)
+		return 0;
+	snprintf(text, sizeof text,
+	    "fs.fuse.default_request_timeout or max_request_timeout lets no request take longer than %" PRId64
+	    " s: a read that waits is interrupted (EINTR) after %" PRId64 " ms",
+	    limit_ms / 1000, patience_ms(fs->patience));
+	on_notify(fs, -ETIMEDOUT, text);
+	return 0;
+}
+
 static int serve(struct fs *fs, const struct options *options, struct signals *signals, int report_fd)
 {
 	struct report report = { 0 };
 	const struct session_options session_options = { options->read_only, options->allow_other, options->fsname,
 		options->threads, options->busy_poll, options->awake, options->debug, options->io_uring };
-	int err = session_start(fs, &session_options);
+	int err = limit_waits(fs);
+	if (!err)
+		err = session_start(fs, &session_options);
 	if (err) {
 		fill_report(&report, EXIT_MOUNT, options->mountpoint, err);
 		fs->engine->ops->close(fs->engine);

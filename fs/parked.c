@@ -9,6 +9,7 @@
  * PARKING  -- interrupt --> INTERRUPTED   parked_add sees it and gives the request back
  * PARKING  -- parked_add --> PARKED
  * PARKED   -- interrupt --> CLAIMED       the interrupt answers EINTR and frees
+ * PARKED   -- parked_claim --> CLAIMED    the same, as it has waited for as long as a request may (patience.h)
  * PARKED   -- parked_take --> CLAIMED     the taker answers and frees; an interrupt from now on does nothing
  *
  * libfuse calls the interrupt function with the request's own lock held, perhaps from within fuse_req_interrupt_func; so it
@@ -16,9 +17,10 @@
  */
 enum { PARKING, PARKED, INTERRUPTED, CLAIMED };
 
-void parked_list_init(struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user)
+void parked_list_init(
+    struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user, struct patience *patience)
 {
-	*list = (struct parked_list){ .lock = lock, .last = &list->first, .user = user };
+	*list = (struct parked_list){ .lock = lock, .last = &list->first, .user = user, .patience = patience };
 }
 
 static void link_last(struct parked_list *list, struct parked *parked)
@@ -100,6 +102,7 @@ int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offs
 	parked->offset = offset;
 	parked->list = list;
 	link_last(list, parked);
+	patience_watch(list->patience, parked);
 	if (arm_locked(parked))
 		return 0;
 	parked_free(parked);
@@ -121,8 +124,25 @@ struct parked *parked_take(struct parked_list *list)
 
 void parked_free(struct parked *parked)
 {
+	patience_forget(parked->list->patience, parked);
 	quota_charge(parked->list->user, QUOTA_PARKED, &parked->charged, 0);
 	free(parked);
+}
+
+bool parked_claim(struct parked *parked)
+{
+	return move(parked, PARKED, CLAIMED);
+}
+
+void parked_interrupt(struct parked *parked)
+{
+	fuse_req_t req = parked->req;
+	pthread_mutex_lock(parked->list->lock);
+	unlink_locked(parked);
+	pthread_mutex_unlock(parked->list->lock);
+	fuse_req_interrupt_func(req, NULL, NULL); /* waits, as in parked_take */
+	parked_free(parked);
+	fuse_reply_err(req, EINTR);
 }
 
 int parked_return(struct parked *parked)

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "fs/fuse.h"
+#include "fs/patience.h"
 #include "fs/quota.h"
 
 struct parked {
@@ -27,6 +28,8 @@ struct parked {
 	struct parked_list *list;
 	uint64_t charged;            /* to the list's user: 1 */
 	struct parked *next, **link; /* list->lock; link is NULL once it is out */
+	int64_t until_ms;            /* of patience.c, as the next two */
+	struct parked *watch_next, **watch_link;
 };
 
 struct parked_list {
@@ -34,10 +37,12 @@ struct parked_list {
 	struct parked *first, **last;
 	unsigned count;
 	struct quota_user *user;
+	struct patience *patience;
 };
 
-/* user: of the open file, who is charged for each. */
-void parked_list_init(struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user);
+/* user: of the open file, who is charged for each. patience: of the mount. */
+void parked_list_init(
+    struct parked_list *list, pthread_mutex_t *lock, struct quota_user *user, struct patience *patience);
 
 /*
  * Parks a read. Call with the list's lock held. 0: parked, and it is no longer the caller's. EINTR: it was interrupted
@@ -51,6 +56,11 @@ int parked_add(struct parked_list *list, fuse_req_t req, size_t size, off_t offs
  */
 struct parked *parked_take(struct parked_list *list);
 void parked_free(struct parked *parked);
+
+/* Without the lock, by a thread that has no part in serving: takes a request that nobody has, or says that somebody has it. */
+bool parked_claim(struct parked *parked);
+/* Answers what was claimed so with EINTR, and frees it. */
+void parked_interrupt(struct parked *parked);
 
 /* Puts a request that parked_take gave back at the head, for there was nothing for it. As parked_add: 0 or EINTR (then still the caller's). */
 int parked_return(struct parked *parked);

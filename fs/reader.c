@@ -471,7 +471,7 @@ int reader_open(struct fs *fs, const struct node *node, unsigned flags, const st
 	int err = handle_init(&reader->handle, fs, node, flags, cred);
 	if (err)
 		goto err_reader;
-	parked_list_init(&reader->parked, &reader->lock, reader->handle.user);
+	parked_list_init(&reader->parked, &reader->lock, reader->handle.user, fs->patience);
 	err = open_source(reader, node, cred->uid, log);
 	if (err)
 		goto err_handle;

@@ -11,6 +11,7 @@
 #include "fs/handle.h"
 #include "fs/node.h"
 #include "fs/ops.h"
+#include "fs/patience.h"
 #include "fs/quota.h"
 #include "fs/ring.h"
 #include "fs/spool.h"
@@ -177,6 +178,7 @@ void world_begin_at(const char *source)
 		.errors = calloc(1, sizeof(struct ring)),
 		.events = events_new(),
 		.spool = spool_new(source),
+		.patience = patience_new(),
 		.quota = quota_new((const uint64_t[QUOTA_KINDS]){ 8, 4, 4096, 4 }, 0),
 		.source = source,
 		.mountpoint = "/fuzz",
@@ -219,5 +221,6 @@ void world_end(void)
 	spool_free(world.fs.spool);
 	handle_table_free(world.fs.handles);
 	node_table_free(world.fs.nodes);
+	patience_free(world.fs.patience);
 	quota_free(world.fs.quota);
 }
