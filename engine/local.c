@@ -127,7 +127,7 @@ static int local_room(struct engine *engine, uint64_t bytes)
 
 	engine_reason_clear();
 	rc = reserve_check(local);
-	if (rc == 0 && !reserve_leaves(local, bytes))
+	if (rc == 0 && !reserve_leaves(local, bytes, 0))
 		rc = engine_explain(-ENOSPC, "the disk is full");
 	if (rc == -ENOSPC)
 		checkpoint_hurry(local);

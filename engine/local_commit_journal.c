@@ -41,7 +41,8 @@
 #include "engine/local_visible.h"
 #include "engine/meta.h"
 
-#define ROOM_BYTES 65536u /* less is not asked about, and as much is left for indexes and records of the journal */
+#define ROOM_BYTES 65536u /* so much is left for indexes and records of the journal */
+#define ROOM_FILES 3u     /* for each target: of a segment; and as many for the journal */
 
 /* ---- writing ---- */
 
@@ -207,12 +208,12 @@ static int mark_parts(struct commit *commit, bool all)
 }
 
 /*
- * Once it is noted it has happened, so it is known before whether the disk has room for the note and for what each target gets. For
- * what is small the reserve has room, which is whole: commit_claim() asked.
+ * Once it is noted it has happened, so it is known before whether the disk has room for the note and for what each target gets. What was
+ * accepted before, as a dead letter, is not refused for want of a little: the reserve is there for what gives room back.
  */
 static int find_room(struct commit *commit, size_t note_size)
 {
-	uint64_t bytes = 0, all;
+	uint64_t bytes = 0, files = ROOM_FILES, all;
 
 	for (uint32_t i = 0; i < commit->part_count; i++) {
 		const struct commit_part *part = &commit->parts[i];
@@ -221,14 +222,16 @@ static int find_room(struct commit *commit, size_t note_size)
 
 		for (uint32_t t = 0; t < part->target_count; t++)
 			bytes += part->targets[t].batch.len + meta;
+		files += (uint64_t)part->target_count * ROOM_FILES;
 	}
-	if (bytes + note_size < ROOM_BYTES)
+	if ((commit->again || commit->part_count == 0) && bytes + note_size < ROOM_BYTES)
 		return 0;
 	commit->owed += bytes;
 	all = atomic_fetch_add(&commit->local->commits.owed, bytes) + bytes + note_size + ROOM_BYTES;
-	if (reserve_leaves(commit->local, all))
+	if (reserve_leaves(commit->local, all, files))
 		return 0;
-	return engine_explain(-ENOSPC, "the disk is full: %" PRIu64 " bytes are to be free for all of it", all);
+	return engine_explain(-ENOSPC,
+	    "the disk is full: %" PRIu64 " bytes and %" PRIu64 " files are to be free for all of it", all, files);
 }
 
 int commit_note(struct commit *commit, bool all)

@@ -21,8 +21,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -184,13 +186,29 @@ int reserve_check(struct local *local)
 	return rc;
 }
 
-bool reserve_leaves(struct local *local, uint64_t bytes)
+/*
+ * Blocks that count as free and that nobody gets, root neither: ext4 keeps a 50th of all for itself, 4096 at most
+ * (ext4_calculate_resv_clusters). f_blocks lacks those of its tables and journal, a fifth of a small file system.
+ */
+static uint64_t held_back(const struct statfs *fs)
 {
-	struct statvfs vfs;
+	uint64_t share = (uint64_t)fs->f_blocks * 3 / 100;
 
-	if (fstatvfs(local->store.dirfd, &vfs) < 0 || vfs.f_blocks == 0)
+	return fs->f_type != EXT4_SUPER_MAGIC ? 0 : share < 4096 ? share : 4096;
+}
+
+bool reserve_leaves(struct local *local, uint64_t bytes, uint64_t files)
+{
+	struct statfs fs;
+	uint64_t blocks, held;
+
+	if (fstatfs(local->store.dirfd, &fs) < 0 || fs.f_blocks == 0)
 		return true;
-	return (uint64_t)(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail) * vfs.f_frsize >= bytes;
+	held = geteuid() == 0 ? held_back(&fs) : 0;
+	blocks = geteuid() == 0 ? (uint64_t)fs.f_bfree : (uint64_t)fs.f_bavail;
+	if (fs.f_files > 0 && (uint64_t)fs.f_ffree < files)
+		return false;
+	return blocks > held && (blocks - held) * (uint64_t)fs.f_bsize >= bytes;
 }
 
 bool reserve_is_used(struct local *local)

@@ -62,8 +62,8 @@ bool memory_again(int rc, unsigned int *tries);
 int reserve_enter(struct local *local);
 void reserve_leave(struct local *local);
 int reserve_check(struct local *local);
-/* Has the disk so many bytes beside the reserve? True if it does not say. */
-bool reserve_leaves(struct local *local, uint64_t bytes);
+/* Has the disk so many bytes (>= 1) beside the reserve, and so many files? True if it does not say. */
+bool reserve_leaves(struct local *local, uint64_t bytes, uint64_t files);
 
 bool reserve_is_used(struct local *local);
 

@@ -206,6 +206,60 @@ all_or_nothing() {
 	for SHELL_NAME in $SHELLS; do all_or_nothing; done
 }
 
+# Its last blocks count as free and are given to nobody.
+small_ext4() {
+	mkdir -p "$S"
+	truncate -s 32M "$BATS_TEST_TMPDIR/image"
+	mkfs.ext4 -q "$BATS_TEST_TMPDIR/image" && mount -o loop "$BATS_TEST_TMPDIR/image" "$S" || skip 'no ext4 on a loop device here'
+	mount_store -o nostaging
+}
+
+few_files() {
+	mkdir -p "$S"
+	mount -t tmpfs -o "size=$DISK,mode=700,nr_inodes=200" tmpfs "$S"
+	mount_store -o nostaging
+}
+
+take_blocks() {
+	dd if=/dev/zero of="$S/other" bs=4096 status=none 2>/dev/null || true
+}
+
+take_files() {
+	local i=0
+	mkdir "$S/other"
+	while [ $i -lt 1000 ] && : >"$S/other/$i"; do i=$((i + 1)); done 2>/dev/null
+	[ $i -lt 1000 ]
+}
+
+# refuses_whole TAKE - what takes all of the disk
+refuses_whole() {
+	local a=topics/a$SHELL_NAME b=queues/b$SHELL_NAME x=$M/tx/$SHELL_NAME e=$M/exchanges/$SHELL_NAME
+	mkdir -p "$M/$a" "$M/$b" "$x" "$e/bindings/#"
+	ln -s "../../../../$a" "../../../../$b" "$e/bindings/#/"
+	echo 1 >>"$e/keys/k"
+	echo 2 >>"$x/$a/in"
+	echo 2 >>"$x/$b/in"
+	"$1"
+	refused_full "$SHELL_NAME" "/bin/echo 3 >>'$e/keys/k'"
+	refused_full "$SHELL_NAME" "/bin/echo commit >'$x/state'"
+	is "$(cat "$x/state") $(health)" 'open state ok'
+	is "$(cat "$M/$a/0/log") $(ls "$M/$b/ready" | wc -l)" '1 1'
+	rm -r "$S"/other
+	t "$SHELL_NAME" -c "echo commit >'$x/state' && echo 3 >>'$e/keys/k'"
+	is "$(tr '\n' ' ' <"$M/$a/0/log")$(ls "$M/$b/ready" | wc -l) $(health)" '1 2 3 3 state ok'
+	rmdir "$x"
+}
+
+@test "ext4 that has blocks for nobody: what is small and is published to several targets, or committed, is refused, and taken when there is room (bash, dash)" {
+	small_ext4
+	for SHELL_NAME in $SHELLS; do refuses_whole take_blocks; done
+}
+
+@test "a disk on which no file can be made: what is published to several targets or committed is refused, and taken when one can (bash, dash)" {
+	few_files
+	for SHELL_NAME in $SHELLS; do refuses_whole take_files; done
+}
+
 @test "messages are accepted again when somebody else makes room; nobody has to ask for health to say so" {
 	small_disk
 	head -c 8M /dev/zero >"$S/other"
