@@ -529,8 +529,9 @@ struct engine_object {
 
 /*
  * What one user may hold of an engine is counted, and refused, by who opened it: the transactions that are open, and the bytes
- * staged in them, both of who made them; messages of queues that are leased, of who opened the consumer or claimed them. Called
- * with locks held; must not call the engine. enter NULL, lease NULL: nobody counts.
+ * staged in them, both of who made them; messages of queues that are leased, of who opened the consumer or claimed them; objects
+ * that users can name, of whose they were when they were made or read at the start, until they are removed. Called with locks
+ * held; must not call the engine. enter NULL, lease NULL, keep NULL: nobody counts.
  */
 struct engine_users {
 	void *ctx;
@@ -541,6 +542,9 @@ struct engine_users {
 	/* count (>= 1) messages are about to be leased: how many of them may be, at least 1. EDQUOT, ENOMEM */
 	int64_t (*lease)(void *ctx, uint32_t uid, uint32_t count);
 	void (*unlease)(void *ctx, uint32_t uid, uint32_t count); /* so many leases are over */
+	/* One more object. EDQUOT, unless it is there already; ENOMEM */
+	int (*keep)(void *ctx, uint32_t uid, bool there);
+	void (*unkeep)(void *ctx, uint32_t uid); /* it is gone */
 };
 
 struct engine_options {

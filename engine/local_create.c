@@ -185,13 +185,15 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 	object = new_object(local, parent, kind, id);
 	if (object == NULL)
 		return -ENOMEM;
-	rc = kind == ENGINE_TX ? tx_charge(tx_of_object(object), owner->uid) : 0;
+	object->owner = *owner;
+	object->owner.mode &= 07777;
+	rc = object_keep(object, false);
+	if (rc == 0 && kind == ENGINE_TX)
+		rc = tx_charge(tx_of_object(object), owner->uid);
 	if (rc < 0) {
 		object_put(object);
 		return rc;
 	}
-	object->owner = *owner;
-	object->owner.mode &= 07777;
 	object->birth = object->owner;
 	object->ctime_ms = object->mtime_ms = clock_wall_ms();
 	strcpy(object->key.name, name);

@@ -90,6 +90,8 @@ struct object {
 	_Atomic bool removed;   /* set once, under the parent's change */
 	_Atomic uint32_t bound; /* bindings that lead to it; written under the root's change */
 	bool is_defaults;       /* never changes */
+	bool kept;              /* counted for `keeper`, see object_keep(); set before it is entered */
+	uint32_t keeper;        /* the same */
 	enum engine_kind kind;  /* never changes */
 	uint64_t id;            /* never changes; 0 for defaults */
 	struct object *parent;  /* never changes; a reference; NULL for the store */
@@ -446,6 +448,9 @@ void object_init(struct local *local, struct object *object, enum engine_kind ki
 struct object *object_ref(struct object *object);
 bool object_try_ref(struct object *object); /* false: it is being freed */
 void object_put(struct object *object);     /* NULL allowed; frees the last one's, which may sync */
+int object_keep(struct object *object,
+    bool
+	there); /* counts it for its owner until it is released: struct engine_users. EDQUOT, unless it is there; ENOMEM */
 void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
 bool object_may_hold(enum engine_kind parent, enum engine_kind kind);
 int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */

@@ -122,7 +122,12 @@ static int add_object(struct loading *loading, const struct catalog_object *row)
 	object_put(parent);
 	if (object != NULL) {
 		fill_object(object, row);
-		rc = registry_add(local, object);
+		if (object->kind != ENGINE_QUEUE || object->parent->kind == ENGINE_STORE) /* a dlq is its parent's */
+			rc = object_keep(object, true);
+		else
+			rc = 0;
+		if (rc == 0)
+			rc = registry_add(local, object);
 		if (rc < 0)
 			object_put(object);
 	}

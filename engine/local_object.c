@@ -58,10 +58,24 @@ bool object_try_ref(struct object *object)
 	return false;
 }
 
+int object_keep(struct object *object, bool there)
+{
+	const struct engine_users *users = &local_of(object)->users;
+	int rc = users->keep != NULL ? users->keep(users->ctx, object->owner.uid, there) : 0;
+
+	if (rc < 0)
+		return rc;
+	object->kept = users->keep != NULL;
+	object->keeper = object->owner.uid;
+	return 0;
+}
+
 void object_release(struct object *object)
 {
 	struct object *parent = object->parent;
 
+	if (object->kept)
+		local_of(object)->users.unkeep(local_of(object)->users.ctx, object->keeper);
 	free(object->children.items);
 	free(object->values);
 	pthread_mutex_destroy(&object->change);

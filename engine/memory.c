@@ -132,6 +132,8 @@ int memory_new_object(struct memory_engine *memory, struct memory_object *parent
 
 static void free_object(struct memory_object *object)
 {
+	if (object->kept)
+		object->memory->users.unkeep(object->memory->users.ctx, object->keeper);
 	for (uint32_t p = 0; object->partitions != NULL && p < object->partition_count; p++)
 		memory_clear_partition(&object->partitions[p]);
 	while (object->nodes != NULL) {

@@ -62,6 +62,8 @@ struct memory_object {
 	uint64_t id;                  /* fixed */
 	enum engine_kind kind;        /* fixed */
 	bool is_defaults;             /* fixed */
+	bool kept;                    /* counted for `keeper`, as of struct engine_users */
+	uint32_t keeper;
 	bool removed;
 	unsigned refs;
 	char name[ENGINE_NAME_MAX + 1];

@@ -143,6 +143,17 @@ static int attach_with_dlq(struct memory_object *object)
 	return 0;
 }
 
+/* Counts it for its owner. */
+static int keep(struct memory_object *object)
+{
+	const struct engine_users *users = &object->memory->users;
+	int rc = users->keep != NULL ? users->keep(users->ctx, object->owner.uid, false) : 0;
+
+	object->kept = rc == 0 && users->keep != NULL;
+	object->keeper = object->owner.uid;
+	return rc;
+}
+
 static int create_locked(struct memory_engine *memory, struct memory_object *parent, enum engine_kind kind,
     const char *name, const struct engine_owner *owner, struct memory_object **ret_object)
 {
@@ -163,7 +174,9 @@ static int create_locked(struct memory_engine *memory, struct memory_object *par
 		rc = memory_new_object(memory, parent, kind, name, owner, &object);
 	if (rc < 0)
 		return rc;
-	rc = fill_object(object);
+	rc = keep(object);
+	if (rc == 0)
+		rc = fill_object(object);
 	has_dlq = kind == ENGINE_QUEUE || kind == ENGINE_GROUP;
 	if (rc == 0 && has_dlq)
 		rc = attach_with_dlq(object);

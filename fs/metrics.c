@@ -185,6 +185,9 @@ static const struct {
 	    "Messages of queues that a user has and did not acknowledge." },
 	[QUOTA_READ_BYTES] = { "mqfs_user_read_bytes", "bytes",
 	    "Bytes of long messages and texts that open files of a user keep." },
+	[QUOTA_OBJECTS] = { "mqfs_user_objects", "",
+	    "Topics, queues, groups, consumers, members, exchanges and transactions, ended ones too, that a user has "
+	    "made." },
 };
 
 static void print_user(void *ctx, uid_t uid, uint64_t used)

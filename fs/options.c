@@ -125,6 +125,7 @@ SET_QUOTA(user_tx, QUOTA_TX)
 SET_QUOTA(user_tx_bytes, QUOTA_TX_BYTES)
 SET_QUOTA(user_unacked, QUOTA_UNACKED)
 SET_QUOTA(user_read_bytes, QUOTA_READ_BYTES)
+SET_QUOTA(user_objects, QUOTA_OBJECTS)
 
 static void ignore(struct options *options, const char *value)
 {
@@ -158,6 +159,7 @@ static const struct mount_option {
 	{ "user_tx_bytes", set_user_tx_bytes, true },
 	{ "user_unacked", set_user_unacked, true },
 	{ "user_read_bytes", set_user_read_bytes, true },
+	{ "user_objects", set_user_objects, true },
 	/* always so: messages are no programs and no devices */
 	{ "default_permissions", ignore, false },
 	{ "nosuid", ignore, false },
@@ -250,7 +252,8 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		    "ro, rw, allow_other, noallow_other, staging, nostaging, io_uring, noio_uring, fsname=NAME, "
 		    "threads=N, busy_poll=USEC, pm_qos, nopm_qos, user_handles=N, user_parked=N, user_part_bytes=N, "
 		    "user_put_files=N, "
-		    "user_tx=N, user_tx_bytes=N, user_unacked=N, user_read_bytes=N, separated by commas",
+		    "user_tx=N, user_tx_bytes=N, user_unacked=N, user_read_bytes=N, user_objects=N, separated by "
+		    "commas",
 		    0 },
 		{ 0 },
 	};

@@ -31,6 +31,8 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	/* sixteen of the longest messages that the default settings take; short ones do not count */
 	[QUOTA_READ_BYTES] = { "user_read_bytes", 256u << 20, EDQUOT,
 	    "bytes of long messages and texts in open files" },
+	/* a transaction a second that nobody removes, for the day it is kept; each takes 2 to 4 KiB of the daemon's memory */
+	[QUOTA_OBJECTS] = { "user_objects", 100000, EDQUOT, "directories, also of ended transactions," },
 };
 
 struct quota_user {
@@ -213,7 +215,8 @@ void quota_each(struct quota *quota, enum quota_kind kind, void (*each)(void *ct
 	struct quota_user *user, *next;
 	pthread_mutex_lock(&quota->lock);
 	HASH_ITER (hh, quota->users, user, next)
-		each(ctx, user->uid, user->used[kind]);
+		if (user->entered > user->used[QUOTA_OBJECTS] || kind == QUOTA_OBJECTS)
+			each(ctx, user->uid, user->used[kind]);
 	pthread_mutex_unlock(&quota->lock);
 }
 
@@ -275,6 +278,39 @@ static void unlease(void *ctx, uint32_t uid, uint32_t count)
 	pthread_mutex_unlock(&quota->lock);
 }
 
+static int keep(void *ctx, uint32_t uid, bool there)
+{
+	struct quota *quota = ctx;
+	struct quota_user *user = NULL;
+	int err = 0;
+	if (!there)
+		return quota_enter(quota, uid, QUOTA_OBJECTS, &user);
+	pthread_mutex_lock(&quota->lock);
+	user = find_locked(quota, uid);
+	if (!user)
+		user = new_user_locked(quota, uid);
+	if (user) {
+		user->used[QUOTA_OBJECTS]++;
+		user->entered++;
+	} else {
+		err = -ENOMEM;
+	}
+	pthread_mutex_unlock(&quota->lock);
+	return err;
+}
+
+static void unkeep(void *ctx, uint32_t uid)
+{
+	struct quota *quota = ctx;
+	pthread_mutex_lock(&quota->lock);
+	struct quota_user *user = find_locked(quota, uid);
+	assert(user && user->entered > 0);
+	subtract(user, QUOTA_OBJECTS, 1);
+	user->entered--;
+	free_if_gone_locked(user);
+	pthread_mutex_unlock(&quota->lock);
+}
+
 struct engine_users quota_of_engine(struct quota *quota)
 {
 	return (struct engine_users){ .ctx = quota,
@@ -282,7 +318,9 @@ struct engine_users quota_of_engine(struct quota *quota)
 		.charge = charge_tx,
 		.leave = leave_tx,
 		.lease = lease,
-		.unlease = unlease };
+		.unlease = unlease,
+		.keep = keep,
+		.unkeep = unkeep };
 }
 
 uint64_t quota_refused(struct quota *quota, enum quota_kind kind)

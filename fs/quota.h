@@ -3,7 +3,8 @@
  *
  * Everything here belongs to whoever opened the file or made it: open files, reads that wait, bytes that are no message yet
  * (half a line, a file in put/), files in put/ (each is a file descriptor of the daemon), bytes that open files keep for reading,
- * open transactions and what is staged in them, messages of queues that are leased, of all of which the engine tells. One table has the limits, their
+ * open transactions and what is staged in them, messages of queues that are leased, objects and what is left of ended transactions,
+ * of all of which the engine tells. One table has the limits, their
  * reasons and the mount options that change them. Root and who mounted are counted as well, but have no limit: what they do
  * to the mount is their own affair, and they must be able to look and to repair while others are at their limits.
  *
@@ -30,6 +31,7 @@ enum quota_kind {
 	QUOTA_TX_BYTES,
 	QUOTA_UNACKED,
 	QUOTA_READ_BYTES,
+	QUOTA_OBJECTS,
 	QUOTA_KINDS
 };
 
@@ -75,7 +77,7 @@ void quota_hold(struct quota_user *user, enum quota_kind kind, uint64_t *charged
 /* What an open file may keep for reading without being charged: a limit for more is one for those who read long messages. */
 #define QUOTA_READ_FREE (64u << 10)
 
-/* Calls each for every user that there is, in no order, with what is charged of a kind. */
+/* Calls each for every user who has something open or leased, of objects for all who have any, in no order, with what is charged of a kind. */
 void quota_each(
     struct quota *quota, enum quota_kind kind, void (*each)(void *ctx, uid_t uid, uint64_t used), void *ctx);
 

@@ -83,6 +83,7 @@ static const struct row {
 	{ "user_tx_bytes",  USE_PASS,   VALUE_NEEDED,   0, 0 },
 	{ "user_unacked",   USE_PASS,   VALUE_NEEDED,   0, 0 },
 	{ "user_read_bytes", USE_PASS,  VALUE_NEEDED,   0, 0 },
+	{ "user_objects",   USE_PASS,   VALUE_NEEDED,   0, 0 },
 	{ "fsname",        USE_PASS,    VALUE_NEEDED,   0, 0 },
 
 	{ "remount",       USE_REMOUNT, VALUE_NONE,     0, 0 },

@@ -16,7 +16,7 @@ static uint64_t total;
 
 static void set_up(void)
 {
-	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000, 5, 50 }, MOUNTER);
+	quota = quota_new((const uint64_t[QUOTA_KINDS]){ 3, 2, 100, 0, 2, 1000, 5, 50, 2 }, MOUNTER);
 	cr_assert(quota);
 }
 
@@ -170,6 +170,27 @@ Test(quota, leases)
 	of.unlease(of.ctx, 1001, 5);
 	of.unlease(of.ctx, MOUNTER, 9);
 	cr_assert_eq(sum_of(QUOTA_UNACKED), 0);
+	cr_assert_eq(users, 0);
+}
+
+/* Objects that are there already are counted over the limit; a user who has nothing else is listed for them only. */
+Test(quota, objects)
+{
+	const struct engine_users of = quota_of_engine(quota);
+	cr_assert_eq(of.keep(of.ctx, 1000, true), 0);
+	cr_assert_eq(of.keep(of.ctx, 1000, false), 0);
+	cr_assert_eq(of.keep(of.ctx, 1000, false), -EDQUOT);
+	cr_assert(strstr(engine_reason(), "user_objects=2"));
+	cr_assert_eq(of.keep(of.ctx, 1000, true), 0);
+	cr_assert_eq(of.keep(of.ctx, 0, false), 0);
+	cr_assert_eq(sum_of(QUOTA_OBJECTS), 4);
+	cr_assert_eq(users, 2);
+	cr_assert_eq(sum_of(QUOTA_HANDLES), 0);
+	cr_assert_eq(users, 0);
+	of.unkeep(of.ctx, 0);
+	for (int i = 0; i < 3; i++)
+		of.unkeep(of.ctx, 1000);
+	cr_assert_eq(sum_of(QUOTA_OBJECTS), 0);
 	cr_assert_eq(users, 0);
 }
 

@@ -331,6 +331,48 @@ os.kill(os.getpid(), 9)
 	remount
 }
 
+@test "objects: who has made as many as one may have is refused, ended transactions count; another goes on; all that goes gives back" {
+	rmdir "$M"/tx/* 2>/dev/null || true # of other tests
+	remount -o user_objects=6
+	chmod 1777 "$M/topics" "$M/queues" "$M/exchanges" "$M/tx"
+	cd "$M"
+	is "$(used objects 65534)" ''
+	as 65534 mkdir topics/a topics/a/groups/g topics/a/groups/g/members/m queues/a queues/a/consumers/c tx/ended
+	is "$(used objects 65534)" 6
+	as 65534 bash -c 'echo commit >tx/ended/state'
+	local path
+	for path in topics/b topics/a/groups/h topics/a/groups/g/members/n queues/b queues/a/consumers/d exchanges/b tx/b; do
+		fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir "$path"
+		told EDQUOT user_objects=6
+		not test -e "$path"
+	done
+	as 65534 bash -c 'echo x >>topics/a/in; cat topics/a/groups/g/members/m/next; echo 1 >queues/a/config/prefetch; echo y >>queues/a/in'
+	as 1 mkdir topics/other exchanges/other tx/other
+	mkdir topics/a/groups/root # of who mounted
+	is "$(used objects 1)" 3
+	as 65534 rmdir tx/ended
+	as 65534 mkdir exchanges/b
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir tx/b
+
+	# What is there counts at the next mount, for its owner, over the limit too.
+	cd /
+	remount -o user_objects=5
+	cd "$M"
+	is "$(used objects 65534) $(used objects 1)" '6 3'
+	echo all >topics/a/purge
+	as 65534 rmdir topics/a/groups/g/members/m
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir topics/b
+	echo all >queues/a/purge
+	as 65534 rmdir queues/a # with its consumer
+	as 65534 mkdir topics/b topics/c
+	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir topics/d
+	rmdir topics/a topics/b topics/c topics/other exchanges/b exchanges/other tx/other
+	[ -z "$(used objects 65534)$(used objects 1)" ]
+	chmod 755 "$M/topics" "$M/queues" "$M/exchanges"
+	cd /
+	remount
+}
+
 @test "at the limit of open files nothing is begun: no member joins, no file in put/ stays" {
 	remount -o user_handles=3
 	topic
