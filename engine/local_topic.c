@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -288,6 +289,7 @@ static void publish_log(struct partition *partition, struct plog *plog, const st
 /* The first who needs the log opens it, others wait for that. */
 static int open_or_wait(struct partition *partition)
 {
+	char what[256] = "";
 	struct engine_partition_stat stat;
 	struct plog *plog;
 	bool report;
@@ -302,7 +304,11 @@ static int open_or_wait(struct partition *partition)
 	}
 	partition->opening = true;
 	pthread_mutex_unlock(&partition->lock);
+	engine_reason_clear();
 	rc = open_log(partition, &plog, &stat);
+	if (rc < 0) /* which file it is */
+		snprintf(
+		    what, sizeof what, "the log cannot be opened%s%s", *engine_reason() ? ": " : "", engine_reason());
 	pthread_mutex_lock(&partition->lock);
 	partition->opening = false;
 	if (rc == 0)
@@ -312,7 +318,7 @@ static int open_or_wait(struct partition *partition)
 	pthread_cond_broadcast(&partition->changed);
 	pthread_mutex_unlock(&partition->lock);
 	if (report)
-		partition_fault(partition, rc, "the log cannot be opened");
+		partition_fault(partition, rc, what);
 	return rc;
 }
 

@@ -159,3 +159,21 @@ has_row() {
 	take_metrics
 	is "$(of_queue ready many-205)" 0
 }
+
+@test "health says which file it is that keeps a log from being opened" {
+	topic
+	echo mine >>in
+	local one=$T
+	topic
+	echo other >>in
+	cd /
+	unmount
+	local a b
+	a=$(grep -l '^mine$' "$S"/logs/*/*.data)
+	b=$(grep -l '^other$' "$S"/logs/*/*.data)
+	cp "${b%.data}.index" "${a%.data}.index"
+	mount_store
+	not t cat "$one/0/log"
+	grep -q "^reason topic ${one##*/}, partition 0: the log cannot be opened: log [0-9a-f]*: segment 0* is segment 0* of log" "$M/status/health" || { cat "$M/status/health"; return 1; }
+	is "$(cat "$T/0/log")" other
+}
