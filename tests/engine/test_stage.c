@@ -11,6 +11,7 @@
 
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
+#include "engine/local_internal.h"
 #include "engine/stage_cut.h"
 #include "engine/stage_file.h"
 #include "tests/lib/contract.h"
@@ -553,4 +554,27 @@ STAGE_TEST(killed_at_any_moment)
 		c->ops->put(topic);
 	}
 	munmap(shared, sizeof(*shared));
+}
+
+/* ---- who confirms ---- */
+
+/* What a sync confirms is all that was accepted, by whatever channel, and with it what is in staging files. */
+STAGE_TEST(a_sync_takes_what_was_written)
+{
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
+	int writer = staging_writer(c, stage);
+	struct engine_partition_stat stat;
+	struct engine_producer *producer;
+	struct plog *plog;
+
+	staging_text(writer, "a\nb\n");
+	assert_ok(c->ops->producer_open(topic, ENGINE_ANY, (struct engine_span){ 0 }, &producer));
+	assert_ok(contract_sync(c, producer));
+	plog = atomic_load(&topic_partition(topic_of_object(object_of(topic)), 0)->plog);
+	plog_stat(plog, &stat); /* itself: asking the engine would take it in */
+	cr_assert(stat.end == 2 && plog_durable(plog) == 2);
+	c->ops->producer_close(producer);
+	assert_ok(staging_end(c, stage, writer));
+	c->ops->put(topic);
 }

@@ -664,6 +664,62 @@ Test(store, is_made_after_any_power_cut)
 	}
 }
 
+static struct {
+	struct io_ops ops;
+	const struct io_ops *real;
+	ino_t synced; /* the directory that was synced last */
+	unsigned formats;
+} names;
+
+static ino_t inode_of(int fd)
+{
+	struct stat st;
+
+	cr_assert_eq(fstat(fd, &st), 0);
+	return S_ISDIR(st.st_mode) ? st.st_ino : 0;
+}
+
+static int noting_fsync(int fd)
+{
+	if (inode_of(fd) != 0)
+		names.synced = inode_of(fd);
+	return names.real->fsync(fd);
+}
+
+static int noting_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
+{
+	if (strcmp(new_name, "FORMAT") == 0) {
+		cr_assert_eq(names.synced, inode_of(new_dirfd), "FORMAT comes before the names beside it are on disk");
+		names.formats++;
+	}
+	return names.real->rename(old_dirfd, old_name, new_dirfd, new_name);
+}
+
+/* FORMAT says that all of the store is there: the names beside it are synced before, also those that an attempt before has left. */
+Test(store, format_comes_last)
+{
+	struct store store;
+
+	names.real = io;
+	names.ops = *io;
+	names.ops.fsync = noting_fsync;
+	names.ops.rename = noting_rename;
+	for (int again = 0; again < 2; again++) {
+		if (again == 0) {
+			fault_arm(FAULT_RENAME, 2, EIO, false); /* after that of the catalog */
+			cr_assert_eq(store_open(path, true, false, &owner, &store), -EIO);
+			cr_assert_eq(fault_disarm(), 2);
+		}
+		names.synced = 0;
+		io = &names.ops;
+		cr_assert_eq(store_open(path, true, false, &owner, &store), 0, "%s", engine_reason());
+		io = names.real;
+		store_close(&store);
+		strcat(path, "2");
+	}
+	cr_assert_eq(names.formats, 2);
+}
+
 /* Descriptors do not leak, neither from what works nor from what fails. */
 Test(store, leaks_no_descriptors)
 {
