@@ -24,8 +24,9 @@ static inline bool io_wants_means(int rc)
 }
 
 /*
- * What an error of opening or reading says of the file: that it is not there, is something else, or ends before, or that the disk, or the
- * file system by its own sums, cannot read it. Any other error says nothing of it, and what is in it is not given up for that.
+ * What an error of opening or reading says of the file: that it is not there (ESTALE: any more), is something else, or ends before, or
+ * that the disk, or the file system by its own sums, cannot read it. Any other error says nothing of it, and what is in it is not given
+ * up for that.
  */
 static inline bool io_is_damage(int rc)
 {
@@ -39,7 +40,8 @@ static inline bool io_is_damage(int rc)
 	case -ENOTDIR:
 	case -EISDIR:
 	case -ELOOP:
-	case -ENXIO: return true;
+	case -ENXIO:
+	case -ESTALE: return true;
 	default: return false;
 	}
 }
