@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 
 #include "fs/events.h"
 #include "fs/handle.h"
+#include "fs/name.h"
 #include "fs/node.h"
 #include "fs/open.h"
 #include "fs/options.h"
@@ -44,6 +46,18 @@ struct report {
 	int code;
 	char text[512];
 };
+
+/* A line on stderr; the names in it may hold anything. */
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+	char text[PATH_MAX + 512], shown[2 * PATH_MAX];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	name_escape_text(text, strlen(text), shown, sizeof shown);
+	fprintf(stderr, "mqfs: %s\n", shown);
+}
 
 static void fill_report(struct report *report, int code, const char *what, int err)
 {
@@ -201,7 +215,7 @@ static void send_report(const struct report *report, int fd)
 		(void)sent;
 		close(fd);
 	} else if (report->code) {
-		fprintf(stderr, "mqfs: %s\n", report->text);
+		say("%s", report->text);
 	}
 }
 
@@ -260,7 +274,7 @@ static int serve(struct fs *fs, const struct options *options, struct signals *s
 	pthread_join(signals->thread, NULL);
 	err = end(fs);
 	if (err && report_fd < 0)
-		fprintf(stderr, "mqfs: %s: %s\n", options->source, strerror(-err));
+		say("%s: %s", options->source, strerror(-err));
 	return err ? EXIT_SYSTEM : 0;
 }
 
@@ -292,7 +306,7 @@ static int check_mount(const char *mountpoint)
 	struct stat st;
 	if (stat(mountpoint, &st) == 0 && st.st_ino == 1)
 		return 0;
-	fprintf(stderr, "mqfs: %s: mounted, but it does not answer\n", mountpoint);
+	say("%s: mounted, but it does not answer", mountpoint);
 	return EXIT_MOUNT;
 }
 
@@ -310,11 +324,11 @@ static int await_report(int fd, const char *mountpoint)
 		got += (size_t)count;
 	}
 	if (got < sizeof report) {
-		fprintf(stderr, "mqfs: the daemon ended before it had mounted\n");
+		say("the daemon ended before it had mounted");
 		return EXIT_SYSTEM;
 	}
 	if (report.code)
-		fprintf(stderr, "mqfs: %s\n", report.text);
+		say("%s", report.text);
 	return report.code ? report.code : check_mount(mountpoint);
 }
 
@@ -364,7 +378,7 @@ static char *mountpoint_of(const char *name)
 			return path;
 		errno = ENOTDIR;
 	}
-	fprintf(stderr, "mqfs: %s: %s\n", name, strerror(errno));
+	say("%s: %s", name, strerror(errno));
 	free(path);
 	return NULL;
 }

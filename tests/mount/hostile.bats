@@ -529,3 +529,26 @@ assert not bad, repr(text[max(0, bad.start() - 60):bad.end() + 20])
 	grep -q -F 'rtl\xe2\x80\xaegpj' "$BATS_TEST_TMPDIR/dump"
 	mount_store
 }
+
+# Else two names would be one, or end before the sentence does.
+@test "status/errors and status/events show each character of a name that is not plain by its number" {
+	fails EINVAL mkdir "$M/topics/"$'new\nline \e"q'
+	tail -n 1 "$M/status/errors" | grep -F 'topics/new\x0aline \x1b\x22q: '
+	cat "$M/status/events" >"$BATS_TEST_TMPDIR/events" 3>&- &
+	blocked $!
+	mkdir "$M/topics/quoted\"one"
+	mv "$M/topics/quoted\"one" "$M/topics/quoted'two"
+	eventually grep -F 'topics/quoted\x22one: created' "$BATS_TEST_TMPDIR/events"
+	eventually grep -F 'topics/quoted\x27two: renamed from quoted\x22one' "$BATS_TEST_TMPDIR/events"
+	kill $!
+}
+
+@test "a store or mount point whose name a terminal would act on is shown escaped by who cannot mount it" {
+	local csi=$'\e[2J\xc2\x9b31m\xe2\x80\xae' args
+	for args in "$BATS_TEST_TMPDIR/none/$csi $M" "$BATS_TEST_TMPDIR/store $BATS_TEST_TMPDIR/$csi" "$M/$csi/x $BATS_TEST_TMPDIR"; do
+		# shellcheck disable=SC2086 # two words
+		not t "$MQFS_PROGRAM" $args 2>"$BATS_TEST_TMPDIR/said" </dev/null
+		grep -q '^mqfs: ' "$BATS_TEST_TMPDIR/said"
+		is "$(tr -d '\40-\176\n' <"$BATS_TEST_TMPDIR/said")" ''
+	done
+}

@@ -85,6 +85,22 @@ check_killed_holder() {
 	each_shell check_killed_holder
 }
 
+# What does not linger comes to the daemon write by write, which has the half messages itself then.
+check_killed_direct() {
+	echo 0 >config/linger.ms
+	check_killed_writer
+}
+check_killed_holder_direct() {
+	echo 0 >config/linger.ms
+	check_killed_holder
+	in_shell 'exec 5>>in; printf half >&5; sh -c "kill -9 \$\$" || :'
+	log_is 'half and half' kept kept half
+}
+@test "a killed writer or holder takes its own half with it, also of what does not linger (bash, dash)" {
+	each_shell check_killed_direct
+	each_shell check_killed_holder_direct
+}
+
 check_exit_status() {
 	run in_shell 'exec 5>>in; printf part >&5; exit 3'
 	is "$status" 3
@@ -366,6 +382,13 @@ synced() {
 		    assert take() == b"full"
 		    os.write(fd, end)
 		    assert (take(), take()) == (expected, b"")
+		os.write(fd, b"abc")
+		with open("in", "wb") as f:
+		    f.write(b"full\n")
+		refused(fd, b"def\n", errno.EDQUOT)
+		assert take() == b"full"
+		os.close(fd)
+		assert take() == b""
 	END
 }
 

@@ -196,6 +196,18 @@ for i in range(3):
 	is "$(wc -c <0/log)" 1600008
 }
 
+check_appenders() {
+	in_shell 'for w in 1 2 3 4; do (i=0; while [ $i -lt 100 ]; do echo "$w $i"; i=$((i + 1)); done >>put/.together) & done; wait'
+	mv put/.together put/together
+	is "$(wc -l <0/log)" 401 # and the empty line that ends the message
+	for w in 1 2 3 4; do
+		grep "^$w " 0/log | cut -d " " -f 2 | cmp - <(seq 0 99)
+	done
+}
+@test "several who append to one file at once: no line is lost or torn, each one's are in order (bash, dash)" {
+	each_shell check_appenders
+}
+
 # A message that its rename cannot produce: the name, and the file, are as before.
 check_rename_refused() {
 	echo 1 >config/max.length
