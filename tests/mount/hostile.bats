@@ -169,7 +169,7 @@ open("groups/g/wait").read()' 3>&- &
 	told EDQUOT user_put_files=2
 	is "$(ls put)" "$(printf '%s\n' a.tmp b.tmp)"
 	as 65534 mv put/a.tmp put/a
-	is "$(used put_files 65534)" 1
+	is "$(used put_files 65534) $(used part_bytes 65534)" '1 2'
 	as 65534 bash -c 'echo 3 >put/c; for i in 1 2 3 4 5; do echo $i >put/c$i; done'
 	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'head -c 2000 /dev/zero >put/d'
 	told EDQUOT user_part_bytes=1000
@@ -394,6 +394,28 @@ os.write(fds[1], b"x\n")
 	told EMFILE user_handles=3
 	is "$(ls put)" ''
 	is "$(cat 0/log)" x
+	# Who joins takes partitions from those who are there, with what they were given.
+	topic 2
+	group
+	chmod 666 in
+	printf 'one\n' >>0/in
+	printf 'two\n' >>1/in
+	mkdir "$G/members/a" "$G/members/b"
+	chown 65534 "$G/members/b/ack"
+	: >"$G/members/b/session" # and it has left again
+	t cat "$G/members/a/out" >/dev/null
+	as 65534 python3 -c '
+import errno, os, sys
+fds = [os.open("in", os.O_WRONLY) for i in range(3)]
+try:
+    os.open(sys.argv[1], os.O_WRONLY)
+except OSError as error:
+    assert error.errno == errno.EMFILE, error
+else:
+    assert False
+' "$G/members/b/session"
+	echo all >"$G/members/a/ack"
+	is "$(cat "$G/offset" | tr '\n' ' ')" '0 1 1 1 '
 	remount
 }
 
