@@ -29,6 +29,7 @@ static struct {
 	ino_t dirs[PENDING];     /* where */
 	uint32_t count;
 	bool cut[FDS];
+	bool drops;                         /* recovery, which has its own order */
 	unsigned swaps, ends, begins, cuts; /* steps that were looked at */
 } order;
 
@@ -113,6 +114,12 @@ static int order_unlink(int dirfd, const char *name, int flags)
 	}
 	if (ends_with(name, ".index"))
 		cr_assert(!is_pending("=start"), "%s goes before it is on disk that the log begins behind it", name);
+	if (!order.drops && ends_with(name, ".data")) { /* a segment is there if its index is */
+		char index[80];
+
+		snprintf(index, sizeof(index), "%.20s.index", name);
+		cr_assert(faccessat(dirfd, index, F_OK, 0) < 0, "%s goes before its index", name);
+	}
 	rc = order.real->unlink(dirfd, name, flags);
 	if (rc == 0)
 		add('-', dirfd, name);
@@ -255,6 +262,37 @@ Test(plog_order, recovery)
 	look_away();
 	cr_assert(box_stat(&torn).end > 0 && box_stat(&torn).end < box_stat(&box).end);
 	box_remove(&torn);
+}
+
+/* Segments that recovery drops, behind a torn one or half made, are gone on the disk before anything is appended in their place. */
+Test(plog_order, dropped_segments)
+{
+	for (int unborn = 0; unborn < 2; unborn++) {
+		struct box left;
+
+		if (unborn == 0) {
+			for (uint64_t i = 0; i < 40; i += 4)
+				cr_assert_eq(box_append(&box, i, 4, 100, SEGMENT), 0);
+		}
+		box_copy(&left, &box);
+		if (unborn) {
+			char name[64];
+			int fd;
+
+			snprintf(name, sizeof(name), "%s/%020d.index", BOX_LOG, 40);
+			fd = openat(left.dir.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+			cr_assert(fd >= 0 && close(fd) == 0);
+		} else {
+			box_cut(&left, 0, "data", box_size(&left, 0, "data") - 1);
+		}
+		look();
+		order.drops = true;
+		cr_assert_eq(box_open(&left), 0);
+		cr_assert_eq(order.count, 0, "%s is not on disk", order.names[0]);
+		look_away();
+		cr_assert(unborn ? box_stat(&left).end == 40 : box_stat(&left).end < 40);
+		box_remove(&left);
+	}
 }
 
 /* A log that is made is there with all its names, before anything says that it is. */
