@@ -8,7 +8,8 @@
  *   plog_append.c    a batch comes in
  *   plog_sync.c      and reaches the disk
  *   plog_tail.c      or is noted elsewhere, which does
- *   plog_read.c      a batch, or bytes, or a time are looked for
+ *   plog_read.c      a batch, or a time are looked for
+ *   plog_bytes.c     its bytes, as those of a file
  *   plog_recent.c    of which the last one may be in memory
  *   plog_trim.c      the front goes: purge and retention
  *   plog_compact.c   older messages of a key go
@@ -24,6 +25,7 @@
 
 #include <pthread.h>
 
+#include "engine/io.h"
 #include "engine/limits.h"
 #include "engine/plog.h"
 #include "engine/segment.h"
@@ -86,6 +88,16 @@ void plog_name(char out[PLOG_NAME_SIZE], uint64_t id);
 int plog_open_dir(const struct plog_options *options); /* a new descriptor, or negative errno */
 void plog_free(struct plog *plog);
 void plog_notify(const struct plog *plog, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- plog_read.c ---- */
+
+void plog_report_lost(struct plog *plog, const struct segment_lost *lost); /* once */
+
+/* An error of what is not told where the damage is. */
+static inline int plog_damage_as_eio(int rc)
+{
+	return io_is_damage(rc) ? -EIO : rc;
+}
 
 /* ---- plog_list.c; before the log is known to others ---- */
 

@@ -1,5 +1,5 @@
 /*
- * plog_read - batches, bytes and times are looked for.
+ * plog_read - batches and times are looked for.
  *
  * A read finds its segment under the mutex, pins it and does the rest outside: one pread per entry looked at, one for the
  * data of the batch, one for its meta. The whole batch is read and checked, even for one message of it, and left in the
@@ -259,7 +259,7 @@ static bool is_new_damage(struct plog *plog, uint64_t offset)
 	return true;
 }
 
-static void report(struct plog *plog, const struct segment_lost *lost)
+void plog_report_lost(struct plog *plog, const struct segment_lost *lost)
 {
 	bool tell;
 
@@ -276,16 +276,10 @@ static int give_damage(
 {
 	uint64_t count = lost->to - offset;
 
-	report(plog, lost);
+	plog_report_lost(plog, lost);
 	ret_view->offset = offset;
 	ret_view->batch = (struct engine_batch){ .count = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX };
 	return -EIO;
-}
-
-/* An error of what is not told where the damage is. */
-static int damage_as_eio(int rc)
-{
-	return io_is_damage(rc) ? -EIO : rc;
 }
 
 /*
@@ -430,7 +424,7 @@ int plog_position(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
 	rc = plog_pin(plog, plog_find(plog, offset), &reader);
 	pthread_mutex_unlock(&plog->mutex);
 	if (rc)
-		return damage_as_eio(rc);
+		return plog_damage_as_eio(rc);
 	rc = offset == reader.base ? 0 : find_and_fetch(&reader, offset, offset, UINT32_MAX, &scratch, &cached, &lost);
 	if (rc == -EBADMSG || rc == -ENOENT) {
 		pos = lost.pos;
@@ -465,57 +459,6 @@ int plog_pos_of(struct plog *plog, uint64_t offset, uint64_t *ret_pos)
 		return plog_position(plog, offset, ret_pos);
 	*ret_pos = start_pos;
 	return 0;
-}
-
-/* Reads within one segment: what is there between pos and end, at most size. mutex is released meanwhile. */
-static ssize_t pread_segment(struct plog *plog, uint64_t pos, uint64_t end, void *buf, size_t size)
-{
-	struct segment_reader reader;
-	ssize_t n;
-	size_t i;
-	int rc;
-
-	if (pos < plog->start_pos)
-		return -ESTALE;
-	rc = plog_find_pos(plog, pos, &i);
-	if (!rc && i + 1 < plog->count) {
-		rc = plog_load(plog, i + 1, NULL);
-		end = plog->segments[i + 1]->base_pos;
-	}
-	if (!rc)
-		rc = plog_pin(plog, i, &reader);
-	if (rc)
-		return damage_as_eio(rc);
-	if (size > end - pos)
-		size = (size_t)(end - pos);
-	pthread_mutex_unlock(&plog->mutex);
-	n = reader.data_fd < 0 ? 0 : io->pread(reader.data_fd, buf, size, (off_t)(pos - reader.base_pos));
-	pthread_mutex_lock(&plog->mutex);
-	plog_unpin(plog, reader.segment);
-	return n == 0 ? -EIO : n < 0 ? damage_as_eio((int)n) : n; /* there must be something */
-}
-
-ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size)
-{
-	uint64_t end;
-	size_t done = 0;
-	ssize_t n = 0;
-
-	pthread_mutex_lock(&plog->mutex);
-	end = plog_end_pos(plog);
-	if (size > SSIZE_MAX)
-		size = SSIZE_MAX;
-	if (pos < plog->start_pos)
-		n = -ESTALE;
-	if (pos < end && size > end - pos)
-		size = (size_t)(end - pos);
-	while (n >= 0 && pos + done < end && done < size) {
-		n = pread_segment(plog, pos + done, end, (char *)buf + done, size - done);
-		if (n > 0)
-			done += (size_t)n;
-	}
-	pthread_mutex_unlock(&plog->mutex);
-	return done > 0 ? (ssize_t)done : n;
 }
 
 static bool is_earlier(const struct index_entry *entry, uint64_t ts_ms)
@@ -584,5 +527,5 @@ int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset)
 	if (!rc)
 		*ret_offset = offset > plog->start_offset ? offset : plog->start_offset;
 	pthread_mutex_unlock(&plog->mutex);
-	return damage_as_eio(rc);
+	return plog_damage_as_eio(rc);
 }

@@ -26,6 +26,11 @@ struct segment_home {
 	const uint8_t *uuid;
 };
 
+/* Bytes of its data, from..to-1. */
+struct segment_range {
+	uint32_t from, to;
+};
+
 struct segment {
 	uint64_t base;                  /* offset of the first message */
 	uint64_t base_pos;              /* byte position in the life of the log; if loaded */
@@ -34,6 +39,8 @@ struct segment {
 	uint32_t slots;                 /* entries; if loaded */
 	uint32_t data_end, meta_end;    /* only of the active one, and until all of it is synced */
 	int data_fd, index_fd, meta_fd; /* -1: closed, or no such file */
+	uint32_t own;                   /* data from here on was written since the log was opened */
+	struct segment_range right[2];  /* the rest of it that was read since, and is what was written: plog_bytes.c */
 	uint32_t users;                 /* who reads or syncs it outside of the mutex */
 	bool opened;                    /* files that are there are open: none is to be looked for again */
 	bool loaded;
