@@ -534,13 +534,14 @@ STAGE_TEST(its_place_cannot_be_read)
 	io = &failing;
 	contract_open(c);
 	io = reading.real;
-	assert_text(contract_read(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), 0, 2), "2=a 3=b 4=c");
+	check_taken_again(c);
 }
 
 /* An error that says nothing of the log: the file is kept as it is, and a start that can look finds all of it there once. */
 STAGE_TEST(its_place_cannot_be_looked_at)
 {
 	static const int errors[] = { EINTR, ENOMEM, EACCES };
+	struct engine_object *topic;
 
 	c->ops->put(staging_topic(c));
 	contract_close(c);
@@ -548,7 +549,6 @@ STAGE_TEST(its_place_cannot_be_looked_at)
 	reading.real = io;
 	for (size_t e = 0; e < 3; e++) {
 		struct io_ops failing = *io;
-		struct engine_object *topic;
 
 		failing.pread = failing_data_pread;
 		reading.err = errors[e];
@@ -564,7 +564,9 @@ STAGE_TEST(its_place_cannot_be_looked_at)
 		contract_close(c);
 	}
 	contract_open(c);
-	assert_text(contract_read(c, contract_lookup(c, c->root, ENGINE_TOPIC, "t"), 0, 0), "0=a 1=b 2=c");
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	assert_text(contract_read(c, topic, 0, 0), "0=a 1=b 2=c");
+	c->ops->put(topic);
 }
 
 /* The same, by an engine that is killed: only the log tells that the first of each file was taken. */
