@@ -400,6 +400,7 @@ static int recover(struct plog *plog, const struct plog_bases *strays)
 		rc = settle_start(plog);
 	if (!rc)
 		rc = load_last(plog);
+	plog_active(plog)->own = plog_active(plog)->data_end;
 	return rc;
 }
 

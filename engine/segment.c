@@ -24,6 +24,7 @@ struct segment *segment_new(uint64_t base)
 		return NULL;
 	segment->base = base;
 	segment->last_ms = SEGMENT_TIME_UNKNOWN;
+	segment->own = UINT32_MAX;
 	segment->data_fd = segment->index_fd = segment->meta_fd = -1;
 	return segment;
 }
@@ -157,6 +158,7 @@ int segment_create(struct segment *segment, const struct segment_home *home, uin
 
 	segment->base_pos = base_pos;
 	segment->created_ms = now_ms;
+	segment->own = 0;
 	rc = open_file(segment, home->dirfd, "data", flags);
 	if (rc < 0)
 		return rc;
@@ -186,7 +188,7 @@ int segment_remake(struct segment *segment, const struct segment_home *home, uin
 	segment_close_files(segment);
 	segment->base_pos = base_pos;
 	segment->created_ms = now_ms;
-	segment->slots = segment->data_end = segment->meta_end = 0;
+	segment->slots = segment->data_end = segment->meta_end = segment->own = 0;
 	rc = ensure_open(segment, home->dirfd, "data", O_RDWR | O_CREAT, false, &segment->data_fd);
 	if (!rc)
 		rc = segment_open_files(segment, home->dirfd, true);

@@ -181,3 +181,34 @@ abort_mount() {
 	remount
 	is "$(md5sum <0/log)" "$sum"
 }
+
+@test "a message that the disk has changed is EIO wherever it is read, and the others are there (bash, dash)" {
+	local shell i file
+	for shell in $SHELLS; do
+		topic
+		group
+		for i in 1 2 3; do
+			"$shell" -c "echo $shell message $i >>in"
+			sync in
+		done
+		cd /
+		unmount
+		file=$(grep -l "$shell message 2" "$S"/logs/*/*.data)
+		printf X | dd of="$file" bs=1 seek=17 conv=notrunc status=none
+		mount_store
+		cd "$T"
+		run "$shell" -c 'cat 0/log'
+		[ "$status" = 1 ]
+		is "${lines[0]}" "$shell message 1"
+		[[ ${lines[1]} == *': Input/output error' ]]
+		[ "${#lines[@]}" = 2 ]
+		is "$(dd if=0/log bs=15 skip=2 status=none)" "$shell message 3"
+		run dd if=0/log bs=15 count=1 skip=1 status=none
+		[ "$status" = 1 ]
+		run cat 0/at/1
+		[ "$status" = 1 ]
+		is "$(cat groups/g/out)" "$shell message 1
+$shell message 3"
+		grep -q "EIO .*messages 1 to 1 are damaged" "$M/status/errors"
+	done
+}
