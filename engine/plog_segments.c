@@ -119,7 +119,7 @@ int plog_data_size(struct plog *plog, size_t i, uint64_t *ret_size)
 {
 	struct segment *segment = plog->segments[i];
 	struct segment_reader reader = { .base = segment->base, .end_offset = UINT64_MAX, .slots = segment->slots };
-	struct index_entry entry;
+	struct index_entry entry = { 0 };
 	uint32_t slot;
 	int rc = segment_open_files(segment, plog->dirfd, !plog->options.read_only);
 
@@ -331,7 +331,7 @@ err_after_new:
 static int read_last_ms(struct plog *plog, size_t i, int64_t *ret_ms)
 {
 	struct segment_reader reader;
-	struct index_entry entry;
+	struct index_entry entry = { 0 };
 	uint32_t slot;
 	int rc = plog_reader(plog, i, &reader);
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/engine.h"
 #include "fs/open.h"
 #include "fs/parked.h"
 

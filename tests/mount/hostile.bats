@@ -320,7 +320,7 @@ assert first(queue + "/next")[1] == b"3" # nothing was given to who was refused
 print("done")
 os.kill(os.getpid(), 9)
 ' "$T/0" "$M/queues/long" "$M/status/errors" >"$BATS_TEST_TMPDIR/out" || true
-	is "$(cat "$BATS_TEST_TMPDIR/out")" done
+	is "$(cat "$BATS_TEST_TMPDIR/out")" 'done'
 	eventually eval '[ "$(used open_files 65534) $(used read_bytes 65534)" = "0 0" ]' # what it was leased is still its own
 	told EDQUOT user_read_bytes=1000000
 	as 1 cat 0/at/0 0/at/1 0/at/2 | wc -c | grep -qx 1800000
