@@ -62,6 +62,17 @@ void catalog_report_damage(struct catalog *catalog, uint32_t count, uint8_t tabl
 	catalog->notify.fn(catalog->notify.ctx, EIO, text);
 }
 
+bool catalog_has_failed(const struct catalog *catalog)
+{
+	return atomic_load(&catalog->failed);
+}
+
+static void report_failure(struct catalog *catalog)
+{
+	if (catalog_has_failed(catalog) && !atomic_exchange(&catalog->told, true) && catalog->notify.fn != NULL)
+		catalog->notify.fn(catalog->notify.ctx, EIO, CATALOG_FAILED);
+}
+
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify)
 {
 	catalog->notify = notify;
@@ -154,6 +165,18 @@ static int keep_reserve(struct catalog *catalog)
 	return 0;
 }
 
+/* After a commit that failed. */
+static void look_for_panic(struct catalog *catalog)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(catalog->env, NULL, MDB_RDONLY, &txn);
+
+	if (rc == 0)
+		mdb_txn_abort(txn);
+	if (rc == MDB_PANIC)
+		atomic_store(&catalog->failed, true);
+}
+
 /* One try at a transaction. catalog->lock held for reading, and copy_lock if it writes. */
 static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, struct catalog_txn *txn,
     int (*fn)(struct catalog_txn *txn, void *arg), void *arg)
@@ -181,6 +204,8 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 	}
 	err = catalog_errno(mdb_txn_commit(txn->mdb));
 	CRASHPOINT("catalog_after_commit");
+	if (err)
+		look_for_panic(catalog);
 	if (!err && txn->batch != NULL)
 		catalog_copy_append(catalog->copy, catalog_last_change(catalog));
 	return err;
@@ -212,6 +237,7 @@ static int transact(struct catalog *catalog, bool write, enum catalog_room room,
 		err = write ? run_change(catalog, room, &txn, fn, arg) : run_txn(catalog, false, room, &txn, fn, arg);
 		pthread_rwlock_unlock(&catalog->lock);
 		catalog_report_damage(catalog, txn.damaged, txn.damaged_table, txn.damaged_id);
+		report_failure(catalog);
 		if (err != CATALOG_MAP_FULL)
 			return err;
 		err = grow_map(catalog, size);

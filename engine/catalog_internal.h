@@ -32,6 +32,7 @@
 
 #include <lmdb.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "engine/catalog.h"
 
@@ -88,6 +89,9 @@ struct catalog {
 	pthread_rwlock_t lock; /* read: a transaction may be open; write: none is */
 	size_t map_size;       /* lock */
 	bool broken;           /* lock: the map was lost in growing it */
+	_Atomic bool
+	    failed;        /* a commit could not write its last page: LMDB does nothing more until it is opened anew */
+	_Atomic bool told; /* of that */
 
 	pthread_mutex_t reserve_lock;
 	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */

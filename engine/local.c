@@ -83,18 +83,20 @@ static size_t local_health(struct engine *engine, char *buf, size_t size)
 {
 	struct local *local = (struct local *)engine;
 	struct report report = { buf, size, 0 };
-	bool full = reserve_is_used(local);
+	bool full = reserve_is_used(local), failed = catalog_has_failed(local->catalog);
 	size_t shown;
 
 	if (size == 0)
 		return 0;
 	pthread_mutex_lock(&local->fault_lock);
 	add_line(&report, "state %s\n",
-	    local->read_only                 ? "readonly"
-	    : local->fault_count > 0 || full ? "degraded"
-					     : "ok");
+	    local->read_only                           ? "readonly"
+	    : local->fault_count > 0 || full || failed ? "degraded"
+						       : "ok");
 	if (local->read_only)
 		add_line(&report, "reason opened read-only\n");
+	if (failed)
+		add_line(&report, "reason %s\n", CATALOG_FAILED);
 	if (full)
 		add_line(&report,
 		    "reason the disk is full: the reserve for acks and deletes is in use, and messages are refused\n");

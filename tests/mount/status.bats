@@ -177,3 +177,36 @@ has_row() {
 	grep -q "^reason topic ${one##*/}, partition 0: the log cannot be opened: log [0-9a-f]*: segment 0* is segment 0* of log" "$M/status/health" || { cat "$M/status/health"; return 1; }
 	is "$(cat "$T/0/log")" other
 }
+
+@test "a disk that fails under the catalog: the call says EIO, and health and errors say what it is, to the owner of the mount" {
+	local pid tracer n
+	command -v strace >/dev/null || skip 'strace is not installed'
+	topic
+	cd /
+	pid=$(daemon_pid)
+	# The last write of a commit is one of a few; if one before it fails, the next change is made as ever.
+	for n in 1 2 3 4 5 6; do
+		strace -f -q -o /dev/null -P "$S/catalog" -e trace=pwrite64 -e inject=pwrite64:error=EIO:when=$n -p "$pid" 3>&- &
+		tracer=$!
+		eventually grep -q 'TracerPid:.*[1-9]' "/proc/$pid/status" || skip 'strace may not trace'
+		run mkdir "$M/topics/unlucky$n"
+		kill "$tracer"
+		wait "$tracer" || true
+		! grep -q '^reason the disk failed under the catalog' "$M/status/health" || break
+	done
+	[ "$status" = 1 ]
+	[[ $output == *'Input/output error' ]]
+	grep -q '^state degraded' "$M/status/health"
+	grep -q '^reason the disk failed under the catalog, .* fsck.mqfs -y' "$M/status/health"
+	grep -q "EIO .*topics/unlucky$n" "$M/status/errors"
+	grep -q 'EIO .*the disk failed under the catalog' "$M/status/errors"
+	run su nobody -s /bin/sh -c "cat $M/status/health"
+	[ "$status" = 1 ]
+	# As it says.
+	umount "$M"
+	wait_gone "$pid"
+	run "$(dirname "$MQFS_PROGRAM")/fsck.mqfs" -y "$S"
+	[ $((status & ~5)) = 0 ] # repaired, but for the log of the test before this one
+	mount_store
+	cat "$T/info" >/dev/null
+}
