@@ -609,6 +609,21 @@ Test(journal, tells_of_its_loss)
 	}
 }
 
+/* Also where nobody hears of it the journal begins anew. */
+Test(journal, tells_nobody_of_its_loss)
+{
+	struct engine_notify nobody = { 0 };
+	struct seen seen = { 0 };
+	struct journal *journal;
+
+	cr_assert_eq(journal_open(dir.fd, uuid, false, 7, nobody, see, &seen, &journal), 0);
+	append(journal, 1);
+	cr_assert_eq(journal_close(journal), 0);
+	cr_assert_eq(try_open_from(7, true, &seen, &journal), 0);
+	cr_assert(seen.reports == 0 && seen.count == 1, "%s", seen.text);
+	cr_assert_eq(journal_close(journal), 0);
+}
+
 /* Disk space is taken ahead of the records, and given back at the end. */
 Test(journal, allocates_ahead)
 {
@@ -1044,6 +1059,24 @@ Test(journal, headers_of_zeros)
 	cr_assert_eq(journal_replay_file(&how, 7, &empty), 0);
 	cr_assert(empty);
 	cr_assert_eq(seen.reports, 1);
+}
+
+/* The file that the catalog names is not told to be empty where it cannot be read: that is told, once. */
+Test(journal, the_named_file_cannot_be_read)
+{
+	struct seen seen = { 0 };
+	struct journal_replay how = { .store_uuid = uuid, .notify = { hear, &seen }, .replay = see, .ctx = &seen };
+	bool empty = true;
+
+	how.dirfd = dir.fd;
+	how.from = 1;
+	make_records(2);
+	alloc_arm_reads(2, EIO); /* it is opened, and its first read fails */
+	cr_assert_eq(journal_replay_file(&how, 1, &empty), 0);
+	cr_assert_eq(alloc_disarm_reads(), 2);
+	cr_assert_not(empty);
+	cr_assert(seen.count == 0 && seen.reports == 1, "%zu: %s", seen.reports, seen.text);
+	cr_assert_not_null(strstr(seen.text, "cannot be read"), "%s", seen.text);
 }
 
 /* ---- others ---- */
