@@ -921,6 +921,35 @@ Test(catalog, keeps_a_reserve_for_removals)
 	catalog_close(catalog);
 }
 
+static int fallocate_unknown(int fd, int mode, off_t pos, off_t size)
+{
+	(void)fd, (void)mode, (void)pos, (void)size;
+	return -EOPNOTSUPP;
+}
+
+/* Without room for the first page of LMDB's lock file it does not open; with that, or on a file system that cannot tell, it does. */
+Test(catalog, wants_room_for_its_lock)
+{
+	static const char page[4096] = { 1 };
+	struct catalog *catalog = make_catalog();
+
+	catalog_close(catalog);
+	cr_assert_eq(unlinkat(dir.fd, "catalog-lock", 0), 0);
+	faulty = io_posix;
+	faulty.fallocate = fallocate_full;
+	io = &faulty;
+	cr_assert_eq(catalog_open(dir.fd, false, &catalog), -ENOSPC);
+	tmpdir_put(dir.fd, "catalog-lock", page, sizeof(page));
+	catalog = open_catalog();
+	catalog_close(catalog);
+	cr_assert_eq(unlinkat(dir.fd, "catalog-lock", 0), 0);
+	faulty.fallocate = fallocate_unknown;
+	catalog = open_catalog();
+	io = &io_posix;
+	EXPECT_OBJECTS(catalog, "1<0:0: ");
+	catalog_close(catalog);
+}
+
 /* On a disk that is full to the last byte, a topic is still removed, after which there is room again. */
 Test(catalog, removes_on_a_full_disk)
 {
