@@ -86,7 +86,7 @@ allocating = malloc calloc realloc strdup asprintf fdopendir pthread_create open
 $(BUILD)/tests/%.alloc.a: $(BUILD)/%.a
 	objcopy $(foreach name,$(allocating),--redefine-sym $(name)=alloc_$(name)) $< $@
 with_alloc = local_alloc local_forward local_load local_start local_tx_fault local_tx_stage local_commit_finish plog_states plog_ids plog_compact plog_tail \
-	catalog_copy catalog_pages stage_recover store packed journal
+	plog_recover local_placed catalog_copy catalog_pages stage_recover store packed journal
 $(with_alloc:%=$(BUILD)/tests/engine/test_%): %: %.o $(BUILD)/libtest.a $(BUILD)/tests/libengine.alloc.a
 	$(link) -lcriterion $(libs)
 $(BUILD)/tests/fs/test_fs_alloc: $(BUILD)/tests/fs/test_fs_alloc.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/tests/libfs.alloc.a $(BUILD)/libengine.a

@@ -14,6 +14,7 @@
 #include "engine/bytes.h"
 #include "engine/crc32c.h"
 #include "engine/index.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/nosync.h"
 #include "tests/lib/plogbox.h"
@@ -383,6 +384,72 @@ Test(plog_recover, missing_index_at_the_ends)
 	cr_assert_eq(box_open(&box), 0);
 	cr_assert_eq(box.errors, 0);
 	cr_assert_eq(box_size(&box, 0, "data") + box_size(&box, 0, "lost"), -2);
+}
+
+/* Data without an index that cannot be opened stays as it is; for want of descriptors or memory nothing is opened until there are some. */
+Test(plog_recover, stray_that_cannot_be_opened)
+{
+	static const int errors[] = { EMFILE, ENOMEM, EACCES };
+	int64_t size;
+	int fd = box_dir(&box);
+
+	for (uint64_t i = 0; i < 50; i += 10)
+		box_append(&box, i, 10, 1, 1);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	cr_assert_eq(box_close(&box), 0);
+	size = box_size(&box, 40, "data");
+	cr_assert_gt(size, 0);
+	unlinkat(fd, "00000000000000000040.index", 0);
+	close(fd);
+	for (size_t i = 0; i < 3; i++) {
+		struct box copy;
+		int rc;
+
+		box_copy(&copy, &box);
+		alloc_arm_reads_of("00000000000000000040.data", 1, errors[i]);
+		rc = box_open(&copy);
+		cr_assert_geq(alloc_disarm_reads(), 1);
+		cr_assert_eq(rc, errors[i] == EACCES ? 0 : -errors[i], "%d: %d", errors[i], rc);
+		cr_assert_eq(box_size(&copy, 40, "data"), size);
+		cr_assert_eq(box_size(&copy, 40, "lost"), -1);
+		cr_assert_eq(copy.errors, 0);
+		if (rc == 0)
+			cr_assert_eq(box_close(&copy), 0);
+		cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(box_size(&copy, 40, "lost"), size);
+		cr_assert_eq(copy.errors, 1);
+		cr_assert_eq(box_check(&copy, 0, NULL), 40);
+		box_remove(&copy);
+	}
+}
+
+/* A last segment that has lost its front is not taken for one without entries because these cannot be read just then. */
+Test(plog_recover, lost_front_and_no_memory)
+{
+	uint64_t base = box_fill(&box, 5), n = 0, reads;
+	unsigned failed = 0;
+
+	box_append(&box, base, 10, 1, 1);
+	cr_assert_eq(plog_sync(box.plog), 0);
+	box_flip(&box, base, "index", 8);
+	box_flip(&box, base, "index", 64 * 8);
+	do {
+		struct box copy;
+		int rc;
+
+		box_copy(&copy, &box);
+		fault_arm(FAULT_READ, ++n, ENOMEM, false);
+		rc = box_open(&copy);
+		reads = fault_disarm();
+		cr_assert(rc == 0 || rc == -ENOMEM, "read %" PRIu64 ": %d", n, rc);
+		failed += rc < 0;
+		if (rc < 0)
+			cr_assert_eq(box_open(&copy), 0);
+		cr_assert_eq(box_size(&copy, base, "lost"), -1);
+		cr_assert_eq(box_check(&copy, 0, NULL), base + 10, "read %" PRIu64, n);
+		box_remove(&copy);
+	} while (reads >= n);
+	cr_assert_geq(failed, 3, "%u", failed);
 }
 
 /* A segment that was just being made when the machine died is no segment. */
