@@ -12,6 +12,7 @@
 #include "engine/journal_internal.h"
 #include "engine/local_internal.h"
 #include "engine/local_queue.h"
+#include "tests/lib/alloc.h"
 #include "tests/lib/contract_tx.h"
 #include "tests/lib/crash.h"
 #include "tests/lib/fault.h"
@@ -377,6 +378,68 @@ static uint64_t start_failing(struct contract *c, const struct powercut *cut, ui
 	cr_assert_str_eq(content(c), expected, "change %" PRIu64 " of %" PRIu64 " failed, %s: %s and not %s", n, calls,
 	    rc == 0 ? "and it opened" : "and it did not open", content(c), expected);
 	return calls;
+}
+
+static void read_without_memory(uint64_t n)
+{
+	fault_arm(FAULT_READ | FAULT_MINE, n, ENOMEM, false);
+}
+
+/* Moved, to READY and to a consumer; of the log they came to nothing is left. Each start has to do both again. */
+static void move_again_without(void (*arm)(uint64_t n), uint64_t (*disarm)(void), bool held)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+	unsigned refused = 0;
+	uint64_t n = 0, calls;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "consumer o/w1");
+	cut = begin(c);
+	q_run(c, "send q a b c");
+	q_run(c, "mv q ready a o ready");
+	q_run(c, "mv q ready b o unacked o/w1");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	sync_queue(c, "q");
+	powercut_stop(cut);
+	do {
+		struct engine_options options = { 0 };
+		int rc;
+
+		contract_close(c);
+		tmpdir_remove(&c->dir);
+		crash_make(c, cut, powercut_count(cut), 0, false);
+		arm(++n);
+		rc = engine_open(c->source, &options, &c->engine);
+		calls = disarm();
+		cr_assert(rc == 0 || rc == -ENOMEM, "call %" PRIu64 ": %d", n, rc);
+		refused += rc < 0;
+		if (rc == 0)
+			(void)c->engine->ops->close(c->engine); /* it may say that it had no memory */
+		contract_open(c);
+		q_forget();
+		Q_SCRIPT(c, "show q => c |  | ");
+		assert_text(q_run(c, "show o"), "a | b | ");
+		if (held)
+			Q_SCRIPT(c, "ack o/w1 b => 1");
+	} while (calls >= n);
+	cr_assert_geq(refused, 2, "%u", refused);
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
+/* A move that cannot be done again for want of memory is done by the next start: no message is taken for lost, nor comes twice, or loses its lease. */
+Test(local_placed, moved_again_without_memory_to_read)
+{
+	move_again_without(read_without_memory, fault_disarm, true);
+}
+
+Test(local_placed, moved_again_without_memory)
+{
+	move_again_without(alloc_arm, alloc_disarm, false);
 }
 
 static void publish(struct contract *c, const char *line)
