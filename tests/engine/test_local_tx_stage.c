@@ -273,6 +273,49 @@ Test(local_tx_stage, log_cannot_be_opened)
 	end();
 }
 
+/* A byte of the only log that has this text. */
+static void flip(const char *text)
+{
+	char command[PATH_MAX + 256];
+
+	snprintf(command, sizeof(command),
+	    "cd '%s/logs' && file=$(grep -l %s */*.data) && printf X | dd of=\"$file\" conv=notrunc bs=1 status=none",
+	    t.c->source, text);
+	cr_assert_eq(system(command), 0, "%s", command);
+}
+
+/* Of a damaged message there is nothing to keep: to reject it is to ack it. Without memory it is not, and what was staged before stays. */
+Test(local_tx_stage, damaged_is_rejected)
+{
+	uint64_t n = 0, calls;
+	unsigned refused = 0;
+
+	begin();
+	make_topic(1, "damaged\n");
+	q_run(t.c, "queue q");
+	flip("damaged");
+	reopen();
+	do {
+		int rc;
+
+		begin_tx();
+		q_forget();
+		Q_SCRIPT(t.c, "in n send q x");
+		assert_staged(1, 0, 0);
+		alloc_arm(++n);
+		rc = t.c->ops->tx->reject(t.tx, t.g, 0, 0);
+		calls = alloc_disarm();
+		cr_assert(rc == 0 || rc == -ENOMEM, "%d", rc);
+		refused += rc < 0;
+		assert_staged(1, 0, rc == 0);
+	} while (calls >= n);
+	cr_assert_gt(refused, 0);
+	assert_ok(t.c->ops->tx->commit(t.tx));
+	cr_assert(dead_letters() == 0 && committed() == 1);
+	Q_SCRIPT(t.c, "show q => x |  | ");
+	end();
+}
+
 /* There is nowhere to keep what is rejected: it is not dropped. */
 Test(local_tx_stage, no_dead_letters)
 {
