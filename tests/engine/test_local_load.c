@@ -228,6 +228,100 @@ LOAD_TEST(damaged)
 	cr_assert_not_null(strstr(c->text, "topic t, partition 2: its row in the catalog is lost"), "%s", c->text);
 }
 
+static int get_log(void *ctx, uint32_t partition, uint64_t log_id)
+{
+	(void)partition;
+	*(uint64_t *)ctx = log_id;
+	return 0;
+}
+
+static uint64_t log_of(struct catalog *catalog, uint64_t topic_id)
+{
+	uint64_t log_id = 0;
+
+	assert_ok(catalog_each_partition(catalog, topic_id, get_log, &log_id));
+	return log_id;
+}
+
+/* The log of partition 0; the one it had is returned. */
+static uint64_t give_log(struct contract *c, uint64_t topic_id, uint64_t from_topic, uint64_t log_id)
+{
+	struct store store;
+	struct catalog *catalog = open_catalog(c, &store);
+	uint64_t before = log_of(catalog, topic_id);
+
+	change(catalog, CATALOG_PARTITION, topic_id, 0, log_id > 0 ? log_id : log_of(catalog, from_topic));
+	catalog_close(catalog);
+	store_close(&store);
+	return before;
+}
+
+/* A log that two objects name is not written to: the store opens read-only, and says so. */
+LOAD_TEST(log_of_two)
+{
+	struct engine_object *one = contract_topic(c, "one", 1), *two = contract_topic(c, "two", 1);
+	uint64_t one_id = contract_id(c, one), two_id = contract_id(c, two), before;
+
+	contract_send(c, one, 0, "a\n");
+	contract_send(c, two, 0, "b\n");
+	c->ops->put(one);
+	c->ops->put(two);
+	contract_close(c);
+	before = give_log(c, two_id, one_id, 0);
+	assert_err(try_open(c, false), EUCLEAN);
+	cr_assert_not_null(strstr(engine_reason(), "belongs to two objects of the catalog"), "%s", engine_reason());
+	assert_ok(try_open(c, true));
+	c->ops->health(c->engine, c->text, CONTRACT_TEXT);
+	cr_assert_eq(count(c->text, "belongs to two objects of the catalog"), 1, "%s", c->text);
+	two = contract_lookup(c, c->root, ENGINE_TOPIC, "two");
+	assert_text(contract_read(c, two, 0, 0), "0=a");
+	c->ops->put(two);
+	contract_close(c);
+	give_log(c, two_id, 0, before);
+	assert_ok(try_open(c, false));
+	cr_assert_str_empty(told.text);
+	two = contract_lookup(c, c->root, ENGINE_TOPIC, "two");
+	assert_text(contract_read(c, two, 0, 0), "0=b");
+	c->ops->put(two);
+}
+
+static struct {
+	unsigned calls, refused; /* which of them */
+} counting;
+
+static int count_one(void *ctx, uint32_t uid, bool there)
+{
+	(void)ctx;
+	(void)uid;
+	cr_assert(there);
+	return ++counting.calls == counting.refused ? -ENOMEM : 0;
+}
+
+static void count_less(void *ctx, uint32_t uid)
+{
+	(void)ctx;
+	(void)uid;
+}
+
+/* An object that cannot be counted is not left out: the start is refused, and the next has all. */
+LOAD_TEST(owners_that_cannot_be_counted)
+{
+	static const struct engine_options options = { .users = { .keep = count_one, .unkeep = count_less } };
+
+	c->ops->put(contract_topic(c, "one", 1));
+	c->ops->put(make(c, c->root, ENGINE_QUEUE, "q"));
+	contract_close(c);
+	for (counting.refused = 1; counting.refused <= 3; counting.refused++) {
+		counting.calls = 0;
+		cr_assert_eq(engine_open(c->source, &options, &c->engine), counting.refused <= 2 ? -ENOMEM : 0);
+		cr_assert_eq(counting.calls, counting.refused < 2 ? 1 : 2);
+	}
+	assert_ok(c->engine->ops->close(c->engine));
+	contract_open(c);
+	check_there(c, c->root, ENGINE_TOPIC, "one");
+	check_there(c, c->root, ENGINE_QUEUE, "q");
+}
+
 /* Objects that were being made go, with what is below them, and nobody is told; read-only they are not there, and stay. */
 LOAD_TEST(half_made)
 {
