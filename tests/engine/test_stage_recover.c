@@ -537,6 +537,40 @@ STAGE_TEST(its_place_cannot_be_read)
 	check_taken_again(c);
 }
 
+static unsigned told_to_take_again;
+
+static void hear_take_again(void *ctx, int err, const char *text)
+{
+	(void)ctx;
+	(void)err;
+	told_to_take_again += strstr(text, "taken in once more") != NULL;
+}
+
+/* A start that hears what is told. */
+static void open_and_hear(struct contract *c)
+{
+	struct engine_options options = { .notify = { .fn = hear_take_again } };
+
+	told_to_take_again = 0;
+	assert_ok(engine_open(c->source, &options, &c->engine));
+	c->ops = c->engine->ops;
+	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
+}
+
+/* That it is gone is not believed where the file cannot say so. */
+STAGE_TEST(its_place_is_damaged_and_the_file_does_not_tell)
+{
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	killed(c, take_confirm_and_write);
+	flip_in_log(c, "data", 0);
+	alloc_arm_reads_of("/staging/0", 3, EIO); /* it is opened, its header is read, and this */
+	open_and_hear(c);
+	cr_assert_geq(alloc_disarm_reads(), 3);
+	cr_assert_eq(told_to_take_again, 1);
+	check_taken_again(c);
+}
+
 /* An error that says nothing of the log: the file is kept as it is, and a start that can look finds all of it there once. */
 STAGE_TEST(its_place_cannot_be_looked_at)
 {
@@ -1018,6 +1052,70 @@ STAGE_TEST(damaged_header)
 	stage = staging_channel(c, topic, '\n');
 	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 1);
 	cr_assert_eq(access(path, F_OK), -1);
+	assert_ok(c->ops->stage->close(stage, false));
+	c->ops->put(topic);
+}
+
+static int failing_rename(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
+{
+	return strstr(new_name, STAGE_DAMAGED) != NULL ? -EIO
+						       : reading.real->rename(old_dirfd, old_name, new_dirfd, new_name);
+}
+
+/* One that cannot be kept under another name, or of which it cannot be read whether anything is in it, is told of, and the next time. */
+STAGE_TEST(damaged_header_that_stays)
+{
+	char path[PATH_MAX + 200];
+
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	killed(c, write_behind_a_damaged_header);
+	snprintf(path, sizeof(path), "%s/staging/%016x", c->source, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		struct io_ops failing_ops = *io;
+
+		reading.real = io;
+		reading.n = 2; /* the first is of the header */
+		reading.err = EIO;
+		atomic_store(&reading.count, 0);
+		if (i == 0)
+			failing_ops.pread = failing_pread;
+		else
+			failing_ops.rename = failing_rename;
+		io = &failing_ops;
+		contract_open(c);
+		c->ops->health(c->engine, c->text, CONTRACT_TEXT);
+		cr_assert_not_null(strstr(c->text, "staging file 0000000000000001 cannot be read"), "%s", c->text);
+		cr_assert_eq(access(path, F_OK), 0);
+		contract_close(c);
+		io = reading.real;
+	}
+	contract_open(c);
+	cr_assert_eq(access(path, F_OK), -1);
+	strcat(path, STAGE_DAMAGED);
+	cr_assert_eq(access(path, F_OK), 0);
+}
+
+/* What is named like one that was set aside, and is none, takes no number. */
+STAGE_TEST(not_set_aside)
+{
+	static const char *const names[] = { "00000000000000ff.damages", "00000000000000fg.damaged",
+		"00000000000000ff.damag" };
+	struct engine_object *topic = staging_topic(c);
+	struct engine_stage *stage;
+	char path[PATH_MAX + 200];
+
+	c->ops->put(topic);
+	contract_close(c);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/staging/%s", c->source, names[i]);
+		close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+		cr_assert_eq(access(path, F_OK), 0);
+	}
+	contract_open(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	stage = staging_channel(c, topic, '\n');
+	cr_assert_eq(((struct stage *)stage)->number, 1);
 	assert_ok(c->ops->stage->close(stage, false));
 	c->ops->put(topic);
 }
