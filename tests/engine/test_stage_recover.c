@@ -537,6 +537,35 @@ STAGE_TEST(its_place_cannot_be_read)
 	check_taken_again(c);
 }
 
+#define BLOCK 4096
+
+/* What is taken last begins with a block of the file, and has two. */
+static void take_block(struct contract *c, struct engine_object *topic, const char *rest)
+{
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
+	int writer = staging_writer(c, stage);
+	char line[2 * BLOCK];
+
+	memset(line, 'x', sizeof(line));
+	line[sizeof(line) - 1] = '\n';
+	staging_put(writer, line + sizeof(line) - (BLOCK - STAGE_DATA), BLOCK - STAGE_DATA);
+	assert_ok(c->ops->stage->take(stage));
+	staging_put(writer, line, sizeof(line));
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(plog_sync(atomic_load(&topic_partition(topic_of_object(object_of(topic)), 0)->plog)));
+	staging_text(writer, rest);
+}
+
+static void take_block_and_write(struct contract *c, struct engine_object *topic)
+{
+	take_block(c, topic, "b\n");
+}
+
+static void take_block_only(struct contract *c, struct engine_object *topic)
+{
+	take_block(c, topic, "");
+}
+
 static unsigned told_to_take_again;
 
 static void hear_take_again(void *ctx, int err, const char *text)
@@ -555,6 +584,33 @@ static void open_and_hear(struct contract *c)
 	assert_ok(engine_open(c->source, &options, &c->engine));
 	c->ops = c->engine->ops;
 	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
+}
+
+/* Whose room was given back has come to the log, whatever that reads: what is behind it begins with a message, or there is nothing. */
+STAGE_TEST(its_place_is_damaged_and_it_is_gone)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct engine_object *topic;
+		int fd;
+
+		c->ops->put(staging_topic(c));
+		contract_close(c);
+		killed(c, i == 0 ? take_block_and_write : take_block_only);
+		fd = open_file(c, 1);
+		cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BLOCK, (off_t)2 * BLOCK), 0);
+		close(fd);
+		flip_in_log(c, "data", BLOCK - STAGE_DATA);
+		open_and_hear(c);
+		topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+		cr_assert_eq(told_to_take_again, 0);
+		cr_assert_eq(contract_partition(c, topic, 0).end, i == 0 ? 3 : 2);
+		if (i == 0)
+			assert_text(contract_read(c, topic, 0, 2), "2=b");
+		cr_assert_eq(staging_files(c), 0);
+		assert_ok(c->ops->partition_purge(topic, ENGINE_ANY, ENGINE_OFFSET_NONE));
+		assert_ok(c->ops->remove(topic));
+		c->ops->put(topic);
+	}
 }
 
 /* That it is gone is not believed where the file cannot say so. */
