@@ -142,12 +142,14 @@ static int has_piece(struct plog *plog, const struct stage_state *state)
 	return n == (ssize_t)len && stage_crc(bytes, len) == state->crc;
 }
 
-/* Has the room of the piece's beginning been given back? */
+/* Has room of the piece been given back? Of its first block it need not be: another piece may begin in that, or the header. */
 static bool was_punched(const struct stage *stage, const struct stage_state *state)
 {
-	off_t data = lseek(stage->fd, (off_t)state->taken, SEEK_DATA);
+	off_t hole = lseek(stage->fd, (off_t)state->taken, SEEK_HOLE);
 
-	return data > (off_t)state->taken || (data < 0 && errno == ENXIO);
+	if (hole < 0)
+		return errno == ENXIO;
+	return (uint64_t)hole < state->to && hole < lseek(stage->fd, 0, SEEK_END); /* no hole is one at the end */
 }
 
 /* Whether the log has the piece that the record speaks of. */

@@ -613,6 +613,43 @@ STAGE_TEST(its_place_is_damaged_and_it_is_gone)
 	}
 }
 
+/* One piece from the first data byte on, beyond the first block, and what is behind it. */
+static void take_long_and_write(struct contract *c, struct engine_object *topic)
+{
+	struct engine_stage *stage = staging_channel(c, topic, '\n');
+	int writer = staging_writer(c, stage);
+	char line[3 * BLOCK - STAGE_DATA];
+
+	memset(line, 'x', sizeof(line));
+	line[sizeof(line) - 1] = '\n';
+	staging_put(writer, line, sizeof(line));
+	assert_ok(c->ops->stage->take(stage));
+	assert_ok(plog_sync(atomic_load(&topic_partition(topic_of_object(object_of(topic)), 0)->plog)));
+	staging_text(writer, "b\n");
+}
+
+/* The first block, which has the header, is never given back; the rest of the piece says that it came to the log, and b is not lost with it. */
+STAGE_TEST(its_place_is_damaged_and_its_rest_is_gone)
+{
+	struct engine_object *topic;
+	int fd;
+
+	c->ops->put(staging_topic(c));
+	contract_close(c);
+	killed(c, take_long_and_write);
+	fd = open_file(c, 1);
+	cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BLOCK, (off_t)2 * BLOCK), 0);
+	close(fd);
+	flip_in_log(c, "data", 0);
+	open_and_hear(c);
+	topic = contract_lookup(c, c->root, ENGINE_TOPIC, "t");
+	cr_assert_eq(told_to_take_again, 0);
+	cr_assert_eq(contract_partition(c, topic, 0).end, 2);
+	assert_text(contract_read(c, topic, 0, 1), "1=b");
+	cr_assert_eq(staging_files(c), 0);
+	c->ops->put(topic);
+}
+
 /* That it is gone is not believed where the file cannot say so. */
 STAGE_TEST(its_place_is_damaged_and_the_file_does_not_tell)
 {
