@@ -217,6 +217,7 @@ static void die_writing(int signal_number, const char *path, const char *text)
 		int fd = open(path, O_WRONLY | O_APPEND | O_CREAT, 0666);
 		if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
 			_exit(1);
+		signal(signal_number, SIG_DFL); /* it may be ignored, as by nohup */
 		raise(signal_number);
 		_exit(2);
 	}
