@@ -89,9 +89,8 @@ struct catalog {
 	pthread_rwlock_t lock; /* read: a transaction may be open; write: none is */
 	size_t map_size;       /* lock */
 	bool broken;           /* lock: the map was lost in growing it */
-	_Atomic bool
-	    failed;        /* a commit could not write its last page: LMDB does nothing more until it is opened anew */
-	_Atomic bool told; /* of that */
+	_Atomic bool failed;   /* the last page of a commit could not be written: LMDB does nothing more */
+	_Atomic bool told;     /* of that */
 
 	pthread_mutex_t reserve_lock;
 	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */
@@ -132,6 +131,7 @@ void catalog_key_init(struct catalog_key *key, enum catalog_table table, uint64_
 void catalog_key_add_u8(struct catalog_key *key, uint8_t value);
 void catalog_key_add_be32(struct catalog_key *key, uint32_t value);
 void catalog_key_add_be64(struct catalog_key *key, uint64_t value);
+uint64_t catalog_key_get_be64(const char *p);                                     /* the same back */
 void catalog_key_add_text(struct catalog_key *key, const char *text, size_t len); /* that it fits was checked */
 
 /* Value without its CRC, in the map: valid until the next change or the end of txn. ENODATA, EIO (damaged). */

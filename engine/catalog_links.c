@@ -9,15 +9,6 @@
 #include "engine/bytes.h"
 #include "engine/catalog_internal.h"
 
-static uint64_t get_be64(const char *p)
-{
-	uint64_t v = 0;
-
-	for (size_t i = 0; i < 8; i++)
-		v = v << 8 | (uint8_t)p[i];
-	return v;
-}
-
 /* false: the row is not as its table says. */
 static bool parse_link(const struct catalog_row *row, bool is_name, struct catalog_link *ret_link)
 {
@@ -31,7 +22,7 @@ static bool parse_link(const struct catalog_row *row, bool is_name, struct catal
 	if (!is_name) {
 		if (len != 8 || row->value.len != 0)
 			return false;
-		ret_link->id = get_be64(row->key.ptr + 1);
+		ret_link->id = catalog_key_get_be64(row->key.ptr + 1);
 		return true;
 	}
 	if (len > ENGINE_NAME_MAX || row->value.len != 8)
@@ -96,7 +87,7 @@ static int find_owner(struct catalog_txn *txn, void *arg)
 	if (!rc && (key.mv_size < at.len || *(const uint8_t *)key.mv_data != (uint8_t)find->table))
 		rc = -ENODATA;
 	if (!rc)
-		find->found = get_be64((const char *)key.mv_data + 1);
+		find->found = catalog_key_get_be64((const char *)key.mv_data + 1);
 	mdb_cursor_close(cursor);
 	return rc;
 }

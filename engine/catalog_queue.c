@@ -208,8 +208,8 @@ static bool parse_row(const struct catalog_row *from, uint64_t queue_id, struct 
 	row.what = len == 0 ? CATALOG_OF_QUEUE : len == 1 ? CATALOG_OF_LANE : CATALOG_OF_SPAN;
 	if (len > 0)
 		row.priority = (uint8_t)from->key.ptr[0];
-	for (size_t i = 1; i < len; i++)
-		row.first = row.first << 8 | (uint8_t)from->key.ptr[i];
+	if (len > 1)
+		row.first = catalog_key_get_be64(from->key.ptr + 1);
 	memcpy(row.value, from->value.ptr, from->value.len);
 	*ret_row = row;
 	return true;

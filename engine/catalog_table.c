@@ -45,6 +45,15 @@ void catalog_key_add_be64(struct catalog_key *key, uint64_t value)
 	catalog_key_add_be32(key, (uint32_t)value);
 }
 
+uint64_t catalog_key_get_be64(const char *p)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < 8; i++)
+		v = v << 8 | (uint8_t)p[i];
+	return v;
+}
+
 void catalog_key_add_text(struct catalog_key *key, const char *text, size_t len)
 {
 	assert(len <= CATALOG_KEY_MAX - key->len);

@@ -124,3 +124,19 @@ int engine_open(const char *source, const struct engine_options *options, struct
 		    (int)(scheme > 32 ? 32 : scheme), source);
 	return engine_local_open(source, options, ret_engine);
 }
+
+bool engine_may_hold(enum engine_kind parent, enum engine_kind kind)
+{
+	switch (kind) {
+	case ENGINE_TOPIC: return parent == ENGINE_STORE;
+	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
+	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE || parent == ENGINE_GROUP;
+	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
+	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
+	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
+	case ENGINE_TX: return parent == ENGINE_STORE;
+	case ENGINE_STORE:
+	case ENGINE_KIND_COUNT: break;
+	}
+	return false;
+}

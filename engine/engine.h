@@ -184,6 +184,9 @@ struct engine_owner {
 	uint32_t uid, gid, mode; /* mode: permission bits only, 07777 */
 };
 
+/* May an object of this kind be below one of that? */
+bool engine_may_hold(enum engine_kind parent, enum engine_kind kind);
+
 /* Fixed facts of an object. name changes by rename: copied, NUL-terminated. */
 struct engine_identity {
 	uint64_t id, parent_id;

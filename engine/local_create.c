@@ -221,7 +221,7 @@ static int create_once(struct engine *engine, struct engine_object *parent, enum
 		rc = check_name(name);
 	if (rc < 0)
 		return rc;
-	if (!object_may_hold(above->kind, kind) || (above->kind != ENGINE_STORE && kind == ENGINE_QUEUE))
+	if (!engine_may_hold(above->kind, kind) || (above->kind != ENGINE_STORE && kind == ENGINE_QUEUE))
 		return -EINVAL;
 	if (local->read_only)
 		return engine_explain(-EROFS, "the store is mounted read-only");

@@ -448,11 +448,9 @@ void object_init(struct local *local, struct object *object, enum engine_kind ki
 struct object *object_ref(struct object *object);
 bool object_try_ref(struct object *object); /* false: it is being freed */
 void object_put(struct object *object);     /* NULL allowed; frees the last one's, which may sync */
-int object_keep(struct object *object,
-    bool
-	there); /* counts it for its owner until it is released: struct engine_users. EDQUOT, unless it is there; ENOMEM */
+/* Counts it for its owner until it is released: struct engine_users. EDQUOT, unless it is there; ENOMEM */
+int object_keep(struct object *object, bool there);
 void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
-bool object_may_hold(enum engine_kind parent, enum engine_kind kind);
 int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */
 /*
  * The same in two steps, for an object and, if it comes with them, its dead letters (below): reserve may give ENOMEM, enter then

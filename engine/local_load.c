@@ -112,7 +112,7 @@ static int add_object(struct loading *loading, const struct catalog_object *row)
 
 	if (parent == NULL && has_number(&loading->unfinished, row->parent_id))
 		return 0; /* it goes with its parent */
-	if (parent == NULL || !object_may_hold(parent->kind, row->kind)) {
+	if (parent == NULL || !engine_may_hold(parent->kind, row->kind)) {
 		object_put(parent);
 		local_notify(
 		    local, EIO, "object %" PRIu64 " of the catalog has no place in the tree and is left out", row->id);

@@ -83,22 +83,6 @@ void object_release(struct object *object)
 	object_put(parent);
 }
 
-bool object_may_hold(enum engine_kind parent, enum engine_kind kind)
-{
-	switch (kind) {
-	case ENGINE_TOPIC: return parent == ENGINE_STORE;
-	case ENGINE_GROUP: return parent == ENGINE_TOPIC;
-	case ENGINE_QUEUE: return parent == ENGINE_STORE || parent == ENGINE_QUEUE || parent == ENGINE_GROUP;
-	case ENGINE_CONSUMER: return parent == ENGINE_QUEUE;
-	case ENGINE_MEMBER: return parent == ENGINE_GROUP;
-	case ENGINE_EXCHANGE: return parent == ENGINE_STORE;
-	case ENGINE_TX: return parent == ENGINE_STORE;
-	case ENGINE_STORE:
-	case ENGINE_KIND_COUNT: break;
-	}
-	return false;
-}
-
 void object_put(struct object *object)
 {
 	if (object == NULL || atomic_fetch_sub(&object->refs, 1) > 1)

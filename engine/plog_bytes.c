@@ -121,7 +121,7 @@ static ssize_t check(struct bytes *b)
 	uint32_t pos = b->from, slot = UINT32_MAX;
 	int rc = 0;
 
-	while (pos < b->to && !rc) {
+	while (pos < b->to) {
 		uint32_t end = end_of_right(b, pos);
 
 		if (end == pos) {

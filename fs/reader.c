@@ -35,8 +35,8 @@
 #include "fs/reply.h"
 
 #define BULK (64u << 10) /* a read of this size gets many messages */
-#define WINDOW_KEPT                                                                                                    \
-	QUOTA_READ_FREE /* longest answer kept for reading it again; one message is kept whatever its size */
+/* Longest answer kept for reading it again; one message is kept whatever its size. */
+#define WINDOW_KEPT QUOTA_READ_FREE
 
 struct reader {
 	struct engine_waiter waiter; /* first: reader_wake finds the reader by it */

@@ -46,18 +46,6 @@ static struct known_log *log_at(const struct check *check, size_t i)
 
 /* ---- the tree ---- */
 
-static bool may_hold(const struct catalog_object *parent, const struct catalog_object *object)
-{
-	switch (object->kind) {
-	case ENGINE_GROUP: return parent->kind == ENGINE_TOPIC;
-	case ENGINE_MEMBER: return parent->kind == ENGINE_GROUP;
-	case ENGINE_CONSUMER: return parent->kind == ENGINE_QUEUE;
-	case ENGINE_QUEUE:
-		return parent->kind == ENGINE_STORE || parent->kind == ENGINE_GROUP || parent->kind == ENGINE_QUEUE;
-	default: return parent->kind == ENGINE_STORE;
-	}
-}
-
 static int look_at_link(void *ctx, const struct catalog_link *link)
 {
 	struct check *check = ctx;
@@ -105,7 +93,7 @@ static void check_place(struct check *check, const struct known_object *object, 
 		    describe(row, text), next_id);
 	if (row->id == ENGINE_ROOT_ID || parent == NULL)
 		return; /* told of */
-	if (!may_hold(&parent->row, row))
+	if (!engine_may_hold(parent->row.kind, row->kind))
 		check_problem(check, EIO, "%s has no place below number %" PRIu64, describe(row, text), row->parent_id);
 	else if (row->name[0] != '/' &&
 		 (row->kind == ENGINE_GROUP || (row->kind == ENGINE_QUEUE && parent->row.kind == ENGINE_STORE)))
