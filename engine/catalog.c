@@ -6,8 +6,8 @@
  *
  * LMDB 0.9.24 is used in the way that lost nothing in an enumeration of power-loss states: its default durability, small
  * write transactions, none nested, no duplicates. A commit that fails leaves the one before it in force, and the next one writes all its pages
- * anew, so a failed sync is an error of that change only; if the meta page itself cannot be written, LMDB refuses every
- * transaction from then on, which is EIO here.
+ * anew, so a failed sync is an error of that change only. If the meta page itself cannot be written, LMDB refuses every transaction from
+ * then on, and it is opened anew: catalog_panic.c.
  *
  * The map starts at 64 MiB of address space (not of memory or disk) and doubles when it is full, for which no transaction
  * may be open in the process: transactions hold `lock` for reading, growth holds it for writing.
@@ -165,16 +165,43 @@ static int keep_reserve(struct catalog *catalog)
 	return 0;
 }
 
+#define PANICKED (-100001) /* LMDB does nothing more */
+
+/* Begins a transaction. PANICKED and what catalog_errno() has. */
+static int begin_txn(struct catalog *catalog, bool write, MDB_txn **ret_mdb)
+{
+	int rc = mdb_txn_begin(catalog->env, NULL, write ? 0 : MDB_RDONLY, ret_mdb);
+
+	if (rc != MDB_PANIC)
+		return catalog_errno(rc);
+	atomic_store(&catalog->panicked, true);
+	return PANICKED;
+}
+
 /* After a commit that failed. */
 static void look_for_panic(struct catalog *catalog)
 {
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(catalog->env, NULL, MDB_RDONLY, &txn);
 
-	if (rc == 0)
+	if (begin_txn(catalog, false, &txn) == 0)
 		mdb_txn_abort(txn);
-	if (rc == MDB_PANIC)
-		atomic_store(&catalog->failed, true);
+}
+
+static int commit(struct catalog *catalog, struct catalog_txn *txn)
+{
+	MDB_stat stat;
+	int fd, err;
+
+	catalog->before.saved = false;
+	if (catalog->dirfd >= 0 && mdb_env_stat(catalog->env, &stat) == 0 && mdb_env_get_fd(catalog->env, &fd) == 0)
+		catalog_save_meta(fd, stat.ms_psize, mdb_txn_id(txn->mdb), &catalog->before);
+	err = catalog_errno(mdb_txn_commit(txn->mdb));
+	CRASHPOINT("catalog_after_commit");
+	if (err)
+		look_for_panic(catalog);
+	if (!err && txn->batch != NULL)
+		catalog_copy_append(catalog->copy, catalog_last_change(catalog));
+	return err;
 }
 
 /* One try at a transaction. catalog->lock held for reading, and copy_lock if it writes. */
@@ -183,7 +210,7 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 {
 	int err;
 
-	if (catalog->broken)
+	if (catalog->broken || (write && catalog_has_failed(catalog)))
 		return -EIO;
 	if (write && room == CATALOG_GROWS) {
 		pthread_mutex_lock(&catalog->reserve_lock);
@@ -192,7 +219,7 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 		if (err)
 			return err;
 	}
-	err = catalog_errno(mdb_txn_begin(catalog->env, NULL, write ? 0 : MDB_RDONLY, &txn->mdb));
+	err = begin_txn(catalog, write, &txn->mdb);
 	if (err)
 		return err;
 	err = fn(txn, arg);
@@ -202,13 +229,7 @@ static int run_txn(struct catalog *catalog, bool write, enum catalog_room room, 
 		mdb_txn_abort(txn->mdb);
 		return err;
 	}
-	err = catalog_errno(mdb_txn_commit(txn->mdb));
-	CRASHPOINT("catalog_after_commit");
-	if (err)
-		look_for_panic(catalog);
-	if (!err && txn->batch != NULL)
-		catalog_copy_append(catalog->copy, catalog_last_change(catalog));
-	return err;
+	return commit(catalog, txn);
 }
 
 static int run_change(struct catalog *catalog, enum catalog_room room, struct catalog_txn *txn,
@@ -236,12 +257,14 @@ static int transact(struct catalog *catalog, bool write, enum catalog_room room,
 		size = catalog->map_size;
 		err = write ? run_change(catalog, room, &txn, fn, arg) : run_txn(catalog, false, room, &txn, fn, arg);
 		pthread_rwlock_unlock(&catalog->lock);
+		catalog_recover(catalog);
 		catalog_report_damage(catalog, txn.damaged, txn.damaged_table, txn.damaged_id);
 		report_failure(catalog);
-		if (err != CATALOG_MAP_FULL)
+		if (err == CATALOG_MAP_FULL)
+			err = grow_map(catalog, size);
+		else if (err != PANICKED)
 			return err;
-		err = grow_map(catalog, size);
-	} while (!err);
+	} while (!err || err == PANICKED);
 	return err;
 }
 
@@ -267,9 +290,9 @@ static int keep_copy(struct catalog *catalog, uint64_t journal)
 
 	if (catalog->broken)
 		return -EIO;
-	err = catalog_errno(mdb_txn_begin(catalog->env, NULL, MDB_RDONLY, &txn.mdb));
+	err = begin_txn(catalog, false, &txn.mdb);
 	if (err)
-		return err;
+		return err == PANICKED ? -EIO : err; /* the next change or look puts that right */
 	err = catalog_copy_keep(catalog->copy, &txn, journal);
 	mdb_txn_abort(txn.mdb);
 	return err;

@@ -79,9 +79,9 @@ int catalog_restore(int store_dirfd, uint64_t oldest_journal, uint64_t least_id,
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
 uint32_t catalog_damaged(const struct catalog *catalog); /* how many rows were at the opening */
 
-/* It is told of this, once, when the disk failed in the last write of a commit. All that asks the catalog is EIO from then on. */
+/* It is told of this, once, when the disk failed in the last write of a commit, and again when that was put right. Each change is EIO from then on. */
 #define CATALOG_FAILED                                                                                                 \
-	"the disk failed under the catalog, which is not asked any more: unmount, and mount again; if that is "        \
+	"the disk failed under the catalog, which is not changed any more: unmount, and mount again; if that is "      \
 	"refused, after fsck.mqfs -y"
 bool catalog_has_failed(const struct catalog *catalog);
 

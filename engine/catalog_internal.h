@@ -35,6 +35,7 @@
 #include <stdatomic.h>
 
 #include "engine/catalog.h"
+#include "engine/catalog_pages.h"
 
 #define CATALOG_FILE "catalog"
 #define CATALOG_NEW_FILE "catalog.new"
@@ -83,14 +84,18 @@ struct catalog {
 	struct catalog_txn found;    /* what was damaged at the opening */
 	bool newer;                  /* its format is one that we do not know */
 
-	pthread_mutex_t copy_lock; /* for a whole change: the copy has them in their order. Taken after `lock` */
-	struct copy *copy;         /* copy_lock; NULL: read-only, or being made */
+	pthread_mutex_t copy_lock;  /* for a whole change: the copy has them in their order. Taken after `lock` */
+	struct copy *copy;          /* copy_lock; NULL: read-only, or being made */
+	struct catalog_meta before; /* copy_lock: what the commit that is made writes over */
 
 	pthread_rwlock_t lock; /* read: a transaction may be open; write: none is */
 	size_t map_size;       /* lock */
-	bool broken;           /* lock: the map was lost in growing it */
-	_Atomic bool failed;   /* the last page of a commit could not be written: LMDB does nothing more */
-	_Atomic bool told;     /* of that */
+	int dirfd;             /* of the store, borrowed; -1: it is being made */
+	bool broken;           /* lock: the map was lost in growing it, or the file could not be opened anew */
+	_Atomic bool
+	    panicked; /* the last page of a commit could not be written: LMDB does nothing more until it is opened anew */
+	_Atomic bool failed; /* nor could that be put right: it is read, and not changed any more */
+	_Atomic bool told;   /* of that */
 
 	pthread_mutex_t reserve_lock;
 	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */
@@ -115,6 +120,15 @@ int catalog_view(struct catalog *catalog, int (*view)(struct catalog_txn *txn, v
 
 /* Makes the file CATALOG_NEW_FILE, with what fill puts into it; on disk, but for its name. */
 int catalog_build(int store_dirfd, int (*fill)(struct catalog *catalog, void *arg), void *arg);
+
+/*
+ * Opens the environment in the file `name`, of file_size bytes, or makes it. LMDB's code. In any case catalog->env is to be closed, if it is
+ * not NULL.
+ */
+int catalog_open_env(struct catalog *catalog, int dirfd, const char *name, uint64_t file_size, bool read_only);
+
+/* After a panic: see catalog_panic.c. No transaction is open in this thread. */
+void catalog_recover(struct catalog *catalog);
 
 /* LMDB's code as 0 or a negative errno, or as CATALOG_MAP_FULL, which catalog_change() answers by growing the map. */
 #define CATALOG_MAP_FULL (-100000)

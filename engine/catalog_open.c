@@ -15,7 +15,6 @@
 
 #include "engine/bytes.h"
 #include "engine/catalog_copy.h"
-#include "engine/catalog_pages.h"
 #include "engine/clock.h"
 #include "engine/io.h"
 
@@ -74,6 +73,7 @@ static struct catalog *catalog_new(bool read_only)
 	if (catalog == NULL)
 		return NULL;
 	catalog->read_only = read_only;
+	catalog->dirfd = -1;
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(
 	    &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* growth is not to starve */
@@ -120,12 +120,12 @@ static int give_lock_room(int dirfd, const char *name)
 }
 
 /*
- * Opens the environment in the file `name`, of file_size bytes, or makes it. Read-only it needs no lock file, since no one
- * can write while the store is locked. Readers are not tied to threads (MDB_NOTLS), of which there may be many.
+ * Read-only it needs no lock file, since no one can write while the store is locked. Readers are not tied to threads (MDB_NOTLS), of which
+ * there may be many.
  */
-static int open_env(struct catalog *catalog, int dirfd, const char *name, uint64_t file_size)
+int catalog_open_env(struct catalog *catalog, int dirfd, const char *name, uint64_t file_size, bool read_only)
 {
-	unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (catalog->read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
+	unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
 	char path[64];
 	MDB_txn *txn;
 	int rc;
@@ -134,7 +134,7 @@ static int open_env(struct catalog *catalog, int dirfd, const char *name, uint64
 	while (catalog->map_size < file_size + CATALOG_RESERVE)
 		catalog->map_size *= 2;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dirfd, name);
-	rc = catalog->read_only ? 0 : give_lock_room(dirfd, name);
+	rc = read_only ? 0 : give_lock_room(dirfd, name);
 	if (!rc)
 		rc = mdb_env_create(&catalog->env);
 	if (rc)
@@ -163,7 +163,7 @@ int catalog_build(int store_dirfd, int (*fill)(struct catalog *catalog, void *ar
 	catalog = catalog_new(false);
 	if (catalog == NULL)
 		return -ENOMEM;
-	err = catalog_errno(open_env(catalog, store_dirfd, CATALOG_NEW_FILE, 0));
+	err = catalog_errno(catalog_open_env(catalog, store_dirfd, CATALOG_NEW_FILE, 0, false));
 	if (!err)
 		err = catalog_errno(mdb_env_set_flags(catalog->env, MDB_NOSYNC, 1)); /* once, at the end */
 	if (!err)
@@ -211,6 +211,20 @@ static int look_at_row(void *ctx, struct engine_span key, struct engine_span val
 	return 0;
 }
 
+/* All pages of it. A change that LMDB took back, as its last write failed, is one that the copy has not got. */
+static int check_pages(struct catalog *catalog, int store_dirfd)
+{
+	struct catalog_copied copied;
+	uint64_t undone;
+	int err = catalog_check_pages(store_dirfd, CATALOG_FILE, look_at_row, &catalog->found, &undone);
+
+	if (err || undone == 0)
+		return err;
+	if (catalog_look_at_copy(store_dirfd, &copied) == 0 && copied.change == undone - 1)
+		return 0;
+	return engine_explain(-EUCLEAN, "the catalog is damaged: the number of its last transaction");
+}
+
 /* Opens the environment of an existing file and looks whether it is one of ours. */
 static int open_checked(struct catalog *catalog, int store_dirfd, uint64_t file_size)
 {
@@ -219,10 +233,10 @@ static int open_checked(struct catalog *catalog, int store_dirfd, uint64_t file_
 
 	if (file_size == 0) /* LMDB would make a new one of it */
 		return engine_explain(-EUCLEAN, "the catalog is empty");
-	err = catalog_check_pages(store_dirfd, CATALOG_FILE, look_at_row, &catalog->found);
+	err = check_pages(catalog, store_dirfd);
 	if (err)
 		return err;
-	rc = open_env(catalog, store_dirfd, CATALOG_FILE, file_size);
+	rc = catalog_open_env(catalog, store_dirfd, CATALOG_FILE, file_size, catalog->read_only);
 	if (rc > 0 && rc != EINVAL) /* EINVAL: LMDB's word for a first page that is none */
 		return engine_explain(-rc, "the catalog cannot be opened: %s", mdb_strerror(rc));
 	if (rc)
@@ -254,6 +268,7 @@ int catalog_open(int store_dirfd, bool read_only, struct catalog **ret_catalog)
 		return err;
 	}
 	if (!read_only) {
+		catalog->dirfd = store_dirfd;
 		catalog->copy = catalog_copy_open(store_dirfd, catalog_last_change(catalog));
 		err = catalog->copy == NULL ? -ENOMEM : 0;
 	}

@@ -417,13 +417,34 @@ static int check_state(struct walk *w, const struct meta *meta, bool newest)
 
 	if (rc == 0)
 		rc = walk_tree(w, &meta->trees[FREE_PAGES], FREE_PAGES);
-	if (rc == 0 && w->greatest_free != meta->txn && meta->txn > 1)
+	if (rc == 0 && w->greatest_free != meta->txn && (meta->txn > 1 || w->greatest_free > 0))
 		rc = wrong("the number of its last transaction");
 	if (rc < 0 || !newest)
 		return rc;
 	if (meta->last >= w->file_pages && w->free_beyond < meta->last + 1 - w->file_pages)
 		return engine_explain(-EUCLEAN, "the catalog is cut short");
 	return walk_tree(w, &meta->trees[ROWS], ROWS);
+}
+
+/* Are these the roots that came two transactions later, with the old number and last page? What its last page was is not known then. */
+static bool is_undone(struct walk *w, const struct meta *meta)
+{
+	struct meta tried = *meta;
+
+	tried.last = w->file_pages * 2 + 65535;
+	return begin_walk(w, &tried) == 0 && walk_tree(w, &meta->trees[FREE_PAGES], FREE_PAGES) == 0 &&
+	       w->greatest_free == meta->txn + 2;
+}
+
+static int check_older(struct walk *w, const struct meta *meta, uint64_t *ret_undone)
+{
+	int rc = check_state(w, meta, false);
+
+	if (rc != -EUCLEAN || ret_undone == NULL || !is_undone(w, meta))
+		return rc;
+	engine_reason_clear();
+	*ret_undone = meta->txn + 2;
+	return 0;
 }
 
 /* Opens the file. good: which of the metas can be made sense of. */
@@ -461,7 +482,7 @@ static void close_walk(struct walk *w)
 	free(w->seen);
 }
 
-int catalog_check_pages(int dirfd, const char *name, catalog_raw_row *row, void *ctx)
+int catalog_check_pages(int dirfd, const char *name, catalog_raw_row *row, void *ctx, uint64_t *ret_undone)
 {
 	struct walk w = { .row = row, .ctx = ctx };
 	struct meta metas[2];
@@ -469,6 +490,8 @@ int catalog_check_pages(int dirfd, const char *name, catalog_raw_row *row, void 
 	unsigned newest;
 	int rc = open_walk(&w, dirfd, name, metas, good);
 
+	if (ret_undone != NULL)
+		*ret_undone = 0;
 	for (unsigned i = 0; i < 2 && rc == 0; i++)
 		if (!good[i])
 			rc = wrong("page %u is no beginning of one", i);
@@ -476,9 +499,37 @@ int catalog_check_pages(int dirfd, const char *name, catalog_raw_row *row, void 
 		newest = metas[1].txn > metas[0].txn;
 		if (metas[newest].txn > 0 && metas[newest].txn != metas[!newest].txn + 1)
 			rc = wrong("the numbers of its last transactions");
-		for (unsigned i = 0; i < 2 && rc == 0; i++)
-			rc = check_state(&w, &metas[i], i == newest);
+		if (rc == 0)
+			rc = check_older(&w, &metas[!newest], ret_undone);
+		if (rc == 0)
+			rc = check_state(&w, &metas[newest], true);
 	}
 	close_walk(&w);
 	return rc;
+}
+
+/* ---- a meta, put back ---- */
+
+_Static_assert(sizeof(((struct catalog_meta *)NULL)->bytes) == META_SIZE, "all of a meta is saved");
+
+void catalog_save_meta(int fd, uint32_t page_size, uint64_t txn, struct catalog_meta *ret_meta)
+{
+	ret_meta->at = (off_t)(txn & 1) * page_size;
+	ret_meta->saved = io_pread_all(fd, ret_meta->bytes, sizeof(ret_meta->bytes), ret_meta->at) == 0;
+}
+
+int catalog_put_meta_back(int dirfd, const char *name, const struct catalog_meta *meta)
+{
+	int fd, err;
+
+	if (!meta->saved)
+		return -ENODATA;
+	fd = io_open_existing(dirfd, name, O_RDWR);
+	if (fd < 0)
+		return fd;
+	err = io_pwrite_all(fd, meta->bytes, sizeof(meta->bytes), meta->at);
+	if (!err)
+		err = io->fdatasync(fd);
+	close(fd);
+	return err;
 }

@@ -177,7 +177,7 @@ int catalog_restore(int store_dirfd, uint64_t oldest_journal, uint64_t least_id,
 	if (!err)
 		err = catalog_build(store_dirfd, fill, &restoring);
 	if (!err)
-		err = catalog_check_pages(store_dirfd, CATALOG_NEW_FILE, NULL, NULL);
+		err = catalog_check_pages(store_dirfd, CATALOG_NEW_FILE, NULL, NULL, NULL);
 	if (!err)
 		err = put_in_place(store_dirfd, kept);
 	if (!err)

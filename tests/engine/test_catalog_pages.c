@@ -81,7 +81,7 @@ Test(catalog_pages, finds_whole_what_lmdb_writes)
 	for (unsigned i = 0; i < 600; i++) {
 		cr_assert_eq(catalog_change(catalog, CATALOG_GROWS, change_rows, &random), 0);
 		cr_assert_eq(
-		    catalog_check_pages(dir.fd, "catalog", NULL, NULL), 0, "change %u: %s", i, engine_reason());
+		    catalog_check_pages(dir.fd, "catalog", NULL, NULL, NULL), 0, "change %u: %s", i, engine_reason());
 	}
 	catalog_close(catalog);
 	cr_assert_eq(catalog_open(dir.fd, false, &catalog), 0, "%s", engine_reason());
@@ -282,7 +282,7 @@ static void make_file(void)
 static int check_file(unsigned pages)
 {
 	tmpdir_put(dir.fd, "catalog", file, (size_t)pages * PAGE);
-	return catalog_check_pages(dir.fd, "catalog", NULL, NULL);
+	return catalog_check_pages(dir.fd, "catalog", NULL, NULL, NULL);
 }
 
 /* One 16-bit number of a page is another: it is refused, with this word. */
@@ -356,6 +356,12 @@ Test(catalog_pages, numbers_that_cannot_be)
 		cr_assert_eq(check_file(pages), -EUCLEAN, "%u pages", pages);
 	bytes_put64(file[0] + LAST_TXN, 0);
 	bytes_put64(file[1] + LAST_TXN, 0);
+	cr_assert_eq(check_file(PAGES), -EUCLEAN, "rows, of no transaction");
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned tree = FREE_TREE; tree <= ROWS_TREE; tree += ROWS_TREE - FREE_TREE) {
+			memset(file[i] + tree + 6, 0, 34); /* its depth, what it has */
+			memset(file[i] + tree + 40, 0xff, 8);
+		}
 	cr_assert_eq(check_file(PAGES), 0, "it is as LMDB begins: %s", engine_reason());
 }
 
@@ -431,7 +437,7 @@ Test(catalog_pages, pages_of_the_system)
 	cr_assert_eq(check_file(PAGES), -EUCLEAN);
 	system_page = 0;
 	cr_assert_not_null(strstr(engine_reason(), "pages of a size"), "%s", engine_reason());
-	cr_assert_eq(catalog_check_pages(dir.fd, "none", NULL, NULL), -ENOENT);
+	cr_assert_eq(catalog_check_pages(dir.fd, "none", NULL, NULL, NULL), -ENOENT);
 }
 
 /* Whatever cannot be read, or no memory had: it says so. */
@@ -446,7 +452,7 @@ Test(catalog_pages, looking_fails)
 
 			tmpdir_put(dir.fd, "catalog", file, sizeof(file));
 			means_arm(means, n);
-			rc = catalog_check_pages(dir.fd, "catalog", NULL, NULL);
+			rc = catalog_check_pages(dir.fd, "catalog", NULL, NULL, NULL);
 			reached = means_disarm(means, n);
 			cr_assert_eq(rc,
 			    !reached               ? 0

@@ -471,7 +471,7 @@ static bool pages_are_refused(const uint8_t *bytes, size_t size)
 	if (dir.fd == 0)
 		tmpdir_make(&dir);
 	tmpdir_put(dir.fd, "catalog", bytes, size);
-	rc = catalog_check_pages(dir.fd, "catalog", NULL, NULL);
+	rc = catalog_check_pages(dir.fd, "catalog", NULL, NULL, NULL);
 	return rc < 0;
 }
 
