@@ -139,7 +139,8 @@ static int find_target(struct group *group, uint32_t index, enum engine_seek how
 	return 0;
 }
 
-int group_find_target(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target)
+/* Where that is, not below what the log begins with. The group is locked then. A time is looked for in the log before, without its lock. */
+static int lock_and_find(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target)
 {
 	uint64_t target = 0, earliest = 0, end;
 	int rc = how == ENGINE_SEEK_TIME ? find_time(group, index, value, &target) : 0;
@@ -152,9 +153,19 @@ int group_find_target(struct group *group, uint32_t index, enum engine_seek how,
 		cursor_refresh(group, index, &earliest, &end);
 	else
 		rc = find_target(group, index, how, value, &target);
-	group_unlock(group);
-	if (rc == 0)
+	if (rc < 0)
+		group_unlock(group);
+	else
 		*ret_target = target > earliest ? target : earliest;
+	return rc;
+}
+
+int group_find_target(struct group *group, uint32_t index, enum engine_seek how, int64_t value, uint64_t *ret_target)
+{
+	int rc = lock_and_find(group, index, how, value, ret_target);
+
+	if (rc == 0)
+		group_unlock(group);
 	return rc;
 }
 
@@ -170,19 +181,12 @@ int cursor_put(struct group *group, uint32_t index, uint64_t target)
 
 static int seek_one(struct group *group, uint32_t index, enum engine_seek how, int64_t value)
 {
-	uint64_t target = 0, earliest = 0, end;
-	int rc = how == ENGINE_SEEK_TIME ? find_time(group, index, value, &target) : 0;
+	uint64_t target;
+	int rc = lock_and_find(group, index, how, value, &target);
 
-	if (rc == 0)
-		rc = group_lock(group);
 	if (rc < 0)
 		return rc;
-	if (how == ENGINE_SEEK_TIME)
-		cursor_refresh(group, index, &earliest, &end);
-	else
-		rc = find_target(group, index, how, value, &target);
-	if (rc == 0)
-		rc = cursor_put(group, index, target > earliest ? target : earliest);
+	rc = cursor_put(group, index, target);
 	group_unlock(group);
 	return rc;
 }

@@ -295,27 +295,40 @@ static void remember_removed(const struct found *f, uint64_t id)
 		queue_remember_gone(f->queue, id, ENDED_SETTLED);
 }
 
+/* The same of one in this state that is to be changed, with what its spans have of it. ENOENT: it is in another. Locked if 0. */
+static int find_facts(struct engine_object *base, uint64_t id, enum engine_message_state state, struct found *ret_found,
+    struct span_facts *ret_facts)
+{
+	struct engine_view view;
+	uint64_t first_id;
+	int rc = find_locked(base, id, true, ret_found);
+
+	if (rc < 0)
+		return rc;
+	rc = (int)ret_found->state != (int)state
+		 ? -ENOENT
+		 : lane_read(ret_found->lane, ret_found->offset, 1, &ret_found->queue->scratch, &view, &first_id);
+	if (rc == 0)
+		*ret_facts = facts_of(&view, first_id);
+	else
+		queue_unlock(ret_found->queue);
+	return rc;
+}
+
 int queue_message_remove(struct engine_object *base, uint64_t id, enum engine_message_state state)
 {
 	static const struct span_set gone = { .state = SPAN_GONE };
 	struct wake_list wake = { 0 };
 	struct span_facts facts;
-	struct engine_view view;
 	struct found f;
-	uint64_t first_id;
-	int rc = find_locked(base, id, true, &f);
+	int rc = find_facts(base, id, state, &f, &facts);
 
 	if (rc < 0)
 		return rc;
-	rc = (int)f.state == (int)state ? lane_read(f.lane, f.offset, 1, &f.queue->scratch, &view, &first_id) : -ENOENT;
-	if (rc == 0) {
-		facts = facts_of(&view, first_id);
-		remember_removed(&f, id);
-		rc = lane_set(
-		    f.lane, f.offset, 1, &gone, &facts, state == ENGINE_UNACKED ? WHY_ACKED : WHY_DROPPED, NULL);
-		queue_used(f.queue);
-		queue_room(f.queue, &wake);
-	}
+	remember_removed(&f, id);
+	rc = lane_set(f.lane, f.offset, 1, &gone, &facts, state == ENGINE_UNACKED ? WHY_ACKED : WHY_DROPPED, NULL);
+	queue_used(f.queue);
+	queue_room(f.queue, &wake);
 	queue_unlock(f.queue);
 	wake_run(&wake);
 	return rc;
@@ -364,18 +377,12 @@ int queue_message_touch(struct engine_object *base, uint64_t id, enum engine_mes
 {
 	struct wake_list wake = { 0 };
 	struct span_facts facts;
-	struct engine_view view;
 	struct found f;
-	uint64_t first_id;
-	int rc = find_locked(base, id, true, &f);
+	int rc = find_facts(base, id, state, &f, &facts);
 
 	if (rc < 0)
 		return rc;
-	rc = (int)f.state == (int)state ? lane_read(f.lane, f.offset, 1, &f.queue->scratch, &view, &first_id) : -ENOENT;
-	if (rc == 0) {
-		facts = facts_of(&view, first_id);
-		rc = touch(&f, until_ms, &facts, &wake);
-	}
+	rc = touch(&f, until_ms, &facts, &wake);
 	queue_unlock(f.queue);
 	wake_run(&wake);
 	if (rc == 0 && state == ENGINE_DELAYED)
