@@ -33,6 +33,7 @@ struct plog_options {
 	/* At the opening: of a message with a mark (struct engine_props) that may not have been synced. The log ends before it. */
 	bool (*is_lost)(void *ctx, uint64_t mark);
 	void *ctx;
+	uint32_t ids_max; /* in one file of ids, at most; 0: as many as there may be, 2^24 */
 };
 
 /* Makes the directory and an empty first segment that starts at offset 0; durable on return. */

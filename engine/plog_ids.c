@@ -42,7 +42,7 @@
 #define VERSION 1u
 #define HEADER 64u
 #define ID_BYTES 24u
-#define COUNT_MAX (1u << 24)    /* of one file; more would not fit into memory either */
+#define COUNT_MAX (1u << 24)    /* of one file: far more than all tables of what was seen have room for (dedup.h) */
 #define JOIN_BYTES (256u << 10) /* a file smaller than this is taken into the next */
 #define SLOTS_AT_ONCE 256u
 
@@ -314,7 +314,8 @@ static int list_files(int dirfd, uint64_t **ret_list, size_t *ret_count)
 struct gathered {
 	uint8_t *mem; /* HEADER bytes, and the ids */
 	size_t room;
-	uint32_t count;
+	uint32_t count, max;
+	uint64_t left_out; /* beyond max */
 	int64_t newest_ms;
 };
 
@@ -324,8 +325,10 @@ static int gather(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
 	size_t need = HEADER + ((size_t)g->count + 1) * ID_BYTES;
 	uint8_t *at;
 
-	if (g->count >= COUNT_MAX)
+	if (g->count >= g->max) {
+		g->left_out++;
 		return 0;
+	}
 	if (need > g->room) {
 		size_t room = need * 2;
 		uint8_t *mem = realloc(g->mem, room);
@@ -422,7 +425,8 @@ static int replace_files(struct plog *plog, int dirfd, uint64_t before, int64_t 
 
 int plog_save_ids_from(struct plog *plog, int dirfd, uint64_t from, uint64_t before)
 {
-	struct gathered g = { .newest_ms = INT64_MIN };
+	struct gathered g = { .newest_ms = INT64_MIN,
+		.max = plog->options.ids_max ? plog->options.ids_max : COUNT_MAX };
 	struct walk walk = { .plog = plog, .from = from, .to = before, .each = gather, .ctx = &g };
 	int64_t window_ms;
 	int rc;
@@ -436,6 +440,11 @@ int plog_save_ids_from(struct plog *plog, int dirfd, uint64_t from, uint64_t bef
 	rc = walk_messages(&walk);
 	if (!rc)
 		rc = replace_files(plog, dirfd, before, walk.since_ms, &g);
+	if (!rc && g.left_out > 0)
+		plog_notify(plog, EFBIG,
+		    "%" PRIu64 " ids of messages that go are not kept, as there are so many: what was sent with them "
+		    "may come twice",
+		    g.left_out);
 	free(g.mem);
 	return rc;
 }

@@ -370,6 +370,37 @@ Test(plog_ids, asking_fails, .init = nosync_install)
 	expect_reopened(&box);
 }
 
+/* As many are kept as fit into a file, and it is told how many are not. */
+Test(plog_ids, more_than_a_file_has, .init = nosync_install)
+{
+	struct box box;
+
+	box_make(&box);
+	cr_assert_eq(box_close(&box), 0);
+	box.options.ids_max = 20;
+	cr_assert_eq(box_open(&box), 0);
+	plog_keep_ids(box.plog, WINDOW);
+	for (unsigned i = 0; i < 30; i++) {
+		cr_assert_eq(append_id(&box, i, clock_wall_ms()), 0);
+		if (i == 19)
+			cr_assert_eq(plog_trim(box.plog, 20), 0);
+	}
+	cr_assert_eq(box.errors, 0);
+	expect(&box, 0, 30);
+	cr_assert_eq(plog_trim(box.plog, 23), 0); /* the 20 there are, and three */
+	cr_assert_eq(box.errors, 1);
+	cr_assert_not_null(strstr(box.text, "3 ids of messages that go are not kept"), "%s", box.text);
+	for (unsigned times = 0; times < 2; times++) {
+		struct dedup *dedup = all_of(&box);
+
+		cr_assert(knows(dedup, 16) && !knows(dedup, 17) && knows(dedup, 20) && knows(dedup, 29));
+		dedup_free(dedup);
+		cr_assert_eq(box_close(&box), 0);
+		cr_assert_eq(box_open(&box), 0);
+	}
+	box_remove(&box);
+}
+
 /* A power cut at any moment of a trim: an id whose message was on disk is known, whether that is there or not. */
 Test(plog_ids, power_cut)
 {
