@@ -163,9 +163,7 @@ static int was_appended(
 	if (rc < 0)
 		return rc;
 	plog_stat(plog, &stat);
-	if (state->offset < stat.earliest)
-		rc = 1; /* trimmed since */
-	else if (state->offset < stat.end)
+	if (state->offset < stat.end)
 		rc = has_piece(plog, state);
 	if (rc == -EIO) /* what the disk reads now is no damage */
 		rc = has_piece(plog, state);

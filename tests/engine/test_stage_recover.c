@@ -92,7 +92,8 @@ STAGE_TEST(purged_since)
 	c->ops->put(topic);
 }
 
-static void take_with_key(struct contract *c, struct engine_object *topic)
+/* A message with a key. Returns its writer. */
+static int take_keyed(struct contract *c, struct engine_object *topic)
 {
 	struct engine_producer *producer;
 	struct engine_stage *stage;
@@ -103,7 +104,51 @@ static void take_with_key(struct contract *c, struct engine_object *topic)
 	writer = staging_writer(c, stage);
 	staging_text(writer, "a\n");
 	assert_ok(c->ops->stage->take(stage));
+	return writer;
+}
+
+static int drop_all(struct plog_compaction *how, uint64_t offset, int64_t ts_ms, const struct engine_props *props)
+{
+	(void)how, (void)offset, (void)ts_ms, (void)props;
+	return 0;
+}
+
+static void take_and_compact(struct contract *c, struct engine_object *topic)
+{
+	struct plog_compaction how = { .segment_bytes = 4096, .before = UINT64_MAX, .keep = drop_all };
+	struct plog *plog;
+	char line[4000];
+	int writer;
+
+	assert_ok(contract_set(c, topic, "segment.bytes", "4096"));
+	writer = take_keyed(c, topic);
+	memset(line, 'x', sizeof(line));
+	line[sizeof(line) - 2] = '\n';
+	line[sizeof(line) - 1] = '\0';
+	contract_send(c, topic, 0, line); /* stays: it has no key */
+	contract_send(c, topic, 0, line); /* in the next segment */
+	plog = atomic_load(&topic_partition(topic_of_object(object_of(topic)), 0)->plog);
+	assert_ok(plog_sync(plog));
+	assert_ok(plog_compact(plog, &how));
+	if (how.removed != 1)
+		_exit(1);
 	staging_text(writer, "b\n");
+}
+
+/* Nor what a compaction has taken away, once the topic was compacted. */
+STAGE_TEST(compacted_since)
+{
+	struct engine_object *topic = open_killed(c, take_and_compact);
+
+	cr_assert_eq(contract_partition(c, topic, 0).end, 4);
+	assert_text(contract_read(c, topic, 0, 3), "3=b");
+	cr_assert_eq(staging_files(c), 0);
+	c->ops->put(topic);
+}
+
+static void take_with_key(struct contract *c, struct engine_object *topic)
+{
+	staging_text(take_keyed(c, topic), "b\n");
 }
 
 /* Nor is what has keys, which messages of commits have as well. */
