@@ -21,6 +21,7 @@
 #include "engine/failpoint.h"
 #include "engine/io.h"
 #include "engine/local_queue_move.h"
+#include "engine/local_queue_span.h"
 
 struct pending_move {
 	struct queue_pending pending;
@@ -251,18 +252,21 @@ static int append_again(
 	note.set.id = move->pending.id <= to->last_id ? move->pending.id : 0;
 	note.set.place = (int64_t)to->end;
 	note.fresh = note.set.id == 0 && !move->has_span;
-	rc = note.from != NULL ? queue_note_move(&note) : 0;
+	rc = span_reserve(to); /* what comes after the note needs no memory */
+	if (rc == 0 && note.from != NULL)
+		rc = queue_note_move(&note);
 	lane_follow(to);
 	if (rc == 0)
 		rc = lane_append(to, batch, note.id | PLOG_MOVED | (note.set.id != 0 ? PLOG_STRAY : 0), &offset);
 	if (rc < 0)
 		return rc;
 	to->moved_in = true;
-	rc = note.fresh ? 0 : lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, &span);
+	if (!note.fresh)
+		lane_set(to, offset, 1, &note.set, &facts, WHY_UNTOLD, &span);
 	if (queue_is_too_long(to->queue))
 		queue_due(to->queue, queue_now(local));
-	if (rc < 0 || note.set.state != SPAN_UNACKED)
-		return rc;
+	if (note.set.state != SPAN_UNACKED)
+		return 0;
 	holder = queue_find_holder(to->queue, span);
 	if (holder != NULL)
 		span_hold(span, holder, NULL);

@@ -6,6 +6,7 @@
 #include "engine/bytes.h"
 #include "engine/local_commit_note.h"
 #include "engine/local_internal.h"
+#include "engine/local_queue_span.h"
 #include "engine/local_tx.h"
 #include "tests/lib/alloc.h"
 #include "tests/lib/contract_exchange.h"
@@ -624,6 +625,9 @@ Test(local_commit_finish, marks)
 	second = f.mark;
 	second_size = f.size;
 	cr_assert_not(commit_lost(f.local, first + MANY)); /* nothing says that there is a note for each */
+	alloc_arm(1);
+	assert_err(replay(first, 0, COMMIT_FROM, f.note, 0), ENOMEM); /* the start is refused */
+	alloc_disarm();
 	assert_ok(replay(first, 0, COMMIT_FROM, f.note, 0));
 	assert_ok(replay(second + MANY, 0, COMMIT_FROM, f.note, 0)); /* of the next file, as a checkpoint was cut off */
 	do {
@@ -750,6 +754,48 @@ Test(local_commit_finish, move_fails)
 		}
 		cr_assert_gt(calls, 2, "%d: %d", way, (int)calls);
 	}
+	end();
+}
+
+/* The queue has no memory left over from what it did. */
+static void drop_spares(struct engine_object *object)
+{
+	struct queue *queue = queue_of_object((struct object *)object);
+
+	while (queue->spare_count > 0)
+		free(span_take_spare(queue));
+}
+
+/* One that is older than what is there: for want of memory it does not come either, and so is not there twice. */
+Test(local_commit_finish, move_of_a_stray_fails)
+{
+	struct lane *lane;
+	uint64_t n = 0, calls, end_before;
+
+	begin();
+	do {
+		struct queue_pending move = settled_in_q("a");
+		int rc;
+
+		Q_SCRIPT(f.c, "send p z");
+		lane = queue_lane(queue_of_object((struct object *)f.p), 0);
+		end_before = lane->end;
+		move.to_offset = end_before - 1; /* where there is another */
+		remember(move);
+		drop_spares(f.p);
+		alloc_arm(++n);
+		rc = queue_finish_moves(f.local);
+		calls = alloc_disarm();
+		cr_assert_eq(rc, calls >= n ? -ENOMEM : 0, "%" PRIu64 ": %d", n, rc);
+		cr_assert_eq(lane->end, end_before + (rc == 0), "%" PRIu64, n);
+		if (rc < 0) {
+			remember(move);
+			assert_ok(queue_finish_moves(f.local));
+		}
+		Q_SCRIPT(f.c, "show p => z,a |  | ", "rm p ready a", "rm p ready z");
+		q_forget();
+	} while (calls >= n);
+	cr_assert_gt(n, 5, "%d", (int)n);
 	end();
 }
 
