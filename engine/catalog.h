@@ -136,6 +136,18 @@ int catalog_add_partition(struct catalog *catalog, uint64_t topic_id, uint32_t p
 int catalog_each_partition(
     struct catalog *catalog, uint64_t topic_id, int (*each)(void *ctx, uint32_t partition, uint64_t log_id), void *ctx);
 
+/*
+ * Where the log of a partition, or of a priority of a queue, was known to end: its offset, and a position that the messages below do not go
+ * beyond. A log has such a row from its making on, with 0. put writes all rows or none, except those of objects that are gone.
+ */
+struct catalog_end {
+	uint64_t object_id, end, pos;
+	uint32_t index;
+};
+int catalog_each_end(
+    struct catalog *catalog, uint64_t object_id, int (*each)(void *ctx, const struct catalog_end *end), void *ctx);
+int catalog_put_ends(struct catalog *catalog, const struct catalog_end *ends, size_t count);
+
 /* The log of one priority of a queue; listed by catalog_each_partition. log_id from catalog_next_id. ENOENT. */
 int catalog_add_lane(struct catalog *catalog, uint64_t queue_id, uint32_t priority, uint64_t log_id);
 

@@ -16,6 +16,8 @@
  *   's'    object  kind u8, name          text; of the defaults: id 0 and their kind, otherwise kind 0
  *   'p'    topic   partition BE32         log id u64
  *   'p'    queue   priority BE32          log id u64
+ *   'e'    topic   partition BE32         where the log was known to end: offset, position u64
+ *   'e'    queue   priority BE32          the same
  *   'u'    group   partition BE32         committed, given, lost u64
  *   'b'    exchange pattern, 0, name       target id u64; of a pattern itself: name empty, 0
  *   'k'    topic   key, partition BE32    where the latest message of a key is in a partition: offset u64, time i64,
@@ -56,6 +58,7 @@ enum catalog_table {
 	CATALOG_OWNER = 'w',
 	CATALOG_SETTING = 's',
 	CATALOG_PARTITION = 'p',
+	CATALOG_END = 'e',
 	CATALOG_CURSOR = 'u',
 	CATALOG_QUEUE = 'q',
 	CATALOG_BINDING = 'b',
@@ -193,5 +196,9 @@ void catalog_report_damage(struct catalog *catalog, uint32_t count, uint8_t tabl
 int catalog_insert_object(
     struct catalog_txn *txn, const struct catalog_object *object); /* does not look for the parent */
 int catalog_has_object(struct catalog_txn *txn, uint64_t id);      /* 0 or 1 */
+
+/* ----------------------------------------------------------------------------------------- rows (catalog_rows.c) */
+
+int catalog_put_end(struct catalog_txn *txn, const struct catalog_end *end); /* does not look for the object */
 
 #endif

@@ -94,8 +94,8 @@ static int find_owner(struct catalog_txn *txn, void *arg)
 
 int catalog_each_owner(struct catalog *catalog, int (*each)(void *ctx, char table, uint64_t id), void *ctx)
 {
-	static const enum catalog_table tables[] = { CATALOG_OWNER, CATALOG_SETTING, CATALOG_PARTITION, CATALOG_CURSOR,
-		CATALOG_QUEUE, CATALOG_BINDING, CATALOG_KEY, CATALOG_KEYED };
+	static const enum catalog_table tables[] = { CATALOG_OWNER, CATALOG_SETTING, CATALOG_PARTITION, CATALOG_END,
+		CATALOG_CURSOR, CATALOG_QUEUE, CATALOG_BINDING, CATALOG_KEY, CATALOG_KEYED };
 	int err = 0;
 
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]) && !err; i++) {

@@ -243,7 +243,8 @@ int catalog_rename(struct catalog *catalog, uint64_t id, const char *name, int64
 static int remove_belongings(struct catalog_txn *txn, uint64_t id)
 {
 	static const enum catalog_table tables[] = { CATALOG_NAME, CATALOG_CHILD, CATALOG_OWNER, CATALOG_SETTING,
-		CATALOG_PARTITION, CATALOG_CURSOR, CATALOG_QUEUE, CATALOG_BINDING, CATALOG_KEY, CATALOG_KEYED };
+		CATALOG_PARTITION, CATALOG_END, CATALOG_CURSOR, CATALOG_QUEUE, CATALOG_BINDING, CATALOG_KEY,
+		CATALOG_KEYED };
 	struct catalog_key key;
 	int err = 0;
 

@@ -94,7 +94,10 @@ static int write_lane(struct catalog_txn *txn, void *arg)
 	catalog_key_init(&key, CATALOG_PARTITION, change->queue_id);
 	catalog_key_add_be32(&key, change->priority);
 	bytes_put64(value, change->log_id);
-	return catalog_put_row(txn, &key, value, sizeof(value));
+	has = catalog_put_row(txn, &key, value, sizeof(value));
+	return has ? has
+		   : catalog_put_end(
+			 txn, &(struct catalog_end){ .object_id = change->queue_id, .index = change->priority });
 }
 
 int catalog_add_lane(struct catalog *catalog, uint64_t queue_id, uint32_t priority, uint64_t log_id)

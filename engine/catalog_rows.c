@@ -12,6 +12,7 @@
 
 #define CURSOR_BYTES 24u
 #define PARTITION_BYTES 8u
+#define END_BYTES 16u
 
 static uint32_t get_be32(const char *p)
 {
@@ -136,7 +137,9 @@ static int write_partition(struct catalog_txn *txn, void *arg)
 	if (has)
 		return has < 0 ? has : -EEXIST;
 	bytes_put64(value, new->log_id);
-	return catalog_put_row(txn, &key, value, sizeof(value));
+	has = catalog_put_row(txn, &key, value, sizeof(value));
+	return has ? has
+		   : catalog_put_end(txn, &(struct catalog_end){ .object_id = new->topic_id, .index = new->partition });
 }
 
 int catalog_add_partition(struct catalog *catalog, uint64_t topic_id, uint32_t partition, uint64_t log_id)
@@ -165,6 +168,74 @@ int catalog_each_partition(
 	}
 	catalog_rows_release(&rows);
 	return err;
+}
+
+/* ----------------------------------------------------------------------------------------------------- ends */
+
+int catalog_each_end(
+    struct catalog *catalog, uint64_t object_id, int (*each)(void *ctx, const struct catalog_end *end), void *ctx)
+{
+	struct catalog_rows rows = { 0 };
+	struct catalog_key prefix;
+	struct catalog_row row;
+	size_t pos = 0;
+	int err;
+
+	catalog_key_init(&prefix, CATALOG_END, object_id);
+	err = catalog_snapshot(catalog, &prefix, &rows);
+	while (!err && catalog_next_row(&rows, &pos, &row)) {
+		const uint8_t *value = (const uint8_t *)row.value.ptr;
+		struct catalog_end end = { .object_id = object_id };
+
+		if (row.key.len == 4 && row.value.len == END_BYTES && bytes_get64(value) <= INT64_MAX &&
+		    bytes_get64(value + 8) <= INT64_MAX) {
+			end.index = get_be32(row.key.ptr);
+			end.end = bytes_get64(value);
+			end.pos = bytes_get64(value + 8);
+			err = each(ctx, &end);
+		} else {
+			catalog_report_damage(catalog, 1, CATALOG_END, object_id);
+		}
+	}
+	catalog_rows_release(&rows);
+	return err;
+}
+
+int catalog_put_end(struct catalog_txn *txn, const struct catalog_end *end)
+{
+	uint8_t value[END_BYTES];
+	struct catalog_key key;
+
+	catalog_key_init(&key, CATALOG_END, end->object_id);
+	catalog_key_add_be32(&key, end->index);
+	bytes_put64(value, end->end);
+	bytes_put64(value + 8, end->pos);
+	return catalog_put_row(txn, &key, value, sizeof(value));
+}
+
+struct ends_change {
+	const struct catalog_end *ends;
+	size_t count;
+};
+
+static int write_ends(struct catalog_txn *txn, void *arg)
+{
+	const struct ends_change *change = arg;
+	int rc = 0;
+
+	for (size_t i = 0; i < change->count && rc == 0; i++) {
+		rc = catalog_has_object(txn, change->ends[i].object_id);
+		if (rc > 0) /* else it was removed since the caller looked */
+			rc = catalog_put_end(txn, &change->ends[i]);
+	}
+	return rc;
+}
+
+int catalog_put_ends(struct catalog *catalog, const struct catalog_end *ends, size_t count)
+{
+	struct ends_change change = { .ends = ends, .count = count };
+
+	return count == 0 ? 0 : catalog_change(catalog, CATALOG_MAY_USE_RESERVE, write_ends, &change);
 }
 
 /* -------------------------------------------------------------------------------------------------- cursors */

@@ -553,6 +553,7 @@ struct engine_users {
 struct engine_options {
 	bool create; /* make the store if there is none */
 	bool read_only;
+	bool remake_logs; /* for a repair: what has lost its log gets an empty one, if it is known where that ended */
 	struct engine_owner root_owner; /* of the store's top, when it is made */
 	struct engine_notify notify;    /* fn may be NULL */
 	struct engine_users users;

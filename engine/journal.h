@@ -30,6 +30,7 @@ enum journal_type {
 	JOURNAL_CUT = 4,    /* a lane of a queue ends here */
 	JOURNAL_ROUTE = 5,  /* messages for several targets, a transaction: local_commit_journal.c */
 	JOURNAL_LOG = 9,    /* the end of a log: plog_tail.c */
+	JOURNAL_END = 10,   /* up to where a log was on disk: local_end.c */
 	JOURNAL_STAGE = 16, /* up to where a staging file was taken in; local_stage_take.c */
 };
 

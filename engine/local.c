@@ -179,6 +179,7 @@ static void release_memory(struct local *local)
 	queue_forget_moves(local);
 	queue_forget_placed(local);
 	notes_forget(local);
+	ends_forget(local);
 	commit_forget(local);
 	commit_forget_marks(local);
 	timers_release(&local->timers);
@@ -311,6 +312,7 @@ static struct local *new_local(const struct engine_options *options)
 	local->notify = options->notify;
 	local->users = options->users;
 	local->read_only = options->read_only;
+	local->remake_logs = options->remake_logs;
 	local->store = (struct store){ -1, -1, -1, -1, -1, { 0 }, options->read_only };
 	warm_start(local);
 	local->journal_sync.run = sync_journal;
@@ -386,6 +388,8 @@ static int open_journal(struct local *local)
 		    local->notify, checkpoint_replay, &replaying, &local->journal);
 	while (reserve_again(local, rc, &again));
 	plog_redo_close(&replaying.redo);
+	if (rc == 0)
+		ends_apply(local);
 	return rc;
 }
 
@@ -428,8 +432,8 @@ static int recover(struct local *local)
 		rc = tx_recover(local); /* before a queue is opened, which takes back what is leased */
 	if (rc == 0)
 		members_join_all(local);
-	if (rc == 0 && !local->read_only)
-		rc = local_remove_orphans(local);
+	if (rc == 0)
+		rc = local_look_at_logs(local);
 	if (rc == 0 && !local->read_only)
 		rc = local_make_missing_dlqs(local);
 	if (rc == 0 && !local->read_only)

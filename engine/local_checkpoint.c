@@ -2,7 +2,7 @@
  * local_checkpoint - bringing cursors from the journal into the catalog, and back at the start.
  *
  * A checkpoint is: begin a new file of the journal; write all cursors that changed since the last one to the catalog,
- * in one transaction; sync the logs whose ends the journal has (local_note.c); write what changed of the queues; sync the copy of the
+ * in one transaction; sync the logs whose ends the journal has (local_note.c), and write where logs end (local_end.c); write what changed of the queues; sync the copy of the
  * catalog; drop the files before the new one. A record is appended and its cursor changed under the group's
  * lock, so whatever the old files say is in memory, and marked dirty, by the time that lock is taken here. If the
  * catalog cannot take it, the old files stay, and so do the marks: the next checkpoint tries again.
@@ -173,6 +173,10 @@ static int run(struct local *local)
 	if (rc == 0)
 		rc = notes_settle(local);
 	if (rc == 0)
+		rc = FAILPOINT("checkpoint_before_ends");
+	if (rc == 0)
+		rc = ends_checkpoint(local);
+	if (rc == 0)
 		rc = stages_checkpoint(local);
 	if (rc == 0)
 		rc = FAILPOINT("checkpoint_before_queues");
@@ -284,6 +288,8 @@ int checkpoint_replay(void *ctx, enum journal_type type, const void *record, siz
 		atomic_store(&local->checkpoint_set, true);
 		if (type == JOURNAL_ROUTE)
 			return commit_replay(local, record, size);
+		if (type == JOURNAL_END)
+			return ends_replay(local, record, size);
 		return type == JOURNAL_LOG ? note_replay(local, &replaying->redo, record, size)
 					   : queue_replay(local, type, record, size);
 	}

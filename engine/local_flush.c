@@ -218,8 +218,9 @@ static void do_round(struct local *local)
 }
 
 /* One of those that run by themselves; lock is held at both ends, and let go between. */
-static void run_alone(struct flusher *flusher)
+static void run_alone(struct local *local)
 {
+	struct flusher *flusher = &local->flusher;
 	struct sync_point *point = flusher->alone;
 	int result;
 
@@ -229,6 +230,8 @@ static void run_alone(struct flusher *flusher)
 	if (point->warm != NULL)
 		warm_touch(point->warm);
 	result = point->run(point);
+	if (result == 0 && point->log != NULL)
+		ends_note(local, point);
 	finish(flusher, point, result);
 	pthread_mutex_lock(&flusher->lock);
 	flusher->working--;
@@ -244,7 +247,7 @@ static void *run(void *ctx)
 		if (flusher->head != NULL)
 			do_round(local);
 		else if (flusher->alone != NULL)
-			run_alone(flusher);
+			run_alone(local);
 		else
 			pthread_cond_wait(&flusher->wanted, &flusher->lock);
 	}

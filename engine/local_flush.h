@@ -47,7 +47,11 @@ struct sync_point {
 	bool queued, running, again;             /* flusher.lock */
 	bool alone, by_journal;                  /* how this round does it; who runs it */
 	struct plog_tail to;                     /* noted in this round; who runs it */
-	_Atomic bool noted; /* the journal has something that the log's own files may not have on disk */
+	uint64_t log_id;                         /* of a log; never changes, as index: partition or priority */
+	uint32_t index;
+	struct plog_known known; /* and where it was known to end: local_end.c */
+	uint64_t kept;           /* the end that the catalog has; ENGINE_OFFSET_NONE: none */
+	_Atomic bool noted;      /* the journal has something that the log's own files may not have on disk */
 };
 
 struct flusher {

@@ -342,6 +342,7 @@ struct local {
 	struct engine_notify notify;
 	struct engine_users users;
 	bool read_only;
+	bool remake_logs;                       /* see struct engine_options */
 	bool logs_closed;                       /* at the end: the last checkpoint needs none */
 	int setting_index[LOCAL_SETTING_COUNT]; /* in object.values; never changes */
 
@@ -410,6 +411,7 @@ struct local {
 	bool
 	    replayed_some; /* the same: the journal has records of more than staging files, so the store was not closed */
 	struct queue_placed *placed, *placed_tail; /* the same: see local_queue_placed.c */
+	struct noted_end *noted_ends;              /* uthash; at the start: what the journal says of where logs end */
 	struct replayed
 	    *replayed; /* uthash; before the first checkpoint, and in it: logs that were noted in the journal */
 
@@ -440,7 +442,7 @@ int local_load(struct local *local);
 int local_make_missing_dlqs(struct local *local);
 
 /* -- local_orphan.c -- */
-int local_remove_orphans(struct local *local);
+int local_look_at_logs(struct local *local);
 int local_check_logs(struct local *local); /* EUCLEAN: two objects name one log, and it is not opened to be read only */
 
 /* -- local_object.c: the registry -- */
@@ -603,6 +605,18 @@ int note_log(struct local *local, struct sync_point *point, uint8_t *record, str
 int notes_settle(struct local *local); /* before a checkpoint drops records: syncs the logs they are of */
 int note_replay(struct local *local, struct plog_redo *redo, const void *record, size_t size);
 void notes_forget(struct local *local);
+
+/* -- local_end.c -- */
+int ends_load(struct object *object); /* of a topic's or queue's logs, from the catalog */
+int ends_replay(struct local *local, const uint8_t *record, size_t size);
+/* The journal has that a log ended there, and its files do not. bytes: that its last position rises by. */
+int ends_noted(struct local *local, uint64_t log_id, uint64_t end, uint64_t pos, uint64_t bytes);
+void ends_apply(struct local *local); /* what was replayed, to the logs there are */
+void ends_forget(struct local *local);
+void ends_tell_lost(struct object *object, uint32_t index, const struct plog *plog); /* of a log that was just opened */
+void ends_note(struct local *local, const struct sync_point *point);                 /* its log has been synced */
+int ends_checkpoint(struct local *local);                                            /* checkpoint_lock */
+int ends_close_log(struct sync_point *point); /* syncs it, sees where it ends, and closes it */
 
 /* -- local_settle.c -- */
 int settle_run(struct local *local); /* syncs what was noted since the last checkpoint, log by log or all together */

@@ -182,6 +182,8 @@ static int load_topic(struct local *local, struct topic *topic)
 		rc = catalog_each_partition(local->catalog, topic->object.id, load_partition, topic);
 	if (rc == 0)
 		rc = fill_gap(topic, 1);
+	if (rc == 0)
+		rc = ends_load(&topic->object);
 	return rc;
 }
 

@@ -103,8 +103,11 @@ int note_replay(struct local *local, struct plog_redo *redo, const void *record,
 {
 	struct plog_options options = local_log_options(local, 0);
 	int rc = plog_redo(redo, &options, record, size);
+	struct plog_tail_end end;
 
-	if (rc == -ENOENT || rc == -EBADMSG) /* the log, or this part of it, was removed since */
+	if (rc == -ENOENT && plog_record_end(record, size, &end) == 0) /* removed since, or lost */
+		return ends_noted(local, end.log_id, end.offset, 0, end.bytes);
+	if (rc == -ENOENT || rc == -EBADMSG)
 		return 0;
 	if (rc < 0)
 		return engine_explain(

@@ -3,13 +3,15 @@
  *
  * A topic's logs are made before the catalog names them, and go after the catalog has forgotten them, so a crash in
  * between leaves logs without a topic. Those are empty: the first were never written to, and a topic that holds
- * messages is not removed. A log with messages that no topic names is something else, a damaged catalog most likely,
+ * messages is not removed. A log that a topic or queue names and that is not there is told of at once, though it would be missed only
+ * when somebody wants it. A log with messages that no topic names is something else, a damaged catalog most likely,
  * and messages are not ours to throw away: it stays, and is told of. One that two name is not written to.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,9 +23,10 @@
 
 #define LOG_NAME_LEN 16 /* hex digits */
 
-/* The ids of all logs that topics have, sorted. */
+/* The ids of all logs that topics have, sorted; and of which there is a directory. */
 struct known {
 	uint64_t *ids;
+	bool *there;
 	size_t count;
 };
 
@@ -32,6 +35,12 @@ static int compare_ids(const void *a, const void *b)
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
 	return x < y ? -1 : x > y;
+}
+
+static void release_known(struct known *known)
+{
+	free(known->ids);
+	free(known->there);
 }
 
 static int find_known(struct local *local, struct known *ret_known)
@@ -46,8 +55,11 @@ static int find_known(struct local *local, struct known *ret_known)
 			room += ENGINE_PRIORITIES;
 	}
 	known.ids = malloc((room + 1) * sizeof(*known.ids));
-	if (known.ids == NULL)
+	known.there = calloc(room + 1, sizeof(*known.there));
+	if (known.ids == NULL || known.there == NULL) {
+		release_known(&known);
 		return -ENOMEM;
+	}
 	for (size_t i = 0; i < local->objects.count; i++) {
 		const struct topic *topic = topic_of_object(local->objects.items[i]);
 		const struct queue *queue = queue_of_object(local->objects.items[i]);
@@ -90,7 +102,7 @@ int local_check_logs(struct local *local)
 			local_fault(local, EIO, "log %016" PRIx64 " belongs to two objects of the catalog", id);
 	}
 	if (rc != -ENOMEM)
-		free(known.ids);
+		release_known(&known);
 	return rc;
 }
 
@@ -127,16 +139,24 @@ static bool parse_name(const char *name, uint64_t *ret_id)
 
 static void look_at(struct local *local, const struct known *known, const char *name)
 {
+	const uint64_t *found;
 	uint64_t id;
 	int rc;
 
-	if (!parse_name(name, &id) || bsearch(&id, known->ids, known->count, sizeof(id), compare_ids) != NULL)
+	if (!parse_name(name, &id))
 		return;
+	found = bsearch(&id, known->ids, known->count, sizeof(id), compare_ids);
+	if (found != NULL) {
+		known->there[found - known->ids] = true;
+		return;
+	}
 	if (may_have_messages(local->store.logs_dirfd, name)) {
 		local_fault(
 		    local, EIO, "log %s has messages, or cannot be read, but no topic has the log; it is kept", name);
 		return;
 	}
+	if (local->read_only)
+		return;
 	CRASHPOINT("recover_orphan");
 	rc = plog_destroy(local->store.logs_dirfd, id);
 	if (rc < 0)
@@ -160,7 +180,37 @@ static int look_at_all(struct local *local, const struct known *known)
 	return rc;
 }
 
-int local_remove_orphans(struct local *local)
+static void tell_if_gone(struct local *local, const struct known *known, const struct sync_point *point)
+{
+	const uint64_t *found = bsearch(&point->log_id, known->ids, known->count, sizeof(point->log_id), compare_ids);
+	char what[120];
+
+	if (point->log_id == LOCAL_NO_LOG || found == NULL || known->there[found - known->ids])
+		return;
+	snprintf(what, sizeof(what), "its log %016" PRIx64 " is gone%s", point->log_id,
+	    point->known.is_known && !local->read_only ? "; fsck.mqfs -y makes it anew, empty" : "");
+	if (point->object->kind == ENGINE_TOPIC)
+		partition_fault(topic_partition(topic_of_object(point->object), point->index), -ENOENT, what);
+	else
+		queue_fault(queue_of_object(point->object), -ENOENT, what);
+}
+
+/* A log whose whole directory somebody took away: it is told of now, not when somebody wants it. */
+static void tell_of_gone(struct local *local, const struct known *known)
+{
+	for (size_t i = 0; i < local->objects.count; i++) {
+		struct object *object = local->objects.items[i];
+
+		for (uint32_t p = 0; object->kind == ENGINE_TOPIC && p < topic_of_object(object)->partitions; p++)
+			tell_if_gone(local, known, &topic_partition(topic_of_object(object), p)->sync);
+		for (uint32_t p = 0; object->kind == ENGINE_QUEUE && p < ENGINE_PRIORITIES; p++) {
+			if (queue_lane(queue_of_object(object), p) != NULL)
+				tell_if_gone(local, known, &queue_lane(queue_of_object(object), p)->sync);
+		}
+	}
+}
+
+int local_look_at_logs(struct local *local)
 {
 	struct known known;
 	int rc = find_known(local, &known);
@@ -168,7 +218,9 @@ int local_remove_orphans(struct local *local)
 	if (rc < 0)
 		return rc;
 	rc = look_at_all(local, &known);
-	free(known.ids);
+	if (rc == 0 && !local->remake_logs)
+		tell_of_gone(local, &known);
+	release_known(&known);
 	if (rc == 0 || io_wants_means(rc))
 		return rc;
 	local_fault(local, -rc, "the logs cannot be listed, so some may be left that no topic has: %s", strerror(-rc));

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,7 +158,7 @@ int queue_close_logs(struct queue *queue)
 
 	for (uint32_t p = 0; p < ENGINE_PRIORITIES; p++) {
 		struct lane *lane = queue_lane(queue, p);
-		int closed = lane != NULL ? plog_close(atomic_exchange(&lane->plog, NULL)) : 0;
+		int closed = lane != NULL ? ends_close_log(&lane->sync) : 0;
 
 		if (rc == 0)
 			rc = closed;
@@ -178,9 +179,13 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 	lane->priority = priority;
 	lane->log_id = log_id;
 	lane->forward_held = UINT64_MAX;
-	lane->sync = (struct sync_point){
-		.run = lane_sync_run, .begin = lane_sync_begin, .log = &lane->plog, .object = &queue->object
-	};
+	lane->sync = (struct sync_point){ .run = lane_sync_run,
+		.begin = lane_sync_begin,
+		.log = &lane->plog,
+		.object = &queue->object,
+		.log_id = log_id,
+		.index = priority,
+		.kept = ENGINE_OFFSET_NONE };
 	warm_init(&lane->warm, &lane->sync, &lane->plog);
 	lane_trees_init(lane);
 	rc = timer_init(queue_local(queue), &lane->flush_timer, lane_flush_fire, &queue->object);
@@ -578,11 +583,13 @@ static int open_logs(struct queue *queue)
 		if (lane == NULL || atomic_load(&lane->plog) != NULL)
 			continue;
 		options = local_log_options(local, lane->log_id);
+		options.known = lane->sync.known;
 		do
 			rc = plog_open(&options, &plog);
 		while (warm_again(local, rc, &tries));
 		if (rc < 0)
 			break;
+		ends_tell_lost(&queue->object, p, plog);
 		atomic_store(&lane->plog, plog);
 		plog_keep_ids(plog, setting_value(&queue->object, SET_QUEUE_DEDUP_WINDOW));
 	}
@@ -599,6 +606,7 @@ void queue_touch(struct queue *queue)
 
 int queue_open(struct queue *queue)
 {
+	char what[256];
 	int rc = 0;
 
 	queue_touch(queue);
@@ -610,6 +618,7 @@ int queue_open(struct queue *queue)
 	if (!atomic_load(&queue->open)) {
 		queue->opening = true;
 		pthread_mutex_unlock(&queue->lock);
+		engine_reason_clear();
 		rc = open_logs(queue);
 		pthread_mutex_lock(&queue->lock);
 		if (rc == 0)
@@ -619,8 +628,10 @@ int queue_open(struct queue *queue)
 	}
 	pthread_mutex_unlock(&queue->lock);
 	if (rc < 0) {
+		snprintf(
+		    what, sizeof(what), "its logs cannot be opened%s%s", *engine_reason() ? ": " : "", engine_reason());
 		if (!queue->open_failed && !io_wants_means(rc))
-			queue_fault(queue, rc, "its logs cannot be opened");
+			queue_fault(queue, rc, what);
 		queue->open_failed = queue->open_failed || !io_wants_means(rc);
 		return engine_explain(rc == -EUCLEAN || rc == -ENOENT ? -EIO : rc,
 		    "the logs of the queue cannot be opened: %s", strerror(-rc));

@@ -102,6 +102,8 @@ int queue_load(struct queue *queue)
 	if (rc == 0)
 		rc = catalog_each_partition(local->catalog, queue->object.id, load_lane, queue);
 	if (rc == 0)
+		rc = ends_load(&queue->object);
+	if (rc == 0)
 		rc = catalog_each_queue_row(local->catalog, queue->object.id, load_row, queue);
 	return rc;
 }

@@ -31,6 +31,7 @@ struct plog_options local_log_options(struct local *local, uint64_t log_id)
 	struct plog_options options = { .logs_dirfd = local->store.logs_dirfd,
 		.id = log_id,
 		.read_only = local->read_only,
+		.remake = local->remake_logs,
 		.notify = local->notify,
 		.before_sync = commit_before_sync,
 		.is_lost = commit_lost,
@@ -78,9 +79,13 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 	partition->index = index;
 	partition->log_id = log_id;
 	atomic_init(&partition->tombstones_due_ms, INT64_MAX);
-	partition->sync = (struct sync_point){
-		.run = partition_sync, .begin = partition_sync_begin, .log = &partition->plog, .object = &topic->object
-	};
+	partition->sync = (struct sync_point){ .run = partition_sync,
+		.begin = partition_sync_begin,
+		.log = &partition->plog,
+		.object = &topic->object,
+		.log_id = log_id,
+		.index = index,
+		.kept = ENGINE_OFFSET_NONE };
 	warm_init(&partition->warm, &partition->sync, &partition->plog);
 	rc = timer_init(local, &partition->flush_timer, partition_flush_fire, &topic->object);
 	if (rc < 0)
@@ -133,7 +138,7 @@ int topic_close_logs(struct topic *topic)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < partitions; i++) {
-		int closed = plog_close(atomic_exchange(&topic_partition(topic, i)->plog, NULL));
+		int closed = ends_close_log(&topic_partition(topic, i)->sync);
 
 		if (rc == 0)
 			rc = closed;
@@ -257,11 +262,13 @@ static int open_log(struct partition *partition, struct plog **ret_plog, struct 
 	bool again = false;
 	int rc;
 
+	options.known = partition->sync.known;
 	do
 		rc = plog_open(&options, ret_plog);
 	while (reserve_again(local, rc, &again) || warm_again(local, rc, &tries));
 	if (rc < 0)
 		return rc;
+	ends_tell_lost(&partition->topic->object, partition->index, *ret_plog);
 	plog_stat(*ret_plog, ret_stat);
 	cut_groups(partition, ret_stat->end);
 	return 0;

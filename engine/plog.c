@@ -220,6 +220,22 @@ void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat)
 	pthread_mutex_unlock(&plog->mutex);
 }
 
+void plog_see_durable(struct plog *plog, struct plog_known *ret_known)
+{
+	pthread_mutex_lock(&plog->mutex);
+	ret_known->end = plog->synced > plog->durable ? plog->synced : plog->durable;
+	ret_known->pos = plog_end_pos(plog);
+	ret_known->is_known = true;
+	pthread_mutex_unlock(&plog->mutex);
+}
+
+bool plog_lost_end(const struct plog *plog, uint64_t *ret_from, uint64_t *ret_to)
+{
+	*ret_from = plog->lost_from;
+	*ret_to = plog->lost_to;
+	return plog->lost_from < plog->lost_to;
+}
+
 uint64_t plog_synced(struct plog *plog)
 {
 	uint64_t synced;

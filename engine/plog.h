@@ -22,11 +22,22 @@
 
 struct plog;
 
+/*
+ * What is known elsewhere of a log, whatever files of it there are: that messages up to this offset, and bytes up to this position,
+ * were on disk. A log that ends before has lost files. It goes on there, so that no offset is given again.
+ */
+struct plog_known {
+	uint64_t end, pos;
+	bool is_known;
+};
+
 struct plog_options {
 	int logs_dirfd; /* the store's logs/ directory; borrowed, must outlive the plog */
 	uint64_t id;
 	uint8_t store_uuid[16];
 	bool read_only;
+	bool remake; /* plog_open() makes a directory that is not there anew, if the end of the log is known */
+	struct plog_known known;
 	struct engine_notify notify; /* damage found, what recovery cut */
 	/* Both with ctx, and may be NULL. The first: marked messages, or those of plog_follow(), are about to be synced; an error prevents it. */
 	int (*before_sync)(void *ctx);
@@ -45,6 +56,9 @@ int plog_create(const struct plog_options *options);
  * EINPROGRESS: read_only, and a compaction that was cut off has to be finished first.
  */
 int plog_open(const struct plog_options *options, struct plog **ret_plog);
+
+/* Whether its last messages, from..to-1, were known to be on disk, and their files are gone. */
+bool plog_lost_end(const struct plog *plog, uint64_t *ret_from, uint64_t *ret_to);
 
 /* Syncs (unless read-only or failed), marks all as synced, and frees. Returns the error of the sync. NULL allowed. */
 int plog_close(struct plog *plog);
@@ -186,6 +200,9 @@ void plog_dirty(struct plog *plog, uint64_t *ret_dirty, uint64_t *ret_sealed);
 /* Offset below which all is synced; messages and bytes appended since. */
 uint64_t plog_synced(struct plog *plog);
 
+/* The same, in the log's own files or in what plog_tail_synced() told of; and a position that these messages do not go beyond. */
+void plog_see_durable(struct plog *plog, struct plog_known *ret_known);
+
 /* Up to where a log has been noted, or is synced. */
 struct plog_tail {
 	uint64_t base, offset; /* of the segment; one past the last message */
@@ -213,6 +230,13 @@ void plog_tail_synced(struct plog *plog, const struct plog_tail *to);
 
 /* Offset below which all is on disk: in the log's own files, or in what plog_tail_synced() told of. */
 uint64_t plog_durable(struct plog *plog);
+
+/* Of which log a record is, where the log ends by it, and how many bytes of data it has. EBADMSG: not such a record. */
+struct plog_tail_end {
+	uint64_t log_id, base, offset; /* base: of the segment */
+	uint32_t bytes;
+};
+int plog_record_end(const void *record, size_t size, struct plog_tail_end *ret_end);
 
 /* The segment that records are brought back to; kept from one to the next. Starts as PLOG_REDO_INIT. No log is open. */
 struct plog_redo {

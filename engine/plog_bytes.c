@@ -168,6 +168,11 @@ static ssize_t pread_segment(struct plog *plog, uint64_t pos, uint64_t end, void
 		rc = plog_pin(plog, i, &b.reader);
 	if (rc)
 		return plog_damage_as_eio(rc);
+	if (pos - b.reader.base_pos >
+	    LIMIT_SEGMENT_DATA) { /* what it has ends before, and a segment that is lost began */
+		plog_unpin(plog, b.reader.segment);
+		return -EIO;
+	}
 	if (size > end - pos)
 		size = (size_t)(end - pos);
 	b.own = b.reader.segment->own;

@@ -66,6 +66,7 @@ struct plog {
 	struct plog_strays strays[PLOG_STRAYS];
 	uint64_t start_offset, start_pos;
 	uint64_t end_offset;
+	uint64_t lost_from, lost_to; /* by options.known; the same: none are */
 	uint64_t synced;
 	uint64_t durable;      /* the same, by a record elsewhere: plog_tail.c; may be below synced */
 	struct plog_tail tail; /* up to where there are such records */
@@ -107,7 +108,7 @@ struct plog_bases {
 	size_t count, room;
 };
 
-/* Fills the list of segments; data files that no segment has, and none will, go to strays, whose list is to be freed. */
+/* Fills the list of segments, or leaves it empty: plog_list.c. Data files that no segment has, and none will, go to strays, whose list is to be freed. */
 int plog_list(struct plog *plog, struct plog_bases *strays);
 
 /* Takes start_offset and start_pos from `start`, if it is there and right. A damaged one is reported. */

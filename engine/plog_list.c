@@ -77,29 +77,30 @@ static int list_dir(int dirfd, struct plog_bases *indexes, struct plog_bases *da
 	return rc;
 }
 
-/* Data files before the first or after the last segment are what a removal or a creation left. */
+/* Data files before the first or after the last segment are what a removal or a creation left; without any, all are. */
 static int add_strays(struct plog_bases *strays, const struct plog_bases *indexes, const struct plog_bases *datas)
 {
 	int rc = 0;
 
 	for (size_t i = 0; i < datas->count && !rc; i++)
-		if (datas->list[i] < indexes->list[0] || datas->list[i] > indexes->list[indexes->count - 1])
+		if (indexes->count == 0 || datas->list[i] < indexes->list[0] ||
+		    datas->list[i] > indexes->list[indexes->count - 1])
 			rc = add_base(strays, datas->list[i]);
 	return rc;
 }
 
-/* Fills the list of segments; what is to be removed goes to strays. */
+/* Fills the list of segments, which is empty if all are lost and it is known where the log ended; what is to be removed goes to strays. */
 int plog_list(struct plog *plog, struct plog_bases *strays)
 {
 	struct plog_bases indexes = { 0 }, datas = { 0 };
 	int rc = list_dir(plog->dirfd, &indexes, &datas);
 
-	if (!rc && indexes.count == 0)
+	if (!rc && indexes.count == 0 && (plog->options.read_only || !plog->options.known.is_known))
 		rc = engine_explain(-EUCLEAN, "log %016" PRIx64 " has no segment", plog->options.id);
-	if (!rc) {
+	if (!rc && indexes.count > 0)
 		qsort(indexes.list, indexes.count, sizeof(*indexes.list), compare_bases);
+	if (!rc)
 		rc = add_strays(strays, &indexes, &datas);
-	}
 	for (size_t i = 0; i < indexes.count && !rc; i++) {
 		struct segment *segment = segment_new(indexes.list[i]);
 

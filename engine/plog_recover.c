@@ -11,6 +11,10 @@
  *   - Entries that had been synced are missing at the end of the index: their offsets must not be given again, so the log
  *     goes on in a new segment at the offset the mark tells. Likewise if `start` is beyond the end.
  *
+ * Where more is known to have been on disk than the log has (struct plog_known), its last segments are gone: files that somebody removed,
+ * or that a repair of the file system did not find again. It goes on at the end that is known; the segment before says so in
+ * its mark, as one does whose index is short, so that what follows is not taken for a crash's at the next opening.
+ *
  * Leftovers of a trim that was under way (segments below `start`, data files without index) are removed. Another data file
  * without an index, before the first segment or after the last, has lost it if there is something in it, and is set aside as well:
  * a new segment has its index on disk before it has data.
@@ -79,7 +83,8 @@ static int keep_data(struct plog *plog)
 /* A data file before the first segment, or after the last. What cannot be looked at stays. */
 static int settle_stray(struct plog *plog, uint64_t base)
 {
-	bool trimmed = base < plog->segments[0]->base && plog->segments[0]->base <= plog->start_offset;
+	bool trimmed =
+	    plog->count > 0 && base < plog->segments[0]->base && plog->segments[0]->base <= plog->start_offset;
 	char name[SEGMENT_NAME_SIZE];
 	off_t size;
 	int fd, rc = 0;
@@ -370,16 +375,102 @@ static int settle_start(struct plog *plog)
 	return rc;
 }
 
+/* ------------------------------------------------------------------------------- files that are gone */
+
+/* The mark of the last segment says that the log had messages up to this offset. */
+static int put_known_mark(struct plog *plog, uint64_t end)
+{
+	struct segment *active = plog_active(plog);
+	struct segment_reader reader;
+	struct index_mark mark;
+	int rc = plog_load(plog, plog->count - 1, &mark);
+
+	if (!rc)
+		rc = plog_reader(plog, plog->count - 1, &reader);
+	if (rc)
+		return rc;
+	if (mark.index_end < INDEX_FIRST + active->slots * INDEX_SLOT)
+		mark.index_end = INDEX_FIRST + active->slots * INDEX_SLOT;
+	mark.end_offset = end;
+	mark.base_pos = active->base_pos;
+	mark.data_end = active->data_end;
+	mark.meta_end = active->meta_end;
+	mark.gaps = active->gaps;
+	segment_put_mark(&reader, &mark);
+	return io->fdatasync(active->index_fd);
+}
+
+/* Goes on at the end that is known, if that is beyond the end there is. */
+static int go_on_at_known(struct plog *plog)
+{
+	const struct plog_known *known = &plog->options.known;
+	uint64_t pos = plog_end_pos(plog) > plog->start_pos ? plog_end_pos(plog) : plog->start_pos;
+	int rc;
+
+	if (!known->is_known || known->end <= plog->end_offset || known->end <= plog->start_offset)
+		return 0;
+	plog->lost_from = plog->end_offset > plog->start_offset ? plog->end_offset : plog->start_offset;
+	plog->lost_to = known->end;
+	if (plog->options.read_only)
+		return 0;
+	rc = put_known_mark(plog, known->end);
+	if (!rc)
+		rc = plog_roll(plog, known->end, known->pos > pos ? known->pos : pos);
+	if (!rc)
+		plog->synced = known->end;
+	return rc;
+}
+
+/* All segments are gone: the first of those to come. */
+static int make_first(struct plog *plog)
+{
+	const struct segment_home home = {
+		.dirfd = plog->dirfd, .log_id = plog->options.id, .uuid = plog->options.store_uuid
+	};
+	const struct plog_known *known = &plog->options.known;
+	uint64_t base = known->end > plog->start_offset ? known->end : plog->start_offset;
+	uint64_t pos = known->pos > plog->start_pos ? known->pos : plog->start_pos;
+	struct segment *segment = segment_new(base);
+	int rc = segment ? plog_push(plog, segment) : -ENOMEM;
+
+	if (rc) {
+		segment_free(segment);
+		return rc;
+	}
+	rc = segment_create(segment, &home, pos, clock_wall_ms());
+	if (!rc)
+		rc = io->fsync(plog->dirfd);
+	if (rc)
+		return rc;
+	plog_notify(plog, EIO, "all its segments are gone; it begins anew at offset %" PRIu64, base);
+	plog->lost_from = plog->start_offset;
+	plog->lost_to = plog->end_offset = plog->synced = plog->start_offset = base;
+	plog->start_pos = pos;
+	return load_last(plog);
+}
+
+static int settle_strays(struct plog *plog, const struct plog_bases *strays)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < strays->count && !rc; i++)
+		rc = settle_stray(plog, strays->list[i]);
+	return rc;
+}
+
 static int recover(struct plog *plog, const struct plog_bases *strays)
 {
 	size_t unsynced = 0;
 	bool is_short = false;
-	int rc = drop_unborn(plog);
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < strays->count && !rc; i++)
-		rc = settle_stray(plog, strays->list[i]);
+	if (plog->count == 0) { /* before, as one may have the name that is made now */
+		rc = settle_strays(plog, strays);
+		return rc ? rc : make_first(plog);
+	}
+	rc = drop_unborn(plog);
+	if (!rc)
+		rc = settle_strays(plog, strays);
 	if (rc)
 		return rc;
 	drop_below_start(plog);
@@ -396,6 +487,8 @@ static int recover(struct plog *plog, const struct plog_bases *strays)
 		if (!plog->options.read_only)
 			rc = plog_roll(plog, plog->end_offset, plog_end_pos(plog));
 	}
+	if (!rc)
+		rc = go_on_at_known(plog);
 	if (!rc)
 		rc = settle_start(plog);
 	if (!rc)
@@ -419,6 +512,23 @@ static struct plog *plog_new(const struct plog_options *options)
 	return plog;
 }
 
+/* Its directory is gone. */
+static int remake_dir(struct plog *plog)
+{
+	const struct plog_options *options = &plog->options;
+	char name[PLOG_NAME_SIZE];
+	int rc;
+
+	plog_name(name, options->id);
+	if (!options->remake || options->read_only || !options->known.is_known)
+		return engine_explain(-ENOENT, "log %s is not there%s", name,
+		    options->known.is_known ? "; fsck.mqfs -y makes it anew, empty" : "");
+	rc = io->mkdir(options->logs_dirfd, name, 0700);
+	if (!rc)
+		rc = io->fsync(options->logs_dirfd);
+	return rc ? rc : plog_dir(plog);
+}
+
 int plog_open(const struct plog_options *options, struct plog **ret_plog)
 {
 	struct plog *plog = plog_new(options);
@@ -428,6 +538,8 @@ int plog_open(const struct plog_options *options, struct plog **ret_plog)
 	if (!plog)
 		return -ENOMEM;
 	rc = plog_dir(plog);
+	if (rc == -ENOENT)
+		rc = remake_dir(plog);
 	if (rc >= 0)
 		rc = plog_finish_swap(plog);
 	if (!rc)

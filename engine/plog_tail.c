@@ -170,6 +170,18 @@ static int get_tail(const uint8_t *record, size_t size, struct tail *ret_tail)
 	return 0;
 }
 
+int plog_record_end(const void *record, size_t size, struct plog_tail_end *ret_end)
+{
+	struct index_entry last;
+	struct tail tail;
+
+	if (size < HEAD || get_tail(record, size, &tail) < 0 ||
+	    index_get_entry(tail.slot_bytes + (size_t)(tail.slots - 1) * INDEX_SLOT, &last) < 0)
+		return -EBADMSG;
+	*ret_end = (struct plog_tail_end){ tail.id, tail.base, last.base_offset + last.count, tail.data_len };
+	return 0;
+}
+
 /* What the files have where the record belongs; zeros where they end before. */
 static int read_there(const struct plog_redo *redo, const struct tail *tail, uint8_t *out)
 {

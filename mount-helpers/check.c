@@ -13,7 +13,6 @@
 
 #include "engine/bytes.h"
 #include "engine/catalog.h"
-#include "engine/index.h"
 #include "engine/io.h"
 #include "engine/journal.h"
 #include "engine/plog.h"
@@ -135,6 +134,19 @@ static int add_log(void *ctx, uint32_t index, uint64_t log_id)
 	return check_list_add(&check->known->logs, &log, sizeof(log));
 }
 
+/* Its rows come after those of the logs. */
+static int add_end(void *ctx, const struct catalog_end *end)
+{
+	struct check_logs *known = ((struct check *)ctx)->known;
+	struct known_log *logs = known->logs.items;
+
+	for (size_t i = known->logs.count; i > 0 && logs[i - 1].object_id == end->object_id; i--) {
+		if (logs[i - 1].index == end->index)
+			logs[i - 1].known = (struct plog_known){ end->end, end->pos, true };
+	}
+	return 0;
+}
+
 static int dump_setting(void *ctx, const char *name, const char *value)
 {
 	struct check *check = ctx;
@@ -174,6 +186,8 @@ static int check_object(void *ctx, const struct catalog_object *object)
 	}
 	if (rc == 0 && (object->kind == ENGINE_TOPIC || object->kind == ENGINE_QUEUE))
 		rc = catalog_each_partition(check->catalog, object->id, add_log, check);
+	if (rc == 0 && (object->kind == ENGINE_TOPIC || object->kind == ENGINE_QUEUE))
+		rc = catalog_each_end(check->catalog, object->id, add_end, check);
 	return rc;
 }
 
@@ -322,12 +336,49 @@ static int read_log(struct check *check, struct plog *plog, struct known_log *lo
 	return rc == -ENODATA ? 0 : rc;
 }
 
+/* Are messages gone with files that were there? One that the journal has, and the log has not, a mount writes to it, if its segment is there. */
+static void check_end(struct check *check, const struct known_log *log, const struct plog *plog)
+{
+	const struct noted_end *ends = check->known->ends.items;
+	uint64_t from = 0, to = 0;
+	struct stat st;
+	char name[64];
+
+	if (!plog_lost_end(plog, &from, &to))
+		from = to = log->end;
+	for (size_t i = 0; i < check->known->ends.count; i++) {
+		if (ends[i].log_id != log->log_id || ends[i].end <= to || ends[i].was_there)
+			continue;
+		snprintf(name, sizeof(name), "%016" PRIx64 "/%020" PRIu64 ".index", log->log_id, ends[i].base);
+		if (fstatat(check->store->logs_dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			to = ends[i].end;
+	}
+	if (from < to)
+		check_problem(check, EIO,
+		    "log %016" PRIx64 ": messages %" PRIu64 " to %" PRIu64 " are lost with files that are gone",
+		    log->log_id, from, to - 1);
+}
+
+/* The journal may know of more than the catalog. */
+static void raise_known(struct check *check, struct known_log *log)
+{
+	const struct noted_end *ends = check->known->ends.items;
+
+	for (size_t i = 0; i < check->known->ends.count; i++) {
+		if (ends[i].log_id == log->log_id && ends[i].was_there && ends[i].end > log->known.end)
+			log->known = (struct plog_known){ ends[i].end, log->known.pos, true };
+	}
+}
+
 static int check_log(struct check *check, struct known_log *log)
 {
 	struct plog_options options = log_options(check, log->log_id);
 	struct plog *plog;
-	int rc = plog_open(&options, &plog);
+	int rc;
 
+	raise_known(check, log);
+	options.known = log->known;
+	rc = plog_open(&options, &plog);
 	check->logs++;
 	if (io_wants_means(rc))
 		return rc;
@@ -336,11 +387,15 @@ static int check_log(struct check *check, struct known_log *log)
 		return 0;
 	}
 	if (rc < 0) {
-		check_problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s", log->log_id,
-		    log->index, log->object_id, rc == -ENOENT ? "it is not there" : sentence(rc));
+		check_problem(check, EIO, "log %016" PRIx64 " (number %" PRIu32 " of %" PRIu64 "): %s%s", log->log_id,
+		    log->index, log->object_id, rc == -ENOENT ? "it is not there" : sentence(rc),
+		    rc != -ENOENT         ? ""
+		    : log->known.is_known ? "; fsck.mqfs -y makes it anew, empty"
+					  : ", and nothing says where it ended");
 		return 0;
 	}
 	rc = read_log(check, plog, log);
+	check_end(check, log, plog);
 	plog_close(plog);
 	return rc;
 }
@@ -504,20 +559,21 @@ static int check_stages(struct check *check)
 
 /* ---- the journal ---- */
 
-/* How the record of the end of a log looks says mqfs-format(5). */
-#define TAIL_HEAD 40u
+/* How records look says mqfs-format(5). */
 #define CUT_BYTES 32u
+#define END_BYTES 24u
 
-static int keep_end(struct check *check, const uint8_t *record, size_t size)
+static int keep_end(struct check *check, enum journal_type type, const uint8_t *record, size_t size)
 {
-	uint64_t entries = size >= TAIL_HEAD ? bytes_get32(record + 20) : 0;
-	struct index_entry last;
-	struct noted_end end;
+	struct noted_end end = { .was_there = true };
+	struct plog_tail_end tail;
 
-	if (entries == 0 || entries > (size - TAIL_HEAD) / INDEX_SLOT ||
-	    index_get_entry(record + TAIL_HEAD + (entries - 1) * INDEX_SLOT, &last) < 0)
+	if (type == JOURNAL_LOG && plog_record_end(record, size, &tail) == 0)
+		end = (struct noted_end){ tail.log_id, tail.offset, tail.base, false };
+	else if (type == JOURNAL_END && size == END_BYTES && bytes_get64(record + 8) <= INT64_MAX)
+		end = (struct noted_end){ bytes_get64(record), bytes_get64(record + 8), 0, true };
+	else
 		return 0;
-	end = (struct noted_end){ bytes_get64(record), last.base_offset + last.count };
 	return check_list_add(&check->known->ends, &end, sizeof(end));
 }
 
@@ -526,8 +582,8 @@ static int keep_record(struct check *check, enum journal_type type, const uint8_
 	struct noted_cursor noted = { .order = check->known->cursors.count + 1 };
 	uint64_t queue;
 
-	if (type == JOURNAL_LOG)
-		return keep_end(check, record, size);
+	if (type == JOURNAL_LOG || type == JOURNAL_END)
+		return keep_end(check, type, record, size);
 	if (type == JOURNAL_CURSOR && journal_decode_cursor(record, size, &noted.cursor) == 0)
 		return check_list_add(&check->known->cursors, &noted, sizeof(noted));
 	if (type != JOURNAL_CUT || size != CUT_BYTES)

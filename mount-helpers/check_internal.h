@@ -8,6 +8,7 @@
 
 #include "engine/catalog.h"
 #include "engine/journal.h"
+#include "engine/plog.h"
 #include "mount-helpers/check.h"
 
 /* A log, the object that names it, which of its logs it is, and what was seen of it. */
@@ -16,6 +17,7 @@ struct known_log {
 	uint32_t index;
 	bool read; /* it could be opened, and ends there */
 	uint64_t end;
+	struct plog_known known; /* where it ended once */
 };
 
 struct known_object {
@@ -28,6 +30,8 @@ struct known_object {
 /* The journal has the end of a log, which a mount writes to it. */
 struct noted_end {
 	uint64_t log_id, end;
+	uint64_t base;  /* offset at which its segment begins */
+	bool was_there; /* that was on disk in the log's own files */
 };
 
 struct noted_cursor {

@@ -3,7 +3,7 @@
  *
  * A damaged catalog is made anew from its copy, if there is one. Else repairing is what a mount does: the engine is opened, finishes what a crash left (cuts torn tails, replays the journal, finishes
  * moves and commits, removes leftovers), every log is looked at, and the engine is closed, which brings everything to rest. Then
- * it is checked again. A damaged batch cannot be brought back by anyone; readers go past it. It stays, and the exit status says so.
+ * it is checked again. Unlike a mount it makes logs anew that are gone. A damaged batch cannot be brought back by anyone; readers go past it. It stays, and the exit status says so.
  */
 #include <argp.h>
 #include <errno.h>
@@ -218,7 +218,7 @@ static int restore_catalog(struct fsck *fsck)
 /* As a mount does it. */
 static int finish(struct fsck *fsck)
 {
-	struct engine_options options = { .notify = { say_repair, fsck } };
+	struct engine_options options = { .remake_logs = true, .notify = { say_repair, fsck } };
 	struct engine_object *root;
 	struct engine *engine;
 	int rc = engine_open(fsck->check.path, &options, &engine), closed;

@@ -403,6 +403,17 @@ seen() {
 	status 4 fsck.mqfs -n "$S.2"
 	[[ $output == *"log $(basename "$f") (number 0 of "*'it is not there'* ]]
 	[[ $output == *'log 00000000000000ff belongs to nothing: 15 bytes of messages'* ]]
+	for how in "-r $f" "$f/*.index" "$f/*.data $f/*.index"; do # what nothing but the catalog tells of
+		rm -rf "$S.5"
+		cp -a "$S" "$S.5"
+		eval "rm -r ${how//$S/$S.5}"
+		status 4 fsck.mqfs -n "$S.5"
+		[[ $how == -r* && $output == *'it is not there; fsck.mqfs -y makes it anew'* || $output == *'has no segment'* ]]
+		status 1 fsck.mqfs -y "$S.5"
+		[[ $output == *'messages 0 to 4 are lost'* ]]
+		[ -e "$S.5/logs/$(basename "$f")/00000000000000000005.index" ]
+		status 0 fsck.mqfs -n "$S.5"
+	done
 	mkfs.mqfs -q "$S.3"
 	cp -a "$S/catalog" "$S.3/"
 	cp -a "$S"/logs/* "$S.3/logs/"

@@ -207,7 +207,7 @@ class Catalog:
         expect({k: v for k, v in rows.items() if k[:1] not in (b'k', b'y')} == copied_rows(store + '/catalog.copy', uuid),
                'catalog.copy: it has other rows than the catalog')
         self.facts, self.objects, self.names, self.children = {}, {}, {}, set()
-        self.owners, self.settings, self.logs, self.bindings = {}, {}, {}, {}
+        self.owners, self.settings, self.logs, self.bindings, self.ends = {}, {}, {}, {}, {}
         self.cursors, self.keys, self.keyed = {}, {}, {}
         self.queues, self.lanes, self.spans, self.ended = {}, {}, {}, {}
         for key, value in sorted(rows.items()):
@@ -216,7 +216,7 @@ class Catalog:
         self.check()
 
     def row(self, table, number, key, value):
-        size = {'n': 8, 'c': 0, 'w': 12, 'p': 8, 'b': 8, 'u': 24, 'k': 17, 'y': 8}.get(table, len(value))
+        size = {'n': 8, 'c': 0, 'w': 12, 'p': 8, 'e': 16, 'b': 8, 'u': 24, 'k': 17, 'y': 8}.get(table, len(value))
         expect(len(value) == size, 'catalog: size of a row', table)
         if table == 'f':
             expect(number == 0, 'catalog: a fact of', number)
@@ -236,6 +236,9 @@ class Catalog:
             self.settings[number, key[0], text(key[1:])] = text(value)
         elif table == 'p':
             self.logs.setdefault(number, {})[big(key)] = u64(value, 0)
+        elif table == 'e':
+            expect(len(key) == 4, 'catalog: an end of', number)
+            self.ends[number, big(key)] = u64(value, 0)
         elif table == 'b':
             pattern, name = key.split(b'\0')
             expect((name == b'') == (u64(value, 0) == 0), 'catalog: a binding of', number)
@@ -621,6 +624,9 @@ class State:
         for name, at, size in (('index', 128 + 64 * first, 64 * entries), ('meta', meta, meta_size), ('data', data, data_size)):
             expect(segment[name][at:at + size] == rest.take(size), 'journal: the end of a log is not what the log has')
 
+    def type_10(self, b):
+        expect(len(b) == 24 and u64(b, 8) <= self.logs[u64(b, 0)].end, 'journal: a record of type 10')
+
     def type_16(self, b):
         expect(len(b) == 56 and u32(b, 52) <= 1, 'journal: a record of type 16')
         taken, to, log, offset = u64(b, 8), u64(b, 16), u64(b, 24), u64(b, 32)
@@ -718,6 +724,8 @@ def read_store(store):
     catalog = Catalog(store, uuid)
     logs = {number: Log(store, uuid, number) for of in catalog.logs.values() for number in of.values()}
     expect(sorted('%016x' % n for n in logs) == sorted(os.listdir(store + '/logs')), 'logs/ has others than the catalog')
+    for (number, index), end in catalog.ends.items():
+        expect(logs[catalog.logs[number][index]].end >= end, 'catalog: a log ends before where it was known to end', number, index)
     state = State(catalog, read_journal(store, uuid, catalog.facts.get('journal', 0)), logs)
     answer = {'topics': {}, 'queues': {}, 'exchanges': {}, 'tx': {}, 'settings': {}, 'owners': {}}
     for name, number in catalog.find(1, TOPIC):
