@@ -1,5 +1,5 @@
 /*
- * Tests of engine/catalog_panic: the last write of a commit fails, in LMDB itself, once or from then on.
+ * Tests of engine/catalog_panic: the last write of a commit fails, in LMDB itself, once or from then on. Among threads: tests/stress/catalog_panic.c.
  *
  * LMDB's own pwrite() is the one here, as this program's symbols come before those of the libraries.
  */
@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -298,83 +296,4 @@ Test(catalog_panic, while_it_is_made)
 	}
 	bad_metas = 0;
 	catalog_close(open_catalog());
-}
-
-#define THREADS 4u
-#define EACH 200u
-
-static atomic_uint running; /* workers */
-
-struct worker {
-	pthread_t thread;
-	struct catalog *catalog;
-	uint64_t first;
-	bool made[EACH];
-	int wrong;
-};
-
-static void *work(void *arg)
-{
-	struct worker *w = arg;
-
-	for (unsigned i = 0; i < EACH && w->wrong == 0; i++) {
-		char text[1024] = "";
-		int rc = put(w->catalog, w->first + i);
-
-		w->made[i] = rc == 0;
-		if (rc != 0 && rc != -EIO)
-			w->wrong = rc;
-		if (catalog_each_object(w->catalog, see, text) != 0)
-			w->wrong = -1;
-	}
-	atomic_fetch_sub(&running, 1);
-	return NULL;
-}
-
-static int count(void *ctx, const struct catalog_object *object)
-{
-	struct worker *workers = ctx;
-
-	if (object->id >= 1000) {
-		struct worker *w = &workers[object->id / 1000 - 1];
-		bool *made = &w->made[object->id % 1000];
-
-		w->wrong |= !*made; /* it failed, and is there */
-		*made = false;
-	}
-	return 0;
-}
-
-/* Others read and change meanwhile: a reader sees nothing of it, and just the changes that said so are there. */
-Test(catalog_panic, among_threads)
-{
-	struct catalog *catalog = make_catalog();
-	struct worker workers[THREADS] = { 0 };
-	unsigned left = 0;
-
-	running = THREADS;
-	for (unsigned i = 0; i < THREADS; i++) {
-		workers[i].catalog = catalog;
-		workers[i].first = 1000 * (i + 1);
-		cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
-	}
-	for (unsigned i = 0; i < 20 && atomic_load(&running) > 0; i++) {
-		bad_metas = 1;
-		while (atomic_load(&bad_metas) > 0 && atomic_load(&running) > 0)
-			sched_yield();
-	}
-	for (unsigned i = 0; i < THREADS; i++)
-		pthread_join(workers[i].thread, NULL);
-	bad_metas = 0;
-	cr_assert(!catalog_has_failed(catalog));
-	catalog_close(catalog);
-	catalog = open_catalog();
-	cr_assert_eq(catalog_each_object(catalog, count, workers), 0);
-	for (unsigned i = 0; i < THREADS; i++) {
-		cr_assert_eq(workers[i].wrong, 0, "%u: %d", i, workers[i].wrong);
-		for (unsigned k = 0; k < EACH; k++)
-			left += workers[i].made[k];
-	}
-	cr_assert_eq(left, 0); /* made, and not there */
-	catalog_close(catalog);
 }
