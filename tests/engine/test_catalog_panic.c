@@ -18,13 +18,11 @@
 #include "engine/catalog.h"
 #include "engine/catalog_internal.h"
 #include "engine/io.h"
-#include "tests/lib/tmpdir.h"
+#include "tests/lib/catalogbox.h"
 
 #define METAS_END 8192
 #define TXN_AT (16 + 128) /* in a meta page: the number of its transaction */
 
-static const struct engine_owner root_owner = { .uid = 1, .gid = 2, .mode = 0751 };
-static struct tmpdir dir;
 static atomic_int good_metas; /* so many writes of a meta go well */
 static atomic_int bad_metas;  /* so many fail then */
 
@@ -52,20 +50,6 @@ static void tell(void *ctx, int err, const char *text)
 	snprintf(told->text, sizeof(told->text), "%s", text);
 }
 
-static struct catalog *open_catalog(void)
-{
-	struct catalog *catalog;
-
-	cr_assert_eq(catalog_open(dir.fd, false, &catalog), 0, "%s", engine_reason());
-	return catalog;
-}
-
-static struct catalog *make_catalog(void)
-{
-	cr_assert_eq(catalog_create(dir.fd, &root_owner), 0);
-	return open_catalog();
-}
-
 static int put(struct catalog *catalog, uint64_t id)
 {
 	struct catalog_object object = { .id = id, .parent_id = 1, .kind = ENGINE_TOPIC };
@@ -90,23 +74,12 @@ static void expect(struct catalog *catalog, const char *ids)
 	cr_assert_str_eq(text, ids);
 }
 
-static void init(void)
-{
-	tmpdir_make(&dir);
-}
-
-static void fini(void)
-{
-	io = &io_posix;
-	tmpdir_remove(&dir);
-}
-
-TestSuite(catalog_panic, .init = init, .fini = fini, .timeout = 60);
+TestSuite(catalog_panic, .init = catalogbox_init, .fini = catalogbox_fini, .timeout = 60);
 
 /* The change says so and was not made; what comes after is as ever, over a remount, and the copy is in step. */
 Test(catalog_panic, one_bad_write)
 {
-	struct catalog *catalog = make_catalog();
+	struct catalog *catalog = catalogbox_make();
 	struct catalog_copied copied;
 	struct told told = { 0 };
 
@@ -124,10 +97,10 @@ Test(catalog_panic, one_bad_write)
 	expect(catalog, "1 10 11 20 ");
 	cr_assert_eq(catalog_keep_copy(catalog, 1), 0);
 	cr_assert_eq(put(catalog, 21), 0);
-	cr_assert_eq(catalog_look_at_copy(dir.fd, &copied), 0);
+	cr_assert_eq(catalog_look_at_copy(catalogbox_dir.fd, &copied), 0);
 	cr_assert_eq(copied.change, catalog_last_change(catalog));
 	catalog_close(catalog);
-	catalog = open_catalog();
+	catalog = catalogbox_open();
 	expect(catalog, "1 10 11 20 21 ");
 	catalog_close(catalog);
 }
@@ -152,7 +125,7 @@ static int put_much(struct catalog_txn *txn, void *arg)
 
 Test(catalog_panic, with_a_map_that_has_grown)
 {
-	struct catalog *catalog = make_catalog();
+	struct catalog *catalog = catalogbox_make();
 
 	cr_assert_eq(catalog_change(catalog, CATALOG_GROWS, put_much, NULL), 0);
 	bad_metas = 1;
@@ -160,7 +133,7 @@ Test(catalog_panic, with_a_map_that_has_grown)
 	cr_assert_eq(catalog_change(catalog, CATALOG_GROWS, put_much, NULL), 0);
 	cr_assert_eq(put(catalog, 20), 0);
 	catalog_close(catalog);
-	catalog = open_catalog();
+	catalog = catalogbox_open();
 	expect(catalog, "1 20 ");
 	catalog_close(catalog);
 }
@@ -181,7 +154,7 @@ static int bad_sync(int fd)
 Test(catalog_panic, disk_stays_bad)
 {
 	for (unsigned i = 0; i < 2; i++) {
-		struct catalog *catalog = i == 0 ? make_catalog() : open_catalog();
+		struct catalog *catalog = i == 0 ? catalogbox_make() : catalogbox_open();
 		struct told told = { 0 };
 		struct io_ops bad;
 
@@ -207,11 +180,11 @@ Test(catalog_panic, disk_stays_bad)
 		cr_assert_eq(told.count, 1);
 		catalog_close(catalog);
 	}
-	struct catalog *catalog = open_catalog();
+	struct catalog *catalog = catalogbox_open();
 	expect(catalog, "1 10 11 ");
 	cr_assert_eq(put(catalog, 20), 0);
 	catalog_close(catalog);
-	catalog = open_catalog();
+	catalog = catalogbox_open();
 	expect(catalog, "1 10 11 20 ");
 	catalog_close(catalog);
 }
@@ -219,7 +192,7 @@ Test(catalog_panic, disk_stays_bad)
 /* What LMDB wrote back does not come to the disk either. The new page is there then, and nobody may see it before it is sure. */
 Test(catalog_panic, old_number_is_not_written_back)
 {
-	struct catalog *catalog = make_catalog();
+	struct catalog *catalog = catalogbox_make();
 
 	cr_assert_eq(put(catalog, 10), 0);
 	bad_metas = 2;
@@ -228,7 +201,7 @@ Test(catalog_panic, old_number_is_not_written_back)
 	expect(catalog, "1 10 ");
 	cr_assert_eq(put(catalog, 21), 0);
 	catalog_close(catalog);
-	catalog = open_catalog();
+	catalog = catalogbox_open();
 	expect(catalog, "1 10 21 ");
 	catalog_close(catalog);
 }
@@ -236,7 +209,7 @@ Test(catalog_panic, old_number_is_not_written_back)
 /* The same bytes by a turned bit, in the last change's number: it was made, as the copy says, and is not lost without a word. */
 Test(catalog_panic, a_turned_bit_is_no_bad_write)
 {
-	struct catalog *catalog = make_catalog();
+	struct catalog *catalog = catalogbox_make();
 	uint64_t change;
 	uint8_t number[8];
 	int fd;
@@ -247,27 +220,27 @@ Test(catalog_panic, a_turned_bit_is_no_bad_write)
 	while ((catalog_last_change(catalog) & 2) == 0);
 	change = catalog_last_change(catalog);
 	catalog_close(catalog);
-	fd = openat(dir.fd, "catalog", O_RDWR);
+	fd = openat(catalogbox_dir.fd, "catalog", O_RDWR);
 	bytes_put64(number, change - 2);
 	cr_assert_eq(syscall(SYS_pwrite64, fd, number, 8, (change & 1) * 4096 + TXN_AT), 8);
-	cr_assert_eq(catalog_open(dir.fd, false, &catalog), -EUCLEAN);
+	cr_assert_eq(catalog_open(catalogbox_dir.fd, false, &catalog), -EUCLEAN);
 	cr_assert_str_eq(engine_reason(), "the catalog is damaged: the number of its last transaction");
 	/* Where there is no copy to say it, as well. */
-	cr_assert_eq(unlinkat(dir.fd, "catalog.copy", 0), 0);
-	cr_assert_eq(catalog_open(dir.fd, false, &catalog), -EUCLEAN);
+	cr_assert_eq(unlinkat(catalogbox_dir.fd, "catalog.copy", 0), 0);
+	cr_assert_eq(catalog_open(catalogbox_dir.fd, false, &catalog), -EUCLEAN);
 	close(fd);
 }
 
 /* While it is opened anew it cannot be opened: each call is EIO, and nothing crashes. */
 Test(catalog_panic, cannot_be_opened_anew)
 {
-	struct catalog *catalog = make_catalog();
+	struct catalog *catalog = catalogbox_make();
 	struct told told = { 0 };
 	char text[1024] = "";
 
 	catalog_set_notify(catalog, (struct engine_notify){ tell, &told });
 	cr_assert_eq(put(catalog, 10), 0);
-	cr_assert_eq(renameat(dir.fd, "catalog", dir.fd, "away"), 0);
+	cr_assert_eq(renameat(catalogbox_dir.fd, "catalog", catalogbox_dir.fd, "away"), 0);
 	bad_metas = 1;
 	cr_assert_eq(put(catalog, 20), -EIO);
 	cr_assert_eq(put(catalog, 20), -EIO);
@@ -277,7 +250,7 @@ Test(catalog_panic, cannot_be_opened_anew)
 	cr_assert(catalog_has_failed(catalog));
 	cr_assert_eq(told.count, 1);
 	catalog_close(catalog);
-	cr_assert_eq(renameat(dir.fd, "away", dir.fd, "catalog"), 0);
+	cr_assert_eq(renameat(catalogbox_dir.fd, "away", catalogbox_dir.fd, "catalog"), 0);
 }
 
 /* One that is being made is thrown away. */
@@ -286,14 +259,14 @@ Test(catalog_panic, while_it_is_made)
 	for (int n = 0;; n++) {
 		good_metas = n;
 		bad_metas = 1;
-		if (catalog_create(dir.fd, &root_owner) == 0) {
+		if (catalog_create(catalogbox_dir.fd, &catalogbox_owner) == 0) {
 			cr_assert_eq(bad_metas, 1);
 			cr_assert_geq(n, 2);
 			break;
 		}
-		cr_assert_neq(faccessat(dir.fd, "catalog", F_OK, 0), 0);
-		cr_assert_neq(faccessat(dir.fd, "catalog.new", F_OK, 0), 0);
+		cr_assert_neq(faccessat(catalogbox_dir.fd, "catalog", F_OK, 0), 0);
+		cr_assert_neq(faccessat(catalogbox_dir.fd, "catalog.new", F_OK, 0), 0);
 	}
 	bad_metas = 0;
-	catalog_close(open_catalog());
+	catalog_close(catalogbox_open());
 }
