@@ -423,6 +423,154 @@ TRIM_TEST(power_goes_after_trim)
 	powercut_free(cut);
 }
 
+/* Begins to record, with all that is there on disk. */
+static struct powercut *begin_cut(struct contract *c)
+{
+	checkpoint(c);
+	timers_stop((struct local *)c->engine);
+	return powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
+}
+
+/* The process dies, or the power goes and takes all that was not synced; then there is a start. */
+static void crash(struct contract *c, struct powercut *cut, bool kill)
+{
+	powercut_stop(cut);
+	crash_replace(c, cut, powercut_count(cut), 0, kill);
+	powercut_free(cut);
+	contract_open(c);
+}
+
+static void *publish_and_tell(void *arg)
+{
+	publish(arg);
+	now(&scene.done);
+	return NULL;
+}
+
+static void settle_and_wait(void *ctx)
+{
+	struct contract *c = ctx;
+
+	send_and_take(c);
+	now(&scene.noted);
+	until(&scene.awaits, &scene.awaits);
+}
+
+static void start_publishing(void *ctx)
+{
+	pthread_t thread;
+
+	if (scene.noted) /* another checkpoint */
+		return;
+	cr_assert_eq(pthread_create(&thread, NULL, publish_and_tell, ctx), 0);
+	pthread_detach(thread);
+	until(&scene.noted, &scene.noted);
+}
+
+/*
+ * The same of a queue. A checkpoint waits for the commits that were noted before, but this one is noted within it: what came to the queue
+ * meanwhile is settled, and the log is to be trimmed behind it, where the message comes just then.
+ */
+TRIM_TEST(power_goes_after_queue_is_trimmed)
+{
+	struct powercut *cut;
+
+	make_targets(c);
+	cut = begin_cut(c);
+	failpoint_call("commit_await", is_awaiting, &scene.awaits);
+	failpoint_call("checkpoint_after_commits", start_publishing, c);
+	failpoint_call("commit_after_note", settle_and_wait, c);
+	checkpoint(c);
+	until(&scene.done, &scene.done);
+	cr_assert_eq(count_in(c, 1), 1);
+	crash(c, cut, false);
+	check(c, 1);
+}
+
+/* A log that has more than a record of the journal holds is synced by itself, but behind the notes of what came by commits. */
+TRIM_TEST(log_is_synced_behind_the_note)
+{
+	static char large[NOTE_MAX + 2];
+	struct engine_object *topic;
+	struct engine_producer *producer;
+	struct powercut *cut;
+
+	make_targets(c);
+	memset(large, 'l', NOTE_MAX);
+	large[NOTE_MAX] = '\n';
+	cut = begin_cut(c);
+	publish(c);
+	topic = target(c, 0);
+	contract_send(c, topic, 0, large);
+	producer = contract_producer(c, topic, ENGINE_ANY);
+	assert_ok(contract_sync(c, producer));
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+	crash(c, cut, false);
+	check(c, 0);
+}
+
+/* What a checkpoint drops the note of is on disk with all targets. */
+TRIM_TEST(checkpoint_drops_the_note)
+{
+	struct powercut *cut;
+
+	make_targets(c);
+	cut = begin_cut(c);
+	publish(c);
+	checkpoint(c);
+	crash(c, cut, false);
+	check(c, 0);
+}
+
+/* What is said of the place that it was to get is not said of what got that instead, as the append had failed. */
+TRIM_TEST(another_gets_its_place)
+{
+	struct powercut *cut;
+
+	make_targets(c);
+	cut = begin_cut(c);
+	failpoint_arm(failpoint_find("append_after_data"), 2, ENOSPC); /* the first is of the topic */
+	publish(c);
+	failpoint_arm(NULL, 0, 0);
+	cr_assert_eq(count_in(c, 1), 0);
+	send_and_take(c);
+	crash(c, cut, true);
+	check(c, 1);
+}
+
+static void fail_here(void *ctx)
+{
+	if (*(const bool *)ctx)
+		failpoint_arm(failpoint_find("recover_commit"), 1, EIO);
+	else
+		failpoint_arm(NULL, 0, 0);
+}
+
+/* Nor if a power cut took it from there, and it could not be given again at once. */
+TRIM_TEST(another_gets_its_place_after_a_power_cut)
+{
+	bool fails = true;
+	struct powercut *cut;
+
+	make_targets(c);
+	cut = begin_cut(c);
+	publish(c);
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	powercut_stop(cut);
+	crash_replace(c, cut, powercut_count(cut), 0, false);
+	powercut_free(cut);
+	failpoint_call("recover_commit", fail_here, &fails);
+	contract_open(c);
+	fails = false;
+	timers_stop((struct local *)c->engine);
+	cr_assert_eq(count_in(c, 1), 0);
+	cut = powercut_start_store(((struct local *)c->engine)->store.dirfd, "catalog", "reserve");
+	send_and_take(c);
+	crash(c, cut, true);
+	check(c, 1);
+}
+
 /* ---- what goes while a commit is on its way to it ---- */
 
 static void remove_topic(void *ctx)
