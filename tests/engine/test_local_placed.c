@@ -520,6 +520,70 @@ Test(local_placed, cut_is_owed)
 	free(c);
 }
 
+/* The journal tells of a move of a message that is in no log. What is moved to its place, and of which it does not tell, is not taken for it. */
+Test(local_placed, place_of_a_move_again)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct journal_file *file = calloc(1, sizeof(*file));
+	struct powercut *cut;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o");
+	cut = begin(c);
+	Q_SCRIPT(c, "send q a", "mv q ready a o ready");
+	assert_ok(journal_sync(((struct local *)c->engine)->journal));
+	powercut_stop(cut);
+	reopen_as(c, cut, powercut_count(cut), 0);
+	powercut_free(cut);
+	timers_stop((struct local *)c->engine);
+	assert_text(list(c, "q"), "");
+	assert_text(list(c, "o"), "");
+	Q_SCRIPT(c, "send q b", "mv q ready b o ready", "send q c:d100000");
+	assert_text(list(c, "o"), "b ");
+	kill_it(c);
+	read_journal(c, file);
+	tear(file); /* of the move */
+	write_journal(file);
+	contract_open(c);
+	assert_text(list(c, "q"), "b ");
+	assert_text(list(c, "o"), "");
+	q_close(c);
+	free(c);
+	free(file);
+}
+
+/* The log of a queue goes with it, and what was moved out of it is on disk then. */
+Test(local_placed, removed_after_a_move)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct powercut *cut;
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a");
+	cut = begin(c);
+	sync_queue(c, "q");
+	Q_SCRIPT(c, "mv q ready a o ready", "rmdir q => ok");
+	powercut_stop(cut);
+	for (size_t n = 0; n <= powercut_count(cut); n++) {
+		struct engine_object *queue = NULL;
+		char text[64] = "";
+
+		reopen_as(c, cut, n, 0);
+		if (c->ops->lookup(c->engine, c->root, ENGINE_QUEUE, "q", &queue) == 0)
+			strcat(text, list(c, "q"));
+		c->ops->put(queue);
+		strcat(text, list(c, "o"));
+		cr_assert_str_eq(text, "a ", "after %zu changes: %s", n, text);
+	}
+	powercut_free(cut);
+	q_close(c);
+	free(c);
+}
+
 /* ---- a move that can neither be finished nor be taken back ---- */
 
 /* The n-th write from now on fails, and all that follow, while a message is moved. Returns whether it was refused. */
