@@ -75,6 +75,14 @@ int catalog_check_newer(int store_dirfd); /* EUCLEAN in words if there is a cata
 int catalog_restore(int store_dirfd, uint64_t oldest_journal, uint64_t least_id, struct catalog_copied *ret_copied,
     char ret_kept[CATALOG_KEPT_SIZE]);
 
+/*
+ * catalog_identity.c. claim: EUCLEAN in words: it is that of another store than the one with this uuid. One that does not say is this store's, and
+ * says so from then on, if it is open to be written to. uuid: what it says; ENODATA. copy_uuid: the same of the copy, whatever else is in it; ENOENT, EUCLEAN.
+ */
+int catalog_claim(struct catalog *catalog, const uint8_t uuid[16]);
+int catalog_uuid(struct catalog *catalog, uint8_t ret_uuid[16]);
+int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16]);
+
 /* Who is told of damaged rows, and now of those there were at the opening; to be set before other threads use the catalog. */
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
 uint32_t catalog_damaged(const struct catalog *catalog); /* how many rows were at the opening */

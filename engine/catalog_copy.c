@@ -179,11 +179,9 @@ static int read_batch(int fd, uint64_t size, const struct copy *copy, uint8_t **
 	return 0;
 }
 
-static int read_header(int fd, struct copy *copy)
+static int get_header(int fd, uint8_t header[HEADER])
 {
-	static const uint8_t none[16];
-	uint8_t header[HEADER];
-	int err = io_pread_all(fd, header, sizeof(header), 0);
+	int err = io_pread_all(fd, header, HEADER, 0);
 
 	if (err && err != -ENODATA)
 		return engine_explain(err, "the copy of the catalog cannot be read: %s", strerror(-err));
@@ -192,6 +190,34 @@ static int read_header(int fd, struct copy *copy)
 	if (bytes_get32(header + 8) > VERSION)
 		return engine_explain(-EUCLEAN, "the copy of the catalog is of version %u, and this program knows %u",
 		    bytes_get32(header + 8), VERSION);
+	return 0;
+}
+
+int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16])
+{
+	static const uint8_t none[16];
+	uint8_t header[HEADER];
+	int fd = io_open_existing(store_dirfd, COPY_NAME, O_RDONLY | O_NOFOLLOW), err;
+
+	if (fd < 0)
+		return fd;
+	err = get_header(fd, header);
+	close(fd);
+	if (!err && memcmp(header + 32, none, sizeof(none)) == 0)
+		err = -ENODATA;
+	if (!err)
+		memcpy(ret_uuid, header + 32, 16);
+	return err;
+}
+
+static int read_header(int fd, struct copy *copy)
+{
+	static const uint8_t none[16];
+	uint8_t header[HEADER];
+	int err = get_header(fd, header);
+
+	if (err)
+		return err;
 	memcpy(copy->of_uuid, header + 32, sizeof(copy->of_uuid));
 	if (memcmp(copy->of_uuid, none, sizeof(none)) != 0 &&
 	    memcmp(copy->of_uuid, copy->uuid, sizeof(copy->uuid)) != 0)

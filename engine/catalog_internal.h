@@ -7,7 +7,8 @@
  *
  *   table  id      rest of the key        value
  *   'f'    0       name                   facts: "format" u32, "next_id" u64 (the lowest id that is free for sure),
- *                                         "next_message_id" u64, "journal" u64 (files below it are in the catalog)
+ *                                         "next_message_id" u64, "journal" u64 (files below it are in the catalog),
+ *                                         "uuid" 16 bytes, of the store
  *   'o'    object  -                      0 parent u64, 8 ctime_ms i64, 16 mtime_ms i64, 24 owner uid, gid, mode u32,
  *                                         36 birth uid, gid, mode u32, 48 kind u8, 49 seven zero bytes, 56 name
  *   'n'    parent  kind u8, name          id u64

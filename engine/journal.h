@@ -79,6 +79,8 @@ uint64_t journal_synced(struct journal *journal); /* position below which all is
  */
 int journal_rotate(struct journal *journal, uint64_t *ret_number);
 int journal_drop(struct journal *journal, uint64_t number);
+int journal_uuid(
+    int dirfd, uint8_t ret_uuid[16]); /* in all headers that are whole; ENODATA: none is; EUCLEAN: not the same */
 int journal_oldest(int dirfd, uint64_t *ret_number); /* of the files there are; ENODATA: none */
 
 #endif

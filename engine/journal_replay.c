@@ -294,3 +294,46 @@ int journal_replay_file(const struct journal_replay *how, uint64_t number, bool 
 	close(reader.fd);
 	return err;
 }
+
+/* ---- of which store it is ---- */
+
+/* The uuid of a whole header. EBADMSG: it is none. */
+static int uuid_of(int dirfd, uint64_t number, uint8_t ret_uuid[16])
+{
+	char name[JOURNAL_NAME_SIZE];
+	uint8_t header[JOURNAL_HEADER];
+	int fd, err;
+
+	journal_file_name(name, number);
+	fd = io_open_existing(dirfd, name, O_RDONLY | O_NOFOLLOW);
+	err = fd < 0 ? fd : io_pread_all(fd, header, sizeof(header), 0);
+	if (fd >= 0)
+		close(fd);
+	if (err)
+		return io_wants_means(err) ? err : -EBADMSG;
+	if (memcmp(header, JOURNAL_MAGIC, 8) != 0 || bytes_get32(header + 60) != crc32c(0, header, 60))
+		return -EBADMSG;
+	memcpy(ret_uuid, header + 16, 16);
+	return 0;
+}
+
+int journal_uuid(int dirfd, uint8_t ret_uuid[16])
+{
+	uint64_t *numbers = NULL;
+	uint8_t uuid[16];
+	bool found = false;
+	size_t count;
+	int err = journal_list(dirfd, &numbers, &count);
+
+	for (size_t i = 0; !err && i < count; i++) {
+		err = uuid_of(dirfd, numbers[i], uuid);
+		if (!err && found && memcmp(ret_uuid, uuid, sizeof(uuid)) != 0)
+			err = -EUCLEAN;
+		if (!err)
+			memcpy(ret_uuid, uuid, sizeof(uuid));
+		found = found || !err;
+		err = err == -EBADMSG ? 0 : err;
+	}
+	free(numbers);
+	return err ? err : found ? 0 : -ENODATA;
+}

@@ -399,6 +399,8 @@ static int open_catalog(struct local *local)
 	struct catalog_copied copied;
 	char reason[200];
 
+	if (rc == 0)
+		rc = catalog_claim(local->catalog, local->store.uuid);
 	if (rc != -EUCLEAN && rc != -ENOENT)
 		return rc;
 	snprintf(reason, sizeof(reason), "%s", engine_reason());

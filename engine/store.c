@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/io.h"
@@ -51,6 +52,14 @@ static int open_part(const struct store *store, const char *path, const char *na
 	return 0;
 }
 
+static bool store_lacks(const struct store *store, const char *name)
+{
+	struct stat st;
+
+	return store->logs_dirfd >= 0 && store->journal_dirfd >= 0 &&
+	       fstatat(store->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 static int open_parts(struct store *store, const char *path)
 {
 	int err;
@@ -62,6 +71,10 @@ static int open_parts(struct store *store, const char *path)
 		io->mkdir(store->dirfd, "spool", 0700); /* what is in it does not outlive a daemon, so nor must it */
 	if (!err)
 		err = open_part(store, path, "spool", &store->spool_dirfd);
+	if (err == -EUCLEAN && store->read_only && store_lacks(store, "spool")) {
+		engine_reason_clear(); /* who only reads does not want it */
+		err = 0;
+	}
 	return err;
 }
 

@@ -25,7 +25,8 @@
 #include "engine/engine.h"
 
 struct store {
-	int dirfd, logs_dirfd, journal_dirfd, spool_dirfd, lock_fd;
+	int dirfd, logs_dirfd, journal_dirfd, lock_fd;
+	int spool_dirfd; /* -1 if it is not there, and read_only */
 	uint8_t uuid[16];
 	bool read_only;
 };
@@ -39,6 +40,12 @@ struct store {
  */
 int store_open(
     const char *path, bool create, bool read_only, const struct engine_owner *root_owner, struct store *ret_store);
+/*
+ * Of a store whose FORMAT is missing or damaged: the uuid that all its other parts have; and FORMAT made anew by it, under the lock. EEXIST: it has one. EUCLEAN: no
+ * part has a uuid, or not all the same, or FORMAT is of a newer format. engine_reason() says which.
+ */
+int store_find_uuid(const char *path, uint8_t ret_uuid[16]);
+int store_remake_format(const char *path);
 void store_close(struct store *store); /* *store is to be opened again, or forgotten */
 
 #endif

@@ -61,42 +61,69 @@ static bool parse_uuid(const char *text, uint8_t ret_uuid[16])
 	return strcmp(text, "\n") == 0;
 }
 
-static int parse_format(const char *text, const char *path, uint8_t ret_uuid[16])
+/* The number in it, 0: there is none; and what follows. */
+static unsigned long format_of(const char *text, char **ret_end)
 {
 	const char *digits = text + strlen(FORMAT_START);
-	unsigned long format = 0;
-	uint8_t uuid[16];
-	char *end = NULL;
 
-	if (strncmp(text, FORMAT_START, strlen(FORMAT_START)) == 0 && *digits >= '1' && *digits <= '9')
-		format = strtoul(digits, &end, 10);
+	if (strncmp(text, FORMAT_START, strlen(FORMAT_START)) != 0 || *digits < '1' || *digits > '9')
+		return 0;
+	return strtoul(digits, ret_end, 10);
+}
+
+static int parse_format(const char *text, const char *path, uint8_t ret_uuid[16])
+{
+	char *end = NULL;
+	unsigned long format = format_of(text, &end);
+	uint8_t uuid[16];
+
 	if (format > STORE_FORMAT)
 		return engine_explain(-EUCLEAN, "the store at %s is of format %lu, and this program knows up to %u",
 		    path, format, STORE_FORMAT);
 	if (format == 0 || strncmp(end, ", ", 2) != 0 || !parse_uuid(end + 2, uuid))
-		return engine_explain(-EUCLEAN, "%s/%s is not that of a store", path, STORE_FORMAT_NAME);
+		return engine_explain(-EUCLEAN,
+		    "%s/%s is damaged, or not that of a store; fsck.mqfs -y makes one anew if the rest says which "
+		    "store it is",
+		    path, STORE_FORMAT_NAME);
 	memcpy(ret_uuid, uuid, sizeof(uuid));
+	return 0;
+}
+
+/* Its text, with NUL. ENOENT. */
+static int read_text(int dirfd, char text[FORMAT_SIZE])
+{
+	int fd = io_open_existing(dirfd, STORE_FORMAT_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd;
+
+	if (fd >= 0) {
+		n = io->pread(fd, text, FORMAT_SIZE - 1, 0);
+		close(fd);
+	}
+	if (n == -EISDIR || n == -ELOOP || n == -ENXIO || n == -ESPIPE)
+		n = 0; /* a thing of another kind: no FORMAT of ours */
+	if (n < 0)
+		return (int)n;
+	text[n] = '\0';
 	return 0;
 }
 
 int store_read_format(int dirfd, const char *path, uint8_t ret_uuid[16])
 {
 	char text[FORMAT_SIZE];
-	ssize_t n;
-	int fd;
+	int err = read_text(dirfd, text);
 
-	fd = io_open_existing(dirfd, STORE_FORMAT_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-	if (fd == -ENOENT)
-		return -ENOENT;
-	n = fd < 0 ? fd : io->pread(fd, text, sizeof(text) - 1, 0);
-	if (fd >= 0)
-		close(fd);
-	if (n == -EISDIR || n == -ELOOP || n == -ENXIO || n == -ESPIPE)
-		n = 0; /* a thing of another kind: no FORMAT of ours */
-	if (n < 0)
-		return engine_explain((int)n, "%s/%s cannot be read: %s", path, STORE_FORMAT_NAME, strerror((int)-n));
-	text[n] = '\0';
+	if (err == -ENOENT)
+		return err;
+	if (err)
+		return engine_explain(err, "%s/%s cannot be read: %s", path, STORE_FORMAT_NAME, strerror(-err));
 	return parse_format(text, path, ret_uuid);
+}
+
+bool store_format_is_newer(int dirfd)
+{
+	char text[FORMAT_SIZE];
+
+	return read_text(dirfd, text) == 0 && format_of(text, NULL) > STORE_FORMAT;
 }
 
 /* ---------------------------------------------------------------------------------------------------- lock */

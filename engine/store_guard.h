@@ -19,6 +19,8 @@ int store_write_format(int dirfd, const uint8_t uuid[16]);
 /* Reads it. ENOENT (not explained): there is none. EUCLEAN: not such a text, or a newer format. */
 int store_read_format(int dirfd, const char *path, uint8_t ret_uuid[16]);
 
+bool store_format_is_newer(int dirfd); /* of a FORMAT that is refused */
+
 /*
  * Locks the directory for us alone (its lock file is made if need be) and leaves our pid in the lock, or shares it for
  * reading (a store without a lock file is in no one's use: then *ret_fd is -1). EBUSY names the pid of who has it.

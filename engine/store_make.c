@@ -74,8 +74,8 @@ static int refuse_content(void *ctx, const char *name)
 	const struct look *look = ctx;
 
 	(void)name;
-	return engine_explain(
-	    -EUCLEAN, "%s holds the data of a store whose %s is missing", look->path, STORE_FORMAT_NAME);
+	return engine_explain(-EUCLEAN, "%s holds the data of a store whose %s is missing; fsck.mqfs -y makes it anew",
+	    look->path, STORE_FORMAT_NAME);
 }
 
 static int check_name(void *ctx, const char *name)

@@ -246,8 +246,13 @@ static int check_catalog(struct check *check)
 
 	check->part = "catalog";
 	check->unusable = check->restorable = false;
-	if (rc < 0)
+	if (rc == 0)
+		rc = catalog_claim(check->catalog, check->store->uuid);
+	if (rc < 0) {
+		catalog_close(check->catalog);
+		check->catalog = NULL;
 		return refused(check, rc);
+	}
 	catalog_set_notify(check->catalog, notify);
 	if (catalog_damaged(check->catalog) > 0)
 		look_for_copy(check);
@@ -621,6 +626,30 @@ static int check_journal(struct check *check)
 	return io_wants_means(rc) ? rc : 0;
 }
 
+/* ---- FORMAT ---- */
+
+/* The store was refused. Is that for its FORMAT, and says the rest which store it is? */
+static int check_format(struct check *check, int refused)
+{
+	char reason[256];
+	uint8_t uuid[16];
+	int rc;
+
+	snprintf(reason, sizeof(reason), "%s", engine_reason());
+	engine_reason_clear();
+	rc = store_find_uuid(check->path, uuid);
+	if (io_wants_means(rc))
+		return rc;
+	if (rc < 0 && (rc == -EEXIST || strcmp(reason, engine_reason()) == 0))
+		return engine_explain(refused, "%s", reason);
+	if (rc < 0)
+		return engine_explain(refused, "FORMAT is missing or damaged, and %s", engine_reason());
+	check_problem(check, EIO,
+	    "FORMAT is missing or damaged; the other parts say which store it is, and fsck.mqfs -y makes it anew");
+	check->no_format = true;
+	return 0;
+}
+
 /* ---- all of it ---- */
 
 int check_store(struct check *check)
@@ -630,10 +659,15 @@ int check_store(struct check *check)
 	struct store store;
 	int rc = store_open(check->path, false, true, NULL, &store);
 
+	check->no_format = false;
+	if (rc == -EUCLEAN)
+		return check_format(check, rc);
 	if (rc < 0)
 		return rc;
 	check->store = &store;
 	check->known = &known;
+	if (store.spool_dirfd < 0)
+		check_problem(check, 0, "spool/ is not there: a mount makes it");
 	rc = check_catalog(check);
 	if (rc == 0 && !check_cancelled)
 		rc = check_journal(check);

@@ -30,6 +30,7 @@ struct check {
 	uint64_t damaged;    /* what is lost or wrong, and stays so */
 
 	/* Of a damaged catalog. */
+	bool no_format;       /* nothing was looked at: it has no FORMAT, which can be made anew */
 	bool unusable;        /* a mount would refuse it */
 	bool restorable;      /* it can be made anew from its copy */
 	uint64_t greatest_id; /* of the logs there are */

@@ -279,14 +279,32 @@ static void say_summary(const struct check *check)
 		printf("%s: clean\n", check->path);
 }
 
+static int look_afresh(struct check *check)
+{
+	check->objects = check->logs = check->messages = check->bytes = check->records = 0;
+	check->unfinished = check->damaged = 0;
+	return check_store(check);
+}
+
+/* Then there is a store, of which nothing is known yet. */
+static int remake_format(struct fsck *fsck)
+{
+	int rc;
+
+	engine_reason_clear();
+	rc = store_remake_format(fsck->check.path);
+	if (rc < 0)
+		return rc;
+	printf("%s: FORMAT is made anew, by what the other parts say\n", fsck->check.path);
+	return look_afresh(&fsck->check);
+}
+
 static int check_again(struct fsck *fsck, int status)
 {
 	struct check *check = &fsck->check;
 	int rc;
 
-	check->objects = check->logs = check->messages = check->bytes = check->records = 0;
-	check->unfinished = check->damaged = 0;
-	rc = check_store(check);
+	rc = look_afresh(check);
 	if (rc < 0)
 		return status | failed(fsck, rc);
 	return check->damaged > 0 || check->unfinished > 0 ? status | FSCK_UNCORRECTED : status;
@@ -297,16 +315,20 @@ static int run(struct fsck *fsck)
 	struct check *check = &fsck->check;
 	int status = FSCK_OK, rc = check_store(check);
 
+	if (rc == 0 && check->no_format && may_repair(fsck)) {
+		rc = remake_format(fsck);
+		status = FSCK_CORRECTED;
+	}
 	if (rc < 0)
 		return failed(fsck, rc);
 	if (!check_cancelled && check->unfinished + check->damaged > 0) {
-		if (may_repair(fsck)) {
+		if (!check->no_format && may_repair(fsck)) {
 			rc = repair(fsck);
 			if (rc < 0)
 				return failed(fsck, rc);
 			status = check_again(fsck, FSCK_CORRECTED);
 		} else {
-			status = FSCK_UNCORRECTED;
+			status |= FSCK_UNCORRECTED;
 		}
 	}
 	if (check->dump == NULL)

@@ -41,6 +41,10 @@ filled() {
 	wait_gone "$(cat "$S/lock")"
 }
 
+catalog_row() {
+	python3 "$BATS_TEST_DIRNAME/catalog_row.py" "$@"
+}
+
 # status WANTED COMMAND... - runs it; its output is in $output.
 status() {
 	local want=$1
@@ -418,6 +422,9 @@ seen() {
 	cp -a "$S/catalog" "$S.3/"
 	cp -a "$S"/logs/* "$S.3/logs/"
 	status 4 fsck.mqfs -n "$S.3"
+	[[ $output == *'the catalog is that of another store'* ]]
+	catalog_row "$S.3" del f:8=0:=uuid # as one that is older
+	status 4 fsck.mqfs -n "$S.3"
 	[[ $output == *'is of another store'* ]]
 	mkfs.mqfs -q "$S.4"
 	cp -a "$S"/journal/* "$S.4/journal/"
@@ -426,6 +433,98 @@ seen() {
 	sed -i 's/format 1/format 2/' "$S.3/FORMAT"
 	status 8 fsck.mqfs -n "$S.3"
 	status 8 fsck.mqfs -n "$BATS_TEST_TMPDIR"
+}
+
+@test "a catalog of another store, in which all numbers are the same, is refused; the own one is made anew from its copy" {
+	needs_mount
+	filled
+	own=$S
+	S=$own.other filled
+	cp "$own/catalog" "$own.kept"
+	cp "$own.other/catalog" "$own/catalog"
+	status 4 fsck.mqfs -n "$own"
+	[[ $output == *'the catalog is that of another store'*'there is a copy of it'* ]]
+	not "$MQFS_PROGRAM" "$own" "$M" 2>"$BATS_TEST_TMPDIR/err"
+	grep -q 'the catalog is that of another store; fsck.mqfs -y makes it anew from its copy' "$BATS_TEST_TMPDIR/err"
+	cmp "$own.other/catalog" "$own/catalog"
+	status 1 fsck.mqfs -y "$own"
+	status 0 fsck.mqfs -n "$own"
+	"$MQFS_PROGRAM" "$own" "$M"
+	[ "$(cat "$M/topics/orders/0/log")" = "$(seq 5)" ]
+	umount "$M"
+	wait_gone "$(cat "$own/lock")"
+	# With its copy nothing of the own one is left: it stays refused, and is left alone.
+	cp "$own.other"/catalog* "$own/"
+	status 4 fsck.mqfs -y "$own"
+	[[ $output == *'the catalog is that of another store'*'the copy of the catalog is that of another store'* ]]
+	cmp "$own.other/catalog" "$own/catalog"
+	# As an older daemon left it: it is taken as it is, and says whose it is from then on.
+	cp "$own.kept" "$own/catalog"
+	catalog_row "$own" del f:8=0:=uuid
+	"$MQFS_PROGRAM" "$own" "$M"
+	[ "$(cat "$M/topics/orders/0/log")" = "$(seq 5)" ]
+	umount "$M"
+	wait_gone "$(cat "$own/lock")"
+	[ "$(catalog_row "$own" get f:8=0:=uuid)" = "$(sed 's/.*, //; s/-//g' "$own/FORMAT")" ]
+	status 0 fsck.mqfs -n "$own"
+}
+
+@test "FORMAT is made anew, if all other parts agree whose it is" {
+	needs_mount
+	filled
+	cp "$S/FORMAT" "$BATS_TEST_TMPDIR/format"
+	for text in none '' 'mqfs store, format 1, 123' "$(head -c 70 /dev/zero | tr '\0' x)"; do
+		printf %s "$text" >"$S/FORMAT"
+		[ "$text" != none ] || rm "$S/FORMAT"
+		not "$MQFS_PROGRAM" "$S" "$M" 2>"$BATS_TEST_TMPDIR/err"
+		grep -q 'FORMAT is .*fsck.mqfs -y makes ' "$BATS_TEST_TMPDIR/err"
+		status 4 fsck.mqfs -n "$S"
+		[[ $output == *'FORMAT is missing or damaged; the other parts say which store it is'* ]]
+		status 1 fsck.mqfs -y "$S"
+		[[ $output == *'FORMAT is made anew'*clean* ]]
+		cmp "$S/FORMAT" "$BATS_TEST_TMPDIR/format"
+	done
+	# Each part is enough.
+	for part in catalog catalog.copy journal logs; do
+		rm -rf "$S.2"
+		cp -a "$S" "$S.2"
+		rm "$S.2/FORMAT"
+		[ $part = catalog ] || rm "$S.2/catalog"
+		[ $part = catalog.copy ] || rm "$S.2/catalog.copy"
+		[ $part = journal ] || rm "$S.2"/journal/*
+		[ $part = logs ] || rm -r "$S.2"/logs/*
+		[ $part = journal ] || [ $part = logs ] || mkdir "$S.2/logs/00000000000000ff"
+		run fsck.mqfs -y "$S.2"
+		[[ $output == *'FORMAT is made anew'* ]]
+		cmp "$S.2/FORMAT" "$BATS_TEST_TMPDIR/format"
+	done
+	# Parts of two stores, a newer one, or nothing that says whose: it stays as it is.
+	S=$S.other filled
+	rm -rf "$S.2"
+	cp -a "$S" "$S.2"
+	rm "$S.2/FORMAT" "$S.2"/logs/*/*.index
+	cp "$S.other"/journal/* "$S.2/journal/"
+	status 8 fsck.mqfs -y "$S.2"
+	[[ $output == *'cannot be told: '*'journal'*' of different ones'* ]]
+	[ ! -e "$S.2/FORMAT" ]
+	rm "$S.2"/catalog* "$S.2"/journal/*
+	status 8 fsck.mqfs -y "$S.2"
+	[[ $output == *'nothing in '*' says whose store it is'* ]]
+	[ ! -e "$S.2/FORMAT" ]
+	sed -i 's/format 1/format 2/' "$S/FORMAT"
+	status 8 fsck.mqfs -y "$S"
+	[[ $output == *'is of format 2'* ]]
+}
+
+@test "a store without spool/ is checked, and gets it" {
+	"$TOOLS/mkfs.mqfs" -q "$S"
+	rmdir "$S/spool"
+	status 4 fsck.mqfs -n "$S"
+	[[ $output == *'spool/ is not there: a mount makes it'* ]]
+	[ ! -e "$S/spool" ]
+	status 1 fsck.mqfs -y "$S"
+	[ -d "$S/spool" ]
+	status 0 fsck.mqfs -n "$S"
 }
 
 @test "every byte of a log's files cut off or flipped: found, or harmless; never a crash" {

@@ -272,7 +272,7 @@ class Catalog:
 
     def check(self):
         """What belongs together."""
-        expect(self.facts['format'] == 1 and {'next_id'} <= set(self.facts) <= {'format', 'next_id', 'next_message_id', 'journal'},
+        expect(self.facts['format'] == 1 and {'next_id'} <= set(self.facts) <= {'format', 'next_id', 'next_message_id', 'journal', 'uuid'},
                'catalog: facts', self.facts)
         names = {(o['parent'], o['kind'], o['name']): i for i, o in self.objects.items()}
         children = {(o['parent'], o['kind'], i) for i, o in self.objects.items()}
