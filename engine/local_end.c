@@ -174,8 +174,9 @@ void ends_note(struct local *local, const struct sync_point *point)
 	bytes_put64(record, point->log_id);
 	bytes_put64(record + 8, known.end);
 	bytes_put64(record + 16, known.pos);
-	if (journal_append(local->journal, JOURNAL_END, record, sizeof(record), &pos) ==
-	    0) /* else the next checkpoint has it */
+	/* It is worth no checkpoint of its own, which on a full disk would take the room that others are lent. */
+	if (journal_append(local->journal, JOURNAL_END, record, sizeof(record), &pos) == 0 &&
+	    pos - atomic_load(&local->checkpoint_pos) >= LOCAL_JOURNAL_BYTES)
 		checkpoint_note(local, pos);
 }
 
