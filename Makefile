@@ -113,6 +113,8 @@ $(BUILD)/punching/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(required) -DSTAGE_PUNCH=4096u $(CFLAGS) -c -o $@ $<
 $(BUILD)/tests/libengine.punching.a: $(BUILD)/punching/engine/local_stage_take.o $(filter-out $(BUILD)/engine/local_stage_take.o,$(call objects,engine))
+$(BUILD)/tests/fs/test_fs_charges: %: %.o $(BUILD)/tests/fs/ask.o $(BUILD)/tests/fuzz/world.o $(BUILD)/libtest.a $(BUILD)/libfs.a $(BUILD)/libengine.a
+	$(link) -Wl,--wrap=fuse_passthrough_open -lcriterion $(FUSE_LIBS) $(libs)
 interrupted = openat64 mkdirat fdatasync fsync syncfs ftruncate64 fallocate64 renameat unlinkat pread64 pwritev64
 $(BUILD)/tests/engine/test_local_eintr: $(BUILD)/tests/engine/test_local_eintr.o $(BUILD)/libtest.a $(BUILD)/libengine.a
 	$(link) $(interrupted:%=-Wl,--wrap=%) -lcriterion $(libs)

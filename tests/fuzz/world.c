@@ -80,7 +80,7 @@ void world_send(uint32_t opcode, uint64_t node, const void *head, size_t head_le
 		.unique = world.unique += 2,
 		.nodeid = node,
 		.uid = world.of_root ? 0 : (uint32_t)(world.unique >> 4 & 1) * 1000,
-		.pid = (uint32_t)getpid() };
+		.pid = world.pid ? world.pid : (uint32_t)getpid() };
 	struct fuse_buf buf = { .size = header.len, .mem = request };
 
 	FUZZ_ASSERT(header.len <= sizeof(request));

@@ -41,6 +41,7 @@ struct world {
 		uint8_t body[REQUEST_MAX];
 	} answer;     /* to the last request */
 	bool refuses; /* the next answer: who waited for it was interrupted */
+	uint32_t pid; /* of who asks; 0: this process */
 	bool of_root; /* requests are root's; else they are of one user and of another */
 };
 extern struct world world;
