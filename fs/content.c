@@ -13,7 +13,7 @@
 #include "fs/errtext.h"
 #include "fs/find.h"
 #include "fs/render.h"
-#include "fs/ring.h"
+#include "fs/errors.h"
 #include "fs/text.h"
 #include "fs/uring.h"
 #include "fs/version.h"
@@ -282,9 +282,8 @@ const struct file_class class_health = { .open = health_open, TEXT_CLASS };
 
 static int print_errors(struct fs *fs, const struct node *node, struct buffer *out)
 {
-	uint64_t next, lost;
 	(void)node;
-	int count = ring_read(fs->errors, 0, 0, out, &next, &lost);
+	int count = errors_read(fs->errors, ERRORS_KEPT, out);
 	return count < 0 ? count : 0;
 }
 

@@ -12,7 +12,7 @@
 
 #include "fs/figures.h"
 #include "fs/page.h"
-#include "fs/ring.h"
+#include "fs/errors.h"
 #include "fs/text.h"
 #include "fs/version.h"
 
@@ -147,10 +147,8 @@ static void print_queues(struct fs *fs, const struct figures *figures, struct bu
 static void print_errors(struct fs *fs, const struct figures *figures, struct buffer *out)
 {
 	struct buffer lines = BUFFER_INIT;
-	uint64_t end = ring_end(fs->errors), next, lost;
 	(void)figures;
-	int count =
-	    ring_read(fs->errors, end > ERRORS_SHOWN ? end - ERRORS_SHOWN : 0, ERRORS_SHOWN, &lines, &next, &lost);
+	int count = errors_read(fs->errors, ERRORS_SHOWN, &lines);
 	buffer_add_text(out, count > 0 ? "<pre>" : "<p class=note>None since the mount.</p>\n");
 	page_escape(out, lines.ptr, lines.len);
 	buffer_add_text(out, count > 0 ? "</pre>\n" : "");

@@ -32,11 +32,10 @@
 #include "fs/patience.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
-#include "fs/ring.h"
+#include "fs/errors.h"
 #include "fs/session.h"
 #include "fs/spool.h"
 
-#define ERRORS_KEPT 256u
 #define ENDING_MS 15000 /* for a daemon that is still writing to disk what it has */
 #define EXIT_SYSTEM 2   /* as mount(8) has them */
 #define EXIT_MOUNT 32
@@ -101,13 +100,14 @@ static int fs_init(struct fs *fs, const struct options *options)
 	};
 	if (!fs->nodes || !fs->handles || !fs->errors || !fs->events || !fs->spool || !fs->quota || !fs->patience)
 		return -ENOMEM;
-	return ring_init(fs->errors, ERRORS_KEPT);
+	errors_init(fs->errors);
+	return 0;
 }
 
 static void fs_release(struct fs *fs)
 {
 	if (fs->errors)
-		ring_release(fs->errors);
+		errors_release(fs->errors);
 	free(fs->errors);
 	events_free(fs->events);
 	spool_free(fs->spool);

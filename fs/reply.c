@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fs/errors.h"
 #include "fs/errtext.h"
 #include "fs/events.h"
 #include "fs/find.h"
@@ -78,7 +79,7 @@ void report_error(struct fs *fs, int err, const struct engine_cred *cred, const 
 	size_t size = length < 0 ? 0 : (size_t)length;
 	if (size >= sizeof line)
 		size = sizeof line - 1;
-	ring_add(fs->errors, line, size, NULL); /* without memory there is no line; the errno was still told */
+	errors_add(fs->errors, cred->uid, line, size); /* without memory there is no line; the errno was still told */
 	events_add_line(fs, line);
 }
 

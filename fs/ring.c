@@ -29,16 +29,24 @@ void ring_release(struct ring *ring)
 	*ring = (struct ring){ 0 };
 }
 
-int ring_add(struct ring *ring, const char *text, size_t len, uint64_t *ret_number)
+char *ring_line(const char *text, size_t len)
 {
 	/* Each path has been escaped; what the engine says may have names in it as they are. */
 	char escaped[RING_LINE_MAX + 2];
 	len = name_escape_text(text, len, escaped, RING_LINE_MAX + 1);
 	char *line = malloc(len + 2);
 	if (!line)
-		return -ENOMEM;
+		return NULL;
 	memcpy(line, escaped, len);
 	memcpy(line + len, "\n", 2);
+	return line;
+}
+
+int ring_add(struct ring *ring, const char *text, size_t len, uint64_t *ret_number)
+{
+	char *line = ring_line(text, len);
+	if (!line)
+		return -ENOMEM;
 	pthread_mutex_lock(&ring->lock);
 	uint64_t number = ring->end++;
 	char *old = ring->lines[number % ring->size];

@@ -1,5 +1,5 @@
 /*
- * ring - the last so many lines of text, numbered, for status/errors and status/events.
+ * ring - the last so many lines of text, numbered, for status/events.
  *
  * Every line gets the next number, from 0, for the life of the ring. Readers keep the number they want next and ask
  * for what there is from there on; who comes too late for some is told how many are gone. The ring has no waiters: who
@@ -28,6 +28,12 @@ struct ring {
 /* Keeps the last size (>= 1) lines. ENOMEM. */
 int ring_init(struct ring *ring, size_t size);
 void ring_release(struct ring *ring);
+
+/*
+ * A line of len bytes as it is kept: at most RING_LINE_MAX, control characters made blanks, a newline and a zero behind it. The
+ * caller's to free; NULL: no memory.
+ */
+char *ring_line(const char *text, size_t len);
 
 /*
  * Adds a line of len bytes without its newline; control characters in it become blanks. ENOMEM: not added.

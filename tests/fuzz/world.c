@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "fs/errors.h"
 #include "fs/events.h"
 #include "fs/handle.h"
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/patience.h"
 #include "fs/quota.h"
-#include "fs/ring.h"
 #include "fs/spool.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -175,7 +175,7 @@ void world_begin_at(const char *source)
 	memset(&world, 0, sizeof(world));
 	world.fs = (struct fs){ .nodes = node_table_new(),
 		.handles = handle_table_new(),
-		.errors = calloc(1, sizeof(struct ring)),
+		.errors = calloc(1, sizeof(struct errors)),
 		.events = events_new(),
 		.spool = spool_new(source),
 		.patience = patience_new(),
@@ -186,7 +186,7 @@ void world_begin_at(const char *source)
 		.threads = 1,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.settled = PTHREAD_COND_INITIALIZER };
-	FUZZ_ASSERT(ring_init(world.fs.errors, 16) == 0);
+	errors_init(world.fs.errors);
 	FUZZ_ASSERT(engine_open(source, &options, &world.fs.engine) == 0);
 	ops_dir_fill(&ops);
 	ops_list_fill(&ops);
@@ -215,7 +215,7 @@ void world_end(void)
 	FUZZ_ASSERT(world.wanted == 0);
 	world.fs.engine->ops->close(world.fs.engine);
 	fuse_session_destroy(world.session);
-	ring_release(world.fs.errors);
+	errors_release(world.fs.errors);
 	free(world.fs.errors);
 	events_free(world.fs.events);
 	spool_free(world.fs.spool);
