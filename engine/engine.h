@@ -533,9 +533,16 @@ struct engine_object {
 /*
  * What one user may hold of an engine is counted, and refused, by who opened it: the transactions that are open, and the bytes
  * staged in them, both of who made them; messages of queues that are leased, of who opened the consumer or claimed them; objects
- * that users can name, of whose they were when they were made or read at the start, until they are removed. Called with locks
+ * that users can name, of whose they were when they were made or read at the start, until they are removed: transactions that have
+ * ended are removed before their time, the oldest first, where that lets their user make something. Called with locks
  * held; must not call the engine. enter NULL, lease NULL, keep NULL: nobody counts.
  */
+enum engine_keep {
+	ENGINE_KEEP_IF_ROOM, /* EDQUOT is no refusal yet: the engine may make room */
+	ENGINE_KEEP_ANEW,
+	ENGINE_KEEP_THERE, /* it was there before */
+};
+
 struct engine_users {
 	void *ctx;
 	int (*enter)(void *ctx, uint32_t uid, void **ret_user); /* one is made. EDQUOT, ENOMEM */
@@ -546,8 +553,10 @@ struct engine_users {
 	int64_t (*lease)(void *ctx, uint32_t uid, uint32_t count);
 	void (*unlease)(void *ctx, uint32_t uid, uint32_t count); /* so many leases are over */
 	/* One more object. EDQUOT, unless it is there already; ENOMEM */
-	int (*keep)(void *ctx, uint32_t uid, bool there);
+	int (*keep)(void *ctx, uint32_t uid, enum engine_keep how);
 	void (*unkeep)(void *ctx, uint32_t uid); /* it is gone */
+	/* Has the user no limits? NULL: nobody has any. Of what the engine shares out itself: ids that are remembered */
+	bool (*unlimited)(void *ctx, uint32_t uid);
 };
 
 struct engine_options {

@@ -187,6 +187,7 @@ static void release_memory(struct local *local)
 	pthread_mutex_destroy(&local->unmoved.lock);
 	pthread_mutex_destroy(&local->texts.lock);
 	pthread_mutex_destroy(&local->ids.lock);
+	pthread_mutex_destroy(&local->ended_lock);
 	pthread_cond_destroy(&local->flusher.wanted);
 	pthread_mutex_destroy(&local->flusher.lock);
 	pthread_mutex_destroy(&local->fault_lock);
@@ -319,6 +320,7 @@ static struct local *new_local(const struct engine_options *options)
 	atomic_init(&local->queues_due_ms, INT64_MAX);
 	local->wall_base_ms = clock_wall_ms() - clock_mono_ms();
 	pthread_mutex_init(&local->ids.lock, NULL);
+	pthread_mutex_init(&local->ended_lock, NULL);
 	pthread_mutex_init(&local->texts.lock, NULL);
 	pthread_mutex_init(&local->unmoved.lock, NULL);
 	pthread_rwlock_init(&local->registry, NULL);

@@ -344,7 +344,7 @@ void commit_find_ends(struct commit *commit)
 static void note_ids(struct commit_target *target)
 {
 	for (uint32_t i = 0; i < target->count; i++)
-		local_dedup_note(target->object, target->props[i].id);
+		local_dedup_note(target->object, target->props[i].id, target->batch.cred.uid);
 }
 
 /* A note makes up for what fails here: then the messages come later, and their ids stay. */

@@ -166,7 +166,7 @@ static int remove_rows(struct local *local, uint64_t id)
 
 /* parent.change */
 static int create(struct object *parent, enum engine_kind kind, const char *name, const struct engine_owner *owner,
-    struct object **ret_object)
+    enum engine_keep how, struct object **ret_object)
 {
 	struct local *local = local_of(parent);
 	struct object *object;
@@ -187,7 +187,7 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 		return -ENOMEM;
 	object->owner = *owner;
 	object->owner.mode &= 07777;
-	rc = object_keep(object, false);
+	rc = object_keep(object, how);
 	if (rc == 0 && kind == ENGINE_TX)
 		rc = tx_charge(tx_of_object(object), owner->uid);
 	if (rc < 0) {
@@ -209,7 +209,7 @@ static int create(struct object *parent, enum engine_kind kind, const char *name
 }
 
 static int create_once(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-    const struct engine_owner *owner, struct engine_object **ret_object)
+    const struct engine_owner *owner, enum engine_keep how, struct engine_object **ret_object)
 {
 	struct local *local = (struct local *)engine;
 	struct object *above = NULL, *object = NULL;
@@ -228,7 +228,7 @@ static int create_once(struct engine *engine, struct engine_object *parent, enum
 	if (kind == ENGINE_GROUP)
 		topic_open_logs(topic_of_object(above), ENGINE_ANY); /* may report; so before the lock */
 	pthread_mutex_lock(&above->change);
-	rc = create(above, kind, name, owner, &object);
+	rc = create(above, kind, name, owner, how, &object);
 	pthread_mutex_unlock(&above->change);
 	if (rc < 0)
 		return rc;
@@ -240,13 +240,13 @@ static int create_once(struct engine *engine, struct engine_object *parent, enum
 }
 
 int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-    const struct engine_owner *owner, struct engine_object **ret_object)
+    const struct engine_owner *owner, enum engine_keep how, struct engine_object **ret_object)
 {
 	unsigned int tries = 0;
 	int rc;
 
 	do
-		rc = create_once(engine, parent, kind, name, owner, ret_object);
+		rc = create_once(engine, parent, kind, name, owner, how, ret_object);
 	while (warm_again((struct local *)engine, rc, &tries));
 	return rc;
 }

@@ -82,11 +82,11 @@ struct filling {
 	int64_t now_ms, window_ms;
 };
 
-static int fill_id(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+static int fill_id(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms)
 {
 	struct filling *filling = ctx;
 
-	return dedup_put(filling->table, *hash, ts_ms, filling->now_ms);
+	return dedup_put(filling->table, *hash, uid, ts_ms, filling->now_ms);
 }
 
 /* A queue's messages keep their time when they change their priority, so there it does not only rise. */
@@ -104,7 +104,7 @@ static int fill(struct object *object, struct local_dedup *dedup, int64_t window
 	struct filling filling = { .object = object, .now_ms = clock_wall_ms(), .window_ms = window_ms };
 	int rc = 0;
 
-	filling.table = dedup_new(window_ms, filling.now_ms);
+	filling.table = dedup_new(window_ms, &local_of(object)->users);
 	if (filling.table == NULL)
 		return -ENOMEM;
 	if (object->kind == ENGINE_TOPIC)
@@ -167,7 +167,7 @@ void local_dedup_kept(struct dedup_send *send, const struct engine_props *props,
 	if (send->dedup == NULL || props == NULL)
 		return;
 	pthread_mutex_lock(&send->dedup->lock);
-	dedup_pass_redo(send->dedup->table, props, count, clock_wall_ms());
+	dedup_pass_redo(send->dedup->table, props, count, send->pass.batch.cred.uid, clock_wall_ms());
 	pthread_mutex_unlock(&send->dedup->lock);
 }
 
@@ -196,16 +196,15 @@ int local_dedup_has(struct object *object, const struct engine_props *props)
 	return has;
 }
 
-void local_dedup_note(struct object *object, struct engine_span id)
+void local_dedup_note(struct object *object, struct engine_span id, uint32_t uid)
 {
 	struct local_dedup *dedup = dedup_of(object);
-	int64_t now_ms = clock_wall_ms();
 
 	if (id.ptr == NULL)
 		return;
 	pthread_mutex_lock(&dedup->lock);
 	if (dedup->table != NULL) /* without memory for it, it is known after the next start */
-		(void)dedup_put(dedup->table, dedup_hash_of(id), now_ms, now_ms);
+		(void)dedup_note(dedup->table, dedup_hash_of(id), uid, clock_wall_ms());
 	pthread_mutex_unlock(&dedup->lock);
 }
 

@@ -44,8 +44,8 @@ void local_dedup_end(struct dedup_send *send);
 
 /* Would a message with these properties be dropped now? 1, 0, or what local_dedup_begin() could not do. */
 int local_dedup_has(struct object *object, const struct engine_props *props);
-/* A message with this id came by another way than a send. */
-void local_dedup_note(struct object *object, struct engine_span id);
+/* A message of uid with this id came by another way than a send. */
+void local_dedup_note(struct object *object, struct engine_span id, uint32_t uid);
 /* The setting was changed, or a log was opened or made. */
 void local_dedup_changed(struct object *object);
 /* What is over gives its memory back; a timer's. */

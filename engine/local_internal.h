@@ -60,6 +60,7 @@
 #define LOCAL_SWEEP_MS 1000
 #define LOCAL_DEDUP_MS 60000 /* ids that are over give back their memory as often */
 #define LOCAL_NO_LOG 0u      /* id of a log whose row in the catalog is lost; ids begin at 1 */
+#define LOCAL_ENDED_LISTS 64u
 #define LOCAL_FAULTS_MAX 32u /* lines health shows; a broken disk would otherwise fill memory with them */
 
 struct local;
@@ -341,6 +342,10 @@ struct local {
 	struct stages *stages;
 	struct engine_notify notify;
 	struct engine_users users;
+	pthread_mutex_t ended_lock;
+	struct tx_list {
+		struct tx *first, *last;
+	} ended[LOCAL_ENDED_LISTS]; /* local_tx_ended.c; ended_lock */
 	bool read_only;
 	bool remake_logs;                       /* see struct engine_options */
 	bool logs_closed;                       /* at the end: the last checkpoint needs none */
@@ -451,7 +456,7 @@ struct object *object_ref(struct object *object);
 bool object_try_ref(struct object *object); /* false: it is being freed */
 void object_put(struct object *object);     /* NULL allowed; frees the last one's, which may sync */
 /* Counts it for its owner until it is released: struct engine_users. EDQUOT, unless it is there; ENOMEM */
-int object_keep(struct object *object, bool there);
+int object_keep(struct object *object, enum engine_keep how);
 void object_release(struct object *object); /* what object_init made; for the free functions of the kinds */
 int registry_add(struct local *local, struct object *object); /* takes over the first reference; ENOMEM */
 /*

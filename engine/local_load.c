@@ -123,7 +123,7 @@ static int add_object(struct loading *loading, const struct catalog_object *row)
 	if (object != NULL) {
 		fill_object(object, row);
 		if (object->kind != ENGINE_QUEUE || object->parent->kind == ENGINE_STORE) /* a dlq is its parent's */
-			rc = object_keep(object, true);
+			rc = object_keep(object, ENGINE_KEEP_THERE);
 		else
 			rc = 0;
 		if (rc == 0)

@@ -39,10 +39,26 @@ static struct local *of_consumer(struct engine_consumer *handle)
 
 /* ---- struct engine_ops ---- */
 
-LOOK(int, look_create, (struct local *)engine,
-    (struct engine * engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-	const struct engine_owner *owner, struct engine_object **ret_object),
-    local_create(engine, parent, kind, name, owner, ret_object))
+/* Who has as many objects as one may have has ended transactions forgotten for it, which is no part of the look. */
+int look_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
+    const struct engine_owner *owner, struct engine_object **ret_object)
+{
+	struct local *local = (struct local *)engine;
+	enum engine_keep how = ENGINE_KEEP_IF_ROOM;
+	int rc;
+
+	for (;;) {
+		visible_enter(local);
+		rc = local_create(engine, parent, kind, name, owner, how, ret_object);
+		visible_leave(local);
+		if (rc == -EUSERS)
+			rc = tx_make_room(local, owner->uid, &how);
+		else
+			return rc;
+		if (rc < 0)
+			return rc;
+	}
+}
 LOOK(int, look_rename, of(object), (struct engine_object * object, const char *name), local_rename(object, name))
 LOOK(int, look_stat, of(object), (struct engine_object * object, struct engine_stat *ret_stat),
     local_stat(object, ret_stat))

@@ -58,13 +58,13 @@ bool object_try_ref(struct object *object)
 	return false;
 }
 
-int object_keep(struct object *object, bool there)
+int object_keep(struct object *object, enum engine_keep how)
 {
 	const struct engine_users *users = &local_of(object)->users;
-	int rc = users->keep != NULL ? users->keep(users->ctx, object->owner.uid, there) : 0;
+	int rc = users->keep != NULL ? users->keep(users->ctx, object->owner.uid, how) : 0;
 
 	if (rc < 0)
-		return rc;
+		return rc == -EDQUOT && how == ENGINE_KEEP_IF_ROOM ? -EUSERS : rc;
 	object->kept = users->keep != NULL;
 	object->keeper = object->owner.uid;
 	return 0;

@@ -17,8 +17,9 @@ int local_list(struct engine *engine, struct engine_object *parent, enum engine_
     bool (*each)(void *ctx, const struct engine_dirent *entry), void *ctx);
 int local_identity(struct engine_object *base, struct engine_identity *ret_identity);
 /* local_create.c */
+/* EUSERS: where how is ENGINE_KEEP_IF_ROOM, the owner has as many objects as one may have. */
 int local_create(struct engine *engine, struct engine_object *parent, enum engine_kind kind, const char *name,
-    const struct engine_owner *owner, struct engine_object **ret_object);
+    const struct engine_owner *owner, enum engine_keep how, struct engine_object **ret_object);
 int local_remove(struct engine_object *base);
 int local_rename(struct engine_object *base, const char *name);
 /* local_stat.c */

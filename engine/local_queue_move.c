@@ -66,7 +66,7 @@ static int append_moved(const struct lane_move *m, const struct queue_move_note 
 		return rc;
 	to->arrived++;
 	if (batch->props != NULL)
-		local_dedup_note(&to->queue->object, batch->props[0].id);
+		local_dedup_note(&to->queue->object, batch->props[0].id, batch->cred.uid);
 	queue_forget_gone(to->queue, m->id);
 	to->moved_in = true;
 	if (note->fresh)

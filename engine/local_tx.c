@@ -60,6 +60,7 @@ static void release_staged(struct tx *tx)
 void tx_free(struct tx *tx)
 {
 	timer_release(local_of(&tx->object), &tx->timer);
+	tx_ended_drop(tx);
 	release_staged(tx);
 	pthread_mutex_destroy(&tx->lock);
 	object_release(&tx->object);
@@ -87,6 +88,7 @@ void tx_end(struct tx *tx, enum engine_tx_state state, enum engine_tx_why why)
 	queue_catch_up(local_of(&tx->object)); /* a lease may be over that was pinned */
 	release_staged(tx);
 	keep(tx);
+	tx_ended_add(tx);
 }
 
 /* What is over its time is aborted, whether the timer has come to it or not; in a store that is only read none is open. lock */
@@ -233,8 +235,10 @@ int tx_load(struct tx *tx)
 	tx->dirty = true;
 	tx->due_ms = INT64_MAX;
 	rc = catalog_each_queue_row(local_of(&tx->object)->catalog, tx->object.id, load_row, tx);
-	if (!local_of(&tx->object)->read_only)
+	if (!local_of(&tx->object)->read_only) {
 		keep(tx);
+		tx_ended_add(tx);
+	}
 	return rc;
 }
 

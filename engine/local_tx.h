@@ -2,6 +2,7 @@
  * local_tx - transactions in the embedded engine: what its local_tx*.c files share. The contract is engine_tx.h.
  *
  *   local_tx.c          life: making, time, ending, what came of it
+ *   local_tx_ended.c    those of each user that have ended, and forgetting them for room
  *   local_tx_stage.c    staging messages and what is settled in queues
  *   local_tx_cursor.c   staging acks, rejects and seeks of groups
  *   local_tx_commit.c   commit: its steps
@@ -36,12 +37,24 @@ struct tx {
 	int64_t ended_ms;     /* Unix time; OPEN: 0 */
 	struct staged staged; /* charged to who made it, as long as it is open */
 	struct timer timer;
+	bool ended_listed; /* this and the next two: local.ended_lock */
+	struct tx *ended_before, *ended_next;
 };
 
 static inline struct tx *tx_of_object(struct object *object)
 {
 	return (struct tx *)object;
 }
+
+/* ---- local_tx_ended.c ---- */
+
+void tx_ended_add(struct tx *tx); /* the newest of who it counts for */
+void tx_ended_drop(struct tx *tx);
+/*
+ * Where who has as many objects as one may have makes another (EUSERS): his oldest ended transaction is removed, or, if he has none,
+ * *how becomes what refuses; then it is to be tried again. What the removal answers if it fails. Without locks, not within a look.
+ */
+int tx_make_room(struct local *local, uint32_t uid, enum engine_keep *how);
 
 /* ---- local_tx.c ---- */
 

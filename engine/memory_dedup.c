@@ -16,7 +16,7 @@ static int make_table(struct memory_object *object, int64_t window_ms)
 
 	if (object->dedup != NULL && object->dedup_window_ms == window_ms)
 		return 0;
-	table = dedup_new(window_ms, now_ms);
+	table = dedup_new(window_ms, &object->memory->users);
 	if (table == NULL)
 		return -ENOMEM;
 	if (object->dedup != NULL)

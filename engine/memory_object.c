@@ -143,12 +143,18 @@ static int attach_with_dlq(struct memory_object *object)
 	return 0;
 }
 
-/* Counts it for its owner. */
+/* Counts it for its owner; who has as many as one may have has ended transactions forgotten. */
 static int keep(struct memory_object *object)
 {
 	const struct engine_users *users = &object->memory->users;
-	int rc = users->keep != NULL ? users->keep(users->ctx, object->owner.uid, false) : 0;
+	enum engine_keep how = ENGINE_KEEP_IF_ROOM;
+	int rc = 0;
 
+	while (users->keep != NULL && (rc = users->keep(users->ctx, object->owner.uid, how)) == -EDQUOT &&
+	       how != ENGINE_KEEP_ANEW) {
+		if (!memory_tx_forget(object->memory, object->owner.uid))
+			how = ENGINE_KEEP_ANEW;
+	}
 	object->kept = rc == 0 && users->keep != NULL;
 	object->keeper = object->owner.uid;
 	return rc;

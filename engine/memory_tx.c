@@ -118,6 +118,22 @@ void memory_tx_sweep(struct memory_engine *memory)
 	}
 }
 
+bool memory_tx_forget(struct memory_engine *memory, uint32_t uid)
+{
+	struct memory_object *oldest = NULL;
+
+	for (size_t i = 0; i < memory->object_count; i++) {
+		struct memory_object *object = memory->objects[i];
+
+		if (object->tx != NULL && object->tx->state != ENGINE_TX_OPEN && object->kept &&
+		    object->keeper == uid && (oldest == NULL || object->tx->ended_ms < oldest->tx->ended_ms))
+			oldest = object;
+	}
+	if (oldest != NULL)
+		memory_detach(oldest);
+	return oldest != NULL;
+}
+
 /* ---- calls ---- */
 
 static int refuse(const struct memory_tx *tx)

@@ -34,6 +34,8 @@ int memory_tx_init(struct memory_object *object);
 void memory_tx_free(struct memory_object *object); /* one that is none is allowed */
 void memory_tx_roll_back(struct memory_object *object);
 void memory_tx_sweep(struct memory_engine *memory); /* times that are over */
+/* Removes the oldest transaction that has ended and counts for the user. False: there is none */
+bool memory_tx_forget(struct memory_engine *memory, uint32_t uid);
 /* Takes the lock for a call that stages. EALREADY, ECANCELED, ETIMEDOUT, EROFS. */
 int memory_tx_enter(struct engine_object *tx, struct memory_object **ret_object);
 

@@ -162,13 +162,14 @@ int plog_each_props(struct plog *plog, uint64_t from, uint64_t to,
  */
 void plog_keep_ids(struct plog *plog, int64_t window_ms);
 /*
- * Calls each with every id that was kept, or is in a message, and seen after since_ms; in no order, some twice. in_order: the
+ * Calls each with every id that was kept, or is in a message, and seen after since_ms; in no order, some twice. uid is who produced the
+ * message, DEDUP_NOBODY if it is gone. in_order: the
  * times of the log's batches only rise, so that what is older need not be looked at. What is damaged is left out and
  * reported. Nonzero from each ends the walk and is returned.
  */
 struct dedup_hash;
 int plog_each_id(struct plog *plog, int64_t since_ms, bool in_order,
-    int (*each)(void *ctx, const struct dedup_hash *hash, int64_t ts_ms), void *ctx);
+    int (*each)(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms), void *ctx);
 
 /* ---- plog_compact.c ---- */
 

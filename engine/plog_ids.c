@@ -48,7 +48,7 @@
 
 static const char magic[8] = "MQFSIDS1";
 
-typedef int (*each_id)(void *ctx, const struct dedup_hash *hash, int64_t ts_ms);
+typedef int (*each_id)(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms);
 
 void plog_keep_ids(struct plog *plog, int64_t window_ms)
 {
@@ -84,7 +84,7 @@ static int visit(void *ctx, uint32_t i, const struct engine_props *props)
 	if (props->id.ptr == NULL)
 		return 0;
 	hash = dedup_hash_of(props->id);
-	return walk->each(walk->ctx, &hash, walk->entry.ts_ms);
+	return walk->each(walk->ctx, &hash, walk->entry.cred.uid, walk->entry.ts_ms);
 }
 
 /* A meta record that is damaged is passed over: who reads its messages is told. */
@@ -319,12 +319,13 @@ struct gathered {
 	int64_t newest_ms;
 };
 
-static int gather(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+static int gather(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms)
 {
 	struct gathered *g = ctx;
 	size_t need = HEADER + ((size_t)g->count + 1) * ID_BYTES;
 	uint8_t *at;
 
+	(void)uid;
 	if (g->count >= g->max) {
 		g->left_out++;
 		return 0;
@@ -359,7 +360,7 @@ static int give_file(const uint8_t *ids, uint32_t count, int64_t since_ms, each_
 		int64_t ts_ms = (int64_t)bytes_get64(at + 16);
 
 		if (ts_ms > since_ms)
-			rc = each(ctx, &hash, ts_ms);
+			rc = each(ctx, &hash, DEDUP_NOBODY, ts_ms);
 	}
 	return rc;
 }
@@ -490,7 +491,7 @@ static int each_kept(struct plog *plog, int64_t since_ms, each_id each, void *ct
 }
 
 int plog_each_id(struct plog *plog, int64_t since_ms, bool in_order,
-    int (*each)(void *ctx, const struct dedup_hash *hash, int64_t ts_ms), void *ctx)
+    int (*each)(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms), void *ctx)
 {
 	struct walk walk = { .plog = plog, .since_ms = since_ms, .to = UINT64_MAX, .each = each, .ctx = ctx };
 	int rc;

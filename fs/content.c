@@ -10,10 +10,10 @@
 #include <sys/utsname.h>
 
 #include "fs/content.h"
+#include "fs/errors.h"
 #include "fs/errtext.h"
 #include "fs/find.h"
 #include "fs/render.h"
-#include "fs/errors.h"
 #include "fs/text.h"
 #include "fs/uring.h"
 #include "fs/version.h"

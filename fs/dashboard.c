@@ -10,9 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "fs/errors.h"
 #include "fs/figures.h"
 #include "fs/page.h"
-#include "fs/errors.h"
 #include "fs/text.h"
 #include "fs/version.h"
 

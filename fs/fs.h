@@ -28,7 +28,7 @@ struct fs {
 	struct fuse_session *session;
 	struct node_table *nodes;
 	struct handle_table *handles;
-	struct errors *errors;       /* status/errors */
+	struct errors *errors;     /* status/errors */
 	struct events *events;     /* status/events */
 	struct spool *spool;       /* put/ */
 	struct quota *quota;       /* of users */

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/errors.h"
 #include "fs/events.h"
 #include "fs/handle.h"
 #include "fs/name.h"
@@ -32,7 +33,6 @@
 #include "fs/patience.h"
 #include "fs/quota.h"
 #include "fs/reply.h"
-#include "fs/errors.h"
 #include "fs/session.h"
 #include "fs/spool.h"
 

@@ -31,7 +31,8 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	/* sixteen of the longest messages that the default settings take; short ones do not count */
 	[QUOTA_READ_BYTES] = { "user_read_bytes", 256u << 20, EDQUOT,
 	    "bytes of long messages and texts in open files" },
-	/* a transaction a second that nobody removes, for the day it is kept; each takes 2 to 4 KiB of the daemon's memory */
+	/* a transaction a second that nobody removes, for the day it is kept; each takes 2 to 4 KiB of the daemon's memory. What has
+	 * ended is forgotten earlier by who needs the room: see struct engine_users */
 	[QUOTA_OBJECTS] = { "user_objects", 100000, EDQUOT, "directories, also of ended transactions," },
 };
 
@@ -105,6 +106,11 @@ static void subtract(struct quota_user *user, enum quota_kind kind, uint64_t amo
 	(void)before;
 }
 
+static bool is_unlimited(const struct quota *quota, uid_t uid)
+{
+	return uid == 0 || uid == quota->mounter;
+}
+
 static struct quota_user *new_user_locked(struct quota *quota, uid_t uid)
 {
 	struct quota_user *user = calloc(1, sizeof *user);
@@ -112,7 +118,7 @@ static struct quota_user *new_user_locked(struct quota *quota, uid_t uid)
 		return NULL;
 	user->uid = uid;
 	user->quota = quota;
-	user->unlimited = uid == 0 || uid == quota->mounter;
+	user->unlimited = is_unlimited(quota, uid);
 	HASH_ADD(hh, quota->users, uid, sizeof user->uid, user);
 	if (!user->hh.tbl) {
 		free(user);
@@ -278,18 +284,21 @@ static void unlease(void *ctx, uint32_t uid, uint32_t count)
 	pthread_mutex_unlock(&quota->lock);
 }
 
-static int keep(void *ctx, uint32_t uid, bool there)
+static int keep(void *ctx, uint32_t uid, enum engine_keep how)
 {
 	struct quota *quota = ctx;
 	struct quota_user *user = NULL;
 	int err = 0;
-	if (!there)
+	if (how == ENGINE_KEEP_ANEW)
 		return quota_enter(quota, uid, QUOTA_OBJECTS, &user);
+	uint64_t limit = quota->limits[QUOTA_OBJECTS];
 	pthread_mutex_lock(&quota->lock);
 	user = find_locked(quota, uid);
 	if (!user)
 		user = new_user_locked(quota, uid);
-	if (user) {
+	if (user && how == ENGINE_KEEP_IF_ROOM && limit > 0 && !user->unlimited && user->used[QUOTA_OBJECTS] >= limit) {
+		err = -EDQUOT;
+	} else if (user) {
 		user->used[QUOTA_OBJECTS]++;
 		user->entered++;
 	} else {
@@ -311,6 +320,12 @@ static void unkeep(void *ctx, uint32_t uid)
 	pthread_mutex_unlock(&quota->lock);
 }
 
+static bool unlimited(void *ctx, uint32_t uid)
+{
+	const struct quota *quota = ctx;
+	return is_unlimited(quota, uid);
+}
+
 struct engine_users quota_of_engine(struct quota *quota)
 {
 	return (struct engine_users){ .ctx = quota,
@@ -320,7 +335,8 @@ struct engine_users quota_of_engine(struct quota *quota)
 		.lease = lease,
 		.unlease = unlease,
 		.keep = keep,
-		.unkeep = unkeep };
+		.unkeep = unkeep,
+		.unlimited = unlimited };
 }
 
 uint64_t quota_refused(struct quota *quota, enum quota_kind kind)

@@ -65,7 +65,7 @@
 	T(tx_topics) T(tx_cursors) T(tx_cursor_conflict) T(tx_seek) T(tx_lists) T(tx_exchanges) T(tx_wakes) \
 	T(tx_refuses) T(tx_many) T(tx_reopen) T(tx_reopen_committed) T(tx_producers) T(tx_members) T(tx_partitions) T(tx_staging_ended) \
 	T(tx_gone) T(tx_what_it_settles_is_gone) T(tx_lists_some) T(tx_unroutable) T(tx_seeks) T(tx_taken_back) \
-	T(tx_priorities) T(tx_users) T(tx_reopen_read_only)
+	T(tx_priorities) T(tx_users) T(tx_forgotten) T(tx_reopen_read_only)
 /* clang-format on */
 
 static void run(void (*contract)(bool persists, void (*test)(struct contract *c)), void (*test)(struct contract *c))

@@ -289,11 +289,11 @@ static struct {
 	unsigned calls, refused; /* which of them */
 } counting;
 
-static int count_one(void *ctx, uint32_t uid, bool there)
+static int count_one(void *ctx, uint32_t uid, enum engine_keep how)
 {
 	(void)ctx;
 	(void)uid;
-	cr_assert(there);
+	cr_assert_eq(how, ENGINE_KEEP_THERE);
 	return ++counting.calls == counting.refused ? -ENOMEM : 0;
 }
 

@@ -302,14 +302,14 @@ Test(plog_compact, damage, .init = nosync_install)
 }
 
 /* Ids of messages that compaction removes are remembered. */
-static int put_id(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+static int put_id(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms)
 {
-	return dedup_put(ctx, *hash, ts_ms, clock_wall_ms());
+	return dedup_put(ctx, *hash, uid, ts_ms, clock_wall_ms());
 }
 
 Test(plog_compact, ids, .init = nosync_install)
 {
-	struct dedup *dedup = dedup_new(1000000, clock_wall_ms());
+	struct dedup *dedup = dedup_new(1000000, NULL);
 	struct model model = { .keys = 1 };
 	struct box box;
 	char id[16];

@@ -32,9 +32,9 @@ static int append_id(struct box *box, unsigned i, int64_t ts_ms)
 	return plog_append(box->plog, &batch, 0, 200, &offset);
 }
 
-static int put(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+static int put(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms)
 {
-	return dedup_put(ctx, *hash, ts_ms, clock_wall_ms());
+	return dedup_put(ctx, *hash, uid, ts_ms, clock_wall_ms());
 }
 
 static bool knows(const struct dedup *dedup, unsigned i)
@@ -48,7 +48,7 @@ static bool knows(const struct dedup *dedup, unsigned i)
 static struct dedup *all_of(struct box *box)
 {
 	int64_t now_ms = clock_wall_ms();
-	struct dedup *dedup = dedup_new(WINDOW, now_ms);
+	struct dedup *dedup = dedup_new(WINDOW, NULL);
 
 	cr_assert_eq(plog_each_id(box->plog, now_ms - WINDOW, true, put, dedup), 0);
 	return dedup;
@@ -349,7 +349,7 @@ Test(plog_ids, asking_fails, .init = nosync_install)
 
 		for (uint64_t n = 1; reached; n++) {
 			int64_t now_ms = clock_wall_ms();
-			struct dedup *dedup = dedup_new(WINDOW, now_ms);
+			struct dedup *dedup = dedup_new(WINDOW, NULL);
 			int rc;
 
 			(void)box_close(&box); /* no file is open */

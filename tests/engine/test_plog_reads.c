@@ -203,8 +203,9 @@ static int walk_props(struct box *of)
 	return rc;
 }
 
-static int count_id(void *ctx, const struct dedup_hash *hash, int64_t ts_ms)
+static int count_id(void *ctx, const struct dedup_hash *hash, uint32_t uid, int64_t ts_ms)
 {
+	(void)uid;
 	(void)hash;
 	(void)ts_ms;
 	++*(uint64_t *)ctx;

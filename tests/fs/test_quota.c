@@ -177,12 +177,15 @@ Test(quota, leases)
 Test(quota, objects)
 {
 	const struct engine_users of = quota_of_engine(quota);
-	cr_assert_eq(of.keep(of.ctx, 1000, true), 0);
-	cr_assert_eq(of.keep(of.ctx, 1000, false), 0);
-	cr_assert_eq(of.keep(of.ctx, 1000, false), -EDQUOT);
+	cr_assert_eq(of.keep(of.ctx, 1000, ENGINE_KEEP_THERE), 0);
+	cr_assert_eq(of.keep(of.ctx, 1000, ENGINE_KEEP_ANEW), 0);
+	cr_assert_eq(of.keep(of.ctx, 1000, ENGINE_KEEP_ANEW), -EDQUOT);
 	cr_assert(strstr(engine_reason(), "user_objects=2"));
-	cr_assert_eq(of.keep(of.ctx, 1000, true), 0);
-	cr_assert_eq(of.keep(of.ctx, 0, false), 0);
+	cr_assert_eq(of.keep(of.ctx, 1000, ENGINE_KEEP_IF_ROOM), -EDQUOT);
+	cr_assert_eq(quota_refused(quota, QUOTA_OBJECTS), 1);
+	cr_assert(of.unlimited(of.ctx, 0) && of.unlimited(of.ctx, MOUNTER) && !of.unlimited(of.ctx, 1000));
+	cr_assert_eq(of.keep(of.ctx, 1000, ENGINE_KEEP_THERE), 0);
+	cr_assert_eq(of.keep(of.ctx, 0, ENGINE_KEEP_ANEW), 0);
 	cr_assert_eq(sum_of(QUOTA_OBJECTS), 4);
 	cr_assert_eq(users, 2);
 	cr_assert_eq(sum_of(QUOTA_HANDLES), 0);

@@ -113,15 +113,45 @@ static void leave(void *ctx)
 	pthread_mutex_unlock(&user->contract->leases.lock);
 }
 
+static bool unlimited(void *ctx, uint32_t uid)
+{
+	(void)ctx;
+	return uid == 0;
+}
+
+static int keep(void *ctx, uint32_t uid, enum engine_keep how)
+{
+	struct contract *c = ctx;
+	bool refused;
+
+	pthread_mutex_lock(&c->leases.lock);
+	refused = how != ENGINE_KEEP_THERE && c->object_limit > 0 && uid != 0 &&
+		  c->kept[uid % CONTRACT_USERS] >= c->object_limit;
+	c->kept[uid % CONTRACT_USERS] += !refused;
+	c->keep_refused += refused && how == ENGINE_KEEP_ANEW;
+	pthread_mutex_unlock(&c->leases.lock);
+	return refused ? engine_explain(-EDQUOT, "the user has enough") : 0;
+}
+
+static void unkeep(void *ctx, uint32_t uid)
+{
+	struct contract *c = ctx;
+
+	pthread_mutex_lock(&c->leases.lock);
+	cr_assert_gt(c->kept[uid % CONTRACT_USERS]--, 0);
+	pthread_mutex_unlock(&c->leases.lock);
+}
+
 static void open_as(struct contract *c, bool read_only)
 {
 	struct engine_options options = { .create = true,
 		.read_only = read_only,
 		.root_owner = { 7, 8, 0755 },
-		.users = { c, enter, charge, leave, lease, unlease } };
+		.users = { c, enter, charge, leave, lease, unlease, keep, unkeep, unlimited } };
 
 	memset(c->leases.held, 0, sizeof(c->leases.held));
 	memset(c->users, 0, sizeof(c->users));
+	memset(c->kept, 0, sizeof(c->kept));
 	assert_ok(engine_open(c->source, &options, &c->engine));
 	c->ops = c->engine->ops;
 	assert_ok(c->ops->get(c->engine, ENGINE_ROOT_ID, &c->root));
@@ -147,6 +177,8 @@ void contract_close(struct contract *c)
 	c->engine = NULL;
 	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
 		cr_assert_eq(c->leases.held[uid], 0, "user %" PRIu32 " still has %" PRIu64, uid, c->leases.held[uid]);
+	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
+		cr_assert_eq(c->kept[uid], 0, "user %" PRIu32 " still has %" PRIu64 " objects", uid, c->kept[uid]);
 	for (uint32_t uid = 0; uid < CONTRACT_USERS; uid++)
 		cr_assert(c->users[uid].open == 0 && c->users[uid].bytes == 0,
 		    "user %" PRIu32 " still has %" PRIu64 " transactions and %" PRIu64 " bytes in them", uid,

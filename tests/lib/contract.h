@@ -43,7 +43,9 @@ struct contract {
 		uint64_t open, bytes; /* leases.lock */
 	} users[CONTRACT_USERS];      /* their transactions, each by its number modulo CONTRACT_USERS */
 	uint64_t tx_limit, tx_bytes;  /* what each may have; 0: no limit */
-	char text[CONTRACT_TEXT];     /* what contract_read() and contract_fetch() return */
+	uint64_t object_limit, keep_refused,
+	    kept[CONTRACT_USERS]; /* the same of objects, and what each has; leases.lock */
+	char text[CONTRACT_TEXT]; /* what contract_read() and contract_fetch() return */
 };
 
 /* Runs one test on a fresh engine: memory:, or local in a temporary directory if persists is set. */

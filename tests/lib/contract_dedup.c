@@ -194,6 +194,59 @@ void contract_test_dedup_setting(struct contract *c)
 	c->ops->put(topic);
 }
 
+/* ---- several users ---- */
+
+#define FLOOD 1000
+
+/* Sends so many ids of a user, numbered from `from` on, at once. */
+static int send_ids(struct contract *c, struct engine_producer *producer, uint32_t uid, unsigned from, unsigned count)
+{
+	static struct engine_props props[FLOOD];
+	static char ids[FLOOD][16], data[FLOOD];
+	struct engine_batch batch = {
+		.data = data, .len = count, .count = count, .props = props, .cred = { uid, uid, 1 }, .ts_ms = -1
+	};
+
+	for (unsigned i = 0; i < count; i++) {
+		props[i] = ENGINE_PROPS_INIT;
+		props[i].id =
+		    (struct engine_span){ ids[i], (size_t)snprintf(ids[i], sizeof(ids[i]), "%u-%u", uid, from + i) };
+		data[i] = '\n';
+	}
+	return contract_send_batch(c, producer, &batch);
+}
+
+/* Who floods is refused; another user's ids, and those of the flood, stay known, and another's new ones are taken. */
+void contract_test_dedup_users(struct contract *c)
+{
+	struct engine_object *topic;
+	struct engine_producer *producer = open_topic(c, &topic, 1);
+	unsigned sent = 0;
+	uint64_t end;
+	int rc;
+
+	assert_ok(contract_set(c, topic, "dedup.window.ms", "600000"));
+	assert_ok(send_ids(c, producer, 2, 0, 10));
+	while ((rc = send_ids(c, producer, 1, sent, FLOOD)) == 0)
+		sent += FLOOD;
+	cr_assert_eq(rc, -EDQUOT);
+	cr_assert(sent > 700000 && sent < 900000, "%u", sent);
+	end = contract_partition(c, topic, 0).end;
+	assert_ok(send_ids(c, producer, 2, 0, 10));
+	assert_ok(send_ids(c, producer, 1, 0, FLOOD));
+	assert_ok(send_ids(c, producer, 1, sent - FLOOD, FLOOD));
+	cr_assert_eq(contract_partition(c, topic, 0).end, end);
+	for (unsigned i = 0; i < 100; i++)
+		assert_ok(send_ids(c, producer, 2, 10 + i * FLOOD, FLOOD));
+	cr_assert_eq(contract_partition(c, topic, 0).end, end + 100000);
+	assert_ok(send_ids(c, producer, 2, 0, FLOOD));
+	assert_ok(send_ids(c, producer, 0, 0, FLOOD)); /* root's share is all */
+	assert_err(send_ids(c, producer, 1, sent, FLOOD), EDQUOT);
+	cr_assert_eq(contract_partition(c, topic, 0).end, end + 101000);
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+}
+
 /* ---- several at once ---- */
 
 #define WRITERS 4

@@ -58,7 +58,7 @@ struct engine_object *q_object(struct contract *c, const char *path);
 	T(q_users) T(q_users_ends) T(q_users_moves) T(q_users_own) T(q_users_waits) \
 	/* contract_dedup.c */ \
 	T(dedup_topic) T(dedup_partitions) T(dedup_queue) T(dedup_batches) T(dedup_refused) T(dedup_setting) \
-	T(dedup_parallel)
+	T(dedup_users) T(dedup_parallel)
 
 #define CONTRACT_QUEUE_REOPEN_TESTS(T) \
 	/* contract_queue_reopen.c */ \

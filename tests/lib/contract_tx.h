@@ -16,9 +16,9 @@
 	/* contract_tx_errors.c */ \
 	T(tx_partitions) T(tx_staging_ended) T(tx_members) T(tx_producers) T(tx_names) \
 	/* contract_tx_gone.c */ \
-	T(tx_users) T(tx_nobody_asks) T(tx_gone) T(tx_what_it_settles_is_gone) T(tx_lists_some) T(tx_unroutable) \
+	T(tx_users) T(tx_forgotten) T(tx_nobody_asks) T(tx_gone) T(tx_what_it_settles_is_gone) T(tx_lists_some) T(tx_unroutable) \
 	T(tx_seeks) T(tx_taken_back) T(tx_large) T(tx_priorities)
-#define CONTRACT_TX_REOPEN_TESTS(T) T(tx_reopen) T(tx_reopen_committed) T(tx_crash_of_what_is_gone) \
+#define CONTRACT_TX_REOPEN_TESTS(T) T(tx_reopen) T(tx_reopen_forgotten) T(tx_reopen_committed) T(tx_crash_of_what_is_gone) \
 	T(tx_reopen_late) T(tx_reopen_read_only)
 /* clang-format on */
 

@@ -60,6 +60,91 @@ void contract_test_tx_users(struct contract *c)
 	Q_SCRIPT(c, "tx y", "in y send q f"); /* its end is that of the engine */
 }
 
+static int begin(struct contract *c, uint32_t uid, const char *name)
+{
+	const struct engine_owner owner = { uid, uid, 0755 };
+	struct engine_object *tx = NULL;
+	int rc = c->ops->create(c->engine, c->root, ENGINE_TX, name, &owner, &tx);
+
+	if (rc == 0)
+		c->ops->put(tx);
+	return rc;
+}
+
+static bool is_there(struct contract *c, const char *name)
+{
+	struct engine_object *tx = NULL;
+	int rc = c->ops->lookup(c->engine, c->root, ENGINE_TX, name, &tx);
+
+	if (rc == 0)
+		c->ops->put(tx);
+	return rc == 0;
+}
+
+static void finish(struct contract *c, const char *name, bool commits)
+{
+	struct engine_object *tx = contract_lookup(c, c->root, ENGINE_TX, name);
+
+	assert_ok(commits ? c->ops->tx->commit(tx) : c->ops->tx->rollback(tx));
+	c->ops->put(tx);
+}
+
+/*
+ * Who has as many objects as one may have, and makes another: of what has ended, the oldest of that user is forgotten, whatever it is
+ * that is made. What is open, and what is another's, is not; nobody is refused for what has ended.
+ */
+void contract_test_tx_forgotten(struct contract *c)
+{
+	const struct engine_owner owner = { 1, 1, 0755 };
+	struct engine_object *topic = NULL;
+	char name[16];
+
+	assert_ok(begin(c, 2, "other"));
+	finish(c, "other", true);
+	c->object_limit = 3;
+	assert_ok(begin(c, 1, "open"));
+	assert_ok(begin(c, 1, "first"));
+	assert_ok(begin(c, 1, "second"));
+	assert_err(begin(c, 1, "no"), EDQUOT);
+	cr_assert_eq(c->keep_refused, 1);
+	finish(c, "second", false);
+	q_tick(1);
+	finish(c, "first", true);
+	assert_ok(begin(c, 1, "third"));
+	cr_assert(!is_there(c, "second") && is_there(c, "first") && is_there(c, "third"));
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_TOPIC, "t", &owner, &topic));
+	c->ops->put(topic);
+	cr_assert(!is_there(c, "first"));
+	assert_err(begin(c, 1, "no"), EDQUOT);
+	finish(c, "third", true);
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		assert_ok(begin(c, 1, name));
+		finish(c, name, i % 2 == 0);
+	}
+	cr_assert(is_there(c, "n19") && !is_there(c, "n18") && is_there(c, "open") && is_there(c, "other"));
+	cr_assert_eq(c->kept[1], 3);
+	cr_assert_eq(c->keep_refused, 2);
+	c->object_limit = 0;
+}
+
+/* So it is with those that a start finds: they count for their owners. */
+void contract_test_tx_reopen_forgotten(struct contract *c)
+{
+	c->object_limit = 2;
+	assert_ok(begin(c, 1, "first"));
+	finish(c, "first", true);
+	assert_ok(begin(c, 1, "second"));
+	contract_reopen(c); /* which aborts it */
+	cr_assert_eq(c->kept[1], 2);
+	assert_ok(begin(c, 1, "third"));
+	cr_assert(!is_there(c, "first") && is_there(c, "second"));
+	assert_ok(begin(c, 1, "fourth"));
+	cr_assert(!is_there(c, "second") && is_there(c, "third"));
+	assert_err(begin(c, 1, "no"), EDQUOT);
+	c->object_limit = 0;
+}
+
 static bool is_ready(struct contract *c, void *ctx)
 {
 	struct engine_queue_stat stat;

@@ -331,15 +331,14 @@ os.kill(os.getpid(), 9)
 	remount
 }
 
-@test "objects: who has made as many as one may have is refused, ended transactions count; another goes on; all that goes gives back" {
+@test "objects: who has made as many as one may have is refused, open transactions count, ended ones make room; another goes on; all that goes gives back" {
 	rmdir "$M"/tx/* 2>/dev/null || true # of other tests
 	remount -o user_objects=6
 	chmod 1777 "$M/topics" "$M/queues" "$M/exchanges" "$M/tx"
 	cd "$M"
 	is "$(used objects 65534)" ''
-	as 65534 mkdir topics/a topics/a/groups/g topics/a/groups/g/members/m queues/a queues/a/consumers/c tx/ended
+	as 65534 mkdir topics/a topics/a/groups/g topics/a/groups/g/members/m queues/a queues/a/consumers/c tx/open
 	is "$(used objects 65534)" 6
-	as 65534 bash -c 'echo commit >tx/ended/state'
 	local path
 	for path in topics/b topics/a/groups/h topics/a/groups/g/members/n queues/b queues/a/consumers/d exchanges/b tx/b; do
 		fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir "$path"
@@ -350,8 +349,13 @@ os.kill(os.getpid(), 9)
 	as 1 mkdir topics/other exchanges/other tx/other
 	mkdir topics/a/groups/root # of who mounted
 	is "$(used objects 1)" 3
-	as 65534 rmdir tx/ended
+	# What has ended is remembered as long as there is room for it.
+	as 65534 bash -c 'echo commit >tx/open/state'
+	as 65534 bash -c 'for i in {1..20}; do mkdir tx/$i && echo "$i" >>tx/$i/topics/a/in && echo commit >tx/$i/state && [ "$(cat tx/$i/state)" = committed ] || exit; done'
+	is "$(ls tx | tr '\n' ' ')" '20 other '
+	is "$(used objects 65534) $(wc -l <topics/a/0/log)" '6 21'
 	as 65534 mkdir exchanges/b
+	is "$(ls tx)" other
 	fails EDQUOT setpriv --reuid 65534 --regid 65534 --clear-groups mkdir tx/b
 
 	# What is there counts at the next mount, for its owner, over the limit too.
@@ -573,4 +577,59 @@ assert not bad, repr(text[max(0, bad.start() - 60):bad.end() + 20])
 		grep -q '^mqfs: ' "$BATS_TEST_TMPDIR/said"
 		is "$(tr -d '\40-\176\n' <"$BATS_TEST_TMPDIR/said")" ''
 	done
+}
+
+# Sends messages with ids, from a number on, to the topics named, until it is refused; prints with what, and whether it sent more than 100,000.
+FLOOD='
+import errno, os, sys
+sent, first = 0, int(sys.argv[1])
+try:
+    while True:
+        for topic in sys.argv[2:]:
+            fd = os.open(topic + "/in.json", os.O_WRONLY | os.O_APPEND)
+            for part in range(10):
+                lines = ["{\"payload\":\"\",\"id\":\"%x\"}\n" % (first + sent + i) for i in range(2000)]
+                data = "".join(lines).encode()
+                assert os.write(fd, data) == len(data) or os.write(fd, b"\n") # which says why
+                sent += 2000
+            os.close(fd)
+except OSError as error:
+    print(errno.errorcode[error.errno], sent > 100000)
+'
+
+@test "ids: who fills the memory for dedup.window.ms is refused; what another sent is known, and what he sends is taken" {
+	topic
+	local mine=$T theirs
+	topic
+	theirs=$T
+	chmod 666 "$mine/in.json" "$theirs/in.json"
+	echo 600000 >"$mine/config/dedup.window.ms"
+	echo 600000 >"$theirs/config/dedup.window.ms"
+	as 1 bash -c 'echo "{\"payload\":\"mine\",\"id\":\"a\"}" >>"$1/in.json"' - "$mine"
+	is "$(as 65534 python3 -c "$FLOOD" 0 "$theirs" "$mine")" 'EDQUOT True'
+	told EDQUOT 'of the user'
+	is "$(as 65534 python3 -c "$FLOOD" 1000000000 "$mine")" 'EDQUOT False'
+	as 1 bash -c 'for id in a b a b c; do echo "{\"payload\":\"$id\",\"id\":\"$id\"}" >>"$1/in.json" || exit; done' - "$mine"
+	is "$(grep . "$mine/0/log" | tr '\n' ' ')" 'mine b c '
+	as 65534 bash -c 'echo "{\"payload\":\"again\",\"id\":\"0\"}" >>"$1/in.json"' - "$theirs"
+	not grep -q again "$theirs/0/log"
+	echo all >"$theirs/purge"
+	echo all >"$mine/purge"
+	echo 0 >"$mine/config/dedup.window.ms"
+	echo 0 >"$theirs/config/dedup.window.ms"
+}
+
+@test "status/errors: who is refused without end pushes out no line of another" {
+	topic
+	chmod 666 in.json
+	as 1 bash -c 'echo "{}" >>in.json' 2>/dev/null || true
+	local before
+	before=$(grep -c ' uid=1 ' "$M/status/errors")
+	as 65534 bash -c 'for ((i = 0; i < 600; i++)); do echo "{}" >>in.json; done' 2>/dev/null || true
+	is "$(wc -l <"$M/status/errors")" 256
+	is "$(grep -c ' uid=1 ' "$M/status/errors")" "$before"
+	as 1 bash -c 'echo "{}" >>in.json' 2>/dev/null || true
+	is "$(grep -c ' uid=1 ' "$M/status/errors") $(wc -l <"$M/status/errors")" "$((before + 1)) 256"
+	[[ $(tail -n 1 "$M/status/errors") == *' EINVAL uid=1 '* ]]
+	is "$(sort -c "$M/status/errors" 2>&1)" '' # by time
 }
