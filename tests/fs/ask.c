@@ -43,24 +43,9 @@ int ask(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const
 	return world.answer.came ? world.answer.error : 1;
 }
 
-/* The node at a path, or, with all false, of its directory; 0: there is none. */
 uint64_t ask_walk(const char *path, bool all, char ret_name[256])
 {
-	uint64_t node = FUSE_ROOT_ID;
-
-	while (*path != '\0') {
-		size_t len = strcspn(path, "/");
-
-		snprintf(ret_name, 256, "%.*s", (int)len, path);
-		path += len + (path[len] == '/');
-		if (*path == '\0' && !all)
-			return node;
-		if (ask(FUSE_LOOKUP, node, ret_name, len + 1, NULL, 0) != 0)
-			return 0;
-		world_keep_entry();
-		memcpy(&node, world.answer.body, sizeof(node));
-	}
-	return node;
+	return world_walk(path, all, world_send, ret_name);
 }
 
 int ask_mkdir(const char *path)

@@ -44,27 +44,9 @@ static void ask(uint32_t opcode, uint64_t node, const void *head, size_t head_le
 	cr_assert(!world.answer.came || world.answer.error != -ENOMEM, "allocation %" PRIu64 ": refused twice", run.n);
 }
 
-/* The node at a path; for want of one, of its directory. ret_name: its last part. 0: there is no such thing. */
 static uint64_t walk(const char *path, bool all, char ret_name[256])
 {
-	uint64_t node = FUSE_ROOT_ID;
-
-	while (*path != '\0') {
-		size_t len = strcspn(path, "/");
-
-		snprintf(ret_name, 256, "%.*s", (int)len, path);
-		path += len + (path[len] == '/');
-		if (*path == '\0' && !all)
-			return node;
-		ask(FUSE_LOOKUP, node, ret_name, len + 1, NULL, 0);
-		world_keep_entry();
-		if (!world_answered())
-			return 0;
-		memcpy(&node, world.answer.body, sizeof(node));
-		if (node == 0)
-			return 0;
-	}
-	return node;
+	return world_walk(path, all, ask, ret_name);
 }
 
 static bool open_file(uint64_t node, uint32_t flags, bool dir)

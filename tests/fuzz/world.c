@@ -100,6 +100,28 @@ bool world_answered(void)
 	return world.answer.came && world.answer.error == 0;
 }
 
+uint64_t world_walk(const char *path, bool all,
+    void (*ask)(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const void *tail, size_t tail_len),
+    char ret_name[256])
+{
+	uint64_t node = FUSE_ROOT_ID;
+
+	while (*path != '\0' && node != 0) {
+		size_t len = strcspn(path, "/");
+
+		snprintf(ret_name, 256, "%.*s", (int)len, path);
+		path += len + (path[len] == '/');
+		if (*path == '\0' && !all)
+			return node;
+		ask(FUSE_LOOKUP, node, ret_name, len + 1, NULL, 0);
+		world_keep_entry();
+		if (!world_answered())
+			return 0;
+		memcpy(&node, world.answer.body, sizeof(node));
+	}
+	return node;
+}
+
 /* The entry of an answer becomes a node that can be used. */
 void world_keep_entry(void)
 {

@@ -53,6 +53,13 @@ void world_end(void);                    /* releases and forgets all; every requ
 /* A request: head and tail are what comes after its header. The answer to it is in world.answer, unless it waits. */
 void world_send(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const void *tail, size_t tail_len);
 bool world_answered(void); /* without an error */
+/*
+ * The node at a path, or, with all false, of its directory; 0: there is none. Each part is asked for by ask, which is world_send or does as
+ * it does. ret_name: the last part.
+ */
+uint64_t world_walk(const char *path, bool all,
+    void (*ask)(uint32_t opcode, uint64_t node, const void *head, size_t head_len, const void *tail, size_t tail_len),
+    char ret_name[256]);
 
 /* What the answer gave becomes a node, or a file (skip: bytes before it), that can be used. */
 void world_keep_entry(void);

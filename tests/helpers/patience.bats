@@ -8,19 +8,14 @@ SYSCTL=/proc/sys/fs/fuse/default_request_timeout
 no_sysctl() {
 	if ! [ -e $SYSCTL ]; then
 		echo 'the kernel has no limit of requests (Linux 6.14)'
-	elif ! (read -r now <$SYSCTL && echo "$now" >$SYSCTL) 2>/dev/null; then
+	elif ! can_set $SYSCTL; then
 		echo "$SYSCTL cannot be set"
 	fi
 }
 
 # mount_limited SECONDS
 mount_limited() {
-	local before result=0
-	before=$(cat $SYSCTL)
-	echo "$1" >$SYSCTL
-	mount_store || result=$?
-	echo "$before" >$SYSCTL
-	return $result
+	with_parameter $SYSCTL "$1" mount_store
 }
 
 setup_file() {

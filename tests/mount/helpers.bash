@@ -35,6 +35,22 @@ mount_store() {
 	timeout "$LIMIT_S" "$MQFS_PROGRAM" ${MQFS_TEST_OPTIONS:+-o "$MQFS_TEST_OPTIONS"} "$@" "$S" "$M" >"$BATS_FILE_TMPDIR/said" 2>&1 </dev/null 3>&- 4>&-
 }
 
+# with_parameter FILE VALUE COMMAND... - while a file of the kernel, a sysctl or a parameter of a module, has that value; then it is put back.
+with_parameter() {
+	local file=$1 before result=0
+	before=$(cat "$file")
+	echo "$2" >"$file"
+	shift 2
+	"$@" || result=$?
+	echo "$before" >"$file"
+	return $result
+}
+
+# can_set FILE - such a file is there, and can be written to.
+can_set() {
+	(read -r now <"$1" && echo "$now" >"$1") 2>/dev/null
+}
+
 daemon_pid() {
 	cat "$S/lock"
 }

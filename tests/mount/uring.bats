@@ -7,19 +7,15 @@ PARAMETER=/sys/module/fuse/parameters/enable_uring
 
 # mount_ring [SWITCH [OPTION...]]
 mount_ring() {
-	local before result=0 switch=${1:-Y}
+	local switch=${1:-Y}
 	[ $# = 0 ] || shift
-	before=$(cat $PARAMETER)
-	echo "$switch" >$PARAMETER
-	MQFS_TEST_OPTIONS='' mount_store -o io_uring "$@" || result=$?
-	echo "$before" >$PARAMETER
-	return $result
+	MQFS_TEST_OPTIONS='' with_parameter $PARAMETER "$switch" mount_store -o io_uring "$@"
 }
 
 no_ring() {
 	if ! [ -e $PARAMETER ]; then
 		echo 'the kernel has no FUSE over io_uring (Linux 6.14)'
-	elif ! (read -r now <$PARAMETER && echo "$now" >$PARAMETER) 2>/dev/null; then
+	elif ! can_set $PARAMETER; then
 		echo "$PARAMETER cannot be set"
 	fi
 }
