@@ -676,11 +676,35 @@ static int faulty_open(int dirfd, const char *name, int flags, mode_t mode)
 	return open_err ? open_err : io_posix.open(dirfd, name, flags, mode);
 }
 
+static int ftruncate_err;
+static int fallocate_err;
+static unsigned fallocates, fsyncs;
+
+static int faulty_ftruncate(int fd, off_t size)
+{
+	return ftruncate_err ? ftruncate_err : io_posix.ftruncate(fd, size);
+}
+
+static int faulty_fallocate(int fd, int mode, off_t pos, off_t size)
+{
+	fallocates++;
+	return fallocate_err ? fallocate_err : io_posix.fallocate(fd, mode, pos, size);
+}
+
+static int faulty_fsync(int fd)
+{
+	fsyncs++;
+	return io_posix.fsync(fd);
+}
+
 static void use_faulty_io(void)
 {
 	faulty = io_posix;
 	faulty.pwritev = faulty_pwritev;
 	faulty.fdatasync = faulty_fdatasync;
+	faulty.ftruncate = faulty_ftruncate;
+	faulty.fallocate = faulty_fallocate;
+	faulty.fsync = faulty_fsync;
 	faulty.open = faulty_open;
 	io = &faulty;
 }
@@ -701,7 +725,9 @@ Test(journal, undoes_a_failed_append)
 	cr_assert_eq(pos, 5);
 	cr_assert_eq(journal_end(journal), 48);
 	pwritev_err = 0;
+	fallocates = 0;
 	append(journal, 2);
+	cr_assert_eq(fallocates, 1); /* what was allocated went with it */
 	for (int closed = 0; closed < 2;
 	     closed++) { /* as a kill leaves it, and at its end, which cuts what is behind the end */
 		seen = look();
@@ -711,6 +737,42 @@ Test(journal, undoes_a_failed_append)
 		if (closed == 0)
 			cr_assert_eq(journal_close(journal), 0);
 	}
+}
+
+/* If it cannot be undone, nothing comes behind it. */
+Test(journal, takes_nothing_behind_half_a_record)
+{
+	struct seen seen = { 0 };
+	struct journal *journal = open_journal(&seen);
+	uint8_t large[4000] = { 1 };
+	uint64_t pos = 5;
+
+	append(journal, 1);
+	use_faulty_io();
+	pwritev_err = -ENOSPC;
+	ftruncate_err = -EIO;
+	cr_assert_eq(journal_append(journal, (enum journal_type)2, large, sizeof(large), &pos), -ENOSPC);
+	pwritev_err = ftruncate_err = 0;
+	cr_assert_eq(journal_append(journal, (enum journal_type)2, large, 8, &pos), -EROFS);
+	seen = look();
+	cr_assert_eq(seen.count, 1);
+	(void)journal_close(journal);
+}
+
+/* A new file is on disk in its directory before there is a record in it. */
+Test(journal, syncs_the_name_of_a_new_file)
+{
+	struct seen seen = { 0 };
+	struct journal *journal;
+	uint64_t number;
+
+	use_faulty_io();
+	journal = open_journal(&seen);
+	cr_assert_eq(fsyncs, 1);
+	append(journal, 1);
+	cr_assert_eq(journal_rotate(journal, &number), 0);
+	cr_assert_eq(fsyncs, 2);
+	cr_assert_eq(journal_close(journal), 0);
 }
 
 /* After a failed sync nothing is taken, nothing is called synced, and it is said once. */
@@ -762,14 +824,7 @@ Test(journal, goes_on_when_a_rotate_fails)
 	cr_assert_eq(look().count, 3);
 }
 
-static int fallocate_err, unlink_err;
-static unsigned fallocates;
-
-static int faulty_fallocate(int fd, int mode, off_t pos, off_t size)
-{
-	fallocates++;
-	return fallocate_err ? fallocate_err : io_posix.fallocate(fd, mode, pos, size);
-}
+static int unlink_err;
 
 static int faulty_unlink(int dirfd, const char *name, int flags)
 {
