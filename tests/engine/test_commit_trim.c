@@ -523,6 +523,37 @@ TRIM_TEST(checkpoint_drops_the_note)
 	check(c, 0);
 }
 
+/* What is rejected is on disk where it came from before it is a dead letter: it would be given to the topic again, and delivered. */
+TRIM_TEST(rejected_by_a_group)
+{
+	struct engine_object *topic, *group, *dlq;
+	struct engine_cursor_stat cursor;
+	struct engine_queue_stat stat;
+	struct powercut *cut;
+
+	make_targets(c);
+	topic = target(c, 0);
+	group = contract_group(c, topic, "g");
+	cut = begin_cut(c);
+	publish(c);
+	contract_snapshot(c, group);
+	assert_ok(c->ops->member->reject(group, 0, 0));
+	c->ops->put(group);
+	c->ops->put(topic);
+	crash(c, cut, false);
+	topic = target(c, 0);
+	group = contract_lookup(c, topic, ENGINE_GROUP, "g");
+	dlq = contract_lookup(c, group, ENGINE_QUEUE, "dlq");
+	assert_ok(c->ops->cursor_stat(group, 0, &cursor));
+	cr_assert_eq(cursor.committed, 1);
+	assert_ok(c->ops->queue->queue_stat(dlq, &stat));
+	cr_assert_eq(stat.ready, 1);
+	c->ops->put(dlq);
+	c->ops->put(group);
+	c->ops->put(topic);
+	check(c, 0);
+}
+
 /* What is said of the place that it was to get is not said of what got that instead, as the append had failed. */
 TRIM_TEST(another_gets_its_place)
 {
