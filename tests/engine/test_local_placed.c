@@ -554,6 +554,91 @@ Test(local_placed, place_of_a_move_again)
 	free(file);
 }
 
+/* The same of a move that failed, and is said not to have been; the catalog knows that, too. */
+Test(local_placed, place_of_a_move_that_failed)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct journal_file *file = calloc(1, sizeof(*file));
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	q_lenient(c);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a b", "send o z", "rm o ready z");
+	timers_stop((struct local *)c->engine);
+	fault_arm(FAULT_WRITE | FAULT_MINE, 2, EIO, false);
+	cr_assert_eq(q_run(c, "mv q ready a o ready")[0], 'E');
+	fault_disarm();
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	Q_SCRIPT(c, "mv q ready b o ready", "send q c:d100000");
+	kill_it(c);
+	read_journal(c, file);
+	tear(file); /* of the move */
+	write_journal(file);
+	contract_open(c);
+	assert_text(list(c, "q"), "a b ");
+	assert_text(list(c, "o"), "");
+	q_close(c);
+	free(c);
+	free(file);
+}
+
+/* Nor does what comes there get the lease that it was to have; whether the journal could be told at once or not. */
+Test(local_placed, lease_of_a_move_that_failed)
+{
+	tmpdir_in_memory();
+	nosync_install();
+	for (unsigned sticky = 0; sticky < 2; sticky++) {
+		struct contract *c = calloc(1, sizeof(*c));
+
+		q_open(c, true);
+		q_lenient(c);
+		Q_SCRIPT(c, "queue q", "queue o", "consumer o/w1", "send q a", "send o z", "rm o ready z");
+		timers_stop((struct local *)c->engine);
+		fault_arm(FAULT_WRITE | FAULT_MINE, 2, EIO, sticky);
+		cr_assert_eq(q_run(c, "mv q ready a o unacked o/w1")[0], 'E');
+		fault_disarm();
+		Q_SCRIPT(c, "send o b");
+		kill_it(c);
+		contract_open(c);
+		assert_text(list(c, "q"), "a ");
+		assert_text(list(c, "o"), "b ");
+		q_close(c);
+		free(c);
+	}
+}
+
+/* A move is left out if a record of either queue before it is lost; what is done afterwards counts. */
+Test(local_placed, move_behind_a_gap)
+{
+	struct contract *c = calloc(1, sizeof(*c));
+	struct journal_file *file = calloc(1, sizeof(*file));
+
+	tmpdir_in_memory();
+	nosync_install();
+	q_open(c, true);
+	Q_SCRIPT(c, "queue q", "queue o", "send q a", "send o b c");
+	timers_stop((struct local *)c->engine);
+	assert_ok(checkpoint_run((struct local *)c->engine));
+	Q_SCRIPT(c, "rm o ready b", "mv q ready a o ready");
+	kill_it(c);
+	read_journal(c, file);
+	tear(file); /* of the removal */
+	write_journal(file);
+	contract_open(c);
+	assert_text(list(c, "q"), "a ");
+	assert_text(list(c, "o"), "b c ");
+	q_forget();
+	Q_SCRIPT(c, "show o => b,c |  | ", "rm o ready b");
+	kill_it(c);
+	contract_open(c);
+	assert_text(list(c, "q"), "a ");
+	assert_text(list(c, "o"), "c ");
+	q_close(c);
+	free(c);
+	free(file);
+}
+
 /* The log of a queue goes with it, and what was moved out of it is on disk then. */
 Test(local_placed, removed_after_a_move)
 {
@@ -700,6 +785,15 @@ Test(local_placed, unmove_is_owed_by_a_checkpoint)
 
 /* ---- a move that was cut off is finished as it would have been ---- */
 
+/* The next record of the journal is one write: none of zeros comes before it, as one does after a sync. */
+static void write_zeros(struct contract *c)
+{
+	struct journal *journal = ((struct local *)c->engine)->journal;
+
+	assert_ok(journal_sync(journal));
+	assert_ok(journal_append(journal, JOURNAL_STAGE, "", 0, NULL)); /* which says nothing */
+}
+
 /* Queues whose lanes are made; c dies in the move, and is started. between: a command before it dies, or NULL. */
 static struct contract *cut_off(const char *const *setup, const char *line, const char *between)
 {
@@ -711,6 +805,7 @@ static struct contract *cut_off(const char *const *setup, const char *line, cons
 	Q_SCRIPT(c, "queue q", "queue o", "consumer o/w1", "send q y1 y2:p5", "send o y3", "purge q", "purge o");
 	timers_stop((struct local *)c->engine);
 	q_script(c, setup);
+	write_zeros(c);
 	cr_assert(move_failing(c, 2, line));
 	if (between != NULL)
 		Q_SCRIPT(c, between);
