@@ -6,6 +6,8 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,103 +21,139 @@
 const char *argp_program_version = "mqfs " MQFS_VERSION;
 error_t argp_err_exit_status = 1;
 
-static void set_ro(struct options *options, const char *value)
+static int problem(char *ret_problem, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int problem(char *ret_problem, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(ret_problem, OPTIONS_PROBLEM, format, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static int set_ro(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->read_only = true;
+	return 0;
 }
 
-static void set_rw(struct options *options, const char *value)
+static int set_rw(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->read_only = false;
+	return 0;
 }
 
-static void set_allow_other(struct options *options, const char *value)
+static int set_allow_other(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->allow_other = true;
+	return 0;
 }
 
-static void set_noallow_other(struct options *options, const char *value)
+static int set_noallow_other(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->allow_other = false;
+	return 0;
 }
 
-static void set_staging(struct options *options, const char *value)
+static int set_staging(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->staging = true;
+	return 0;
 }
 
-static void set_nostaging(struct options *options, const char *value)
+static int set_nostaging(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->staging = false;
+	return 0;
 }
 
-static void set_io_uring(struct options *options, const char *value)
+static int set_io_uring(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->io_uring = true;
+	return 0;
 }
 
-static void set_noio_uring(struct options *options, const char *value)
+static int set_noio_uring(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->io_uring = false;
+	return 0;
 }
 
-static void set_pm_qos(struct options *options, const char *value)
+static int set_pm_qos(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->awake = AWAKE_ALWAYS;
+	return 0;
 }
 
-static void set_nopm_qos(struct options *options, const char *value)
+static int set_nopm_qos(struct options *options, const char *value, char *ret_problem)
 {
 	(void)value;
+	(void)ret_problem;
 	options->awake = AWAKE_NEVER;
+	return 0;
 }
 
-static void set_fsname(struct options *options, const char *value)
+static int set_fsname(struct options *options, const char *value, char *ret_problem)
 {
+	if (*value == '\0')
+		return problem(ret_problem, "fsname needs a value");
 	options->fsname = value;
+	return 0;
 }
 
-static void set_threads(struct options *options, const char *value)
+static int set_threads(struct options *options, const char *value, char *ret_problem)
 {
 	char *end;
 	unsigned long threads = strtoul(value, &end, 10);
 	if (*value == '\0' || *end != '\0' || threads < 2 || threads > THREADS_MAX)
-		argp_failure(NULL, 1, 0, "threads=%s: a number from 2 to %lu is wanted", value, THREADS_MAX);
+		return problem(ret_problem, "threads=%s: a number from 2 to %lu is wanted", value, THREADS_MAX);
 	options->threads = (unsigned)threads;
+	return 0;
 }
 
-static void set_busy_poll(struct options *options, const char *value)
+static int set_busy_poll(struct options *options, const char *value, char *ret_problem)
 {
 	char *end;
 	unsigned long us = strtoul(value, &end, 10);
 	if (*value == '\0' || *value == '-' || *end != '\0' || us > BUSY_POLL_MAX)
-		argp_failure(NULL, 1, 0, "busy_poll=%s: microseconds are wanted, 0 to %lu", value, BUSY_POLL_MAX);
+		return problem(ret_problem, "busy_poll=%s: microseconds are wanted, 0 to %lu", value, BUSY_POLL_MAX);
 	options->busy_poll = (unsigned)us;
+	return 0;
 }
 
-static uint64_t number_of(const char *option, const char *value)
+static int number_of(const char *option, const char *value, uint64_t *ret_number, char *ret_problem)
 {
 	char *end;
 	errno = 0;
 	unsigned long long number = strtoull(value, &end, 10);
 	if (*value < '0' || *value > '9' || *end != '\0' || errno != 0)
-		argp_failure(NULL, 1, 0, "%s=%s: a number is wanted, or 0 for no limit", option, value);
-	return number;
+		return problem(ret_problem, "%s=%s: a number is wanted, or 0 for no limit", option, value);
+	*ret_number = number;
+	return 0;
 }
 
 #define SET_QUOTA(option, kind)                                                                                        \
-	static void set_##option(struct options *options, const char *value)                                           \
+	static int set_##option(struct options *options, const char *value, char *ret_problem)                         \
 	{                                                                                                              \
-		options->quota[kind] = number_of(#option, value);                                                      \
+		return number_of(#option, value, &options->quota[kind], ret_problem);                                  \
 	}
 SET_QUOTA(user_handles, QUOTA_HANDLES)
 SET_QUOTA(user_parked, QUOTA_PARKED)
@@ -127,15 +165,17 @@ SET_QUOTA(user_unacked, QUOTA_UNACKED)
 SET_QUOTA(user_read_bytes, QUOTA_READ_BYTES)
 SET_QUOTA(user_objects, QUOTA_OBJECTS)
 
-static void ignore(struct options *options, const char *value)
+static int ignore(struct options *options, const char *value, char *ret_problem)
 {
 	(void)options;
 	(void)value;
+	(void)ret_problem;
+	return 0;
 }
 
 static const struct mount_option {
 	const char *name;
-	void (*set)(struct options *options, const char *value);
+	int (*set)(struct options *options, const char *value, char *ret_problem);
 	bool has_value;
 } mount_options[] = {
 	{ "ro", set_ro, false },
@@ -195,7 +235,7 @@ static const struct mount_option {
 	{ NULL, NULL, false },
 };
 
-static void apply_mount_option(struct options *options, char *text, struct argp_state *state)
+static int apply_one(struct options *options, char *text, char *ret_problem)
 {
 	char *value = strchr(text, '=');
 	if (value)
@@ -204,20 +244,47 @@ static void apply_mount_option(struct options *options, char *text, struct argp_
 		if (strcmp(option->name, text) != 0)
 			continue;
 		if (option->has_value != (value != NULL))
-			argp_failure(state, 1, 0, "option %s %s a value", text, value ? "takes no" : "needs");
-		option->set(options, value);
-		return;
+			return problem(ret_problem, "option %s %s a value", text, value ? "takes no" : "needs");
+		return option->set(options, value, ret_problem);
 	}
-	if (strncmp(text, "x-", 2) != 0 && strncmp(text, "X-", 2) != 0)
-		argp_failure(state, 1, 0, "unknown option: %s", text);
+	return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0
+		   ? 0
+		   : problem(ret_problem, "unknown option: %s", text);
 }
 
-static void apply_mount_options(struct options *options, char *list, struct argp_state *state)
+int options_apply(struct options *options, char *list, char ret_problem[OPTIONS_PROBLEM])
 {
-	char *rest = list;
-	for (char *text; (text = strsep(&rest, ",")) != NULL;)
-		if (*text)
-			apply_mount_option(options, text, state);
+	bool quoted = false;
+	int err = 0;
+	for (char *at = list, *word = list; !err && word; at++) {
+		bool is_last = *at == '\0';
+		if (*at == '"')
+			quoted = !quoted;
+		if (!is_last && (*at != ',' || quoted))
+			continue;
+		*at = '\0';
+		if (*word)
+			err = apply_one(options, word, ret_problem);
+		word = is_last ? NULL : at + 1;
+	}
+	return err;
+}
+
+void options_standard(struct options *ret_options)
+{
+	*ret_options = (struct options){ .allow_other = geteuid() == 0,
+		.staging = true,
+		.threads = THREADS_DEFAULT,
+		.busy_poll = BUSY_POLL_DEFAULT };
+	for (int kind = 0; kind < QUOTA_KINDS; kind++)
+		ret_options->quota[kind] = quota_rows[kind].standard;
+}
+
+static void apply_or_exit(struct options *options, char *list, struct argp_state *state)
+{
+	char why[OPTIONS_PROBLEM];
+	if (options_apply(options, list, why))
+		argp_failure(state, 1, 0, "%s", why);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -226,7 +293,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'f': options->foreground = true; return 0;
 	case 'd': options->debug = options->foreground = true; return 0;
-	case 'o': apply_mount_options(options, arg, state); return 0;
+	case 'o': apply_or_exit(options, arg, state); return 0;
 	case ARGP_KEY_ARG:
 		if (state->arg_num == 0)
 			options->source = arg;
@@ -262,11 +329,6 @@ void options_parse(int argc, char **argv, struct options *ret_options)
 		"Returns when the mount answers. `umount DIR` or SIGTERM ends it. STORE is a directory, or memory: for "
 		"messages that last as long as the mount. See mqfs(8) and mqfs(7).",
 		NULL, NULL, NULL };
-	*ret_options = (struct options){ .allow_other = geteuid() == 0,
-		.staging = true,
-		.threads = THREADS_DEFAULT,
-		.busy_poll = BUSY_POLL_DEFAULT };
-	for (int kind = 0; kind < QUOTA_KINDS; kind++)
-		ret_options->quota[kind] = quota_rows[kind].standard;
+	options_standard(ret_options);
 	argp_parse(&argp, argc, argv, 0, NULL, ret_options);
 }

@@ -23,6 +23,15 @@ struct options {
 	uint64_t quota[QUOTA_KINDS]; /* of one user, 0: no limit */
 };
 
+void options_standard(struct options *ret_options); /* what holds where nothing is said */
+
+/*
+ * Applies the words of one -o argument, which is changed and pointed into; a later word wins. Commas within double quotes do not
+ * separate. 0, or EINVAL with a sentence, and what came before is applied.
+ */
+#define OPTIONS_PROBLEM 256
+int options_apply(struct options *options, char *list, char ret_problem[OPTIONS_PROBLEM]);
+
 /*
  * Parses; exits by itself for --help and --version (0) and for what it does not understand (1, with the option named). Strings
  * point into argv, which is changed.

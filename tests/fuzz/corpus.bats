@@ -9,5 +9,5 @@
 		timeout 120 "${MQFS_BUILD:-build}/tests/fuzz/$name" "tests/fuzz/corpus/${name#fuzz_}"
 		found=$((found + 1))
 	done
-	[ "$found" -ge 9 ]
+	[ "$found" -ge 10 ]
 }

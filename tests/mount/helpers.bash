@@ -278,6 +278,7 @@ fails() {
 errno_text() {
 	case $1 in
 	EPERM) echo 'Operation not permitted' ;;
+	EIO) echo 'Input/output error' ;;
 	ENOENT) echo 'No such file or directory' ;;
 	EACCES) echo 'Permission denied' ;;
 	EBUSY) echo 'Device or resource busy' ;;
