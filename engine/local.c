@@ -6,7 +6,7 @@
  * and makes everything durable: first the logs, then the cursors that point into them.
  *
  * What goes wrong by itself (a disk, a log) is a fault: it is told once, and health goes on showing it until the
- * engine is opened anew, since nothing here repairs a disk.
+ * engine is opened anew, since nothing here repairs a disk. Damaged messages it shows as long as they are there (local_damage.c).
  */
 #include "engine/local.h"
 
@@ -21,6 +21,7 @@
 #include "engine/clock.h"
 #include "engine/failpoint.h"
 #include "engine/local_commit.h"
+#include "engine/local_damage.h"
 #include "engine/local_exchange.h"
 #include "engine/local_member.h"
 #include "engine/local_queue.h"
@@ -79,20 +80,36 @@ static void add_line(struct report *report, const char *format, ...)
 		report->used = report->size - 1;
 }
 
+/* As many as faults; how many more there are follows. */
+struct damage_report {
+	struct report *report;
+	size_t shown;
+};
+
+static void add_damage(void *ctx, const char *text)
+{
+	struct damage_report *of = ctx;
+
+	if (of->shown++ < LOCAL_FAULTS_MAX)
+		add_line(of->report, "reason %s\n", text);
+}
+
 static size_t local_health(struct engine *engine, char *buf, size_t size)
 {
 	struct local *local = (struct local *)engine;
 	struct report report = { buf, size, 0 };
 	bool full = reserve_is_used(local), failed = catalog_has_failed(local->catalog);
-	size_t shown;
+	struct damage_report damage = { &report, 0 };
+	size_t shown, damaged;
 
 	if (size == 0)
 		return 0;
+	damaged = damage_each(local, NULL, NULL);
 	pthread_mutex_lock(&local->fault_lock);
 	add_line(&report, "state %s\n",
-	    local->read_only                           ? "readonly"
-	    : local->fault_count > 0 || full || failed ? "degraded"
-						       : "ok");
+	    local->read_only                                          ? "readonly"
+	    : local->fault_count > 0 || full || failed || damaged > 0 ? "degraded"
+								      : "ok");
 	if (local->read_only)
 		add_line(&report, "reason opened read-only\n");
 	if (failed)
@@ -106,6 +123,9 @@ static size_t local_health(struct engine *engine, char *buf, size_t size)
 	if (local->fault_count > shown)
 		add_line(&report, "reason and %zu more\n", local->fault_count - shown);
 	pthread_mutex_unlock(&local->fault_lock);
+	(void)damage_each(local, add_damage, &damage);
+	if (damage.shown > LOCAL_FAULTS_MAX)
+		add_line(&report, "reason and %zu more with damage\n", damage.shown - LOCAL_FAULTS_MAX);
 	return report.used;
 }
 

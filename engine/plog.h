@@ -109,6 +109,8 @@ int plog_read_ids(struct plog *plog, uint64_t offset, uint32_t max_count, struct
 ssize_t plog_pread(struct plog *plog, uint64_t pos, void *buf, size_t size);
 int plog_find_time(struct plog *plog, int64_t ts_ms, uint64_t *ret_offset);
 void plog_stat(struct plog *plog, struct engine_partition_stat *ret_stat);
+/* How many of the messages that are there are known to be damaged, by reads since it was opened; and the first of them, if any. */
+uint64_t plog_damaged(struct plog *plog, uint64_t *ret_first);
 
 /* ---- plog_find.c: of a log with ids ---- */
 

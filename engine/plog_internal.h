@@ -79,7 +79,9 @@ struct plog {
 	bool failed;                         /* a sync failed: final */
 	bool marked;                         /* since a sync began: a message with a mark came, or plog_follow() */
 	bool repair;                         /* an append failed and may have left bytes behind the end */
-	uint64_t *damage;                    /* first offsets of what was reported as damaged */
+	struct plog_range {
+		uint64_t from, to;
+	} * damage; /* what was reported as damaged */
 	uint32_t damage_count;
 };
 

@@ -241,22 +241,55 @@ static void give_view(const struct cached *cached, uint64_t offset, uint32_t max
 	};
 }
 
-/* Whether damage that begins at offset has not been reported yet. mutex. */
-static bool is_new_damage(struct plog *plog, uint64_t offset)
+/* What is trimmed is damaged no more. mutex. */
+static void forget_trimmed(struct plog *plog)
 {
-	uint64_t *damage;
+	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < plog->damage_count; i++)
-		if (plog->damage[i] == offset)
-			return false;
+		if (plog->damage[i].to > plog->start_offset)
+			plog->damage[kept++] = plog->damage[i];
+	plog->damage_count = kept;
+}
+
+/* Whether damage that begins there has not been reported yet. mutex. */
+static bool is_new_damage(struct plog *plog, const struct segment_lost *lost)
+{
+	struct plog_range *damage;
+
+	for (uint32_t i = 0; i < plog->damage_count; i++) {
+		if (plog->damage[i].from != lost->from)
+			continue;
+		if (plog->damage[i].to < lost->to)
+			plog->damage[i].to = lost->to;
+		return false;
+	}
+	forget_trimmed(plog);
 	if (plog->damage_count >= LIMIT_DAMAGE_REPORTS)
 		return false;
 	damage = realloc(plog->damage, (plog->damage_count + 1) * sizeof(*damage));
 	if (!damage)
 		return false;
 	plog->damage = damage;
-	damage[plog->damage_count++] = offset;
+	damage[plog->damage_count++] = (struct plog_range){ lost->from, lost->to };
 	return true;
+}
+
+uint64_t plog_damaged(struct plog *plog, uint64_t *ret_first)
+{
+	uint64_t count = 0, first = UINT64_MAX;
+
+	pthread_mutex_lock(&plog->mutex);
+	forget_trimmed(plog);
+	for (uint32_t i = 0; i < plog->damage_count; i++) {
+		uint64_t from = plog->damage[i].from > plog->start_offset ? plog->damage[i].from : plog->start_offset;
+
+		count += plog->damage[i].to - from;
+		first = from < first ? from : first;
+	}
+	*ret_first = first;
+	pthread_mutex_unlock(&plog->mutex);
+	return count;
 }
 
 void plog_report_lost(struct plog *plog, const struct segment_lost *lost)
@@ -264,7 +297,7 @@ void plog_report_lost(struct plog *plog, const struct segment_lost *lost)
 	bool tell;
 
 	pthread_mutex_lock(&plog->mutex);
-	tell = is_new_damage(plog, lost->from);
+	tell = is_new_damage(plog, lost);
 	pthread_mutex_unlock(&plog->mutex);
 	if (tell)
 		plog_notify(plog, EIO, "messages %" PRIu64 " to %" PRIu64 " are damaged and cannot be read", lost->from,

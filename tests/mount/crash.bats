@@ -197,6 +197,7 @@ abort_mount() {
 		printf X | dd of="$file" bs=1 seek=17 conv=notrunc status=none
 		mount_store
 		cd "$T"
+		is "$(head -n 1 "$M/status/health")" 'state ok'
 		run "$shell" -c 'cat 0/log'
 		[ "$status" = 1 ]
 		is "${lines[0]}" "$shell message 1"
@@ -210,5 +211,50 @@ abort_mount() {
 		is "$(cat groups/g/out)" "$shell message 1
 $shell message 3"
 		grep -q "EIO .*messages 1 to 1 are damaged" "$M/status/errors"
+		is "$(cat "$M/status/health")" "state degraded
+reason topic ${T##*/}, partition 0: 1 message is damaged, the first is number 1 of its log"
+		echo 'before 1' >0/purge
+		is "$(head -n 1 "$M/status/health")" 'state degraded'
+		echo 'before 2' >0/purge
+		is "$(cat "$M/status/health")" 'state ok'
 	done
+}
+
+# damage WORD - a byte of the message with that word, on the disk, while nothing is mounted
+damage() {
+	local file pos
+	file=$(grep -l "$1" "$S"/logs/*/*.data)
+	pos=$(grep -a -b -o "$1" "$file" | head -n 1)
+	printf '#' | dd of="$file" bs=1 seek="${pos%%:*}" conv=notrunc status=none
+}
+
+@test "health is degraded while messages of a queue are damaged, and names it; what was lost with files of a log it names until the next mount" {
+	queue
+	echo none >config/dead.letter.to
+	printf 'harm%s\n' 1 2 3 | while read -r line; do
+		echo "$line" >>in
+		sync in
+	done
+	topic
+	echo harm4 >>in
+	sync in
+	cd /
+	unmount
+	damage harm2
+	rm "$S"/logs/"$(basename "$(dirname "$(grep -l harm4 "$S"/logs/*/*.data)")")"/*.index
+	mount_store
+	is "$(t cat "$Q/out")" 'harm1
+harm3'
+	cat "$T/0/log" >/dev/null || true
+	is "$(head -n 1 "$M/status/health")" 'state degraded'
+	grep -qx "reason queue ${Q##*/}, priority 0: 1 message is damaged, the first is number 1 of its log" "$M/status/health"
+	grep -q "^reason topic ${T##*/}, partition 0: messages 0 to 0 are lost " "$M/status/health"
+	rm "$Q"/unacked/*
+	echo all >"$Q/purge"
+	rmdir "$Q"
+	not grep queue "$M/status/health"
+	is "$(head -n 1 "$M/status/health")" 'state degraded'
+	remount
+	cat "$T/0/log" >/dev/null
+	is "$(cat "$M/status/health")" 'state ok'
 }
