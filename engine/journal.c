@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/bytes.h"
@@ -87,22 +88,28 @@ static void write_zeros(struct journal *journal, size_t bytes)
 		journal->zeroed = to;
 }
 
-/* Makes file `number` with its header, durable. Returns its descriptor. */
-static int make_file(const struct journal *journal, uint64_t number)
+static int write_header(const struct journal *journal, int fd, uint64_t number)
 {
 	uint8_t header[JOURNAL_HEADER] = JOURNAL_MAGIC;
-	char name[JOURNAL_NAME_SIZE];
-	int fd, err;
 
 	bytes_put32(header + 8, JOURNAL_FORMAT);
 	memcpy(header + 16, journal->store_uuid, sizeof(journal->store_uuid));
 	bytes_put64(header + 32, number);
 	bytes_put32(header + 60, crc32c(0, header, 60));
+	return io_pwrite_all(fd, header, sizeof(header), 0);
+}
+
+/* Makes file `number` with its header, durable. Returns its descriptor. */
+static int make_file(const struct journal *journal, uint64_t number)
+{
+	char name[JOURNAL_NAME_SIZE];
+	int fd, err;
+
 	journal_file_name(name, number);
 	fd = io->open(journal->dirfd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return fd;
-	err = io_pwrite_all(fd, header, sizeof(header), 0);
+	err = write_header(journal, fd, number);
 	if (!err)
 		err = io->fdatasync(fd);
 	if (!err)
@@ -114,15 +121,47 @@ static int make_file(const struct journal *journal, uint64_t number)
 	return err;
 }
 
-/* Goes on in the file of this descriptor. Both locks held, or nobody else has the journal. */
-static void use_file(struct journal *journal, int fd, uint64_t number)
+/* Has the file system not one file more, be there room or not? */
+static bool lacks_files(int dirfd)
+{
+	struct statvfs vfs;
+
+	return fstatvfs(dirfd, &vfs) == 0 && vfs.f_files > 0 && (geteuid() == 0 ? vfs.f_ffree : vfs.f_favail) == 0;
+}
+
+/*
+ * The last file there is, to go on in behind its last record, where no other can be made. Its descriptor; its header is whole, and what was no record behind
+ * that is gone.
+ */
+static int reopen_file(const struct journal *journal, uint64_t number, uint64_t end)
+{
+	char name[JOURNAL_NAME_SIZE];
+	int fd, err;
+
+	journal_file_name(name, number);
+	fd = io_open_existing(journal->dirfd, name, O_WRONLY | O_NOFOLLOW);
+	if (fd < 0)
+		return fd;
+	err = write_header(journal, fd, number);
+	if (!err)
+		err = io->ftruncate(fd, (off_t)end);
+	if (!err)
+		err = io->fdatasync(fd);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
+/* Goes on in the file of this descriptor, at end. Both locks held, or nobody else has the journal. */
+static void use_file(struct journal *journal, int fd, uint64_t number, uint64_t end)
 {
 	journal->fd = fd;
 	journal->number = number;
 	journal->seed = journal_seed(journal->store_uuid, number);
-	journal->file_end = JOURNAL_HEADER;
+	journal->file_end = end;
 	journal->allocated = 0;
-	journal->zeroed = JOURNAL_HEADER;
+	journal->zeroed = end;
 	allocate(journal);
 }
 
@@ -140,6 +179,7 @@ static void sync_old(const struct journal_replay *how, const char *name)
 /* What replay_all() found. */
 struct found {
 	uint64_t last;     /* the highest number there was */
+	uint64_t end;      /* of that file: behind its last record; 0: there is no such file, or it cannot be read */
 	uint64_t *empties; /* numbers of files without records; to be freed */
 	size_t count;
 };
@@ -152,7 +192,7 @@ static int replay_all(const struct journal_replay *how, bool read_only, struct f
 {
 	uint64_t *numbers, last = how->from > 0 ? how->from - 1 : 0;
 	size_t count, empties = 0;
-	bool empty;
+	uint64_t end = 0;
 	int err;
 
 	err = journal_list(how->dirfd, &numbers, &count);
@@ -164,9 +204,9 @@ static int replay_all(const struct journal_replay *how, bool read_only, struct f
 		if (numbers[i] < how->from)
 			continue;
 		last = numbers[i];
-		err = journal_replay_file(how, last, &empty);
+		err = journal_replay_file(how, last, &end);
 		journal_file_name(name, last);
-		if (!err && empty)
+		if (!err && end == JOURNAL_HEADER)
 			numbers[empties++] = last;
 		else if (!err && !read_only)
 			sync_old(how, name);
@@ -178,22 +218,43 @@ static int replay_all(const struct journal_replay *how, bool read_only, struct f
 	if (how->from > 0 && last < how->from && how->notify.fn != NULL)
 		how->notify.fn(how->notify.ctx, EIO,
 		    "the journal is lost: what was acknowledged or leased since the last checkpoint may come again");
-	*ret_found = (struct found){ .last = last, .empties = numbers, .count = empties };
+	*ret_found = (struct found){ .last = last, .end = end, .empties = numbers, .count = empties };
 	return 0;
 }
 
 /* When there is a new one. */
-static void remove_empties(int dirfd, const struct found *found)
+static void remove_empties(int dirfd, const struct found *found, uint64_t in_use)
 {
 	for (size_t i = 0; i < found->count; i++) {
 		char name[JOURNAL_NAME_SIZE];
 
+		if (found->empties[i] == in_use)
+			continue;
 		journal_file_name(name, found->empties[i]);
 		io->unlink(dirfd, name, 0); /* if not, then the next time */
 	}
 }
 
 /* --------------------------------------------------------------------------------------- opening, closing */
+
+/* A file to write to: a new one, as it is not known what a crash left of the last one on disk; or that, if there can be none. */
+static int begin(struct journal *journal, const struct found *found)
+{
+	int fd = make_file(journal, found->last + 1);
+
+	if (fd >= 0) {
+		use_file(journal, fd, found->last + 1, JOURNAL_HEADER);
+		return 0;
+	}
+	if ((fd == -ENOSPC || fd == -EDQUOT) && found->end > 0 && lacks_files(journal->dirfd)) {
+		fd = reopen_file(journal, found->last, found->end);
+		if (fd >= 0) {
+			use_file(journal, fd, found->last, found->end);
+			return 0;
+		}
+	}
+	return engine_explain(fd, "the journal cannot begin a file: %s", strerror(-fd));
+}
 
 int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64_t from, struct engine_notify notify,
     int (*replay)(void *ctx, enum journal_type type, const void *record, size_t size), void *ctx,
@@ -204,7 +265,7 @@ int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64
 	};
 	struct found found = { 0 };
 	struct journal *journal;
-	int fd = -1, err;
+	int err;
 
 	journal = calloc(1, sizeof(*journal));
 	if (journal == NULL)
@@ -218,13 +279,10 @@ int journal_open(int dirfd, const uint8_t store_uuid[16], bool read_only, uint64
 	if (err)
 		goto err_after_new;
 	if (!read_only) {
-		fd = make_file(journal, found.last + 1);
-		if (fd < 0) {
-			err = engine_explain(fd, "the journal cannot begin a file: %s", strerror(-fd));
+		err = begin(journal, &found);
+		if (err)
 			goto err_after_new;
-		}
-		use_file(journal, fd, found.last + 1);
-		remove_empties(dirfd, &found);
+		remove_empties(dirfd, &found, journal->number);
 	}
 	free(found.empties);
 	pthread_mutex_init(&journal->sync_lock, NULL);
@@ -445,7 +503,7 @@ static int begin_file(struct journal *journal, uint64_t *ret_end)
 	} else {
 		old_fd = journal->fd;
 		*ret_end = journal->end;
-		use_file(journal, fd, journal->number + 1);
+		use_file(journal, fd, journal->number + 1, JOURNAL_HEADER);
 	}
 	pthread_mutex_unlock(&journal->lock);
 	return old_fd;

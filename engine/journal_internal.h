@@ -71,8 +71,8 @@ struct journal_replay {
 	void *ctx;
 };
 
-/* Replays one file; ret_empty: all of it was read, and there was no record. Errors: those of the callback, EUCLEAN as of
- * journal_open(), ENOMEM, and what keeps the file from being opened. */
-int journal_replay_file(const struct journal_replay *how, uint64_t number, bool *ret_empty);
+/* Replays one file; ret_end: position behind its last record, that of the first if it has none; 0: not all of it could be read. Errors: those of
+ * the callback, EUCLEAN as of journal_open(), ENOMEM, and what keeps the file from being opened. */
+int journal_replay_file(const struct journal_replay *how, uint64_t number, uint64_t *ret_end);
 
 #endif

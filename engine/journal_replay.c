@@ -236,9 +236,9 @@ static int check_header(struct reader *reader)
 	return 0;
 }
 
-static int replay_records(struct reader *reader, bool *ret_empty)
+static int replay_records(struct reader *reader, uint64_t *ret_end)
 {
-	uint64_t pos = JOURNAL_HEADER, records = 0;
+	uint64_t pos = JOURNAL_HEADER;
 	const uint8_t *record;
 	size_t size;
 	int err = 0;
@@ -265,17 +265,16 @@ static int replay_records(struct reader *reader, bool *ret_empty)
 		    record + JOURNAL_RECORD_HEADER, size);
 		if (err < 0)
 			return err;
-		records++;
 		pos += journal_record_bytes(size);
 	}
 	if (reader->read_err)
 		report(reader, reader->read_err, "it cannot be read beyond %" PRIu64 ": %s", pos,
 		    strerror(reader->read_err));
-	*ret_empty = records == 0 && !reader->read_err;
+	*ret_end = reader->read_err ? 0 : pos;
 	return 0;
 }
 
-int journal_replay_file(const struct journal_replay *how, uint64_t number, bool *ret_empty)
+int journal_replay_file(const struct journal_replay *how, uint64_t number, uint64_t *ret_end)
 {
 	struct reader reader = { .how = how, .number = number, .seed = journal_seed(how->store_uuid, number) };
 	char name[JOURNAL_NAME_SIZE];
@@ -289,7 +288,7 @@ int journal_replay_file(const struct journal_replay *how, uint64_t number, bool 
 	reader.window = malloc(WINDOW);
 	err = reader.window == NULL ? -ENOMEM : check_header(&reader);
 	if (!err)
-		err = replay_records(&reader, ret_empty);
+		err = replay_records(&reader, ret_end);
 	free(reader.window);
 	close(reader.fd);
 	return err;

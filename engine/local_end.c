@@ -79,27 +79,33 @@ int ends_load(struct object *object)
 	return catalog_each_end(local_of(object)->catalog, object->id, load, object);
 }
 
+/* NULL: no memory. */
+static struct noted_end *find_or_add(struct local *local, uint64_t log_id)
+{
+	struct noted_end *noted, *fresh;
+
+	HASH_FIND(hh, local->noted_ends, &log_id, sizeof(log_id), noted);
+	fresh = noted == NULL ? calloc(1, sizeof(*fresh)) : NULL;
+	if (fresh == NULL)
+		return noted;
+	fresh->log_id = log_id;
+	HASH_ADD(hh, local->noted_ends, log_id, sizeof(fresh->log_id), fresh);
+	if (fresh->hh.tbl != NULL)
+		return fresh;
+	free(fresh);
+	return NULL;
+}
+
 int ends_noted(struct local *local, uint64_t log_id, uint64_t end, uint64_t pos, uint64_t bytes)
 {
-	struct plog_known known = { end, pos, true };
+	const struct plog_known known = { end, pos, true };
 	struct noted_end *noted;
 
 	if (end > INT64_MAX || pos > INT64_MAX)
 		return 0;
-	HASH_FIND(hh, local->noted_ends, &log_id, sizeof(log_id), noted);
-	if (noted == NULL) {
-		struct noted_end *fresh = calloc(1, sizeof(*fresh));
-
-		if (fresh == NULL)
-			return -ENOMEM;
-		fresh->log_id = log_id;
-		HASH_ADD(hh, local->noted_ends, log_id, sizeof(fresh->log_id), fresh);
-		if (fresh->hh.tbl == NULL) {
-			free(fresh);
-			return -ENOMEM;
-		}
-		noted = fresh;
-	}
+	noted = find_or_add(local, log_id);
+	if (noted == NULL)
+		return -ENOMEM;
 	raise_known(&noted->known, &known);
 	noted->known.pos += bytes;
 	return 0;

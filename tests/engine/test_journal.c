@@ -1102,17 +1102,17 @@ Test(journal, headers_of_zeros)
 	uint8_t header[JOURNAL_HEADER] = { 0 };
 	struct seen seen = { 0 };
 	struct journal_replay how = { .store_uuid = uuid, .notify = { hear, &seen }, .replay = see, .ctx = &seen };
-	bool empty = false;
+	uint64_t end = 0;
 
 	how.dirfd = dir.fd;
-	cr_assert_eq(journal_replay_file(&how, 7, &empty), -ENOENT);
+	cr_assert_eq(journal_replay_file(&how, 7, &end), -ENOENT);
 	tmpdir_put(dir.fd, "0000000000000007", header, sizeof(header));
-	cr_assert_eq(journal_replay_file(&how, 7, &empty), 0);
+	cr_assert_eq(journal_replay_file(&how, 7, &end), 0);
 	cr_assert_eq(seen.reports, 0);
 	header[40] = 1;
 	tmpdir_put(dir.fd, "0000000000000007", header, sizeof(header));
-	cr_assert_eq(journal_replay_file(&how, 7, &empty), 0);
-	cr_assert(empty);
+	cr_assert_eq(journal_replay_file(&how, 7, &end), 0);
+	cr_assert_eq(end, JOURNAL_HEADER);
 	cr_assert_eq(seen.reports, 1);
 }
 
@@ -1121,15 +1121,15 @@ Test(journal, the_named_file_cannot_be_read)
 {
 	struct seen seen = { 0 };
 	struct journal_replay how = { .store_uuid = uuid, .notify = { hear, &seen }, .replay = see, .ctx = &seen };
-	bool empty = true;
+	uint64_t end = 1;
 
 	how.dirfd = dir.fd;
 	how.from = 1;
 	make_records(2);
 	alloc_arm_reads(2, EIO); /* it is opened, and its first read fails */
-	cr_assert_eq(journal_replay_file(&how, 1, &empty), 0);
+	cr_assert_eq(journal_replay_file(&how, 1, &end), 0);
 	cr_assert_eq(alloc_disarm_reads(), 2);
-	cr_assert_not(empty);
+	cr_assert_eq(end, 0);
 	cr_assert(seen.count == 0 && seen.reports == 1, "%zu: %s", seen.reports, seen.text);
 	cr_assert_not_null(strstr(seen.text, "cannot be read"), "%s", seen.text);
 }

@@ -272,6 +272,48 @@ refuses_whole() {
 	for SHELL_NAME in $SHELLS; do refuses_whole take_files; done
 }
 
+few_files_ext4() {
+	mkdir -p "$S"
+	truncate -s 32M "$BATS_TEST_TMPDIR/image"
+	mkfs.ext4 -q -N 128 "$BATS_TEST_TMPDIR/image" && mount -o loop "$BATS_TEST_TMPDIR/image" "$S" || skip 'no ext4 on a loop device here'
+	mount_store "$@"
+}
+
+# goes_on NAME - killed where no file can be made, the daemon starts again, with all there was, and what needs no file works.
+goes_on() {
+	local t=$M/topics/$1 q=$M/queues/$1 i
+	mkdir -p "$t/groups/g" "$q"
+	printf '%s\n' a b c >>"$t/in"
+	printf '%s\n' a b c >>"$q/in"
+	sync "$t/in" "$q/in"
+	is "$(t cat "$t/groups/g/next")" a
+	is "$(t cat "$q/next")" a
+	take_files
+	for i in 1 2 3; do # what the one wrote to that file is there for the next
+		echo $i >"$t/groups/g/0/offset"
+		echo more >>"$t/in"
+		crash
+		is "$(cat "$t/groups/g/0/offset") $(wc -l <"$t/0/log") $(ls "$q/unacked" | wc -l)" "$i $((3 + i)) 1"
+	done
+	t sh -c "ls '$q/unacked' | sed 's/^0*//' >'$q/ack'"
+	crash
+	is "$(ls "$q/unacked" | wc -l) $(ls "$q/ready" | wc -l)" '0 2'
+	rm -r "$S"/other
+	mkdir "$M/topics/more"
+	rmdir "$M/topics/more"
+	remount
+	is "$(cat "$t/groups/g/0/offset") $(tr '\n' ' ' <"$t/0/log")$(ls "$q/ready" | wc -l)" '3 a b c more more more 2'
+	is "$(health)" 'state ok'
+}
+
+@test "a disk on which no file can be made: after kill -9 the store is mounted, and what was acknowledged stays so" {
+	few_files_ext4 -o nostaging
+	goes_on a
+	unmount
+	mount_store
+	goes_on b
+}
+
 @test "messages are accepted again when somebody else makes room; nobody has to ask for health to say so" {
 	small_disk
 	head -c 8M /dev/zero >"$S/other"
