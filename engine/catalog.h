@@ -146,10 +146,10 @@ int catalog_each_partition(
 
 /*
  * Where the log of a partition, or of a priority of a queue, was known to end: its offset, and a position that the messages below do not go
- * beyond. A log has such a row from its making on, with 0. put writes all rows or none, except those of objects that are gone.
+ * beyond; and the offset where it began. A log has such a row from its making on, with 0. put writes all rows or none, except those of objects that are gone.
  */
 struct catalog_end {
-	uint64_t object_id, end, pos;
+	uint64_t object_id, end, pos, start;
 	uint32_t index;
 };
 int catalog_each_end(

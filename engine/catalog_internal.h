@@ -17,7 +17,7 @@
  *   's'    object  kind u8, name          text; of the defaults: id 0 and their kind, otherwise kind 0
  *   'p'    topic   partition BE32         log id u64
  *   'p'    queue   priority BE32          log id u64
- *   'e'    topic   partition BE32         where the log was known to end: offset, position u64
+ *   'e'    topic   partition BE32         where the log was known to end: offset, position u64; to begin: u64
  *   'e'    queue   priority BE32          the same
  *   'u'    group   partition BE32         committed, given, lost u64
  *   'b'    exchange pattern, 0, name       target id u64; of a pattern itself: name empty, 0

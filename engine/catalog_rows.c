@@ -12,7 +12,7 @@
 
 #define CURSOR_BYTES 24u
 #define PARTITION_BYTES 8u
-#define END_BYTES 16u
+#define END_BYTES 24u
 
 static uint32_t get_be32(const char *p)
 {
@@ -188,10 +188,11 @@ int catalog_each_end(
 		struct catalog_end end = { .object_id = object_id };
 
 		if (row.key.len == 4 && row.value.len == END_BYTES && bytes_get64(value) <= INT64_MAX &&
-		    bytes_get64(value + 8) <= INT64_MAX) {
+		    bytes_get64(value + 8) <= INT64_MAX && bytes_get64(value + 16) <= INT64_MAX) {
 			end.index = get_be32(row.key.ptr);
 			end.end = bytes_get64(value);
 			end.pos = bytes_get64(value + 8);
+			end.start = bytes_get64(value + 16);
 			err = each(ctx, &end);
 		} else {
 			catalog_report_damage(catalog, 1, CATALOG_END, object_id);
@@ -210,6 +211,7 @@ int catalog_put_end(struct catalog_txn *txn, const struct catalog_end *end)
 	catalog_key_add_be32(&key, end->index);
 	bytes_put64(value, end->end);
 	bytes_put64(value + 8, end->pos);
+	bytes_put64(value + 16, end->start);
 	return catalog_put_row(txn, &key, value, sizeof(value));
 }
 

@@ -12,7 +12,9 @@
  * what is known (struct plog_known), and tells what it has lost.
  *
  * `known` of a sync point is written before other threads are there, by checkpoints, and at the close; it is read by who opens the log.
- * An end that is not beyond what is in the catalog, `kept`, is not written again.
+ * What is in the catalog, `kept`, is not written again.
+ *
+ * With it goes where the log begins: the file `start` may be gone as well, and what was purged would come back.
  */
 #define HASH_NONFATAL_OOM 1
 
@@ -40,6 +42,8 @@ static void raise_known(struct plog_known *known, const struct plog_known *by)
 		known->end = by->end;
 	if (known->pos < by->pos)
 		known->pos = by->pos;
+	if (known->start < by->start)
+		known->start = by->start;
 	known->is_known = known->is_known || by->is_known;
 }
 
@@ -68,8 +72,9 @@ static int load(void *ctx, const struct catalog_end *row)
 	struct sync_point *point = point_of(ctx, row->index);
 
 	if (point != NULL) {
-		point->known = (struct plog_known){ row->end, row->pos, true };
+		point->known = (struct plog_known){ row->end, row->pos, row->start, true };
 		point->kept = row->end;
+		point->kept_start = row->start;
 	}
 	return 0;
 }
@@ -98,7 +103,7 @@ static struct noted_end *find_or_add(struct local *local, uint64_t log_id)
 
 int ends_noted(struct local *local, uint64_t log_id, uint64_t end, uint64_t pos, uint64_t bytes)
 {
-	const struct plog_known known = { end, pos, true };
+	const struct plog_known known = { end, pos, 0, true };
 	struct noted_end *noted;
 
 	if (end > INT64_MAX || pos > INT64_MAX)
@@ -148,21 +153,41 @@ void ends_apply(struct local *local)
 
 /* ---- opening a log ---- */
 
-void ends_tell_lost(struct object *object, uint32_t index, const struct plog *plog)
+static void tell_lost(struct object *object, uint32_t index, const char *what)
 {
-	uint64_t from, to;
-	char what[160];
-
-	if (!plog_lost_end(plog, &from, &to))
-		return;
-	snprintf(what, sizeof(what),
-	    "messages %" PRIu64 " to %" PRIu64
-	    " are lost with files of their log, and their offsets are not given again",
-	    from, to - 1);
 	if (object->kind == ENGINE_TOPIC)
 		partition_fault(topic_partition(topic_of_object(object), index), -EIO, what);
 	else
 		queue_fault(queue_of_object(object), -EIO, what);
+}
+
+/* What says where the log begins is gone. What was deleted from before is not to come back. */
+static int restore_start(struct object *object, const struct sync_point *point, struct plog *plog)
+{
+	struct engine_partition_stat stat;
+	char what[100];
+
+	plog_stat(plog, &stat);
+	if (stat.earliest >= point->known.start || point->known.start > stat.end)
+		return 0;
+	snprintf(what, sizeof(what), "its log has lost where it begins, which was at %" PRIu64, point->known.start);
+	tell_lost(object, point->index, what);
+	return local_of(object)->read_only ? 0 : plog_trim(plog, point->known.start);
+}
+
+int ends_look_at(struct object *object, const struct sync_point *point, struct plog *plog)
+{
+	uint64_t from, to;
+	char what[160];
+
+	if (plog_lost_end(plog, &from, &to)) {
+		snprintf(what, sizeof(what),
+		    "messages %" PRIu64 " to %" PRIu64
+		    " are lost with files of their log, and their offsets are not given again",
+		    from, to - 1);
+		tell_lost(object, point->index, what);
+	}
+	return restore_start(object, point, plog);
 }
 
 /* ---- and on ---- */
@@ -225,8 +250,10 @@ static int put_rows(struct local *local, struct ends *ends)
 	for (size_t i = 0; i < ends->count; i++) {
 		struct sync_point *point = point_of(ends->objects[i], ends->rows[i].index);
 
-		if (rc == 0)
+		if (rc == 0) {
 			point->kept = ends->rows[i].end;
+			point->kept_start = ends->rows[i].start;
+		}
 		object_put(ends->objects[i]);
 	}
 	ends->count = 0;
@@ -243,11 +270,13 @@ static int add_rows(struct local *local, struct ends *ends, struct object *objec
 		if (point == NULL || point->log_id == LOCAL_NO_LOG)
 			continue;
 		see(point);
-		if (!point->known.is_known || point->known.end == point->kept)
+		if (!point->known.is_known ||
+		    (point->known.end == point->kept && point->known.start == point->kept_start))
 			continue;
 		object_ref(object);
 		ends->objects[ends->count] = object;
-		ends->rows[ends->count++] = (struct catalog_end){ object->id, point->known.end, point->known.pos, i };
+		ends->rows[ends->count++] =
+		    (struct catalog_end){ object->id, point->known.end, point->known.pos, point->known.start, i };
 		if (ends->count == ROWS_AT_ONCE)
 			rc = put_rows(local, ends);
 	}

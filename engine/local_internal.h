@@ -618,9 +618,10 @@ int ends_replay(struct local *local, const uint8_t *record, size_t size);
 int ends_noted(struct local *local, uint64_t log_id, uint64_t end, uint64_t pos, uint64_t bytes);
 void ends_apply(struct local *local); /* what was replayed, to the logs there are */
 void ends_forget(struct local *local);
-void ends_tell_lost(struct object *object, uint32_t index, const struct plog *plog); /* of a log that was just opened */
-void ends_note(struct local *local, const struct sync_point *point);                 /* its log has been synced */
-int ends_checkpoint(struct local *local);                                            /* checkpoint_lock */
+int ends_look_at(
+    struct object *object, const struct sync_point *point, struct plog *plog); /* of a log that was just opened */
+void ends_note(struct local *local, const struct sync_point *point);           /* its log has been synced */
+int ends_checkpoint(struct local *local);                                      /* checkpoint_lock */
 int ends_close_log(struct sync_point *point); /* syncs it, sees where it ends, and closes it */
 
 /* -- local_settle.c -- */

@@ -311,7 +311,11 @@ static int open_logs(struct queue *queue)
 		while (warm_again(local, rc, &tries));
 		if (rc < 0)
 			break;
-		ends_tell_lost(&queue->object, p, plog);
+		rc = ends_look_at(&queue->object, &lane->sync, plog);
+		if (rc < 0) {
+			plog_close(plog);
+			break;
+		}
 		atomic_store(&lane->plog, plog);
 		plog_keep_ids(plog, setting_value(&queue->object, SET_QUEUE_DEDUP_WINDOW));
 	}

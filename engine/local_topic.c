@@ -268,7 +268,11 @@ static int open_log(struct partition *partition, struct plog **ret_plog, struct 
 	while (reserve_again(local, rc, &again) || warm_again(local, rc, &tries));
 	if (rc < 0)
 		return rc;
-	ends_tell_lost(&partition->topic->object, partition->index, *ret_plog);
+	rc = ends_look_at(&partition->topic->object, &partition->sync, *ret_plog);
+	if (rc < 0) {
+		plog_close(*ret_plog);
+		return rc;
+	}
 	plog_stat(*ret_plog, ret_stat);
 	cut_groups(partition, ret_stat->end);
 	return 0;

@@ -225,6 +225,7 @@ void plog_see_durable(struct plog *plog, struct plog_known *ret_known)
 	pthread_mutex_lock(&plog->mutex);
 	ret_known->end = plog->synced > plog->durable ? plog->synced : plog->durable;
 	ret_known->pos = plog_end_pos(plog);
+	ret_known->start = plog->start_offset;
 	ret_known->is_known = true;
 	pthread_mutex_unlock(&plog->mutex);
 }

@@ -28,6 +28,7 @@ struct plog;
  */
 struct plog_known {
 	uint64_t end, pos;
+	uint64_t start; /* and that the log began there: who opens it looks */
 	bool is_known;
 };
 

@@ -142,7 +142,7 @@ static int add_end(void *ctx, const struct catalog_end *end)
 
 	for (size_t i = known->logs.count; i > 0 && logs[i - 1].object_id == end->object_id; i--) {
 		if (logs[i - 1].index == end->index)
-			logs[i - 1].known = (struct plog_known){ end->end, end->pos, true };
+			logs[i - 1].known = (struct plog_known){ end->end, end->pos, end->start, true };
 	}
 	return 0;
 }
@@ -315,6 +315,7 @@ static int read_log(struct check *check, struct plog *plog, struct known_log *lo
 	plog_stat(plog, &stat);
 	log->read = true;
 	log->end = stat.end;
+	log->start = stat.earliest;
 	if (check->dump != NULL)
 		fprintf(check->dump, "log %016" PRIx64 " earliest %" PRIu64 " end %" PRIu64 " bytes %" PRIu64 "\n",
 		    log->log_id, stat.earliest, stat.end, stat.end_pos - stat.start_pos);
@@ -349,6 +350,9 @@ static void check_end(struct check *check, const struct known_log *log, const st
 	struct stat st;
 	char name[64];
 
+	if (log->start < log->known.start)
+		check_problem(check, EIO, "log %016" PRIx64 ": where it begins is lost, which was at %" PRIu64,
+		    log->log_id, log->known.start);
 	if (!plog_lost_end(plog, &from, &to))
 		from = to = log->end;
 	for (size_t i = 0; i < check->known->ends.count; i++) {
@@ -371,7 +375,7 @@ static void raise_known(struct check *check, struct known_log *log)
 
 	for (size_t i = 0; i < check->known->ends.count; i++) {
 		if (ends[i].log_id == log->log_id && ends[i].was_there && ends[i].end > log->known.end)
-			log->known = (struct plog_known){ ends[i].end, log->known.pos, true };
+			log->known = (struct plog_known){ ends[i].end, log->known.pos, log->known.start, true };
 	}
 }
 

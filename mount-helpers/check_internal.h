@@ -16,7 +16,7 @@ struct known_log {
 	uint64_t log_id, object_id;
 	uint32_t index;
 	bool read; /* it could be opened, and ends there */
-	uint64_t end;
+	uint64_t start, end;
 	struct plog_known known; /* where it ended once */
 };
 

@@ -216,7 +216,7 @@ class Catalog:
         self.check()
 
     def row(self, table, number, key, value):
-        size = {'n': 8, 'c': 0, 'w': 12, 'p': 8, 'e': 16, 'b': 8, 'u': 24, 'k': 17, 'y': 8}.get(table, len(value))
+        size = {'n': 8, 'c': 0, 'w': 12, 'p': 8, 'e': 24, 'b': 8, 'u': 24, 'k': 17, 'y': 8}.get(table, len(value))
         expect(len(value) == size, 'catalog: size of a row', table)
         if table == 'f':
             expect(number == 0, 'catalog: a fact of', number)
@@ -238,7 +238,7 @@ class Catalog:
             self.logs.setdefault(number, {})[big(key)] = u64(value, 0)
         elif table == 'e':
             expect(len(key) == 4, 'catalog: an end of', number)
-            self.ends[number, big(key)] = u64(value, 0)
+            self.ends[number, big(key)] = [u64(value, 0), u64(value, 16)]
         elif table == 'b':
             pattern, name = key.split(b'\0')
             expect((name == b'') == (u64(value, 0) == 0), 'catalog: a binding of', number)
@@ -724,8 +724,9 @@ def read_store(store):
     catalog = Catalog(store, uuid)
     logs = {number: Log(store, uuid, number) for of in catalog.logs.values() for number in of.values()}
     expect(sorted('%016x' % n for n in logs) == sorted(os.listdir(store + '/logs')), 'logs/ has others than the catalog')
-    for (number, index), end in catalog.ends.items():
-        expect(logs[catalog.logs[number][index]].end >= end, 'catalog: a log ends before where it was known to end', number, index)
+    for (number, index), (end, start) in catalog.ends.items():
+        log = logs[catalog.logs[number][index]]
+        expect(log.end >= end and log.start >= start, 'catalog: a log ends or begins before where it was known to', number, index)
     state = State(catalog, read_journal(store, uuid, catalog.facts.get('journal', 0)), logs)
     answer = {'topics': {}, 'queues': {}, 'exchanges': {}, 'tx': {}, 'settings': {}, 'owners': {}}
     for name, number in catalog.find(1, TOPIC):
