@@ -448,7 +448,8 @@ struct engine_ops {
 	 * Publisher confirm: completes when all messages taken so far from any producer of this topic (of the partition, if
 	 * the producer has one) are on disk. Callers that wait at the same time share one sync. 0: they are: nothing was to be
 	 * waited for, or the caller did the sync itself (may sync), and completed those of others: it holds no lock they want.
-	 * A failed sync is final: EIO now, and the partition takes no more messages (EROFS).
+	 * A failed sync is final: EIO now, and the partition takes no more messages (EROFS): opening a producer for
+	 * it, or for a topic none of whose partitions takes any, is EIO.
 	 */
 	int (*producer_sync)(struct engine_producer *producer, struct engine_done *done);
 

@@ -37,7 +37,7 @@ struct engine_stage_ops {
 	/*
 	 * A staging file for what a channel would send by this producer, which may be closed before it. delimiter: '\n' or '\0'.
 	 * EAGAIN: not of this producer (to the head of a queue, of an exchange, in a transaction), or not now (linger.ms is 0,
-	 * cleanup.policy is compact, a queue may refuse for its length, the disk is full, too many are open): write by write, then. EIDRM.
+	 * cleanup.policy is compact, a queue may refuse for its length, the disk is full or has failed, too many are open): write by write, then. EIDRM.
 	 */
 	int (*open)(struct engine_producer *producer, char delimiter, const struct engine_cred *cred,
 	    struct engine_stage **ret_stage);

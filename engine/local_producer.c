@@ -36,6 +36,20 @@ static struct producer *producer_of(struct engine_producer *handle)
 
 /* ---- opening and closing ---- */
 
+/* Nothing that is sent there could be taken: who opens it is told, not only who writes. EIO */
+static int check_disk(struct topic *topic, uint32_t index)
+{
+	uint32_t partitions = atomic_load(&topic->partitions), failed = 0;
+
+	if (index != ENGINE_ANY && atomic_load(&topic_partition(topic, index)->failed))
+		return engine_explain(-EIO, "partition %" PRIu32 " takes no more messages: its disk failed", index);
+	for (uint32_t i = 0; i < partitions && index == ENGINE_ANY; i++)
+		failed += atomic_load(&topic_partition(topic, i)->failed);
+	if (failed > 0 && failed == partitions)
+		return engine_explain(-EIO, "the topic takes no more messages: its disk failed");
+	return 0;
+}
+
 int local_producer_open(
     struct engine_object *base, uint32_t index, struct engine_span key, struct engine_producer **ret_producer)
 {
@@ -50,6 +64,8 @@ int local_producer_open(
 	rc = object_enter(base, ENGINE_TOPIC, &object);
 	if (rc == 0 && index != ENGINE_ANY)
 		rc = topic_find(topic_of_object(object), index, &partition);
+	if (rc == 0)
+		rc = check_disk(topic_of_object(object), index);
 	if (rc < 0)
 		return rc;
 	producer = calloc(1, sizeof(*producer));

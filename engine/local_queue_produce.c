@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "engine/local_queue_move.h"
 #include "engine/local_queue_send.h"
 #include "engine/local_stage.h"
 #include "engine/local_whole.h"
@@ -35,6 +36,14 @@ int queue_enter_to_produce(struct engine_object *base, struct queue **ret_queue)
 
 /* ---- opening and closing ---- */
 
+/* Does the lane of messages without a priority, or with this one, take none any more? lock */
+static bool has_failed(struct queue *queue, uint32_t priority)
+{
+	const struct lane *lane = queue_lane(queue, queue_lower(queue, priority != ENGINE_ANY ? priority : 0));
+
+	return lane != NULL && atomic_load(&lane->failed);
+}
+
 int queue_producer_open(struct engine_object *base, uint32_t priority, bool head, struct engine_producer **ret_producer)
 {
 	struct queue_producer *producer;
@@ -53,6 +62,11 @@ int queue_producer_open(struct engine_object *base, uint32_t priority, bool head
 	if (rc < 0) {
 		free(producer);
 		return rc;
+	}
+	if (has_failed(queue, priority)) {
+		queue_unlock(queue);
+		free(producer);
+		return engine_explain(-EIO, "the queue takes no more messages: its disk failed");
 	}
 	queue->producers++;
 	queue_present(queue, 1);

@@ -377,7 +377,8 @@ static int stage_open(
 	rc = object_enter_change(&target->base, target->kind, &object);
 	if (rc < 0)
 		return rc;
-	if (!may_linger(target)) /* without the lock: most who get none are told here */
+	/* Without the lock: most who get none are told here. Where a disk has failed each write is to say so. */
+	if (!may_linger(target) || target_has_failed(target, wanted.partition))
 		return -EAGAIN;
 	stage = get_file(local_of(target), &wanted);
 	if (stage == NULL)

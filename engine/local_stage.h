@@ -173,6 +173,8 @@ void stages_clean(struct local *local, int64_t before_ms); /* empties those that
 struct object *target_of_producer(struct engine_producer *handle, struct stage_header *ret_header);
 /* Its settings let messages linger, and refuse none for more than its size. */
 bool target_lingers(const struct object *target);
+/* Has the disk failed of a log that messages may come to? index: the partition, ENGINE_ANY: any; of a queue whichever. */
+bool target_has_failed(struct object *target, uint32_t index);
 int64_t target_linger_ms(const struct object *target, int64_t *ret_batch_size);
 size_t target_limit(const struct object *target); /* max.message.bytes */
 bool target_is_awaited(struct object *target);    /* does anybody wait for a message of it? */

@@ -64,6 +64,20 @@ bool target_lingers(const struct object *target)
 		   setting_value(target, SET_QUEUE_MAX_LENGTH_BYTES));
 }
 
+bool target_has_failed(struct object *target, uint32_t index)
+{
+	uint32_t count = is_queue(target) ? ENGINE_PRIORITIES : atomic_load(&topic_of_object(target)->partitions);
+	bool failed = false;
+
+	for (uint32_t i = 0; i < count && !failed; i++) {
+		if (!is_queue(target) && (index == ENGINE_ANY || index == i))
+			failed = atomic_load(&topic_partition(topic_of_object(target), i)->failed);
+		else if (is_queue(target) && queue_lane(queue_of_object(target), i) != NULL)
+			failed = atomic_load(&queue_lane(queue_of_object(target), i)->failed);
+	}
+	return failed;
+}
+
 int64_t target_linger_ms(const struct object *target, int64_t *ret_batch_size)
 {
 	*ret_batch_size = setting_value(target, is_queue(target) ? SET_QUEUE_BATCH_SIZE : SET_BATCH_SIZE);

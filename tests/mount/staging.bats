@@ -681,3 +681,59 @@ check_few_descriptors() {
 	is "$(cat "$few/status/errors")" ''
 	umount "$few"
 }
+
+# fail_sync - of the log that has the message "one-OBJECT"; done when health tells.
+fail_sync() {
+	local strace
+	strace -q -f -e trace=fsync,fdatasync -e inject=fsync,fdatasync:error=EIO -P "$(grep -l "^one-${T##*/}$" "$S"/logs/*/*.data)" -p "$(daemon_pid)" 2>/dev/null 3>&- &
+	strace=$!
+	eventually grep -q 'TracerPid:.*[1-9]' "/proc/$(daemon_pid)/status" || skip 'strace may not trace'
+	head -c 3000000 /dev/zero | tr '\0' x >"$BATS_TEST_TMPDIR/long" # so much is not synced by way of the journal
+	{ echo two; cat "$BATS_TEST_TMPDIR/long"; echo; } | t dd of=in bs=1M oflag=append conv=notrunc,fsync iflag=fullblock status=none 2>/dev/null || true
+	eventually grep -q "^reason.*${T##*/}.*takes no more messages" "$M/status/health" || { kill "$strace"; return 1; }
+	kill "$strace"
+	wait "$strace" || true
+}
+
+refused_after_failed_sync() {
+	exec 5>>in 6>>in
+	echo "one-${T##*/}" >>in
+	cat info >/dev/null # and it is in the log
+	fail_sync
+	fails EIO bash -c 'echo three >>in'
+	told EIO 'its disk failed'
+	not in_shell 'echo three >>in' 2>/dev/null
+	not in_shell 'echo "{\"payload\":\"three\"}" >>in.json' 2>/dev/null
+	told EIO 'its disk failed'
+	run t python3 -c 'import os; os.write(5, b"four\n"); os.close(5)' # who writes to a file does not hear of it, who closes it does
+	[[ $output == *OSError* ]]
+	told EROFS 'its disk failed'
+	exec 5>&- 6>&-
+	remount
+	echo five >>in
+	is "$(payloads_of "$1")" "one-${T##*/} two four five "
+}
+
+# payloads_of FILE - all that is in the log or the queue
+payloads_of() {
+	grep -v xxx "$1" | tr '\n' ' '
+}
+
+check_failed_log() {
+	refused_after_failed_sync 0/log
+}
+
+check_failed_queue() {
+	echo 20 >config/linger.ms
+	refused_after_failed_sync out
+}
+
+@test "where a sync has failed, opening in is EIO, and so does a close tell what is open; what was written is kept (bash, dash)" {
+	command -v strace >/dev/null || skip 'no strace'
+	each_shell check_failed_log
+}
+
+@test "queues: where a sync has failed, opening in is EIO (bash, dash)" {
+	command -v strace >/dev/null || skip 'no strace'
+	each_shell_queue check_failed_queue
+}
