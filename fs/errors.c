@@ -27,8 +27,11 @@ static size_t find_surplus_locked(const struct errors *errors, uint32_t uid)
 		size_t first, count;
 	} users[ERRORS_KEPT];
 	size_t user_count = 0, most = 0;
+
+	users[0].first = 0;
 	for (size_t i = 0; i < errors->count; i++) {
 		size_t user = 0;
+
 		while (user < user_count && users[user].uid != errors->lines[i].uid)
 			user++;
 		if (user == user_count) {
@@ -47,11 +50,13 @@ static size_t find_surplus_locked(const struct errors *errors, uint32_t uid)
 int errors_add(struct errors *errors, uint32_t uid, const char *text, size_t len)
 {
 	char *line = ring_line(text, len), *old = NULL;
+
 	if (!line)
 		return -ENOMEM;
 	pthread_mutex_lock(&errors->lock);
 	if (errors->count == ERRORS_KEPT) {
 		size_t gone = find_surplus_locked(errors, uid);
+
 		old = errors->lines[gone].text;
 		errors->count--;
 		memmove(
@@ -65,9 +70,10 @@ int errors_add(struct errors *errors, uint32_t uid, const char *text, size_t len
 
 int errors_read(struct errors *errors, size_t max, struct buffer *out)
 {
-	size_t before = out->len;
+	size_t before = out->len, count;
+
 	pthread_mutex_lock(&errors->lock);
-	size_t count = errors->count < max ? errors->count : max;
+	count = errors->count < max ? errors->count : max;
 	for (size_t i = errors->count - count; i < errors->count; i++)
 		buffer_add_text(out, errors->lines[i].text);
 	pthread_mutex_unlock(&errors->lock);
