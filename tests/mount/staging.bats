@@ -685,7 +685,7 @@ check_few_descriptors() {
 # fail_sync - of the log that has the message "one-OBJECT"; done when health tells.
 fail_sync() {
 	local strace
-	strace -q -f -e trace=fsync,fdatasync -e inject=fsync,fdatasync:error=EIO -P "$(grep -l "^one-${T##*/}$" "$S"/logs/*/*.data)" -p "$(daemon_pid)" 2>/dev/null 3>&- &
+	strace -q -f -e trace=fsync,fdatasync -e inject=fsync,fdatasync:error=EIO -P "$(grep -l "^one-${T##*/}$" "$S"/logs/*/*.data)" -p "$(daemon_pid)" 2>/dev/null 3>&- 5>&- 6>&- & # who traces the daemon must not close what is its own
 	strace=$!
 	eventually grep -q 'TracerPid:.*[1-9]' "/proc/$(daemon_pid)/status" || skip 'strace may not trace'
 	head -c 3000000 /dev/zero | tr '\0' x >"$BATS_TEST_TMPDIR/long" # so much is not synced by way of the journal
