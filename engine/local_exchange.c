@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "engine/local_queue.h"
+#include "engine/local_tx.h"
 
 #define TYPE_SETTING "type"
 
@@ -29,6 +30,43 @@ struct touched {
 	uint64_t id;
 	UT_hash_handle hh;
 };
+
+/* ---- whose they are: each pattern and each binding counts as one of the objects of who has the exchange ---- */
+
+static int keep_one(struct exchange *exchange, enum engine_keep how)
+{
+	struct local *local = local_of(&exchange->object);
+	uint32_t uid = exchange->object.keeper;
+	int rc = exchange->object.kept ? local->users.keep(local->users.ctx, uid, how) : 0;
+
+	if (rc == 0)
+		atomic_fetch_add(&exchange->kept, exchange->object.kept);
+	return rc;
+}
+
+/* EDQUOT: there are as many as may be, and none of that user's transactions has ended. No lock may be held. */
+static int keep_another(struct exchange *exchange)
+{
+	enum engine_keep how = ENGINE_KEEP_IF_ROOM;
+	int rc = keep_one(exchange, how);
+
+	while (rc == -EDQUOT && how == ENGINE_KEEP_IF_ROOM) {
+		rc = tx_make_room(local_of(&exchange->object), exchange->object.keeper, &how);
+		if (rc == 0)
+			rc = keep_one(exchange, how);
+	}
+	return rc;
+}
+
+static void unkeep_one(struct exchange *exchange)
+{
+	struct local *local = local_of(&exchange->object);
+
+	if (!exchange->object.kept)
+		return;
+	atomic_fetch_sub(&exchange->kept, 1);
+	local->users.unkeep(local->users.ctx, exchange->object.keeper);
+}
 
 /* ---- life ---- */
 
@@ -57,6 +95,8 @@ void exchange_free(struct exchange *exchange)
 		HASH_DELETE(hh, exchange->touched, one);
 		free(one);
 	}
+	while (atomic_load(&exchange->kept) > 0)
+		unkeep_one(exchange);
 	pthread_mutex_destroy(&exchange->touch_lock);
 	pthread_mutex_destroy(&exchange->forward_lock);
 	bindings_release(&exchange->bindings);
@@ -112,6 +152,8 @@ int exchange_load(struct exchange *exchange)
 		rc = catalog_each_setting(catalog, exchange->object.id, ENGINE_EXCHANGE, load_type, exchange);
 	if (rc == 0)
 		rc = catalog_each_binding(catalog, exchange->object.id, load_binding, exchange);
+	for (uint64_t i = exchange->bindings.count + exchange->bindings.total; i > 0 && rc == 0; i--)
+		rc = keep_one(exchange, ENGINE_KEEP_THERE);
 	return rc;
 }
 
@@ -475,6 +517,7 @@ static int take_out(struct exchange *exchange, const char *pattern, const char *
 	rc = name != NULL ? bindings_remove(&exchange->bindings, pattern, name)
 			  : bindings_remove_pattern(&exchange->bindings, pattern);
 	pthread_rwlock_unlock(&local_of(&exchange->object)->routes);
+	unkeep_one(exchange);
 	target = name != NULL ? registry_get(local, found) : NULL;
 	if (target != NULL)
 		unbound(target);
@@ -514,6 +557,8 @@ static int rename_one(
 	pthread_rwlock_wrlock(&local->routes);
 	replaced = bindings_rename(&exchange->bindings, pattern, name, entry);
 	pthread_rwlock_unlock(&local->routes);
+	if (replaced != 0)
+		unkeep_one(exchange);
 	target = replaced != 0 ? registry_get(local, replaced) : NULL;
 	if (target != NULL)
 		unbound(target);
@@ -537,19 +582,29 @@ static int rename_binding(
 	return rc;
 }
 
+/* A pattern alone, or a binding; counted for who has the exchange. */
+static int add_counted(struct exchange *exchange, const char *pattern, const char *name, struct object *target)
+{
+	int rc = keep_another(exchange);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&exchange->object.parent->change);
+	rc = add(exchange, pattern, name, target);
+	pthread_mutex_unlock(&exchange->object.parent->change);
+	if (rc < 0)
+		unkeep_one(exchange);
+	else
+		object_changed(&exchange->object);
+	return rc;
+}
+
 static int pattern_add(struct engine_object *base, const char *pattern)
 {
 	struct exchange *exchange = NULL;
 	int rc = enter(base, true, &exchange);
 
-	if (rc < 0)
-		return rc;
-	pthread_mutex_lock(&exchange->object.parent->change);
-	rc = add(exchange, pattern, "", NULL);
-	pthread_mutex_unlock(&exchange->object.parent->change);
-	if (rc == 0)
-		object_changed(&exchange->object);
-	return rc;
+	return rc < 0 ? rc : add_counted(exchange, pattern, "", NULL);
 }
 
 static int bind(struct engine_object *base, const char *pattern, const char *name, struct engine_object *target)
@@ -566,12 +621,7 @@ static int bind(struct engine_object *base, const char *pattern, const char *nam
 		return engine_explain(-EINVAL, "a queue, a topic or an exchange can be bound");
 	if (name[0] == '\0')
 		return -EINVAL;
-	pthread_mutex_lock(&exchange->object.parent->change);
-	rc = add(exchange, pattern, name, to);
-	pthread_mutex_unlock(&exchange->object.parent->change);
-	if (rc == 0)
-		object_changed(&exchange->object);
-	return rc;
+	return add_counted(exchange, pattern, name, to);
 }
 
 static int remove_one(struct engine_object *base, const char *pattern, const char *name)

@@ -26,10 +26,20 @@ int memory_exchange_init(struct memory_object *exchange)
 	return 0;
 }
 
+static void unkeep_one(struct memory_object *exchange)
+{
+	if (exchange->kept)
+		exchange->memory->users.unkeep(exchange->memory->users.ctx, exchange->keeper);
+}
+
 void memory_exchange_free(struct memory_object *exchange)
 {
-	if (exchange->exchange != NULL)
-		bindings_release(&exchange->exchange->bindings);
+	struct bindings *bindings = exchange->exchange != NULL ? &exchange->exchange->bindings : NULL;
+
+	for (uint64_t i = bindings != NULL ? bindings->count + bindings->total : 0; i > 0; i--)
+		unkeep_one(exchange);
+	if (bindings != NULL)
+		bindings_release(bindings);
 	free(exchange->exchange);
 }
 
@@ -180,12 +190,35 @@ static int set_type(struct engine_object *exchange, enum engine_exchange_type ty
 	return leave_changed(self, bindings_set_type(&self->exchange->bindings, type));
 }
 
+/* name NULL: a pattern. Counted for who has the exchange. */
+static int add_counted(struct memory_object *exchange, const char *pattern, const char *name, uint64_t target)
+{
+	struct bindings *bindings = &exchange->exchange->bindings;
+	int rc = exchange->kept ? memory_keep(exchange->memory, exchange->keeper) : 0;
+
+	if (rc < 0)
+		return rc;
+	rc = name != NULL ? bindings_add(bindings, pattern, name, target) : bindings_add_pattern(bindings, pattern);
+	if (rc < 0)
+		unkeep_one(exchange);
+	return rc;
+}
+
+static int pattern_remove_locked(struct memory_object *exchange, const char *pattern)
+{
+	int rc = bindings_remove_pattern(&exchange->exchange->bindings, pattern);
+
+	if (rc == 0)
+		unkeep_one(exchange);
+	return rc;
+}
+
 static int pattern_add(struct engine_object *exchange, const char *pattern)
 {
 	struct memory_object *self = memory_of(exchange);
 	int rc = enter_change(self);
 
-	return rc < 0 ? rc : leave_changed(self, bindings_add_pattern(&self->exchange->bindings, pattern));
+	return rc < 0 ? rc : leave_changed(self, add_counted(self, pattern, NULL, 0));
 }
 
 static int pattern_remove(struct engine_object *exchange, const char *pattern)
@@ -193,7 +226,7 @@ static int pattern_remove(struct engine_object *exchange, const char *pattern)
 	struct memory_object *self = memory_of(exchange);
 	int rc = enter_change(self);
 
-	return rc < 0 ? rc : leave_changed(self, bindings_remove_pattern(&self->exchange->bindings, pattern));
+	return rc < 0 ? rc : leave_changed(self, pattern_remove_locked(self, pattern));
 }
 
 static bool is_target(const struct memory_object *object)
@@ -223,7 +256,7 @@ static int bind_locked(
 	if (rc == 0 && target->kind == ENGINE_EXCHANGE)
 		rc = bindings_check_circle(&world, target->id, exchange->id);
 	if (rc == 0)
-		rc = bindings_add(bindings, pattern, name, target->id);
+		rc = add_counted(exchange, pattern, name, target->id);
 	if (rc == 0)
 		target->bound++;
 	return rc;
@@ -254,9 +287,11 @@ static int unbind_locked(struct memory_object *exchange, const char *pattern, co
 
 	if (rc == 0)
 		rc = bindings_remove(bindings, pattern, name);
-	if (rc == 0)
-		unbound(memory_find(exchange->memory, id));
-	return rc;
+	if (rc < 0)
+		return rc;
+	unkeep_one(exchange);
+	unbound(memory_find(exchange->memory, id));
+	return 0;
 }
 
 static int rename_locked(
@@ -277,8 +312,10 @@ static int rename_locked(
 	if (entry == NULL)
 		return -ENOMEM;
 	found = bindings_rename(bindings, pattern, name, entry);
-	if (found != 0)
-		unbound(memory_find(exchange->memory, found));
+	if (found == 0)
+		return 0;
+	unkeep_one(exchange);
+	unbound(memory_find(exchange->memory, found));
 	return 0;
 }
 

@@ -398,6 +398,8 @@ bool memory_dedup_has(struct memory_object *object, const struct engine_props *p
 
 extern const struct engine_exchange_ops memory_exchange_ops;
 
+/* One more counts for this user; who has as many as one may have has ended transactions forgotten. EDQUOT; memory_object.c */
+int memory_keep(struct memory_engine *memory, uint32_t uid);
 int memory_exchange_init(struct memory_object *exchange);
 void memory_exchange_free(struct memory_object *exchange); /* one that is none is allowed */
 /* EBUSY: it is bound; ENOTEMPTY: an exchange that has bindings. */

@@ -143,19 +143,24 @@ static int attach_with_dlq(struct memory_object *object)
 	return 0;
 }
 
-/* Counts it for its owner; who has as many as one may have has ended transactions forgotten. */
-static int keep(struct memory_object *object)
+int memory_keep(struct memory_engine *memory, uint32_t uid)
 {
-	const struct engine_users *users = &object->memory->users;
+	const struct engine_users *users = &memory->users;
 	enum engine_keep how = ENGINE_KEEP_IF_ROOM;
 	int rc = 0;
 
-	while (users->keep != NULL && (rc = users->keep(users->ctx, object->owner.uid, how)) == -EDQUOT &&
-	       how != ENGINE_KEEP_ANEW) {
-		if (!memory_tx_forget(object->memory, object->owner.uid))
+	while (users->keep != NULL && (rc = users->keep(users->ctx, uid, how)) == -EDQUOT && how != ENGINE_KEEP_ANEW) {
+		if (!memory_tx_forget(memory, uid))
 			how = ENGINE_KEEP_ANEW;
 	}
-	object->kept = rc == 0 && users->keep != NULL;
+	return rc;
+}
+
+static int keep(struct memory_object *object)
+{
+	int rc = memory_keep(object->memory, object->owner.uid);
+
+	object->kept = rc == 0 && object->memory->users.keep != NULL;
 	object->keeper = object->owner.uid;
 	return rc;
 }

@@ -70,6 +70,51 @@ void contract_test_x_bindings(struct contract *c)
 	    "bindings e q => two", "bindings e r => ENOENT");
 }
 
+/*
+ * Patterns and bindings count as objects of who has the exchange, until they are gone; what is refused changes nothing. His
+ * transactions that have ended are in nobody's way.
+ */
+void contract_test_x_counted(struct contract *c)
+{
+	const struct engine_owner owner = { 1, 1, 0755 };
+	struct engine_object *exchange = NULL, *tx = NULL;
+
+	Q_SCRIPT(c, "topic t", "queue q", "exchange other", "pattern other p => ok");
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
+	c->object_limit = 4;
+	Q_SCRIPT(c, "pattern e p => ok", "bind e p a t => ok", "pattern e p => EEXIST");
+	cr_assert_eq(c->kept[1], 3);
+	Q_SCRIPT(c, "bind e p b q => ok", "bind e p c t => EDQUOT", "pattern e r => EDQUOT", "bindings e p => a b",
+	    "patterns e => p", "rebind e p a b => ok", "bindings e p => b");
+	cr_assert_eq(c->kept[1], 3);
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_TX, "x", &owner, &tx));
+	assert_ok(c->ops->tx->commit(tx));
+	c->ops->put(tx);
+	Q_SCRIPT(c, "bind e p c q => ok", "bind e p d q => EDQUOT", "unbind e p b => ok", "bind e p d q => ok",
+	    "unbind e p c => ok", "unbind e p d => ok", "unpattern e p => ok");
+	cr_assert_eq(c->kept[1], 1);
+	cr_assert_eq(c->kept[0], 4);
+	c->object_limit = 0;
+	Q_SCRIPT(c, "pattern e p => ok", "bind e p a t => ok"); /* and are counted off when the engine is closed */
+	c->ops->put(exchange);
+}
+
+/* So it is with those that a start finds. */
+void contract_test_x_reopen_counted(struct contract *c)
+{
+	const struct engine_owner owner = { 1, 1, 0755 };
+	struct engine_object *exchange = NULL;
+
+	assert_ok(c->ops->create(c->engine, c->root, ENGINE_EXCHANGE, "e", &owner, &exchange));
+	c->ops->put(exchange);
+	Q_SCRIPT(c, "topic t", "pattern e p => ok", "bind e p a t => ok");
+	contract_reopen(c);
+	cr_assert_eq(c->kept[1], 3);
+	c->object_limit = 3;
+	Q_SCRIPT(c, "bind e p b t => EDQUOT", "unbind e p a => ok", "bind e p b t => ok");
+	c->object_limit = 0;
+}
+
 /* A binding is renamed under its pattern; what had the name is replaced, and not bound any more. */
 void contract_test_x_rebind(struct contract *c)
 {
