@@ -186,7 +186,8 @@ static const struct {
 	[QUOTA_READ_BYTES] = { "mqfs_user_read_bytes", "bytes",
 	    "Bytes of long messages and texts that open files of a user keep." },
 	[QUOTA_OBJECTS] = { "mqfs_user_objects", "",
-	    "Topics, queues, groups, consumers, members, exchanges and transactions, ended ones too, that a user has "
+	    "Topics, queues, groups, consumers, members, exchanges, their patterns and bindings, and transactions, "
+	    "ended ones too, that a user has "
 	    "made." },
 };
 

@@ -33,7 +33,7 @@ const struct quota_row quota_rows[QUOTA_KINDS] = {
 	    "bytes of long messages and texts in open files" },
 	/* a transaction a second that nobody removes, for the day it is kept; each takes 2 to 4 KiB of the daemon's memory. What has
 	 * ended is forgotten earlier by who needs the room: see struct engine_users */
-	[QUOTA_OBJECTS] = { "user_objects", 100000, EDQUOT, "directories, also of ended transactions," },
+	[QUOTA_OBJECTS] = { "user_objects", 100000, EDQUOT, "directories and bindings" },
 };
 
 struct quota_user {
