@@ -26,6 +26,7 @@ static const struct {
 static const struct {
 	const char *list, *problem;
 } bad[] = {
+	{ "ro,fsname=\"a",        "a quote in the options is not closed" },
 	{ "allow_othr",          "unknown option allow_othr; the nearest known one is allow_other" },
 	{ "rw,nofial",           "unknown option nofial; the nearest known one is nofail" },
 	{ "mount_timeout=3",     "unknown option mount_timeout; the nearest known one is mount-timeout" },
