@@ -141,6 +141,9 @@ static void plan_next(struct partition *partition, const struct compacting *c)
 	int64_t wait_ms = c->due_ms - c->now_ms;
 
 	atomic_store(&partition->tombstones_due_ms, c->due_ms);
+	/* It was changed meanwhile, perhaps before that was stored: then who did so has asked for the next run, which is to look again. */
+	if (c->due_ms != INT64_MAX && setting_value(&partition->topic->object, SET_DELETE_RETENTION) != c->retention_ms)
+		atomic_store(&partition->tombstones_due_ms, 0);
 	if (c->due_ms != INT64_MAX && wait_ms < LOCAL_RETAIN_MAX_MS)
 		timer_set_earlier(
 		    local_of(&partition->topic->object), &partition->retain_timer, clock_mono_ms() + wait_ms);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/io.h"
 
 static struct engine_object *compacted(struct contract *c, const char *segment_bytes)
 {
@@ -230,6 +231,52 @@ static void tombstones(struct contract *c)
 	assert_ok(c->ops->key_find(topic, (struct engine_span){ "k000004", 7 }, &key));
 	cr_assert_eq(key.offset, 994);
 	c->ops->put(topic);
+}
+
+static struct {
+	struct contract *c;
+	struct engine_object *topic;
+	atomic_bool done;
+} to_set;
+
+/* In the thread that compacts, which has decided what stays. */
+static int rename_and_set(int old_dirfd, const char *old_name, int new_dirfd, const char *new_name)
+{
+	if (strcmp(new_name, "swap") == 0 && !atomic_exchange(&to_set.done, true))
+		assert_ok(contract_set(to_set.c, to_set.topic, "delete.retention.ms", "0"));
+	return io_posix.rename(old_dirfd, old_name, new_dirfd, new_name);
+}
+
+/* delete.retention.ms is changed while tombstones are being looked at, and no other message comes. */
+static void changed_meanwhile(struct contract *c)
+{
+	static struct io_ops setting;
+	struct engine_object *topic = compacted(c, "4096");
+	struct engine_producer *producer = contract_producer(c, topic, ENGINE_ANY);
+	struct engine_props props = ENGINE_PROPS_INIT;
+	struct engine_batch batch = { .data = "\n", .len = 1, .count = 1, .props = &props, .ts_ms = -1 };
+
+	to_set.c = c;
+	to_set.topic = topic;
+	setting = io_posix;
+	setting.rename = rename_and_set;
+	io = &setting;
+	update(c, producer, 0, 10, 10);
+	props.key = (struct engine_span){ "k000003", 7 };
+	props.tombstone = true;
+	assert_ok(contract_send_batch(c, producer, &batch));
+	update(c, producer, 11, 1000, 1);
+	update(c, producer, 1011, 1000, 1);
+	contract_wait(c, has_no_tombstone, topic, "the tombstone to go");
+	cr_assert(atomic_load(&to_set.done));
+	io = &io_posix;
+	c->ops->producer_close(producer);
+	c->ops->put(topic);
+}
+
+Test(local_compact, retention_of_tombstones_is_changed_meanwhile, .timeout = 60)
+{
+	contract_run(true, changed_meanwhile);
 }
 
 /* A tombstone goes when delete.retention.ms is over, and what it removed does not come back. */
