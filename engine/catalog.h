@@ -87,7 +87,10 @@ int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16]);
 void catalog_set_notify(struct catalog *catalog, struct engine_notify notify);
 uint32_t catalog_damaged(const struct catalog *catalog); /* how many rows were at the opening */
 
-/* It is told of this, once, when the disk failed in the last write of a commit, and again when that was put right. Each change is EIO from then on. */
+/*
+ * It is told of this, once, when the disk failed in the last write of a commit, and failed again when that was to be put right
+ * (catalog_panic.c). Each change is EIO from then on; what is there can be read.
+ */
 #define CATALOG_FAILED                                                                                                 \
 	"the disk failed under the catalog, which is not changed any more: unmount, and mount again; if that is "      \
 	"refused, after fsck.mqfs -y"

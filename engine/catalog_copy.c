@@ -193,9 +193,15 @@ static int get_header(int fd, uint8_t header[HEADER])
 	return 0;
 }
 
-int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16])
+static bool is_none(const uint8_t uuid[16])
 {
 	static const uint8_t none[16];
+
+	return memcmp(uuid, none, sizeof(none)) == 0;
+}
+
+int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16])
+{
 	uint8_t header[HEADER];
 	int fd = io_open_existing(store_dirfd, COPY_NAME, O_RDONLY | O_NOFOLLOW), err;
 
@@ -203,7 +209,7 @@ int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16])
 		return fd;
 	err = get_header(fd, header);
 	close(fd);
-	if (!err && memcmp(header + 32, none, sizeof(none)) == 0)
+	if (!err && is_none(header + 32))
 		err = -ENODATA;
 	if (!err)
 		memcpy(ret_uuid, header + 32, 16);
@@ -212,15 +218,13 @@ int catalog_copy_uuid(int store_dirfd, uint8_t ret_uuid[16])
 
 static int read_header(int fd, struct copy *copy)
 {
-	static const uint8_t none[16];
 	uint8_t header[HEADER];
 	int err = get_header(fd, header);
 
 	if (err)
 		return err;
 	memcpy(copy->of_uuid, header + 32, sizeof(copy->of_uuid));
-	if (memcmp(copy->of_uuid, none, sizeof(none)) != 0 &&
-	    memcmp(copy->of_uuid, copy->uuid, sizeof(copy->uuid)) != 0)
+	if (!is_none(copy->of_uuid) && memcmp(copy->of_uuid, copy->uuid, sizeof(copy->uuid)) != 0)
 		return engine_explain(-EUCLEAN, "the copy of the catalog is that of another store");
 	copy->base = bytes_get64(header + 16);
 	copy->chain = crc32c(0, header + 24, 8);

@@ -96,10 +96,9 @@ struct catalog {
 	size_t map_size;       /* lock */
 	int dirfd;             /* of the store, borrowed; -1: it is being made */
 	bool broken;           /* lock: the map was lost in growing it, or the file could not be opened anew */
-	_Atomic bool
-	    panicked; /* the last page of a commit could not be written: LMDB does nothing more until it is opened anew */
-	_Atomic bool failed; /* nor could that be put right: it is read, and not changed any more */
-	_Atomic bool told;   /* of that */
+	_Atomic bool panicked; /* LMDB does nothing more until it is opened anew */
+	_Atomic bool failed;   /* nor could that be put right: it is read, and not changed any more */
+	_Atomic bool told;     /* of that */
 
 	pthread_mutex_t reserve_lock;
 	uint64_t allocated; /* reserve_lock: bytes of the file that have disk space, as far as we know */

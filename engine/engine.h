@@ -534,9 +534,9 @@ struct engine_object {
 /*
  * What one user may hold of an engine is counted, and refused, by who opened it: the transactions that are open, and the bytes
  * staged in them, both of who made them; messages of queues that are leased, of who opened the consumer or claimed them; objects
- * that users can name, and of patterns and bindings of exchanges, of whose they were when they were made or read at the start, until they are removed: transactions that have
- * ended are removed before their time, the oldest first, where that lets their user make something. Called with locks
- * held; must not call the engine. enter NULL, lease NULL, keep NULL: nobody counts.
+ * that users can name, and patterns and bindings of exchanges, of whose the object or the exchange was when it was made or read at
+ * the start, until they are removed: transactions that have ended are removed before their time, the oldest first, where that lets
+ * their user make something. Called with locks held; must not call the engine. enter NULL, lease NULL, keep NULL: nobody counts.
  */
 enum engine_keep {
 	ENGINE_KEEP_IF_ROOM, /* EDQUOT is no refusal yet: the engine may make room */

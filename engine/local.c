@@ -72,6 +72,8 @@ static void add_line(struct report *report, const char *format, ...)
 	va_list args;
 	int len;
 
+	if (report->size == 0)
+		return;
 	va_start(args, format);
 	len = vsnprintf(report->buf + report->used, report->size - report->used, format, args);
 	va_end(args);
@@ -80,18 +82,18 @@ static void add_line(struct report *report, const char *format, ...)
 		report->used = report->size - 1;
 }
 
-/* As many as faults; how many more there are follows. */
+/* Lines of as many as faults. */
 struct damage_report {
-	struct report *report;
-	size_t shown;
+	struct report lines;
+	size_t count;
 };
 
 static void add_damage(void *ctx, const char *text)
 {
-	struct damage_report *of = ctx;
+	struct damage_report *damage = ctx;
 
-	if (of->shown++ < LOCAL_FAULTS_MAX)
-		add_line(of->report, "reason %s\n", text);
+	if (damage->count++ < LOCAL_FAULTS_MAX)
+		add_line(&damage->lines, "reason %s\n", text);
 }
 
 static size_t local_health(struct engine *engine, char *buf, size_t size)
@@ -99,17 +101,19 @@ static size_t local_health(struct engine *engine, char *buf, size_t size)
 	struct local *local = (struct local *)engine;
 	struct report report = { buf, size, 0 };
 	bool full = reserve_is_used(local), failed = catalog_has_failed(local->catalog);
-	struct damage_report damage = { &report, 0 };
-	size_t shown, damaged;
+	struct damage_report damage = { 0 };
+	size_t shown;
 
 	if (size == 0)
 		return 0;
-	damaged = damage_each(local, NULL, NULL);
+	damage.lines.buf = malloc(size);
+	damage.lines.size = damage.lines.buf != NULL ? size : 0;
+	damage_each(local, add_damage, &damage);
 	pthread_mutex_lock(&local->fault_lock);
 	add_line(&report, "state %s\n",
-	    local->read_only                                          ? "readonly"
-	    : local->fault_count > 0 || full || failed || damaged > 0 ? "degraded"
-								      : "ok");
+	    local->read_only                                               ? "readonly"
+	    : local->fault_count > 0 || full || failed || damage.count > 0 ? "degraded"
+									   : "ok");
 	if (local->read_only)
 		add_line(&report, "reason opened read-only\n");
 	if (failed)
@@ -123,9 +127,11 @@ static size_t local_health(struct engine *engine, char *buf, size_t size)
 	if (local->fault_count > shown)
 		add_line(&report, "reason and %zu more\n", local->fault_count - shown);
 	pthread_mutex_unlock(&local->fault_lock);
-	(void)damage_each(local, add_damage, &damage);
-	if (damage.shown > LOCAL_FAULTS_MAX)
-		add_line(&report, "reason and %zu more with damage\n", damage.shown - LOCAL_FAULTS_MAX);
+	if (damage.lines.used > 0)
+		add_line(&report, "%s", damage.lines.buf);
+	if (damage.count > LOCAL_FAULTS_MAX)
+		add_line(&report, "reason and %zu more with damage\n", damage.count - LOCAL_FAULTS_MAX);
+	free(damage.lines.buf);
 	return report.used;
 }
 

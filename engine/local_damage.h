@@ -8,10 +8,7 @@
 
 struct local;
 
-/*
- * Calls each (NULL: nothing) with a line for every log that has some. Of logs that are open, and of what reads found in them since.
- * Returns how many lines there are. No lock may be held.
- */
-size_t damage_each(struct local *local, void (*each)(void *ctx, const char *text), void *ctx);
+/* Calls each with a line for every log that has some: of logs that are open, and of what reads found in them since. No lock may be held. */
+void damage_each(struct local *local, void (*each)(void *ctx, const char *text), void *ctx);
 
 #endif

@@ -47,7 +47,7 @@ static void raise_known(struct plog_known *known, const struct plog_known *by)
 	known->is_known = known->is_known || by->is_known;
 }
 
-static struct sync_point *point_of(struct object *object, uint32_t index)
+struct sync_point *object_log(struct object *object, uint32_t index)
 {
 	if (object->kind == ENGINE_TOPIC)
 		return index < atomic_load(&topic_of_object(object)->partitions)
@@ -58,7 +58,7 @@ static struct sync_point *point_of(struct object *object, uint32_t index)
 		   : NULL;
 }
 
-static uint32_t points_of(struct object *object)
+uint32_t object_logs(struct object *object)
 {
 	return object->kind == ENGINE_TOPIC   ? atomic_load(&topic_of_object(object)->partitions)
 	       : object->kind == ENGINE_QUEUE ? ENGINE_PRIORITIES
@@ -69,12 +69,10 @@ static uint32_t points_of(struct object *object)
 
 static int load(void *ctx, const struct catalog_end *row)
 {
-	struct sync_point *point = point_of(ctx, row->index);
+	struct sync_point *point = object_log(ctx, row->index);
 
 	if (point != NULL) {
-		point->known = (struct plog_known){ row->end, row->pos, row->start, true };
-		point->kept = row->end;
-		point->kept_start = row->start;
+		point->known = point->kept = (struct plog_known){ row->end, row->pos, row->start, true };
 	}
 	return 0;
 }
@@ -138,8 +136,8 @@ void ends_apply(struct local *local)
 	for (size_t i = 0; local->noted_ends != NULL && i < local->objects.count; i++) {
 		struct object *object = local->objects.items[i];
 
-		for (uint32_t k = 0; k < points_of(object); k++) {
-			struct sync_point *point = point_of(object, k);
+		for (uint32_t k = 0; k < object_logs(object); k++) {
+			struct sync_point *point = object_log(object, k);
 			struct noted_end *noted = NULL;
 
 			if (point != NULL)
@@ -153,16 +151,16 @@ void ends_apply(struct local *local)
 
 /* ---- opening a log ---- */
 
-static void tell_lost(struct object *object, uint32_t index, const char *what)
+void log_fault(const struct sync_point *point, int err, const char *what)
 {
-	if (object->kind == ENGINE_TOPIC)
-		partition_fault(topic_partition(topic_of_object(object), index), -EIO, what);
+	if (point->object->kind == ENGINE_TOPIC)
+		partition_fault(topic_partition(topic_of_object(point->object), point->index), err, what);
 	else
-		queue_fault(queue_of_object(object), -EIO, what);
+		queue_fault(queue_of_object(point->object), err, what);
 }
 
 /* What says where the log begins is gone. What was deleted from before is not to come back. */
-static int restore_start(struct object *object, const struct sync_point *point, struct plog *plog)
+static int restore_start(const struct sync_point *point, struct plog *plog)
 {
 	struct engine_partition_stat stat;
 	char what[100];
@@ -171,11 +169,11 @@ static int restore_start(struct object *object, const struct sync_point *point, 
 	if (stat.earliest >= point->known.start || point->known.start > stat.end)
 		return 0;
 	snprintf(what, sizeof(what), "its log has lost where it begins, which was at %" PRIu64, point->known.start);
-	tell_lost(object, point->index, what);
-	return local_of(object)->read_only ? 0 : plog_trim(plog, point->known.start);
+	log_fault(point, -EIO, what);
+	return local_of(point->object)->read_only ? 0 : plog_trim(plog, point->known.start);
 }
 
-int ends_look_at(struct object *object, const struct sync_point *point, struct plog *plog)
+int ends_look_at(const struct sync_point *point, struct plog *plog)
 {
 	uint64_t from, to;
 	char what[160];
@@ -185,9 +183,9 @@ int ends_look_at(struct object *object, const struct sync_point *point, struct p
 		    "messages %" PRIu64 " to %" PRIu64
 		    " are lost with files of their log, and their offsets are not given again",
 		    from, to - 1);
-		tell_lost(object, point->index, what);
+		log_fault(point, -EIO, what);
 	}
-	return restore_start(object, point, plog);
+	return restore_start(point, plog);
 }
 
 /* ---- and on ---- */
@@ -248,12 +246,11 @@ static int put_rows(struct local *local, struct ends *ends)
 		rc = catalog_put_ends(local->catalog, ends->rows, ends->count);
 	while (reserve_again(local, rc, &again));
 	for (size_t i = 0; i < ends->count; i++) {
-		struct sync_point *point = point_of(ends->objects[i], ends->rows[i].index);
+		struct sync_point *point = object_log(ends->objects[i], ends->rows[i].index);
 
-		if (rc == 0) {
-			point->kept = ends->rows[i].end;
-			point->kept_start = ends->rows[i].start;
-		}
+		if (rc == 0)
+			point->kept =
+			    (struct plog_known){ ends->rows[i].end, ends->rows[i].pos, ends->rows[i].start, true };
 		object_put(ends->objects[i]);
 	}
 	ends->count = 0;
@@ -264,14 +261,14 @@ static int add_rows(struct local *local, struct ends *ends, struct object *objec
 {
 	int rc = 0;
 
-	for (uint32_t i = 0; i < points_of(object) && rc == 0; i++) {
-		struct sync_point *point = point_of(object, i);
+	for (uint32_t i = 0; i < object_logs(object) && rc == 0; i++) {
+		struct sync_point *point = object_log(object, i);
 
 		if (point == NULL || point->log_id == LOCAL_NO_LOG)
 			continue;
 		see(point);
-		if (!point->known.is_known ||
-		    (point->known.end == point->kept && point->known.start == point->kept_start))
+		if (!point->known.is_known || (point->kept.is_known && point->known.end == point->kept.end &&
+						  point->known.start == point->kept.start))
 			continue;
 		object_ref(object);
 		ends->objects[ends->count] = object;

@@ -22,8 +22,7 @@ struct exchange {
 	_Atomic uint64_t published, routed, unroutable, refused;
 	pthread_mutex_t forward_lock; /* one publishes dead letters; above all locks but those of catch_up */
 	pthread_mutex_t touch_lock;
-	_Atomic uint64_t
-	    kept; /* patterns and bindings that count as objects of who has it, and those that are being made */
+	_Atomic uint64_t kept;   /* patterns and bindings that count as objects of who has it */
 	struct touched *touched; /* uthash: targets that got something since the store was opened; touch_lock */
 };
 

@@ -50,8 +50,7 @@ struct sync_point {
 	uint64_t log_id;                         /* of a log; never changes, as index: partition or priority */
 	uint32_t index;
 	struct plog_known known; /* and where it was known to end: local_end.c */
-	uint64_t kept_start;     /* the start that the catalog has */
-	uint64_t kept;           /* the end that the catalog has; ENGINE_OFFSET_NONE: none */
+	struct plog_known kept;  /* of that, what the catalog has */
 	_Atomic bool noted;      /* the journal has something that the log's own files may not have on disk */
 };
 

@@ -612,17 +612,20 @@ int note_replay(struct local *local, struct plog_redo *redo, const void *record,
 void notes_forget(struct local *local);
 
 /* -- local_end.c -- */
+/* The logs of an object, from 0: partitions of a topic, priorities of a queue; others have none. NULL: this one is not there. */
+uint32_t object_logs(struct object *object);
+struct sync_point *object_log(struct object *object, uint32_t index);
+void log_fault(const struct sync_point *point, int err, const char *what); /* of the partition, or the queue */
 int ends_load(struct object *object); /* of a topic's or queue's logs, from the catalog */
 int ends_replay(struct local *local, const uint8_t *record, size_t size);
 /* The journal has that a log ended there, and its files do not. bytes: that its last position rises by. */
 int ends_noted(struct local *local, uint64_t log_id, uint64_t end, uint64_t pos, uint64_t bytes);
 void ends_apply(struct local *local); /* what was replayed, to the logs there are */
 void ends_forget(struct local *local);
-int ends_look_at(
-    struct object *object, const struct sync_point *point, struct plog *plog); /* of a log that was just opened */
-void ends_note(struct local *local, const struct sync_point *point);           /* its log has been synced */
-int ends_checkpoint(struct local *local);                                      /* checkpoint_lock */
-int ends_close_log(struct sync_point *point); /* syncs it, sees where it ends, and closes it */
+int ends_look_at(const struct sync_point *point, struct plog *plog); /* of a log that was just opened */
+void ends_note(struct local *local, const struct sync_point *point); /* its log has been synced */
+int ends_checkpoint(struct local *local);                            /* checkpoint_lock */
+int ends_close_log(struct sync_point *point);                        /* syncs it, sees where it ends, and closes it */
 
 /* -- local_settle.c -- */
 int settle_run(struct local *local); /* syncs what was noted since the last checkpoint, log by log or all together */

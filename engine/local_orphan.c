@@ -189,10 +189,7 @@ static void tell_if_gone(struct local *local, const struct known *known, const s
 		return;
 	snprintf(what, sizeof(what), "its log %016" PRIx64 " is gone%s", point->log_id,
 	    point->known.is_known && !local->read_only ? "; fsck.mqfs -y makes it anew, empty" : "");
-	if (point->object->kind == ENGINE_TOPIC)
-		partition_fault(topic_partition(topic_of_object(point->object), point->index), -ENOENT, what);
-	else
-		queue_fault(queue_of_object(point->object), -ENOENT, what);
+	log_fault(point, -ENOENT, what);
 }
 
 /* A log whose whole directory somebody took away: it is told of now, not when somebody wants it. */
@@ -201,11 +198,9 @@ static void tell_of_gone(struct local *local, const struct known *known)
 	for (size_t i = 0; i < local->objects.count; i++) {
 		struct object *object = local->objects.items[i];
 
-		for (uint32_t p = 0; object->kind == ENGINE_TOPIC && p < topic_of_object(object)->partitions; p++)
-			tell_if_gone(local, known, &topic_partition(topic_of_object(object), p)->sync);
-		for (uint32_t p = 0; object->kind == ENGINE_QUEUE && p < ENGINE_PRIORITIES; p++) {
-			if (queue_lane(queue_of_object(object), p) != NULL)
-				tell_if_gone(local, known, &queue_lane(queue_of_object(object), p)->sync);
+		for (uint32_t k = 0; k < object_logs(object); k++) {
+			if (object_log(object, k) != NULL)
+				tell_if_gone(local, known, object_log(object, k));
 		}
 	}
 }

@@ -173,8 +173,7 @@ int queue_add_lane(struct queue *queue, uint32_t priority, uint64_t log_id, stru
 		.log = &lane->plog,
 		.object = &queue->object,
 		.log_id = log_id,
-		.index = priority,
-		.kept = ENGINE_OFFSET_NONE };
+		.index = priority };
 	warm_init(&lane->warm, &lane->sync, &lane->plog);
 	lane_trees_init(lane);
 	rc = timer_init(queue_local(queue), &lane->flush_timer, lane_flush_fire, &queue->object);

@@ -311,7 +311,7 @@ static int open_logs(struct queue *queue)
 		while (warm_again(local, rc, &tries));
 		if (rc < 0)
 			break;
-		rc = ends_look_at(&queue->object, &lane->sync, plog);
+		rc = ends_look_at(&lane->sync, plog);
 		if (rc < 0) {
 			plog_close(plog);
 			break;

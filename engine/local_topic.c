@@ -84,8 +84,7 @@ static int partition_init(struct partition *partition, struct topic *topic, uint
 		.log = &partition->plog,
 		.object = &topic->object,
 		.log_id = log_id,
-		.index = index,
-		.kept = ENGINE_OFFSET_NONE };
+		.index = index };
 	warm_init(&partition->warm, &partition->sync, &partition->plog);
 	rc = timer_init(local, &partition->flush_timer, partition_flush_fire, &topic->object);
 	if (rc < 0)
@@ -268,7 +267,7 @@ static int open_log(struct partition *partition, struct plog **ret_plog, struct 
 	while (reserve_again(local, rc, &again) || warm_again(local, rc, &tries));
 	if (rc < 0)
 		return rc;
-	rc = ends_look_at(&partition->topic->object, &partition->sync, *ret_plog);
+	rc = ends_look_at(&partition->sync, *ret_plog);
 	if (rc < 0) {
 		plog_close(*ret_plog);
 		return rc;

@@ -256,16 +256,14 @@ int options_apply(struct options *options, char *list, char ret_problem[OPTIONS_
 {
 	bool quoted = false;
 	int err = 0;
-	for (const char *at = list; *at; at++)
-		quoted ^= *at == '"';
-	if (quoted)
-		return problem(ret_problem, "a quote in the options is not closed");
 	for (char *at = list, *word = list; !err && word; at++) {
 		bool is_last = *at == '\0';
 		if (*at == '"')
 			quoted = !quoted;
 		if (!is_last && (*at != ',' || quoted))
 			continue;
+		if (quoted)
+			return problem(ret_problem, "a quote in the options is not closed");
 		*at = '\0';
 		if (*word)
 			err = apply_one(options, word, ret_problem);

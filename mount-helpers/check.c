@@ -342,11 +342,39 @@ static int read_log(struct check *check, struct plog *plog, struct known_log *lo
 	return rc == -ENODATA ? 0 : rc;
 }
 
+static int compare_ends(const void *a, const void *b)
+{
+	const struct noted_end *x = a, *y = b;
+
+	return x->log_id < y->log_id ? -1 : x->log_id > y->log_id;
+}
+
+/* What the journal says of where a log ends: from ret_from to below what is returned. They are sorted by log. */
+static size_t find_ends(const struct check_logs *known, uint64_t log_id, size_t *ret_from)
+{
+	const struct noted_end *ends = known->ends.items;
+	size_t from = 0, to = known->ends.count;
+
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+
+		if (ends[middle].log_id < log_id)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	*ret_from = from;
+	while (to < known->ends.count && ends[to].log_id == log_id)
+		to++;
+	return to;
+}
+
 /* Are messages gone with files that were there? One that the journal has, and the log has not, a mount writes to it, if its segment is there. */
 static void check_end(struct check *check, const struct known_log *log, const struct plog *plog)
 {
 	const struct noted_end *ends = check->known->ends.items;
 	uint64_t from = 0, to = 0;
+	size_t i, i_end = find_ends(check->known, log->log_id, &i);
 	struct stat st;
 	char name[64];
 
@@ -355,8 +383,8 @@ static void check_end(struct check *check, const struct known_log *log, const st
 		    log->log_id, log->known.start);
 	if (!plog_lost_end(plog, &from, &to))
 		from = to = log->end;
-	for (size_t i = 0; i < check->known->ends.count; i++) {
-		if (ends[i].log_id != log->log_id || ends[i].end <= to || ends[i].was_there)
+	for (; i < i_end; i++) {
+		if (ends[i].end <= to || ends[i].was_there)
 			continue;
 		snprintf(name, sizeof(name), "%016" PRIx64 "/%020" PRIu64 ".index", log->log_id, ends[i].base);
 		if (fstatat(check->store->logs_dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -372,9 +400,10 @@ static void check_end(struct check *check, const struct known_log *log, const st
 static void raise_known(struct check *check, struct known_log *log)
 {
 	const struct noted_end *ends = check->known->ends.items;
+	size_t i, i_end = find_ends(check->known, log->log_id, &i);
 
-	for (size_t i = 0; i < check->known->ends.count; i++) {
-		if (ends[i].log_id == log->log_id && ends[i].was_there && ends[i].end > log->known.end)
+	for (; i < i_end; i++) {
+		if (ends[i].was_there && ends[i].end > log->known.end)
 			log->known = (struct plog_known){ ends[i].end, log->known.pos, log->known.start, true };
 	}
 }
@@ -501,6 +530,8 @@ static int check_logs(struct check *check)
 
 	check->part = NULL;
 	rc = list_logs(check, &bytes);
+	if (check->known->ends.count > 0)
+		qsort(check->known->ends.items, check->known->ends.count, sizeof(struct noted_end), compare_ends);
 	progress_start(&check->progress, check->path, bytes, check->show_progress ? check->progress_fd : -1);
 	for (size_t i = 0; i < check->known->logs.count && rc == 0 && !check_cancelled; i++)
 		rc = check_log(check, (struct known_log *)check->known->logs.items + i);

@@ -46,7 +46,8 @@ struct list {
 
 struct check_logs {
 	struct list logs, objects; /* known_log, known_object: by id */
-	struct list ends, cursors; /* noted_end, noted_cursor: in the order of the journal */
+	struct list ends;          /* noted_end; when logs are looked at, by log */
+	struct list cursors;       /* noted_cursor: in the order of the journal */
 	struct list cuts;          /* uint64_t: ids of queues of which the journal says where a lane was cut */
 	uint64_t greatest_message; /* id */
 };

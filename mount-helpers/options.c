@@ -234,24 +234,11 @@ static int word_add(
 	return -EINVAL;
 }
 
-static bool quotes_are_closed(const char *list)
-{
-	bool closed = true;
-
-	for (; *list != '\0'; list++)
-		closed ^= *list == '"';
-	return closed;
-}
-
 int options_add(struct mount_options *options, const char *list, bool sloppy, char *ret_problem, size_t problem_size)
 {
 	const char *word = list;
 	bool quoted = false;
 
-	if (!quotes_are_closed(list)) { /* it would take in what follows, of another list as well */
-		snprintf(ret_problem, problem_size, "a quote in the options is not closed");
-		return -EINVAL;
-	}
 	for (const char *at = list;; at++) {
 		int status = 0;
 
@@ -259,6 +246,10 @@ int options_add(struct mount_options *options, const char *list, bool sloppy, ch
 			quoted = !quoted;
 		if (*at != '\0' && (*at != ',' || quoted))
 			continue;
+		if (quoted) { /* to the end: it would take in what follows, of another list as well */
+			snprintf(ret_problem, problem_size, "a quote in the options is not closed");
+			return -EINVAL;
+		}
 		if (at > word)
 			status = word_add(options, word, (size_t)(at - word), sloppy, ret_problem, problem_size);
 		if (status != 0)
